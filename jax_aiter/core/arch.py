@@ -1,0 +1,45 @@
+"""The one place that knows which architecture a call is for, and which fp8 that architecture computes in."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_aiter.core.config import config
+
+FNUZ = np.dtype(jnp.float8_e4m3fnuz)  # gfx942: bias 8, max 240, the only NaN is 0x80
+OCP = np.dtype(jnp.float8_e4m3fn)  # gfx950 and NVIDIA: bias 7, max 448
+FP8 = {"gfx942": FNUZ, "gfx950": OCP, "sm_90": OCP}
+
+# On a machine without a GPU the reference emulates the MI300X unless an arch is set: it is what most users deploy on.
+EMULATED = "gfx942"
+
+
+def arch_of(device: jax.Device) -> str | None:
+    """``"gfx942"``, ``"gfx950"`` or ``"sm_90"`` of a device, None for one that is no GPU.
+
+    ROCm reports ``"gfx942:sramecc+:xnack-"``, CUDA reports ``"9.0"``.
+    """
+    if device.platform not in ("gpu", "rocm", "cuda"):
+        return None
+    capability = str(device.compute_capability).split(":")[0]
+    return capability if capability.startswith("gfx") else "sm_" + capability.replace(".", "")
+
+
+@functools.cache
+def _default_device_arch() -> str | None:
+    return arch_of(jax.local_devices()[0])
+
+
+def target_arch() -> str | None:
+    """The architecture that calls are checked and lowered for: the configured one, else the default device's, else None."""
+    return config.arch or _default_device_arch()
+
+
+def fp8_dtype(arch: str | None = None) -> np.dtype:
+    """The e4m3 variant of `arch` (default: the target's; without any target, that of ``gfx942``)."""
+    arch = arch or target_arch() or EMULATED
+    if arch not in FP8:
+        raise ValueError(f"arch must be one of {sorted(FP8)}, got {arch!r}")
+    return FP8[arch]

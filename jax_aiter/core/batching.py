@@ -1,0 +1,86 @@
+"""`jax.vmap` of an op: fold the batch into an axis the op already loops over, else a loop that is correct."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+
+if TYPE_CHECKING:
+    from jax_aiter.core.op import Op
+
+
+class Batched:
+    """What a batching rule sees: operands with the batch at axis 0 where they have one.
+
+    An op's own rule is ``rule(batched, **params) -> results with the batch at axis 0, or NotImplemented``.
+    """
+
+    def __init__(self, op: "Op", values: Mapping[str, jax.Array], names: frozenset[str], size: int, params: Mapping[str, Any]):
+        self.op, self.values, self.names, self.size, self._params = op, values, names, size, params
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def get(self, name: str) -> jax.Array | None:
+        return self.values.get(name)
+
+    def broadcast(self, name: str) -> jax.Array:
+        """The operand with the batch at axis 0, copied along it if it had none."""
+        x = self.values[name]
+        return x if name in self.names else jnp.broadcast_to(x, (self.size, *x.shape))
+
+    def bind(self, **values: jax.Array | None):
+        """The unbatched op on new operands (None = absent)."""
+        present = {n: values[n] for n in self.op.operands if values.get(n) is not None}
+        return self.op.primitive.bind(*present.values(), **{**self._params, "names": tuple(present)})
+
+
+def rule(op: "Op", values, dims, **params):
+    from jax_aiter.core.primitive import static_params  # primitive.py imports this module
+
+    names = params["names"]
+    size = next(x.shape[d] for x, d in zip(values, dims, strict=True) if d is not None)
+    front = {n: x if d is None else jnp.moveaxis(x, d, 0) for n, x, d in zip(names, values, dims, strict=True)}
+    batched = Batched(op, front, frozenset(n for n, d in zip(names, dims, strict=True) if d is not None), size, params)
+    static = static_params(params)
+    out = op.batch(batched, **static) if op.batch else NotImplemented
+    if out is NotImplemented:
+        out = _fold(batched, static) if _foldable(batched, static) else _loop(batched)
+    return list(out), [0] * len(out)
+
+
+def _leads(axes: str, fold: str) -> bool:
+    return axes.split()[:1] == [fold]
+
+
+def _foldable(batched: Batched, static: Mapping[str, Any]) -> bool:
+    op = batched.op
+    if op.fold is None:
+        return False
+    args = op.operand_args(static)
+    return all(_leads(args[n].axes, op.fold) for n in batched.names)
+
+
+def _fold(batched: Batched, static: Mapping[str, Any]):
+    """Merge the batch with the fold axis of every operand that has it; with ``...`` it simply becomes one more leading axis."""
+    op, size = batched.op, batched.size
+    args = op.operand_args(static)
+    merged = {}
+    for name, x in batched.values.items():
+        if not _leads(args[name].axes, op.fold or ""):
+            merged[name] = x
+            continue
+        full = batched.broadcast(name)
+        merged[name] = full if op.fold == "..." else full.reshape(size * full.shape[1], *full.shape[2:])
+    out = batched.bind(**merged)
+    if op.fold == "...":
+        return out
+    return [x.reshape(size, x.shape[0] // size, *x.shape[1:]) for x in out]
+
+
+def _loop(batched: Batched):
+    """One call per batch element, in order: right for any op, and no more memory than one call needs."""
+    sliced = {n: x for n, x in batched.values.items() if n in batched.names}
+    shared = {n: x for n, x in batched.values.items() if n not in batched.names}
+    return jax.lax.map(lambda xs: tuple(batched.bind(**shared, **xs)), sliced)

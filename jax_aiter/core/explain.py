@@ -1,0 +1,92 @@
+"""What would run, and why: nothing here executes or compiles anything."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from jax_aiter.core import primitive, select
+from jax_aiter.core.config import config
+from jax_aiter.core.op import OPS, Op
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """One call of one op: its shapes, the implementation that would run, and the rule that refuses each other one."""
+
+    op: str
+    operands: dict[str, str]
+    params: dict[str, Any]
+    platform: str
+    arch: str | None
+    implementation: str
+    refusals: dict[str, str]
+
+    def __str__(self) -> str:
+        operands = ", ".join(f"{n}={s}" for n, s in self.operands.items())
+        lines = [f"{self.op}({operands})  ->  {self.implementation}  [{self.platform}, {self.arch or 'no arch'}]"]
+        lines += [f"    not {name}: {reason}" for name, reason in self.refusals.items()]
+        return "\n".join(lines)
+
+
+def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
+    for eqn in jaxpr.eqns:
+        yield eqn
+        for leaf in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: isinstance(x, (Jaxpr, ClosedJaxpr))):
+            if isinstance(leaf, (Jaxpr, ClosedJaxpr)):
+                yield from _equations(leaf.jaxpr if isinstance(leaf, ClosedJaxpr) else leaf)
+
+
+def explain(fn: Callable[..., Any], *args: Any, platform: str | None = None, **kwargs: Any) -> list[Explanation]:
+    """Each jax_aiter op that ``fn(*args)`` would run, in order, with the choice made for it.
+
+    `args` may be arrays or `jax.ShapeDtypeStruct`. `platform` is ``"rocm"``, ``"cuda"`` or ``"cpu"``; by default that of this
+    process. For another platform set ``config(arch=...)`` as well. Nothing is executed, compiled or built.
+    """
+    platform = platform or platform_name()
+    by_primitive = {op.primitive: op for op in OPS.values()}
+    jaxpr = jax.make_jaxpr(fn)(*args, **kwargs)
+    found = []
+    for eqn in _equations(jaxpr.jaxpr):
+        if eqn.primitive in by_primitive:
+            found.append(_explain_equation(by_primitive[eqn.primitive], eqn, platform))
+    return found
+
+
+def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
+    params = primitive.static_params(eqn.params)
+    operands = {
+        n: jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)
+    }
+    results = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
+    call = select.make_call(op, platform, eqn.params["arch"], operands, params, results)
+    implementation, refused = select.preferred(call, eqn.params["implementation"])
+    shapes = {n: f"{s.dtype.name}{list(s.shape)}" for n, s in operands.items()}
+    return Explanation(op.name, shapes, params, platform, call.target.arch, implementation, refused)
+
+
+def supports(op: str, arch: str, *avals: Any, **params: Any) -> dict[str, str | None]:
+    """Per implementation, None if it can run the op on `arch` for operands of these shapes and dtypes, else the reason.
+
+    `avals` are arrays or ShapeDtypeStructs in the op's operand order (None for an absent optional one). A call that the op itself
+    rejects raises the same TypeError or ValueError as the op. ``"xla"`` is always None: the reference runs everywhere.
+    """
+    if op not in OPS:
+        raise ValueError(f"no op is called {op!r}; the ops are {sorted(OPS)}")
+    record = OPS[op]
+    structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(record.operands, avals) if a is not None}
+    with config(arch=arch):
+        results = record.infer(structs, params)
+        platform = "cuda" if arch.startswith("sm_") else "rocm"
+        call = select.make_call(record, platform, arch, structs, params, results)
+        return {**select.refusals(call), "xla": None}
+
+
+def platform_name() -> str:
+    """``"rocm"``, ``"cuda"`` or ``"cpu"``: the platform of this process's default backend under its lowering name."""
+    backend = jax.default_backend()
+    if backend != "gpu":
+        return backend
+    return "rocm" if "rocm" in jax.devices()[0].client.platform_version.lower() else "cuda"

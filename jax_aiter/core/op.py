@@ -1,0 +1,148 @@
+"""The declarative record of an op, and what happens when it is called.
+
+Adding an op is adding one file that makes one `Op`: everything else (primitive, lowerings, gradient, batching, sharding, docs
+table, transform suite, benchmarks) follows from the record.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_aiter.core import axes, check, primitive
+from jax_aiter.core.arch import FP8, target_arch
+from jax_aiter.core.cases import Case
+from jax_aiter.core.config import FAMILIES, IMPLEMENTATIONS, config
+from jax_aiter.core.gradient import Gradient, differentiable
+
+Struct = jax.ShapeDtypeStruct
+Structs = tuple[Struct, ...]
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Op:
+    """One op.
+
+    name, family, mirrors: its name, its family in the configuration, the AITER entry point whose contract it keeps.
+    operands: array arguments in binding order, with axes and dtypes; absent optional ones are None everywhere.
+    results: axes by result name, for sharding and docs.
+    abstract: ``(dims, *, **operands, **params) -> structs``; operands arrive as ShapeDtypeStruct after the axes check. Runs all
+        remaining validation and no numerics.
+    reference: ``(*, **operands, **params) -> arrays``: readable jax.numpy; the lowering where no kernel runs.
+    relayout: axes of operands and results that depend on static parameters.
+    parallel: axis names along which the work splits with no communication; they stay sharded.
+    fold: the axis (or ``...``) into which `jax.vmap` folds its batch; operands without it stay unbatched.
+    batch: an own batching rule, tried before `fold` (see `core.batching`).
+    gradient: reverse-mode rule, None if not differentiable.
+    aliases: operand -> result that a kernel updates in place.
+    data_checks: ``(**operands, **params) -> {rule: bad mask}`` for what shapes cannot show; used under `debug_checks`.
+    cases: named calls for tests, docs and benchmarks.
+    """
+
+    name: str
+    family: str
+    mirrors: str
+    operands: Mapping[str, axes.Arg]
+    results: Mapping[str, str]
+    abstract: Callable[..., Structs]
+    reference: Callable[..., tuple[jax.Array, ...]]
+    cases: Callable[[], list[Case]]
+    relayout: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+    parallel: tuple[str, ...] = ()
+    fold: str | None = None
+    batch: Callable[..., Any] | None = None
+    gradient: Gradient | None = None
+    aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    data_checks: Callable[..., Mapping[str, jax.Array]] | None = None
+
+    def __post_init__(self):
+        if self.family not in FAMILIES:
+            raise ValueError(f"{self.name}: family must be one of {FAMILIES}, got {self.family!r}")
+        if self.name in OPS:
+            raise ValueError(f"an op called {self.name} is defined already")
+        OPS[self.name] = self
+
+    @functools.cached_property
+    def primitive(self):
+        return primitive.make(self)
+
+    def operand_args(self, params: Mapping[str, Any]) -> dict[str, axes.Arg]:
+        changed = self.relayout(params) if self.relayout else {}
+        return {n: dataclasses.replace(a, axes=changed.get(n, a.axes)) for n, a in self.operands.items()}
+
+    def result_axes(self, params: Mapping[str, Any]) -> dict[str, str]:
+        changed = self.relayout(params) if self.relayout else {}
+        return {n: changed.get(n, a) for n, a in self.results.items()}
+
+    def infer(self, operands: Mapping[str, Struct | None], params: Mapping[str, Any]) -> Structs:
+        """Validate a call and return its result structs; no numerics, no device."""
+        dims = axes.match(self.name, self.operand_args(params), operands)
+        _check_fp8_family(self.name, operands, params)
+        full = {name: operands.get(name) for name in self.operands}
+        return tuple(self.abstract(dims, **full, **params))
+
+    def __call__(self, *, implementation: str | None = None, **arguments: Any) -> tuple[jax.Array, ...]:
+        operands = {n: _as_array(self.name, n, arguments.pop(n, None)) for n in self.operands}
+        present = {n: x for n, x in operands.items() if x is not None}
+        structs = {n: Struct(x.shape, x.dtype) for n, x in present.items()}
+        self.infer(structs, arguments)
+        bound = {"implementation": resolve_implementation(self, implementation), "arch": config.arch}
+        if config.debug_checks and self.data_checks:
+            _insert_checks(self, operands, arguments)
+        values = primitive.same_varying_axes(list(present.values()))
+        if self.gradient is None:
+            return tuple(self.primitive.bind(*values, names=tuple(present), **arguments, **bound))
+        key = tuple(structs.items())
+        return differentiable(self, key, tuple(sorted(arguments.items())), tuple(bound.items()))(*values)
+
+
+OPS: dict[str, Op] = {}
+
+
+def resolve_implementation(op: Op, implementation: str | None) -> str | None:
+    """What the caller asked for, else what the configuration says; None stays None, which means auto."""
+    if implementation is not None:
+        check.choice(op.name, "implementation", implementation, IMPLEMENTATIONS)
+        return implementation
+    if not config.enabled or op.family in config.disabled_families:
+        return "xla"
+    return config.implementation
+
+
+def _as_array(op: str, name: str, value: Any) -> jax.Array | None:
+    if value is None or isinstance(value, jax.Array):
+        return value
+    if isinstance(value, (np.ndarray, np.generic)):
+        return jnp.asarray(value)
+    raise TypeError(f"{op}: {name} must be a jax or numpy array, got {type(value).__name__}")
+
+
+def _check_fp8_family(op: str, operands: Mapping[str, Struct | None], params: Mapping[str, Any]) -> None:
+    """One call computes in one fp8 family, and it is the target's where a target is known."""
+    found = {n: jnp.dtype(x.dtype) for n, x in operands.items() if x is not None}
+    found |= {n: jnp.dtype(v) for n, v in params.items() if isinstance(v, np.dtype)}
+    found = {n: d for n, d in found.items() if d in FP8.values()}
+    if op == "convert_fp8" or not found:
+        return
+    (first, dtype), *rest = found.items()
+    for name, other in rest:
+        if other != dtype:
+            raise TypeError(f"{op}: {name} is {other.name} but {first} is {dtype.name}; convert one with convert_fp8")
+    arch = target_arch()
+    if arch in FP8 and dtype != FP8[arch]:
+        raise TypeError(f"{op}: {first} is {dtype.name}, but {arch} computes in {FP8[arch].name}; convert it with convert_fp8")
+
+
+def _insert_checks(op: Op, operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) -> None:
+    assert op.data_checks is not None
+    for rule, bad in op.data_checks(**operands, **params).items():
+
+        def report(count: np.ndarray, rule: str = rule) -> None:
+            if count:
+                raise ValueError(f"{op.name}: {int(count)} value(s) break the rule: {rule}")
+
+        jax.debug.callback(report, jnp.sum(bad))

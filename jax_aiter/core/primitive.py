@@ -1,0 +1,76 @@
+"""From an `Op` record to a JAX primitive: abstract evaluation, eager dispatch, lowering, batching."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax.extend.core import Primitive
+from jax.interpreters import batching as jax_batching
+from jax.interpreters import mlir
+
+from jax_aiter.core import batching, lowering, sharding
+
+if TYPE_CHECKING:
+    from jax_aiter.core.op import Op
+
+# Parameters of the equation that say how to run the op rather than what it computes.
+OPTIONS = ("names", "implementation", "arch")
+
+
+def static_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in params.items() if k not in OPTIONS}
+
+
+def make(op: "Op") -> Primitive:
+    prim = Primitive(f"jax_aiter.{op.name}")
+    prim.multiple_results = True
+    prim.def_impl(functools.partial(_eager, prim))
+    prim.def_abstract_eval(functools.partial(_abstract_eval, op))
+    jax_batching.primitive_batchers[prim] = functools.partial(batching.rule, op)
+    mlir.register_lowering(prim, functools.partial(lowering.lower, op, "cpu"))
+    for platform in ("rocm", "cuda"):
+        mlir.register_lowering(prim, functools.partial(lowering.lower, op, platform), platform=platform)
+    return prim
+
+
+@functools.lru_cache(maxsize=4096)
+def _jitted(prim: Primitive, params: tuple):
+    return jax.jit(functools.partial(prim.bind, **dict(params)))
+
+
+def _eager(prim: Primitive, *values, **params):
+    return _jitted(prim, tuple(sorted(params.items())))(*values)
+
+
+def _abstract_eval(op: "Op", *avals, names: tuple[str, ...], implementation, arch, **params):
+    structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(names, avals, strict=True)}
+    out = op.infer(structs, params)
+    specs = sharding.result_specs(op, dict(zip(names, avals, strict=True)), out, params)
+    # Updating an operand's aval, rather than making a new one, keeps what it says about manual mesh axes under every JAX version.
+    like = avals[0]
+    results = []
+    for struct, spec in zip(out, specs, strict=True):
+        extra = {} if spec is None else {"sharding": spec}
+        results.append(like.update(shape=struct.shape, dtype=struct.dtype, weak_type=False, **extra))
+    return results
+
+
+def varying_axes(x: jax.Array) -> frozenset[str]:
+    """The manual mesh axes over which a value differs between devices, inside `jax.shard_map`."""
+    aval = jax.typeof(x)
+    manual = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; before, the aval carries the set itself
+    return frozenset(manual.varying if manual is not None else getattr(aval, "vma", frozenset()))
+
+
+def same_varying_axes(values: Sequence[jax.Array]) -> list[jax.Array]:
+    """Make all operands vary over the same mesh axes; the transpose of this step sums the gradients of replicated operands."""
+    sets = [varying_axes(x) for x in values]
+    union = frozenset().union(*sets)
+    if not union:
+        return list(values)
+    out = []
+    for x, have in zip(values, sets, strict=True):
+        missing = tuple(sorted(union - have))
+        out.append(jax.lax.pcast(x, missing, to="varying") if missing else x)
+    return out

@@ -1,0 +1,90 @@
+"""Which implementation runs a call, and why the others do not."""
+
+import dataclasses
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+
+from jax_aiter.core.arch import arch_of
+from jax_aiter.core.errors import KernelBuildError, NotSupportedError
+from jax_aiter.kernels.provider import Call, Target, providers
+
+if TYPE_CHECKING:
+    from jax_aiter.core.op import Op
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    implementation: str
+    plan: Any  # LaunchPlan, None for "xla"
+    refusals: Mapping[str, str]  # implementation -> the rule that refused it
+
+
+def target(platform: str, arch: str | None) -> Target:
+    """The target on a platform: the configured arch, else the arch of the machine's own device of that platform."""
+    if platform == "cpu":
+        return Target(platform, None)
+    if arch is None and jax.default_backend() in ("gpu", platform):
+        arch = arch_of(jax.local_devices()[0])
+    return Target(platform, arch)
+
+
+def make_call(op: "Op", platform: str, arch: str | None, operands, params: Mapping[str, Any], results) -> Call:
+    return Call(op.name, target(platform, arch), dict(operands), dict(params), tuple(results))
+
+
+def refusals(call: Call) -> dict[str, str | None]:
+    """For each kernel implementation, None if it can run the call, else why not."""
+    found: dict[str, str | None] = dict.fromkeys(("asm", "triton"), "this provider is not installed")
+    if call.target.platform not in ("rocm", "cuda"):
+        return dict.fromkeys(found, f"kernels run on ROCm and CUDA, the platform is {call.target.platform}")
+    if call.target.arch is None:
+        return dict.fromkeys(found, "no device tells the architecture: set config(arch=...) or JAX_AITER_ARCH")
+    for provider in providers():
+        found[provider.name] = provider.refuse(call)
+    return found
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+
+def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
+    """Explicit runs that or raises NotSupportedError; None takes the first provider that says yes, else the reference."""
+    if implementation == "xla":
+        return Choice("xla", None, {name: "implementation='xla' was asked for" for name in ("asm", "triton")})
+    reasons = refusals(call)
+    if implementation is not None:
+        reason = reasons[implementation]
+        if reason is not None:
+            raise NotSupportedError(f"{op.name}: implementation={implementation!r} cannot run this call: {reason}")
+        provider = next(p for p in providers() if p.name == implementation)
+        return Choice(implementation, provider.plan(call), {})
+    refused = {name: reason for name, reason in reasons.items() if reason is not None}
+    for provider in () if len(refused) == len(reasons) else providers():
+        if provider.name in refused:
+            continue
+        try:
+            return Choice(provider.name, provider.plan(call), refused)
+        except KernelBuildError as error:
+            refused[provider.name] = str(error)
+            _warn_once(f"{op.name} runs its reference lowering because the {provider.name} kernel could not be built: {error}")
+    return Choice("xla", None, refused)
+
+
+def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, str]]:
+    """What `choose` would take, judged from the refusals alone: nothing is built."""
+    reasons = refusals(call)
+    refused = {name: reason for name, reason in reasons.items() if reason is not None}
+    if implementation is not None:
+        return implementation, refused
+    return next((name for name, reason in reasons.items() if reason is None), "xla"), refused
+
+

@@ -1,0 +1,56 @@
+"""What a mesh with Explicit axes says about an op's results: the parallel axes keep the sharding of the operand that has it."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jax_aiter.core.axes import axis_names
+
+if TYPE_CHECKING:
+    from jax_aiter.core.op import Op
+
+
+def explicit_mesh(avals):
+    """The mesh of the first operand whose type carries explicit axes, else None."""
+    for aval in avals:
+        mesh = aval.sharding.mesh
+        if not mesh.empty and any(t == AxisType.Explicit for t in mesh.axis_types):
+            return mesh
+    return None
+
+
+def is_parallel(op: "Op", axis: str) -> bool:
+    return axis in op.parallel or (axis.startswith("...") and "..." in op.parallel)
+
+
+def result_specs(op: "Op", avals: Mapping[str, Any], results, params) -> list[NamedSharding | None]:
+    """One sharding per result for explicit meshes; all None (no say) without one."""
+    mesh = explicit_mesh(avals.values())
+    if mesh is None:
+        return [None] * len(results)
+    placed: dict[str, Any] = {}
+    used: set[str] = set()
+    args = op.operand_args(params)
+    for name, aval in avals.items():
+        for axis, entry in zip(axis_names(args[name].axes, aval.ndim), aval.sharding.spec, strict=True):
+            mesh_axes = (entry,) if isinstance(entry, str) else tuple(entry or ())
+            if mesh_axes and is_parallel(op, axis) and axis not in placed and not used & set(mesh_axes):
+                placed[axis] = entry
+                used |= set(mesh_axes)
+    out = []
+    for struct, axes in zip(results, op.result_axes(params).values(), strict=True):
+        names = axis_names(axes, len(struct.shape))
+        out.append(NamedSharding(mesh, PartitionSpec(*(placed.get(n) for n in names))))
+    return out
+
+
+def auto_mesh(mesh):
+    """The same mesh with its Explicit axes made Auto, for tracing a reference whose inner ops need no explicit shardings."""
+    changed = {n: AxisType.Auto for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if t == AxisType.Explicit}
+    return mesh.update_axis_types(changed)
+
+
+def constrain(x: jax.Array, sharding: NamedSharding) -> jax.Array:
+    return jax.lax.with_sharding_constraint(x, NamedSharding(auto_mesh(sharding.mesh), sharding.spec))
