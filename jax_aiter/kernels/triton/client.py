@@ -1,0 +1,124 @@
+"""Starts recording workers and talks to them: one process per target architecture, kept until this process ends."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.triton.spec import CallSpec
+
+MAIN = Path(__file__).parent / "worker" / "main.py"
+INSTALL = 'pip install "jax_aiter[triton]"'
+
+
+class Worker:
+    """One worker process. `ask` is serialised; a dead worker is reported once and replaced by the next call."""
+
+    def __init__(self, arch: str, aiter: Path, root: Path) -> None:
+        self.arch = arch
+        self._lock = threading.Lock()
+        self._stderr = tempfile.TemporaryFile()
+        self._triton_cache = tempfile.TemporaryDirectory(prefix="jax_aiter-triton-")
+        python = os.environ.get("JAX_AITER_TRITON_PYTHON") or sys.executable
+        environment = {
+            **os.environ,
+            "TRITON_CACHE_DIR": self._triton_cache.name,  # ours holds the results; Triton's would hold every IR
+            "PYTHONSAFEPATH": "1",
+        }
+        try:
+            self._process = subprocess.Popen(
+                [python, str(MAIN), arch, str(aiter), str(root)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                env=environment,
+                text=True,
+            )
+        except OSError as error:
+            raise KernelBuildError(
+                f"cannot start the kernel worker with {python} ({error.strerror}); set JAX_AITER_TRITON_PYTHON to a "
+                "Python that has torch and triton"
+            ) from error
+        hello = self._read()
+        if "error" in hello:
+            self.close()
+            raise KernelBuildError(f"{hello['error']} (in {python}); {hello.get('remedy') or INSTALL}")
+        self.triton: str = hello["triton"]
+
+    def ask(self, spec: CallSpec) -> dict[str, Any]:
+        """The worker's answer for one call; KernelBuildError if it died."""
+        with self._lock:
+            try:
+                assert self._process.stdin is not None
+                self._process.stdin.write(json.dumps({"spec": spec.to_json()}) + "\n")
+                self._process.stdin.flush()
+            except (BrokenPipeError, ValueError):
+                raise self._died() from None
+            try:
+                return self._read()
+            except BaseException:
+                self.close()  # an unread answer must not be taken for the next call's
+                raise
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise self._died()
+        return json.loads(line)
+
+    def _died(self) -> KernelBuildError:
+        code = self._process.wait()
+        self._stderr.seek(0)
+        tail = self._stderr.read().decode(errors="replace").strip().splitlines()[-5:]
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with status {code}"
+        said = f"; its last words: {' | '.join(tail)}" if tail else ""
+        return KernelBuildError(
+            f"the kernel worker for {self.arch} {how}{said}. Call again to start a new one; if it was killed for lack "
+            "of memory, build the plans ahead with `jax-aiter kernels build --jobs 1`"
+        )
+
+    def close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        self._process.terminate()
+        self._process.wait()
+        self._stderr.close()
+        self._triton_cache.cleanup()
+
+
+_workers: dict[tuple[str, Path, Path, int], Worker] = {}
+_guard = threading.Lock()
+
+
+def worker(arch: str, aiter: Path, root: Path) -> Worker:
+    """The living worker of this process for `arch`, started if there is none (a forked child starts its own)."""
+    key = (arch, aiter, root, os.getpid())
+    with _guard:
+        found = _workers.get(key)
+        if found is None or not found.alive:
+            if found is not None:
+                found.close()
+            found = _workers[key] = Worker(arch, aiter, root)
+        return found
+
+
+@atexit.register
+def close_workers() -> None:
+    """End this process's workers."""
+    with _guard:
+        for key in [key for key in _workers if key[3] == os.getpid()]:
+            _workers.pop(key).close()

@@ -1,0 +1,58 @@
+"""The ops AITER has Triton kernels for: per op, the rule that refuses a call and the function that records one.
+
+One small file per family. Rules run in the user's process and see only a `CallSpec`; recording functions run in the
+worker and import torch and AITER themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jax_aiter.kernels.triton.spec import CallSpec
+
+FAMILIES = ("activation", "gemm", "norm", "quant")
+
+#: part of every plan's key: raise it when a recording function changes what it records.
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """How one op is run with AITER's Triton kernels."""
+
+    op: str
+    refuse: Callable[[CallSpec], str | None]
+    run: Callable[[Any], Any]
+    source: str  # AITER's wrapper(s)
+
+
+def op(name: str, *, source: str, refuse: Callable[[CallSpec], str | None]) -> Callable:
+    """Declares the decorated recording function as the adapter of op `name`."""
+
+    def declare(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, refuse, run, source))
+        return run
+
+    return declare
+
+
+@functools.cache
+def adapters() -> dict[str, Adapter]:
+    """All adapters by op name."""
+    found: dict[str, Adapter] = {}
+    for family in FAMILIES:
+        module = importlib.import_module(f"{__name__}.{family}")
+        for value in vars(module).values():
+            for declared in getattr(value, "adapters", ()):
+                if found.setdefault(declared.op, declared) is not declared:
+                    raise RuntimeError(f"two adapters for op {declared.op!r}")
+    return found
+
+
+def adapter(name: str) -> Adapter:
+    return adapters()[name]

@@ -1,0 +1,110 @@
+"""Matrix products: a @ b.T with b stored [N, K], plain or batched, 16 bit or fp8 with scales."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.ops import op
+from jax_aiter.kernels.triton.ops.rules import HALF, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.spec import CallSpec
+
+
+def _out(spec: CallSpec, allowed: tuple[str, ...] = HALF) -> str | None:
+    got = spec.results[0].dtype
+    return None if got in allowed else f"out_dtype = {got}; AITER's Triton kernel writes {', '.join(allowed)}"
+
+
+def _refuse_16(spec: CallSpec) -> str | None:
+    return first(
+        nonempty(spec),
+        dtype_in(spec, "a", HALF),
+        dtype_in(spec, "b", HALF),
+        _out(spec, (*HALF, "float32")),
+        fits_int32(spec, "a", "b"),
+    )
+
+
+@op("gemm_a16w16", source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16", refuse=_refuse_16)
+def gemm_a16w16(ctx):
+    from aiter.ops.triton.gemm.basic.gemm_a16w16 import gemm_a16w16 as kernel
+
+    y = ctx.results[0]
+    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y)
+
+
+def _refuse_8(spec: CallSpec) -> str | None:
+    kinds = (spec.fp8, "int8")
+    return first(
+        nonempty(spec),
+        dtype_in(spec, "xq", kinds),
+        dtype_in(spec, "wq", kinds),
+        dtype_in(spec, "x_scale", ("float32",)),
+        dtype_in(spec, "w_scale", ("float32",)),
+        _out(spec),
+        fits_int32(spec, "xq", "wq"),
+    )
+
+
+@op("gemm_a8w8", source="aiter.ops.triton.gemm.basic.gemm_a8w8.gemm_a8w8", refuse=_refuse_8)
+def gemm_a8w8(ctx):
+    from aiter.ops.triton.gemm.basic.gemm_a8w8 import gemm_a8w8 as kernel
+
+    y = ctx.results[0]
+    scales = (ctx.operand("x_scale").view(-1, 1), ctx.operand("w_scale").view(1, -1))
+    return kernel(ctx.operand("xq"), ctx.operand("wq"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, y=y)
+
+
+def _refuse_blockscale(spec: CallSpec) -> str | None:
+    rule = None
+    if spec["xq"].dtype == "int8":
+        rule = "xq has dtype int8; AITER's Triton block-scale kernel takes fp8"
+    (_, k), (n, _) = spec["xq"].shape, spec["wq"].shape
+    for name, size, groups in (("K", k, spec["x_scale"].shape[-1]), ("N", n, spec["w_scale"].shape[0])):
+        if groups != -(-size // 128):
+            rule = rule or f"{name} = {size} has {groups} scales; AITER's Triton kernel is tuned for one per 128"
+    if k % 128:
+        rule = rule or f"K = {k}; AITER's Triton block-scale kernel needs a multiple of 128"
+    return first(_refuse_8(spec), rule)
+
+
+@op(
+    "gemm_a8w8_blockscale",
+    source="aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale.gemm_a8w8_blockscale",
+    refuse=_refuse_blockscale,
+)
+def gemm_a8w8_blockscale(ctx):
+    from aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale import gemm_a8w8_blockscale as kernel
+
+    y = ctx.results[0]
+    operands = (ctx.operand(name) for name in ("xq", "wq", "x_scale", "w_scale"))
+    return kernel(*operands, dtype=y.dtype, y=y)
+
+
+@op(
+    "batched_gemm_bf16",
+    source="aiter.ops.triton.gemm.batched.batched_gemm_bf16.batched_gemm_bf16",
+    refuse=lambda spec: first(
+        nonempty(spec),
+        dtype_in(spec, "a", ("bfloat16",)),
+        dtype_in(spec, "b", ("bfloat16",)),
+        _out(spec),
+        fits_int32(spec, "a", "b"),
+    ),
+)
+def batched_gemm_bf16(ctx):
+    from aiter.ops.triton.gemm.batched.batched_gemm_bf16 import batched_gemm_bf16 as kernel
+
+    y = ctx.results[0]
+    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)
+
+
+@op(
+    "batched_gemm_a8w8",
+    source="aiter.ops.triton.gemm.batched.batched_gemm_a8w8.batched_gemm_a8w8",
+    refuse=_refuse_8,
+)
+def batched_gemm_a8w8(ctx):
+    from aiter.ops.triton.gemm.batched.batched_gemm_a8w8 import batched_gemm_a8w8 as kernel
+
+    y = ctx.results[0]
+    batch = y.shape[0]
+    scales = (ctx.operand("x_scale").view(batch, -1, 1), ctx.operand("w_scale").view(batch, 1, -1))
+    return kernel(ctx.operand("xq"), ctx.operand("wq"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)

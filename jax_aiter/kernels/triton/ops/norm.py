@@ -1,0 +1,36 @@
+"""RMS normalisation."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.ops import op
+from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.spec import CallSpec
+
+
+def _rows(tensor):
+    """[..., N] as [M, N]: the kernels are written for matrices."""
+    return tensor.view(-1, tensor.shape[-1])
+
+
+def _refuse(spec: CallSpec) -> str | None:
+    return first(nonempty(spec), dtype_in(spec, "x", FLOAT), dtype_in(spec, "weight", FLOAT), fits_int32(spec, "x"))
+
+
+@op("rms_norm", source="aiter.ops.triton.normalization.rmsnorm.rms_norm", refuse=_refuse)
+def rms_norm(ctx):
+    from aiter.ops.triton.normalization.rmsnorm import rms_norm as kernel
+
+    x = ctx.operand("x")
+    return kernel(_rows(x), ctx.operand("weight"), ctx.spec.params["epsilon"])
+
+
+@op("rms_norm_with_add", source="aiter.ops.triton.normalization.rmsnorm.rmsnorm2d_fwd_with_add", refuse=_refuse)
+def rms_norm_with_add(ctx):
+    from aiter.ops.triton.normalization.rmsnorm import rmsnorm2d_fwd_with_add
+
+    y, residual_out = ctx.results
+    x, residual = ctx.operand("x"), ctx.operand("residual")
+    rmsnorm2d_fwd_with_add(
+        _rows(y), _rows(x), _rows(residual), _rows(residual_out), ctx.operand("weight"), ctx.spec.params["epsilon"]
+    )
+    return y, residual_out

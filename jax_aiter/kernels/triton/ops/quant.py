@@ -1,0 +1,96 @@
+"""fp8 quantisation. scale = amax / largest value of the dtype; amax is at least AITER's floor of 1e-10."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.ops import op
+from jax_aiter.kernels.triton.ops.rules import FLOAT, absent, dtype_in, first, fits_int32, nonempty, param_is
+from jax_aiter.kernels.triton.spec import CallSpec
+
+#: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.
+AMAX_FLOOR = 1e-10
+#: one program holds a whole row in registers; beyond this Triton's tensors get too large.
+MAX_ROW = 65536
+
+
+def _common(spec: CallSpec) -> str | None:
+    out = spec.results[0].dtype
+    if out != spec.fp8:
+        what = "truncates instead of rounding for int8" if out == "int8" else f"computes in {spec.fp8} on {spec.arch}"
+        return f"quant_dtype = {out}; AITER's Triton kernel {what}"
+    columns = spec["x"].shape[-1] if spec["x"].ndim else 0
+    rule = None
+    if columns > MAX_ROW:
+        rule = f"x has rows of {columns} elements; AITER's Triton kernel keeps a row in registers, at most {MAX_ROW}"
+    return first(nonempty(spec), dtype_in(spec, "x", FLOAT), rule, fits_int32(spec, "x"))
+
+
+def _refuse_tensor(spec: CallSpec) -> str | None:
+    static = None
+    if spec.has("scale") and not spec.arch.startswith("sm_"):
+        static = "scale is given; AITER's static Triton kernel does not saturate on AMD"
+    return first(_common(spec), static)
+
+
+@op(
+    "per_tensor_quant",
+    source="aiter.ops.triton.quant.quant.dynamic_per_tensor_quant_fp8_i8, static_per_tensor_quant_fp8_i8",
+    refuse=_refuse_tensor,
+)
+def per_tensor_quant(ctx):
+    return quantise_tensor(ctx.operand("x"), ctx.operand("scale"), *ctx.results)
+
+
+def quantise_tensor(x, scale, xq, scale_out):
+    """One scale for all of `x`: the given one, or found here (scale_out is the maximum over rows, so it starts low)."""
+    import torch
+    from aiter.ops.triton.quant.quant import dynamic_per_tensor_quant_fp8_i8, static_per_tensor_quant_fp8_i8
+
+    rows, flat = x.view(-1, x.shape[-1]), xq.view(-1, x.shape[-1])
+    if scale is not None:
+        static_per_tensor_quant_fp8_i8(flat, rows, scale)
+        return xq, scale
+    scale_out.fill_(AMAX_FLOOR / torch.finfo(xq.dtype).max)
+    dynamic_per_tensor_quant_fp8_i8(flat, rows, scale_out)
+    return xq, scale_out
+
+
+@op(
+    "per_token_quant",
+    source="aiter.ops.triton.quant.fused_fp8_quant.fused_flatten_fp8_group_quant (one group per row)",
+    refuse=lambda spec: first(_common(spec), absent(spec, "scale")),
+)
+def per_token_quant(ctx):
+    import triton
+
+    # AITER's own per-token kernel divides by zero for an all-zero row; its group kernel with one group does not.
+    return quantise_groups(ctx.operand("x"), triton.next_power_of_2(ctx.operand("x").shape[-1]))
+
+
+def quantise_groups(x, group_size: int, transpose_scale: bool = False):
+    """One scale per `group_size` columns of every row."""
+    import aiter
+    from aiter.ops.triton.quant.fused_fp8_quant import fused_flatten_fp8_group_quant
+
+    rows = x.view(-1, 1, x.shape[-1])
+    xq, scale = fused_flatten_fp8_group_quant(
+        rows, group_size, dtype_quant=aiter.dtypes.fp8, transpose_scale=transpose_scale
+    )
+    return xq, scale.T if transpose_scale else scale
+
+
+def _refuse_group(spec: CallSpec) -> str | None:
+    size = spec.params.get("group_size", 128)
+    rule = None
+    if size & (size - 1) or spec["x"].shape[-1] % size:
+        rule = f"group_size = {size}; AITER's Triton kernel needs a power of two that divides {spec['x'].shape[-1]}"
+    return first(_common(spec), absent(spec, "scale"), rule, param_is(spec, "transpose_scale", False, True, None))
+
+
+@op(
+    "group_quant",
+    source="aiter.ops.triton.quant.fused_fp8_quant.fused_flatten_fp8_group_quant",
+    refuse=_refuse_group,
+)
+def group_quant(ctx):
+    params = ctx.spec.params
+    return quantise_groups(ctx.operand("x"), params.get("group_size", 128), bool(params.get("transpose_scale")))

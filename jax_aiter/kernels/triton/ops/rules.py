@@ -1,0 +1,53 @@
+"""Refusal rules shared by the op families. Each returns None or the reason, naming the argument, its value, the rule."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.spec import ArraySpec, CallSpec
+
+HALF = ("bfloat16", "float16")
+FLOAT = ("bfloat16", "float16", "float32")
+INT32_MAX = 2**31 - 1
+
+
+def dtype_in(spec: CallSpec, operand: str, allowed: tuple[str, ...]) -> str | None:
+    if not spec.has(operand) or spec[operand].dtype in allowed:
+        return None
+    return f"{operand} has dtype {spec[operand].dtype}; AITER's Triton kernel takes {', '.join(allowed)}"
+
+
+def absent(spec: CallSpec, *operands: str) -> str | None:
+    """AITER's kernel has no such argument."""
+    for name in operands:
+        if spec.has(name):
+            return f"{name} is given; AITER's Triton kernel has no such argument"
+    return None
+
+
+def param_is(spec: CallSpec, name: str, *allowed: object) -> str | None:
+    value = spec.params.get(name)
+    if value in allowed:
+        return None
+    choices = " or ".join(repr(a) for a in allowed)
+    return f"{name} = {value!r}; AITER's Triton kernel supports {choices}"
+
+
+def nonempty(spec: CallSpec) -> str | None:
+    for name, array in [*spec.operands.items(), *((f"result {i}", r) for i, r in enumerate(spec.results))]:
+        if array.size == 0:
+            return f"{name} has shape {array.shape}; a kernel needs at least one element"
+    return None
+
+
+def fits_int32(spec: CallSpec, *operands: str) -> str | None:
+    """AITER's kernels index these arrays with 32-bit integers."""
+    named: list[tuple[str, ArraySpec]] = [(name, spec[name]) for name in operands if spec.has(name)]
+    named += [(f"result {i}", result) for i, result in enumerate(spec.results)]
+    for name, array in named:
+        if array.size > INT32_MAX:
+            return f"{name} has {array.size} elements; AITER's Triton kernel indexes with 32 bits"
+    return None
+
+
+def first(*reasons: str | None) -> str | None:
+    """The first reason there is."""
+    return next((reason for reason in reasons if reason), None)

@@ -1,0 +1,87 @@
+"""The cache of recorded plans: its keys, what is stored, and who builds a missing one.
+
+A process that finds its plan here starts no worker and imports neither torch nor triton.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+from jax_aiter.kernels.cache import canonical, digest, locked, read_entry, write_entry
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.store import AITER_COMMIT, aiter_location
+from jax_aiter.kernels.triton.convert import MissingCode, to_plan
+from jax_aiter.kernels.triton.ops import VERSION
+from jax_aiter.kernels.triton.spec import CallSpec
+
+
+class Refused(Exception):
+    """Recording this call failed for a reason that will not go away; the text is the reason."""
+
+
+def aiter_identity(root: Path) -> str:
+    """Which AITER the plans are of: that of the files found, else (plans were brought along without them) the pin."""
+    location = aiter_location(root)
+    return AITER_COMMIT if location is None else location.identity
+
+
+def plan_path(spec: CallSpec, root: Path) -> Path:
+    """Where the plan of this call is kept, without Triton's version (see `find`)."""
+    key = digest(canonical([spec.to_json(), VERSION]))
+    return root / "plans" / aiter_identity(root)[:24] / spec.arch / spec.op / key[:40]
+
+
+def triton_version() -> str | None:
+    """Triton's version in this environment, without importing it; None if absent."""
+    try:
+        return importlib.metadata.version("triton")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def find(spec: CallSpec, root: Path) -> LaunchPlan | None:
+    """The stored plan: of this environment's Triton, or, where there is no Triton, of the newest that built one.
+
+    Raises Refused if recording is known to fail. A damaged entry, or one whose code is gone, counts as absent.
+    """
+    base = plan_path(spec, root)
+    version = triton_version()
+    if version is not None:
+        paths = [base.with_name(f"{base.name}-{version}.json")]
+    else:
+        paths = sorted(base.parent.glob(f"{base.name}-*.json"), reverse=True)
+    for path in paths:
+        stored = read_entry(path)
+        if stored is not None:
+            try:
+                return _load(stored, spec, root)
+            except MissingCode:
+                continue
+    return None
+
+
+def _load(stored: dict[str, Any], spec: CallSpec, root: Path) -> LaunchPlan:
+    if "refused" in stored:
+        raise Refused(stored["refused"])
+    return to_plan(stored["record"], tuple(spec.operands), root)
+
+
+def find_or_build(spec: CallSpec, root: Path, build) -> LaunchPlan:
+    """The stored plan, else the one `build(spec)` records; processes that want the same plan build it once.
+
+    build: returns ({"record": ...} or {"refused": ...}, Triton's version).
+    """
+    plan = find(spec, root)
+    if plan is not None:
+        return plan
+    base = plan_path(spec, root)
+    with locked(root, f"plan-{base.name[:2]}-{spec.arch}"):
+        plan = find(spec, root)  # another process may have built it while this one waited
+        if plan is not None:
+            return plan
+        stored, version = build(spec)
+        stored = {"spec": spec.to_json(), "triton": version, **stored}
+        write_entry(base.with_name(f"{base.name}-{version}.json"), stored)
+    return _load(stored, spec, root)

@@ -1,0 +1,76 @@
+"""The provider: AITER's Triton kernels for gfx942, gfx950 and sm_90."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.cache import CacheError, cache_root
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.store import aiter_location
+from jax_aiter.kernels.triton import client, plans
+from jax_aiter.kernels.triton.announce import announced
+from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.spec import ARCHS, FP8, CallSpec
+
+
+class TritonProvider:
+    """Runs an op with the Triton kernels that AITER ships for it."""
+
+    name = "triton"
+
+    def refuse(self, call: Any) -> str | None:
+        """None if AITER's Triton kernels can run the call, else the rule that forbids it."""
+        arch = call.target.arch
+        if arch not in ARCHS:
+            return f"arch = {arch!r}; AITER's Triton kernels are compiled for {', '.join(ARCHS)}"
+        adapter = adapters().get(call.op)
+        if adapter is None:
+            return f"AITER has no Triton kernel for {call.op}"
+        spec = CallSpec.of(call)
+        for name, array in spec.operands.items():
+            if array.dtype.startswith("float8_e4m3") and array.dtype != FP8[arch]:
+                return f"{name} has dtype {array.dtype}; {arch} computes in {FP8[arch]} (see convert_fp8)"
+        return adapter.refuse(spec)
+
+    def plan(self, call: Any) -> LaunchPlan:
+        """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
+        return plan_for(CallSpec.of(call))
+
+
+def plan_for(spec: CallSpec) -> LaunchPlan:
+    """As `TritonProvider.plan`, for a call description."""
+    root = cache_root()
+    try:
+        return plans.find_or_build(spec, root, lambda wanted: build(wanted, root))
+    except plans.Refused as refusal:
+        raise KernelBuildError(
+            f"{spec.op} on {spec.arch} cannot be recorded from AITER's Triton kernels: {refusal}. Use "
+            'implementation="xla" for this call'
+        ) from None
+    except CacheError as error:
+        raise KernelBuildError(str(error)) from error
+
+
+def build(spec: CallSpec, root) -> tuple[dict[str, Any], str]:
+    """Record one call in the worker; what `plans.find_or_build` stores."""
+    location = aiter_location(root)
+    if location is None:
+        raise KernelBuildError(
+            "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`, or "
+            "install amd-aiter"
+        )
+    start = time.monotonic()
+    with announced(f"compiling AITER's Triton kernels for {spec.op} on {spec.arch}"):
+        worker = client.worker(spec.arch, location.path, root)
+        answer = worker.ask(spec)
+    seconds = round(time.monotonic() - start, 2)
+    if answer["ok"]:
+        return {"record": answer["record"], "seconds": seconds}, worker.triton
+    if answer["refused"]:
+        return {"refused": answer["error"], "seconds": seconds}, worker.triton
+    raise KernelBuildError(
+        f"recording {spec.op} on {spec.arch} failed in AITER or Triton: {answer['error']}. Use "
+        'implementation="xla" for this call'
+    )

@@ -1,0 +1,93 @@
+"""Compiles one recorded Triton launch for the target, offline, and checks what the launch ABI relies on."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from typing import Any
+
+from jax_aiter.kernels.triton.worker.errors import RecordError
+
+#: local data share / shared memory one workgroup may use, bytes.
+SHARED_LIMIT = {"gfx942": 64 << 10, "gfx950": 160 << 10, "sm_90": 227 << 10}
+#: launch options only AMD's backend knows; dropped for NVIDIA unless the kernel itself takes a parameter so named.
+AMD_ONLY = ("waves_per_eu", "matrix_instr_nonkdim", "kpack", "schedule_hint")
+
+
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """A code object and what is needed to launch it."""
+
+    symbol: str
+    code: bytes
+    shared: int
+    threads: int
+
+
+def target_for(arch: str):
+    """Triton's target object for "gfx942", "gfx950" or "sm_90"."""
+    from triton.backends.compiler import GPUTarget
+
+    return GPUTarget("cuda", int(arch[3:]), 32) if arch.startswith("sm_") else GPUTarget("hip", arch, 64)
+
+
+def launch_options(arch: str, parameters: set[str], options: dict[str, Any]) -> dict[str, Any]:
+    """`options` as the target's backend accepts them."""
+    if not arch.startswith("sm_"):
+        return options
+    options = {k: v for k, v in options.items() if k not in AMD_ONLY or k in parameters}
+    # AITER's kernels expect full precision of float32 dots; NVIDIA's default would be TF32.
+    options.setdefault("default_dot_input_precision", "ieee")
+    return options
+
+
+def compile_launch(function, arch: str, target, options, signature, constexprs, attrs, sizes: list[int]) -> Compiled:
+    """Compile `function`; on NVIDIA fewer pipeline stages are tried when AITER's AMD config needs too much memory.
+
+    `sizes` are the byte sizes of the arguments as they will be packed; the compiled kernel must declare the same.
+    """
+    import triton
+    from triton.compiler import ASTSource
+
+    stages = [options.num_stages]
+    if arch.startswith("sm_"):
+        stages += list(range(options.num_stages - 1, 0, -1))
+    shared = 0
+    for num_stages in stages:
+        source = ASTSource(fn=function, constexprs=constexprs, signature=signature, attrs=attrs)
+        kernel = triton.compile(source, target=target, options={**options.__dict__, "num_stages": num_stages})
+        shared = kernel.metadata.shared
+        if shared <= SHARED_LIMIT[arch]:
+            return _checked(kernel, arch, sizes)
+    raise RecordError(
+        f"kernel {function.__name__} needs {shared} bytes of shared memory with AITER's config; "
+        f"{arch} has {SHARED_LIMIT[arch]}"
+    )
+
+
+def _checked(kernel, arch: str, sizes: list[int]) -> Compiled:
+    meta = kernel.metadata
+    declared = declared_args(kernel.asm)
+    # Triton appends two pointers: global scratch and profile scratch.
+    if declared != [*sizes, 8, 8]:
+        raise RecordError(f"kernel {meta.name} declares argument sizes {declared}, recorded {sizes} and two pointers")
+    for name in ("global_scratch_size", "profile_scratch_size"):
+        if getattr(meta, name, 0):
+            raise RecordError(f"kernel {meta.name} wants {name} = {getattr(meta, name)}; only 0 is supported")
+    if tuple(getattr(meta, "cluster_dims", (1, 1, 1))) != (1, 1, 1) or meta.num_ctas != 1:
+        raise RecordError(f"kernel {meta.name} launches clusters of workgroups, which a plan does not hold")
+    if meta.launch_cooperative_grid:
+        raise RecordError(f"kernel {meta.name} needs a cooperative launch, which a plan does not hold")
+    binary = "cubin" if arch.startswith("sm_") else "hsaco"
+    return Compiled(meta.name, bytes(kernel.asm[binary]), meta.shared, meta.num_warps * target_for(arch).warp_size)
+
+
+_PTX_PARAM = re.compile(r"\.param \.(?:align \d+ )?\.?(\w+)(?: \.ptr[^_]*)? \w+_param_\d+")
+
+
+def declared_args(kernel_asm: dict[str, Any]) -> list[int]:
+    """Sizes of the arguments the compiled kernel itself declares, to be compared with the packed ones."""
+    if "amdgcn" in kernel_asm:
+        block = kernel_asm["amdgcn"].split("amdhsa.kernels:", 1)[1]
+        return [int(n) for n in re.findall(r"\.size:\s+(\d+)", block)]
+    return [int(kind[1:]) // 8 for kind in _PTX_PARAM.findall(kernel_asm["ptx"])]

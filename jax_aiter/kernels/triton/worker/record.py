@@ -1,0 +1,164 @@
+"""Turns one call description into a record: buffers and steps, with every kernel compiled and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jax_aiter.kernels.cache import canonical, digest, get_code, put_code, read_entry, write_entry
+from jax_aiter.kernels.triton.spec import ArraySpec, CallSpec
+from jax_aiter.kernels.triton.worker.compile import compile_launch
+from jax_aiter.kernels.triton.worker.errors import RecordError
+from jax_aiter.kernels.triton.worker.recorder import SCALARS, Copy, Fill, Launch, Memory, Pointer, Recorder
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    try:
+        return getattr(torch, name)
+    except AttributeError:
+        raise RecordError(f"torch has no dtype {name}") from None
+
+
+def meta(spec: ArraySpec) -> torch.Tensor:
+    return torch.empty(spec.shape, dtype=torch_dtype(spec.dtype), device="meta")
+
+
+class Context:
+    """What an op's recording function may ask for besides its operands."""
+
+    def __init__(self, spec: CallSpec, operands: dict[str, torch.Tensor], results: list[torch.Tensor]) -> None:
+        self.spec = spec
+        self.operands = operands
+        self.results = results
+
+    def operand(self, name: str) -> torch.Tensor | None:
+        """The operand, or None when the call does not have it."""
+        return self.operands.get(name)
+
+    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        """Scratch."""
+        return torch.empty(shape, dtype=dtype, device="meta")
+
+
+def record(spec: CallSpec, run: Callable[[Context], Any], root: Path) -> dict[str, Any]:
+    """Run `run` (it returns the result tensors, in order) and describe what it launched.
+
+    A tensor `run` returns that is not the result buffer itself becomes that buffer when it is a whole dense scratch
+    allocation, else it is copied.
+    """
+    recorder = Recorder(spec.arch)
+    operands = {name: meta(array) for name, array in spec.operands.items()}
+    results = [meta(array) for array in spec.results]
+    for index, tensor in enumerate(operands.values()):
+        _assign(recorder.memory(tensor), "operand", index)
+    for index, tensor in enumerate(results):
+        _assign(recorder.memory(tensor), "result", index)
+    with recorder.recording():
+        returned = run(Context(spec, operands, results))
+    returned = list(returned) if isinstance(returned, (tuple, list)) else [returned]
+    if len(returned) != len(results):
+        raise RecordError(f"{spec.op} has {len(results)} results but {len(returned)} were recorded")
+    for index, (tensor, result) in enumerate(zip(returned, results, strict=True)):
+        _bind_result(recorder, index, tensor, result)
+    return _describe(spec, recorder, root)
+
+
+def _assign(memory: Memory, role: str, index: int) -> None:
+    memory.role, memory.index = role, index
+
+
+def _bind_result(recorder: Recorder, index: int, tensor: torch.Tensor, result: torch.Tensor) -> None:
+    if tensor.dtype != result.dtype or tensor.numel() != result.numel():
+        raise RecordError(
+            f"result {index} is {tuple(result.shape)} {result.dtype}, recorded {tuple(tensor.shape)} {tensor.dtype}"
+        )
+    memory, wanted = recorder.memory(tensor), recorder.memory(result)
+    if memory is wanted:
+        return
+    if not tensor.is_contiguous():
+        raise RecordError(f"result {index} comes back with strides {tensor.stride()}, which needs a transposing copy")
+    if memory.role == "scratch" and memory.nbytes == result.numel() * result.element_size():
+        _assign(memory, "result", index)
+    else:
+        recorder.copy_result(result.view(-1), tensor.view(-1))
+
+
+def _describe(spec: CallSpec, recorder: Recorder, root: Path) -> dict[str, Any]:
+    buffers: list[dict[str, Any]] = []
+    numbers: dict[int, int] = {}
+    for role, arrays in (("operand", spec.operands.values()), ("result", spec.results)):
+        buffers += [{"kind": role, "index": i, "nbytes": a.nbytes} for i, a in enumerate(arrays)]
+    first_result, scratches = len(spec.operands), 0
+
+    def buffer(memory: Memory) -> int:
+        nonlocal scratches
+        if memory.role == "operand":
+            return memory.index
+        if memory.role == "result":
+            return first_result + memory.index
+        if id(memory) not in numbers:
+            numbers[id(memory)] = len(buffers)
+            buffers.append({"kind": "scratch", "index": scratches, "nbytes": memory.nbytes})
+            scratches += 1
+        return numbers[id(memory)]
+
+    def place(pointer: Pointer) -> list[int]:
+        if not 0 <= pointer.offset <= pointer.memory.nbytes:
+            raise RecordError(f"pointer {pointer.offset} bytes into an allocation of {pointer.memory.nbytes}")
+        return [buffer(pointer.memory), pointer.offset]
+
+    steps = []
+    for step in recorder.steps:
+        if isinstance(step, Fill):
+            filled = {"nbytes": step.nbytes, "value": step.value, "width": step.width}
+            steps.append({"step": "fill", "target": place(step.target), **filled})
+        elif isinstance(step, Copy):
+            places = {"target": place(step.target), "source": place(step.source)}
+            steps.append({"step": "copy", **places, "nbytes": step.nbytes})
+        else:
+            args = [["ptr", *place(value)] if kind == "ptr" else [kind, value] for kind, value in step.args]
+            kernel = compiled(recorder, step, root)
+            steps.append({"step": "launch", "grid": list(step.grid), "args": args, **kernel})
+    return {"op": spec.op, "arch": spec.arch, "buffers": buffers, "steps": steps}
+
+
+def compiled(recorder: Recorder, launch: Launch, root: Path) -> dict[str, Any]:
+    """The launch's kernel, from the cache or compiled now: name, symbol, code (sha256), shared bytes, threads."""
+    import triton
+
+    constants = {str(path): _constant(value) for path, value in launch.constexprs.items()}
+    key = [launch.function.cache_key, launch.signature, constants, {str(k): str(v) for k, v in launch.attrs.items()}]
+    key += [launch.options.hash(), str(recorder.target), triton.__version__]
+    path = root / "kernels" / recorder.arch / f"{digest(canonical(key))}.json"
+    entry = read_entry(path)
+    if entry is not None and get_code(root, entry["code"]) is not None:
+        return entry
+    built = compile_launch(
+        launch.function,
+        recorder.arch,
+        recorder.target,
+        launch.options,
+        launch.signature,
+        launch.constexprs,
+        launch.attrs,
+        [8 if kind == "ptr" else SCALARS[kind][1] for kind, _ in launch.args],
+    )
+    entry = {
+        "kernel": launch.function.__name__,
+        "symbol": built.symbol,
+        "code": put_code(root, built.code),
+        "shared": built.shared,
+        "threads": built.threads,
+    }
+    write_entry(path, entry)
+    return entry
+
+
+def _constant(value: Any) -> str:
+    """A spelling of a compile-time value that is the same in every process (a function's repr is its address)."""
+    from triton.runtime.jit import JITCallable
+
+    return value.cache_key if isinstance(value, JITCallable) else repr(value)
