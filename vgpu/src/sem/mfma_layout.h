@@ -1,0 +1,73 @@
+// Moves operands between register arrays and dense matrices. Layouts are stated in mfma.h.
+#pragma once
+#include "mfma_elements.h"
+
+namespace vgpu::sem::matrix {
+
+constexpr int kWave = 64;
+
+// A or B as [block][k][i], i the row of A or the column of B. `lane_of` lets B's lane-group patterns remap lanes.
+template <class T, int EDGE, int K, int BLOCKS>
+struct Operand {
+  static constexpr int kPerLane = EDGE * K * BLOCKS / kWave;
+  static constexpr int kPerDword = 32 / T::kBits;
+  static constexpr int kRegs = (kPerLane + kPerDword - 1) / kPerDword;
+  using Acc = typename T::Acc;
+  alignas(32) Acc at[BLOCKS][K][EDGE];
+
+  void load(const uint32_t* regs, const MfmaCtl& ctl) {
+    for (int e = 0; e < kPerLane; ++e) {
+      alignas(32) Acc row[kWave];
+      T::unpack(regs + (e / kPerDword) * kWave, e % kPerDword, kWave, row, ctl);
+      for (int group = 0; group < kWave / EDGE; ++group)
+        std::memcpy(at[group % BLOCKS][(group / BLOCKS) * kPerLane + e], row + group * EDGE, sizeof(Acc) * EDGE);
+    }
+  }
+};
+
+// C and D as [block][row][column], of 32-bit elements.
+template <class Acc, int M, int N, int BLOCKS>
+struct Result {
+  static constexpr int kRegs = M * N * BLOCKS / kWave;
+  alignas(32) Acc at[BLOCKS][M][N];
+
+  // The 64/N runs of N consecutive lanes of register r lie in one block each.
+  template <class Visit>
+  static void runs(Visit visit) {
+    for (int r = 0; r < kRegs; ++r)
+      for (int group = 0; group < kWave / N; ++group) {
+        if (M == 4) {
+          visit(r * kWave + group * N, group, r);
+        } else {
+          constexpr int kRegsPerBlock = M * N / kWave;
+          const int in_block = r % kRegsPerBlock;
+          visit(r * kWave + group * N, r / kRegsPerBlock, 4 * (kWave / N) * (in_block / 4) + 4 * group + in_block % 4);
+        }
+      }
+  }
+  void load(const uint32_t* regs) {
+    runs([&](int at_dword, int block, int row) { std::memcpy(at[block][row], regs + at_dword, 4 * N); });
+  }
+  void store(uint32_t* regs) const {
+    runs([&](int at_dword, int block, int row) { std::memcpy(regs + at_dword, at[block][row], 4 * N); });
+  }
+};
+
+// BLGP: which lane of B stands in for each lane. 0 none, 1 low half twice, 2 high half twice, 3 rotated down by 16,
+// 4..7 one quarter four times.
+inline int blgp_lane(int blgp, int lane) {
+  switch (blgp) {
+    case 0: return lane;
+    case 1: return lane % 32;
+    case 2: return lane % 32 + 32;
+    case 3: return (lane + 16) % 64;
+    default: return lane % 16 + 16 * (blgp - 4);
+  }
+}
+
+// CBSZ/ABID: groups of 2^cbsz blocks all read block `abid` of their group.
+inline int cbsz_block(const MfmaCtl& ctl, int block) {
+  return ctl.cbsz ? (block & ~((1 << ctl.cbsz) - 1)) + (ctl.abid & ((1 << ctl.cbsz) - 1)) : block;
+}
+
+}  // namespace vgpu::sem::matrix

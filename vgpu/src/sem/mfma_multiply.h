@@ -1,0 +1,76 @@
+// The inner products: acc[m][n] accumulates a[k][m] * b[k][n] in ascending k, one fused multiply-add each.
+#pragma once
+#include "mfma_layout.h"
+#if defined(__FMA__)
+#include <immintrin.h>
+#endif
+
+namespace vgpu::sem::matrix {
+
+// MFMA ignores MODE, which the interpreter mirrors in MXCSR while a wave runs.
+class DefaultFloatState {
+ public:
+#if defined(__SSE2__)
+  DefaultFloatState() : saved_(__builtin_ia32_stmxcsr()) {
+    if (saved_ & kControl) __builtin_ia32_ldmxcsr((saved_ & ~kControl) | 0x1f80u);
+  }
+  ~DefaultFloatState() {
+    if (saved_ & kControl) __builtin_ia32_ldmxcsr(saved_);
+  }
+
+ private:
+  static constexpr unsigned kControl = 0xe040u;  // rounding, flush-to-zero, denormals-are-zero
+  unsigned saved_;
+#endif
+};
+
+// x86 and AMD disagree on the sign of a generated NaN; MFMA's are all canonical here.
+inline void canonical_nans(float* values, int count) {
+  for (int i = 0; i < count; ++i) values[i] = values[i] == values[i] ? values[i] : float_of(kNanF32);
+}
+inline void canonical_nans(int32_t*, int) {}
+
+template <int M, int N, int K>
+inline void multiply(const float (*a)[M], const float (*b)[N], float (*acc)[N]) {
+#if defined(__FMA__)
+  if constexpr (N % 16 == 0) {
+    for (int n = 0; n < N; n += 16)
+      for (int m = 0; m < M; m += 4) {
+        __m256 sum[4][2];
+        for (int i = 0; i < 4; ++i)
+          for (int j = 0; j < 2; ++j) sum[i][j] = _mm256_loadu_ps(&acc[m + i][n + 8 * j]);
+        for (int k = 0; k < K; ++k) {
+          const __m256 b0 = _mm256_loadu_ps(&b[k][n]), b1 = _mm256_loadu_ps(&b[k][n + 8]);
+          for (int i = 0; i < 4; ++i) {
+            const __m256 x = _mm256_broadcast_ss(&a[k][m + i]);
+            sum[i][0] = _mm256_fmadd_ps(x, b0, sum[i][0]);
+            sum[i][1] = _mm256_fmadd_ps(x, b1, sum[i][1]);
+          }
+        }
+        for (int i = 0; i < 4; ++i)
+          for (int j = 0; j < 2; ++j) _mm256_storeu_ps(&acc[m + i][n + 8 * j], sum[i][j]);
+      }
+    return;
+  }
+#endif
+  for (int m = 0; m < M; ++m)
+    for (int k = 0; k < K; ++k)
+      for (int n = 0; n < N; ++n) acc[m][n] = __builtin_fmaf(a[k][m], b[k][n], acc[m][n]);
+}
+
+// The sums of products fit in 32 bits for every shape; only adding C can overflow.
+template <int M, int N, int K>
+inline void multiply(const int32_t (*a)[M], const int32_t (*b)[N], int32_t (*acc)[N], bool clamp) {
+  for (int m = 0; m < M; ++m) {
+    int32_t sum[N] = {};
+    for (int k = 0; k < K; ++k)
+      for (int n = 0; n < N; ++n) sum[n] += a[k][m] * b[k][n];
+    for (int n = 0; n < N; ++n) {
+      const int64_t wide = static_cast<int64_t>(acc[m][n]) + sum[n];
+      const int64_t limited = wide > INT32_MAX ? INT32_MAX : wide < INT32_MIN ? INT32_MIN : wide;
+      acc[m][n] = static_cast<int32_t>(static_cast<uint32_t>(clamp ? limited : wide));
+    }
+  }
+}
+
+}  // namespace vgpu::sem::matrix

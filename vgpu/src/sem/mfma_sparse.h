@@ -1,0 +1,50 @@
+// SMFMAC: A is 4:2 sparse. Of every four k only two are stored; two bits each in the index register say which.
+//
+// The index of a lane's compressed element e is bits [2e+1:2e] of its index set. With 16-bit data a 32-bit index
+// register holds four sets of 8 bits (four elements per lane), chosen by ABID when CBSZ is 0; with 8-bit data two sets
+// of 16 bits. CBSZ != 0 means set 0. The gfx950 forms with twice the K hold sets twice as long. C is the old D.
+#pragma once
+#include <type_traits>
+
+#include "mfma_multiply.h"
+
+namespace vgpu::sem::matrix {
+
+template <int M, int N, int K, class TA, class TB>
+void sparse(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c, const MfmaCtl& ctl) {
+  using Acc = typename TA::Acc;
+  constexpr int kHalf = K / 2;
+  const DefaultFloatState float_state;
+  Operand<TA, M, kHalf, 1> left;  // compressed
+  Operand<TB, N, K, 1> right;
+  Result<Acc, M, N, 1> result;
+  left.load(a, ctl);
+  right.load(b, ctl);
+  result.load(c);
+  constexpr int kSetBits = 2 * left.kPerLane, kSets = 32 / kSetBits;
+  const int set = ctl.cbsz ? 0 : ctl.abid % kSets;
+  for (int m = 0; m < M; ++m)
+    for (int e = 0; e < kHalf; ++e) {
+      const int lane = m + M * (e / left.kPerLane), in_lane = e % left.kPerLane;
+      const int which = (ctl.index[lane] >> (set * (kSetBits % 32) + 2 * in_lane)) & 3;
+      const Acc* row = right.at[0][4 * (e / 2) + which];
+      const Acc x = left.at[0][e][m];
+      for (int n = 0; n < N; ++n) {
+        if constexpr (std::is_integral_v<Acc>)
+          result.at[0][m][n] = static_cast<int32_t>(static_cast<uint32_t>(result.at[0][m][n]) +
+                                                    static_cast<uint32_t>(x * row[n]));
+        else
+          result.at[0][m][n] = __builtin_fmaf(x, row[n], result.at[0][m][n]);
+      }
+    }
+  canonical_nans(&result.at[0][0][0], M * N);
+  result.store(d);
+}
+
+template <int M, int N, int K, class TA, class TB>
+constexpr MfmaInfo sparse_info(const char* name, bool on_gfx942) {
+  return {name, &sparse<M, N, K, TA, TB>, M, N, K, 1, Operand<TA, M, K / 2, 1>::kRegs, Operand<TB, N, K, 1>::kRegs,
+          M * N / kWave, on_gfx942, true, true};
+}
+
+}  // namespace vgpu::sem::matrix
