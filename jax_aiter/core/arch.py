@@ -1,6 +1,7 @@
 """The one place that knows which architecture a call is for, and which fp8 that architecture computes in."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ FP8 = {"gfx942": FNUZ, "gfx950": OCP, "sm_90": OCP}
 EMULATED = "gfx942"
 
 
-def arch_of(device: jax.Device) -> str | None:
+def arch_of(device: Any) -> str | None:
     """``"gfx942"``, ``"gfx950"`` or ``"sm_90"`` of a device, None for one that is no GPU.
 
     ROCm reports ``"gfx942:sramecc+:xnack-"``, CUDA reports ``"9.0"``.

@@ -9,9 +9,8 @@ import math
 from collections.abc import Iterator, Mapping
 
 import jax
-import numpy as np
-
 import jax.numpy as jnp
+import numpy as np
 
 FLOATING = ("float32", "bfloat16", "float16")
 FP8_TYPES = ("float8_e4m3fnuz", "float8_e4m3fn")
@@ -72,7 +71,9 @@ class Dims(Mapping[str, int]):
             origin = self._origin.setdefault(name, f"dimension {axis + offset} of {operand}")
             if want != size:
                 rule = f"must be {want}" if name.isdigit() else f"must be {name} = {want} ({origin})"
-                raise ValueError(f"{op}: dimension {axis + offset} of {operand} is {size}, {rule}; its shape is {shape} for [{axes}]")
+                raise ValueError(
+                    f"{op}: dimension {axis + offset} of {operand} is {size}, {rule}; its shape is {shape} for [{axes}]"
+                )
 
 
 def check_dtype(op: str, operand: str, dtype: np.dtype, allowed: tuple[str, ...]) -> None:

@@ -5,9 +5,8 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 import jax.numpy as jnp
+import numpy as np
 
 
 def choice(op: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
@@ -18,9 +17,10 @@ def choice(op: str, name: str, value: Any, allowed: Sequence[Any]) -> None:
 def integer(op: str, name: str, value: Any, low: int, high: int | None = None) -> int:
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{op}: {name} must be a static int, got {type(value).__name__} {value!r}")
-    if value < low or (high is not None and value > high):
+    number = int(value)
+    if number < low or (high is not None and number > high):
         raise ValueError(f"{op}: {name} must be {'>= ' + str(low) if high is None else f'in [{low}, {high}]'}, got {value}")
-    return int(value)
+    return number
 
 
 def real(op: str, name: str, value: Any, *, low: float = -math.inf, open_low: bool = False) -> float:

@@ -57,9 +57,7 @@ def explain(fn: Callable[..., Any], *args: Any, platform: str | None = None, **k
 
 def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
     params = primitive.static_params(eqn.params)
-    operands = {
-        n: jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)
-    }
+    operands = {n: jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)}
     results = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
     call = select.make_call(op, platform, eqn.params["arch"], operands, params, results)
     implementation, refused = select.preferred(call, eqn.params["implementation"])
@@ -76,7 +74,9 @@ def supports(op: str, arch: str, *avals: Any, **params: Any) -> dict[str, str | 
     if op not in OPS:
         raise ValueError(f"no op is called {op!r}; the ops are {sorted(OPS)}")
     record = OPS[op]
-    structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(record.operands, avals) if a is not None}
+    if len(avals) > len(record.operands):
+        raise TypeError(f"{op} takes at most {len(record.operands)} operands {list(record.operands)}, got {len(avals)}")
+    structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(record.operands, avals, strict=False) if a is not None}
     with config(arch=arch):
         results = record.infer(structs, params)
         platform = "cuda" if arch.startswith("sm_") else "rocm"

@@ -29,6 +29,13 @@ class Gradient:
     backward: Callable[..., Mapping[str, jax.Array | None]]
 
 
+def _materialise(cotangent: Any) -> jax.Array:
+    if isinstance(cotangent, SymbolicZero):
+        aval: Any = cotangent.aval
+        return jnp.zeros(aval.shape, aval.dtype)
+    return cotangent
+
+
 @functools.lru_cache(maxsize=4096)
 def differentiable(op: "Op", operands: tuple, params: tuple, bound: tuple) -> Callable[..., tuple[jax.Array, ...]]:
     """The op as a differentiable function of its present operands, in order."""
@@ -53,14 +60,12 @@ def differentiable(op: "Op", operands: tuple, params: tuple, bound: tuple) -> Ca
                 )
         values = [primal.value for primal in primals]
         results = bind(*values)
-        named = {**{name: None for name in op.operands}, **dict(zip(names, values, strict=True))}
+        named = {**dict.fromkeys(op.operands), **dict(zip(names, values, strict=True))}
         named |= {f"result:{n}": r for n, r in zip(op.results, results, strict=True)}
         return results, {n: named[n] if n in named else named[f"result:{n}"] for n in rule.saves}
 
     def backward(saved, cotangents):
-        given = {}
-        for name, ct in zip(op.results, cotangents, strict=True):
-            given[name] = jnp.zeros(ct.aval.shape, ct.aval.dtype) if isinstance(ct, SymbolicZero) else ct
+        given = {name: _materialise(ct) for name, ct in zip(op.results, cotangents, strict=True)}
         gradients = rule.backward(saved, given, implementation=options["implementation"], **static)
         out = []
         for name in names:

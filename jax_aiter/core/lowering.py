@@ -4,6 +4,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 import jax
+from jax.core import ShapedArray
 from jax.interpreters import mlir
 
 from jax_aiter.core import select, sharding
@@ -18,9 +19,9 @@ def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], impleme
     call = select.make_call(op, platform, arch, dict(zip(names, structs, strict=True)), params, results)
     choice = select.choose(op, call, implementation)
     if choice.plan is not None:
-        from jax_aiter.kernels import call as kernel_call  # only where a kernel runs: it loads the native module
+        from jax_aiter.kernels.call import lower_plan  # only where a kernel runs: it loads the native module
 
-        return kernel_call.lower_plan(ctx, choice.plan, *values)
+        return lower_plan(ctx, choice.plan, *values)
     return _lower_reference(op, ctx, values, names, params)
 
 
@@ -43,7 +44,7 @@ def _lower_reference(op: "Op", ctx, values, names, params):
     scope = jax.sharding.use_abstract_mesh(sharding.auto_mesh(mesh)) if mesh is not None else contextlib.nullcontext()
     with scope:
         plain = ctx.replace(
-            avals_in=[jax.core.ShapedArray(a.shape, a.dtype) for a in ctx.avals_in],
-            avals_out=[jax.core.ShapedArray(a.shape, a.dtype) for a in ctx.avals_out],
+            avals_in=[ShapedArray(a.shape, a.dtype) for a in ctx.avals_in],
+            avals_out=[ShapedArray(a.shape, a.dtype) for a in ctx.avals_out],
         )
         return mlir.lower_fun(reference, multiple_results=True)(plain, *values)

@@ -59,7 +59,7 @@ def _warn_once(message: str) -> None:
 def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
     """Explicit runs that or raises NotSupportedError; None takes the first provider that says yes, else the reference."""
     if implementation == "xla":
-        return Choice("xla", None, {name: "implementation='xla' was asked for" for name in ("asm", "triton")})
+        return Choice("xla", None, dict.fromkeys(("asm", "triton"), "implementation='xla' was asked for"))
     reasons = refusals(call)
     if implementation is not None:
         reason = reasons[implementation]
@@ -86,5 +86,3 @@ def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, st
     if implementation is not None:
         return implementation, refused
     return next((name for name, reason in reasons.items() if reason is None), "xla"), refused
-
-

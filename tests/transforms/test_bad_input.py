@@ -1,0 +1,161 @@
+"""Wrong calls of every public op: a TypeError or ValueError that names the argument, before anything reaches XLA."""
+
+import dataclasses
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import jax_aiter
+from jax_aiter.core.arch import FNUZ, OCP
+
+from .common import ALL, dims_of
+
+# Each case becomes a call of the public function; wrappers that build their operands otherwise take part with what they accept.
+PUBLIC = [(op, case, getattr(jax_aiter, op.name)) for op, case in ALL if hasattr(jax_aiter, op.name)]
+DTYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint8", "float8_e4m3fnuz", "float8_e4m3fn", "complex64")
+
+
+@dataclasses.dataclass(frozen=True)
+class Wrong:
+    """A call and the names of which one must stand in the message."""
+
+    op: Any
+    function: Any
+    arguments: dict
+    names: tuple[str, ...]
+    what: str
+
+
+def call_arguments(op, case, function):
+    accepted = inspect.signature(function).parameters
+    operands = {n: a.struct for n, a in case.operands.items() if n in accepted}
+    params = {n: v for n, v in case.params.items() if n in accepted}
+    return operands, params
+
+
+def resized(struct, axis, size):
+    shape = list(struct.shape)
+    shape[axis] = size
+    return jax.ShapeDtypeStruct(tuple(shape), struct.dtype)
+
+
+@st.composite
+def wrong_calls(draw):
+    op, case, function = draw(st.sampled_from(PUBLIC))
+    operands, params = call_arguments(op, case, function)
+    arguments = {**operands, **params}
+    kinds = ["rank", "dtype", "dimension", "missing", "not an array", "unknown implementation", "parameter"]
+    kind = draw(st.sampled_from(kinds))
+    name = draw(st.sampled_from(sorted(operands)))
+    struct = operands[name]
+    axes = dims_of(op, case, name)
+    if kind == "rank":
+        leading = op.operand_args(case.params)[name].axes.startswith("...")
+        if leading or not struct.shape or draw(st.booleans()):
+            shape = () if leading else (*struct.shape, 1)
+            if shape == struct.shape:
+                shape = (1,)
+        else:
+            shape = struct.shape[1:]
+        arguments[name] = jax.ShapeDtypeStruct(shape, struct.dtype)
+        names = tuple(operands)
+    elif kind == "dtype":
+        allowed = op.operands[name].dtypes
+        arguments[name] = jax.ShapeDtypeStruct(struct.shape, jnp.dtype(draw(st.sampled_from([d for d in DTYPES if d not in allowed]))))
+        names = (name,)
+    elif kind == "dimension":
+        shared = [
+            (n, i)
+            for n in operands
+            for i, axis in enumerate(dims_of(op, case, n))
+            if axis.isdigit() or sum(axis in dims_of(op, case, m) for m in operands) > 1
+        ]
+        if not shared:
+            kind, names = "missing", (name,)
+            del arguments[name]
+        else:
+            name, axis = draw(st.sampled_from(shared))
+            size = operands[name].shape[axis]
+            arguments[name] = resized(operands[name], axis, draw(st.integers(0, 2 * size + 3).filter(lambda n: n != size)))
+            names = tuple(operands)
+    elif kind == "missing":
+        required = [n for n in operands if not op.operands[n].optional]
+        name = draw(st.sampled_from(required))
+        arguments[name] = None
+        names = (name,)
+    elif kind == "not an array":
+        arguments[name] = draw(st.sampled_from([[1.0, 2.0], "text", 3.5, {"a": 1}, object()]))
+        names = (name,)
+    elif kind == "unknown implementation":
+        arguments["implementation"] = draw(st.sampled_from(["cuda", "", "XLA", 1, True]))
+        names = ("implementation",)
+    else:
+        typed = [n for n, v in params.items() if isinstance(v, (str, int, float, np.dtype)) or v is None]
+        if not typed:
+            kind, names = "unknown implementation", ("implementation",)
+            arguments["implementation"] = "cuda"
+        else:
+            name = draw(st.sampled_from(sorted(typed)))
+            arguments[name] = draw(st.sampled_from(bad_values(params[name])))
+            names = (name,)
+    return Wrong(op, function, arguments, names, f"{kind}: {op.name}-{case.name}, {name} = {arguments.get(name)!r}")
+
+
+def bad_values(value):
+    if isinstance(value, bool):
+        return ["yes", 2, 0.5, (1,)]
+    if isinstance(value, str):
+        return ["bogus", "", 3]
+    if isinstance(value, int):
+        return [-1, "3", 2.5, True]
+    if isinstance(value, float):
+        return ["0.1", float("nan"), float("inf"), (1.0,)]
+    return [object(), "bogus", (1, "x")]
+
+
+def run(wrong: Wrong):
+    arrays = {n: v for n, v in wrong.arguments.items() if isinstance(v, jax.ShapeDtypeStruct)}
+    static = {n: v for n, v in wrong.arguments.items() if n not in arrays}
+    return jax.eval_shape(lambda xs: wrong.function(**xs, **static), arrays)
+
+
+@settings(max_examples=3000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(wrong_calls())
+def test_wrong_calls_are_refused(wrong):
+    with pytest.raises((TypeError, ValueError)) as caught:
+        run(wrong)
+    message = str(caught.value)
+    assert any(name in message for name in wrong.names), (wrong.what, message)
+    assert not isinstance(caught.value, jax.errors.JAXTypeError), (wrong.what, message)
+
+
+def test_fp8_families_may_not_be_mixed():
+    """One operand of the other family than the rest: refused in every op that takes two fp8 operands."""
+    tried = 0
+    for op, case, function in PUBLIC:
+        operands, params = call_arguments(op, case, function)
+        fp8 = [n for n, s in operands.items() if s.dtype in (FNUZ, OCP)]
+        for name in fp8 if len(fp8) > 1 else []:
+            other = OCP if operands[name].dtype == FNUZ else FNUZ
+            mixed = {**operands, name: jax.ShapeDtypeStruct(operands[name].shape, other)}
+            with pytest.raises(TypeError, match="convert_fp8"):
+                jax.eval_shape(lambda xs, f=function, p=params: f(**xs, **p), mixed)
+            tried += 1
+    assert tried >= 4
+
+
+def test_fp8_of_another_arch_is_refused():
+    for op, case, function in PUBLIC:
+        operands, params = call_arguments(op, case, function)
+        fp8 = {jnp.dtype(s.dtype) for s in operands.values()} & {FNUZ, OCP}
+        if not fp8 or op.name == "convert_fp8":
+            continue
+        arch = "gfx950" if fp8 == {FNUZ} else "gfx942"
+        with jax_aiter.config(arch=arch), pytest.raises(TypeError, match=arch):
+            jax.eval_shape(lambda xs, f=function, p=params: f(**xs, **p), operands)

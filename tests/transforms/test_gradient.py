@@ -1,0 +1,114 @@
+"""Gradients of every differentiable op against autodiff of its reference, under jit, remat and vmap.
+
+That the reference itself is right, and its gradient with it, is the business of the oracle tests (torch autograd).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_aiter.core.op import OPS
+
+from .common import ALL, assert_same, bound, is_float
+
+DIFFERENTIABLE = [(op, case) for op, case in ALL if op.gradient]
+differentiable_case = pytest.mark.parametrize(
+    ("op", "case"), DIFFERENTIABLE, ids=[f"{op.name}-{case.name}" for op, case in DIFFERENTIABLE]
+)
+
+
+def split(op, case):
+    operands = case.draw()
+    wrt = {n: x for n, x in operands.items() if n in op.gradient.wrt and is_float(x)}
+    rest = {n: x for n, x in operands.items() if n not in wrt}
+    return wrt, rest
+
+
+def scalar(op, case, rest, implementation=None, seed=7):
+    """A scalar of all float results with fixed random weights, so that no cotangent is a constant."""
+
+    def loss(wrt):
+        results = op(**wrt, **rest, **case.params, implementation=implementation)
+        total = jnp.float32(0)
+        for i, x in enumerate(results):
+            if is_float(x):
+                weight = np.random.default_rng(seed + i).standard_normal(x.shape).astype(np.float32)
+                total += jnp.sum(jnp.where(jnp.isfinite(x), x, 0).astype(jnp.float32) * weight)
+        return total
+
+    return loss
+
+
+@differentiable_case
+def test_gradient_matches_reference_autodiff(op, case, request):
+    wrt, rest = split(op, case)
+    if not wrt:
+        pytest.skip("this case is quantised: it has no float operand to differentiate")
+    loss = scalar(op, case, rest, request.config.getoption("--implementation"))
+    got = jax.jit(jax.grad(loss))(wrt)
+
+    def direct(wrt):
+        full = {n: wrt.get(n, rest.get(n)) for n in op.operands}
+        results = op.reference(**full, **case.params)
+        total = jnp.float32(0)
+        for i, x in enumerate(results):
+            if is_float(x):
+                weight = np.random.default_rng(7 + i).standard_normal(x.shape).astype(np.float32)
+                total += jnp.sum(jnp.where(jnp.isfinite(x), x, 0).astype(jnp.float32) * weight)
+        return total
+
+    want = jax.grad(direct)(wrt)
+    # Two orders of the same sums: the rule rounds its saved values and its result to the operand's dtype, autodiff every step
+    # between, so the two agree to some tens of ulps of the largest entry.
+    assert_same(list(got.values()), list(want.values()), ulps=64, what=str(list(wrt)))
+
+
+@differentiable_case
+def test_remat_gives_the_same_gradient(op, case, request):
+    wrt, rest = split(op, case)
+    if not wrt:
+        pytest.skip("this case is quantised: it has no float operand to differentiate")
+    loss = scalar(op, case, rest, request.config.getoption("--implementation"))
+    plain = jax.jit(jax.grad(loss))(wrt)
+    remat = jax.jit(jax.grad(jax.checkpoint(loss)))(wrt)
+    assert_same(list(remat.values()), list(plain.values()), ulps=8)
+
+
+@differentiable_case
+def test_vmap_of_gradient(op, case, request):
+    wrt, rest = split(op, case)
+    if not wrt:
+        pytest.skip("this case is quantised: it has no float operand to differentiate")
+    loss = scalar(op, case, rest, request.config.getoption("--implementation"))
+    both = jax.tree.map(lambda x: jnp.stack([x, (x * 0.5).astype(x.dtype)]), wrt)
+    got = jax.jit(jax.vmap(jax.grad(loss)))(both)
+    for i in range(2):
+        want = jax.grad(loss)({n: x[i] for n, x in both.items()})
+        assert_same([x[i] for x in got.values()], list(want.values()), ulps=32, what=str(list(wrt)))
+
+
+@pytest.mark.parametrize("op", [op for op in OPS.values() if op.gradient], ids=lambda op: op.name)
+def test_gradient_of_an_unlisted_operand_is_refused(op):
+    """No silent zero: a float operand without a rule raises and names itself."""
+    found = False
+    for case in op.cases():
+        operands = case.draw()
+        for name, x in operands.items():
+            if is_float(x) and name not in op.gradient.wrt:
+                found = True
+                rest = {n: v for n, v in operands.items() if n != name}
+                with pytest.raises(TypeError, match=f"no gradient with respect to {name}"):
+                    jax.grad(lambda v, rest=rest, name=name, case=case: scalar(op, case, rest)({name: v}))(x)
+    if not found:
+        assert {n for n, a in op.operands.items() if "float32" in a.dtypes and not a.optional} <= set(op.gradient.wrt)
+
+
+NOT_DIFFERENTIABLE = [(op, case) for op, case in ALL if op.gradient is None]
+
+
+@pytest.mark.parametrize(("op", "case"), NOT_DIFFERENTIABLE, ids=[f"{op.name}-{case.name}" for op, case in NOT_DIFFERENTIABLE])
+def test_remat_of_an_op_without_gradient(op, case):
+    operands = case.draw()
+    run = bound(op, case)
+    assert_same(jax.jit(jax.checkpoint(run))(operands), run(operands))

@@ -1,0 +1,69 @@
+"""Eager, jit and eval_shape of every case of every op."""
+
+import gc
+
+import jax
+import pytest
+
+from jax_aiter.core.axes import axis_names
+
+from .common import assert_same, bound, every_case, every_op, structs
+
+
+@pytest.fixture
+def implementation(request):
+    return request.config.getoption("--implementation")
+
+
+@every_op
+def test_record_is_complete(op):
+    names = [case.name for case in op.cases()]
+    assert names, f"{op.name} has no cases"
+    assert len(names) == len(set(names))
+    assert "aiter" in op.mirrors.lower()
+    for result, operand in ((r, o) for o, r in op.aliases.items()):
+        assert result in op.results
+        assert operand in op.operands
+    if op.gradient:
+        assert set(op.gradient.wrt) <= set(op.operands)
+        assert set(op.gradient.saves) <= set(op.operands) | set(op.results) | {f"result:{r}" for r in op.results}
+
+
+@every_case
+def test_eager_equals_jit(op, case, implementation):
+    operands = case.draw()
+    run = bound(op, case, implementation)
+    eager = run(operands)
+    assert_same(jax.jit(run)(operands), eager)
+    for x, axes in zip(eager, op.result_axes(case.params).values(), strict=True):
+        assert len(axis_names(axes, x.ndim)) == x.ndim
+
+
+@every_case
+def test_eval_shape_runs_no_reference(op, case, monkeypatch):
+    """Shapes come from the abstract rule alone: with a reference that raises and with no array made."""
+    operands = case.draw()
+    want = [(x.shape, x.dtype) for x in bound(op, case)(operands)]
+
+    def refuse(**_):
+        raise AssertionError("eval_shape ran the reference")
+
+    monkeypatch.setitem(op.__dict__, "reference", refuse)
+    avals = structs(operands)
+    del operands
+    gc.collect()
+    before = len(jax.live_arrays())
+    got = jax.eval_shape(bound(op, case), avals)
+    assert len(jax.live_arrays()) == before
+    assert [(x.shape, x.dtype) for x in got] == want
+
+
+@every_case
+def test_scan(op, case, implementation):
+    """The op inside `lax.scan`, operands sliced from stacked inputs."""
+    draws = [case.draw(seed) for seed in (0, 1)]
+    run = bound(op, case, implementation)
+    stacked = jax.tree.map(lambda *xs: jax.numpy.stack(xs), *draws)
+    _, got = jax.jit(lambda xs: jax.lax.scan(lambda c, x: (c, run(x)), 0, xs))(stacked)
+    for i, operands in enumerate(draws):
+        assert_same([x[i] for x in got], run(operands), ulps=8)
