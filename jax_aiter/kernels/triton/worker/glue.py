@@ -74,3 +74,48 @@ def sum_slots(parts: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     block = min(1024, triton.next_power_of_2(columns))
     _sum_slots_kernel[(tokens, triton.cdiv(columns, block))](parts, out, columns, K=slots, BLOCK=block)
     return out
+
+
+@triton.jit
+def _iota_kernel(out, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + i, i, mask=i < n)
+
+
+def iota(n: int) -> torch.Tensor:
+    """0, 1, ..., n - 1 as int32."""
+    out = torch.empty((n,), dtype=torch.int32, device="meta")
+    _iota_kernel[(triton.cdiv(n, 256),)](out, n, BLOCK=256)
+    return out
+
+
+@triton.jit
+def _clear_empty_kernel(out, lengths, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    if tl.load(lengths + row) <= 0:
+        for start in range(0, columns, BLOCK):
+            j = start + tl.arange(0, BLOCK)
+            tl.store(out + row * columns + j, tl.zeros((BLOCK,), out.dtype.element_ty), mask=j < columns)
+
+
+def clear_empty(out: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Zeroes the rows of sequences of length 0, for which AITER's decode kernels divide 0 by 0."""
+    rows = out.shape[0]
+    _clear_empty_kernel[(rows,)](out, lengths, out.numel() // rows, BLOCK=1024)
+    return out
+
+
+@triton.jit
+def _sequence_lengths_kernel(indptr, last_page_lens, out, n, PAGE: tl.constexpr, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    pages = tl.load(indptr + i + 1, mask=i < n, other=0) - tl.load(indptr + i, mask=i < n, other=0)
+    last = tl.load(last_page_lens + i, mask=i < n, other=0)
+    tl.store(out + i, tl.where(pages > 0, (pages - 1) * PAGE + last, 0), mask=i < n)
+
+
+def sequence_lengths(kv_indptr: torch.Tensor, kv_last_page_lens: torch.Tensor, page_size: int) -> torch.Tensor:
+    """Tokens per sequence from the page lists' bounds and the fill of each last page."""
+    n = kv_last_page_lens.shape[0]
+    out = torch.empty((n,), dtype=torch.int32, device=kv_indptr.device)
+    _sequence_lengths_kernel[(triton.cdiv(n, 256),)](kv_indptr, kv_last_page_lens, out, n, PAGE=page_size, BLOCK=256)
+    return out

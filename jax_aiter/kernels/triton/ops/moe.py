@@ -1,0 +1,151 @@
+"""Mixture of experts: sort and align, grouped GEMM, activation, grouped GEMM, sum over slots, as one plan."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.ops import op
+from jax_aiter.kernels.triton.ops.quant import quantise_groups, quantise_tensor
+from jax_aiter.kernels.triton.ops.rules import HALF, absent, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.spec import CallSpec
+
+BLOCK_SCALES = ("per_1x128", "per_128x128")
+
+
+def _refuse(spec: CallSpec) -> str | None:
+    quant = spec.params.get("quant_type", "none")
+    weights = HALF if quant == "none" else (spec.fp8,)
+    inter = spec["w2"].shape[-1]
+    rule = None
+    if spec["w1"].shape[1] != 2 * inter:
+        rule = f"w1 has {spec['w1'].shape[1]} rows, not 2 * {inter}; the recorded path is gated (gate and up)"
+    if spec.params.get("activation") == "gelu" and inter % 128:
+        rule = rule or f"activation 'gelu' with I = {inter}; AITER's Triton kernel needs a multiple of 128"
+    for name, size in (("D", spec["hidden_states"].shape[1]), ("I", inter)):
+        if quant in BLOCK_SCALES and size % 128:
+            rule = rule or f"{name} = {size}; AITER's block-scale kernel needs a multiple of 128"
+    if quant == "per_tensor" and (spec.has("a1_scale") or spec.has("a2_scale")) and not spec.arch.startswith("sm_"):
+        rule = rule or "a1_scale, a2_scale: AITER's static Triton quantisation does not saturate on AMD"
+    return first(
+        nonempty(spec),
+        param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES),
+        param_is(spec, "activation", "silu", "gelu"),
+        param_is(spec, "hidden_pad", 0, None),
+        param_is(spec, "intermediate_pad", 0, None),
+        param_is(spec, "swiglu_limit", None),
+        absent(spec, "bias1", "bias2", "num_local_tokens"),
+        dtype_in(spec, "hidden_states", HALF),
+        dtype_in(spec, "w1", weights),
+        dtype_in(spec, "w2", weights),
+        dtype_in(spec, "topk_weight", ("float32",)),
+        dtype_in(spec, "topk_ids", ("int32",)),
+        None if quant == "per_tensor" else absent(spec, "a1_scale", "a2_scale"),
+        None if quant == "none" or (spec.has("w1_scale") and spec.has("w2_scale")) else "w1_scale, w2_scale: missing",
+        rule,
+    )
+
+
+def align(topk_ids, num_experts: int, block: int, mask):
+    """Token slots grouped by expert and padded to `block`: sorted_ids, expert per block, number of padded slots.
+
+    One expert more than there are collects the slots that contribute nothing; its blocks are marked -1.
+    """
+    import torch
+    from aiter.ops.triton.moe.moe_align_block_size import moe_align_block_size_triton
+
+    from jax_aiter.kernels.triton.worker import glue
+
+    ids = glue.local_experts(topk_ids, mask, num_experts)
+    slots, experts = ids.numel(), num_experts + 1
+    padded = slots + experts * (block - 1)
+    sorted_ids = torch.full((padded,), slots, dtype=torch.int32, device="meta")
+    expert_ids = torch.empty((-(-padded // block),), dtype=torch.int32, device="meta")
+    count = torch.empty((1,), dtype=torch.int32, device="meta")
+    moe_align_block_size_triton(ids, experts, block, sorted_ids, expert_ids, count)
+    glue.skip_blocks(expert_ids, num_experts)
+    return sorted_ids, expert_ids, count
+
+
+@op(
+    "fused_moe",
+    source="aiter.ops.triton.moe.moe_op.fused_moe, moe_align_block_size, activation.fused_silu_mul, quant",
+    refuse=_refuse,
+)
+def fused_moe(ctx):
+    import torch
+    from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
+
+    from jax_aiter.kernels.triton.worker import glue
+
+    spec = ctx.spec
+    x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
+    quant = spec.params.get("quant_type", "none")
+    (tokens, _), (experts, _, inter), (_, topk) = x.shape, w2.shape, ctx.operand("topk_ids").shape
+    config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=quant != "none", M=tokens)
+    if quant in BLOCK_SCALES:
+        config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
+    routing = align(ctx.operand("topk_ids"), experts, config["BLOCK_SIZE_M"], ctx.operand("expert_mask"))
+    gemm = Gemm(ctx, config, routing, quant)
+    early = bool(spec.params.get("doweight_stage1"))
+
+    gate_up = torch.empty((tokens, topk, 2 * inter), dtype=x.dtype, device="meta")
+    gemm(x, w1, gate_up, topk, ctx.operand("w1_scale"), ctx.operand("a1_scale"), weighted=early)
+    hidden = _activate(gate_up.view(tokens * topk, 2 * inter), spec.params.get("activation", "silu"))
+    parts = torch.empty((tokens, topk, x.shape[1]), dtype=x.dtype, device="meta")
+    gemm(hidden, w2, parts, 1, ctx.operand("w2_scale"), ctx.operand("a2_scale"), weighted=not early)
+    return glue.sum_slots(parts, ctx.results[0])
+
+
+def _activate(gate_up, activation: str):
+    from aiter.ops.triton.activation import fused_silu_mul
+    from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
+
+    return fused_silu_mul(gate_up) if activation == "silu" else fused_clamp_act_mul(gate_up, activation=activation)
+
+
+class Gemm:
+    """AITER's grouped GEMM with the activations quantised as `quant` says."""
+
+    def __init__(self, ctx, config: dict, routing, quant: str) -> None:
+        self._ctx, self._config, self._routing, self._quant = ctx, config, routing, quant
+
+    def __call__(self, a, w, out, slots_per_row: int, w_scale, a_scale, weighted: bool) -> None:
+        import triton.language as tl
+        from aiter.ops.triton.moe import moe_op
+
+        compute = tl.bfloat16 if self._ctx.spec["hidden_states"].dtype == "bfloat16" else tl.float16
+        block_shape = None
+        if self._quant == "per_tensor":
+            # The wrapper quantises by itself; ours starts from a scale that an all-zero input leaves defined.
+            moe_op.moe_set_quant_func(lambda xq, x, scale: quantise_tensor(x, a_scale, xq, scale))
+            w_scale = w_scale.view(-1)
+        elif self._quant == "per_token":
+            block_shape = [1, _power_of_two(a.shape[1])]
+            a, a_scale = quantise_groups(a, block_shape[1])
+            w_scale = w_scale.view(w.shape[0], w.shape[1], 1)
+        elif self._quant in BLOCK_SCALES:
+            block_shape = [128, 128]
+            a, a_scale = quantise_groups(a, 128)
+            w_scale = w_scale.view(w.shape[0], -(-w.shape[1] // 128), w.shape[2] // 128)
+        quantised = self._quant != "none"
+        moe_op.fused_moe(
+            a,
+            w,
+            out,
+            a_scale if quantised else None,
+            w_scale if quantised else None,
+            None,
+            self._ctx.operand("topk_weight"),
+            self._ctx.operand("topk_ids"),
+            *self._routing,
+            weighted,
+            slots_per_row,
+            compute,
+            quantised,
+            False,
+            False,
+            block_shape,
+            self._config,
+        )
+
+
+def _power_of_two(n: int) -> int:
+    return 1 << (n - 1).bit_length()
