@@ -19,6 +19,11 @@ class Batched:
     def __init__(self, op: "Op", values: Mapping[str, jax.Array], names: frozenset[str], size: int, params: Mapping[str, Any]):
         self.op, self.values, self.names, self.size, self._params = op, values, names, size, params
 
+    @property
+    def implementation(self) -> str | None:
+        """What the caller chose; a rule that calls another op passes it on."""
+        return self._params["implementation"]
+
     def __contains__(self, name: str) -> bool:
         return name in self.names
 

@@ -1,8 +1,24 @@
 """Arithmetic of quantised types, shared by the references: AITER's rule is scale = amax / largest value, then a saturating cast."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from jax_aiter.core import check
+from jax_aiter.core.arch import fp8_dtype
+from jax_aiter.core.axes import FP8_TYPES
+
+QUANTIZED = (*FP8_TYPES, "int8")
+
+# Below the smallest normal float32 a scale cannot be trusted: CPUs and GPUs flush it to zero, and x / 0 is not a number.
+SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+
+
+def quant_dtype(op: str, value: Any) -> np.dtype:
+    """``"fp8"`` is the target's e4m3 variant; else one of the two e4m3 dtypes or int8."""
+    return fp8_dtype() if isinstance(value, str) and value == "fp8" else check.static_dtype(op, "quant_dtype", value, QUANTIZED)
 
 
 def dtype_max(dtype: np.dtype) -> float:
@@ -20,9 +36,12 @@ def saturating_cast(x: jax.Array, dtype: np.dtype) -> jax.Array:
 
 
 def amax_scale(x: jax.Array, dtype: np.dtype, axis: int | tuple[int, ...] | None) -> jax.Array:
-    """float32 dequantisation scale over `axis` (kept); 1.0 where everything is zero, as AITER defines it."""
-    amax = jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True)
-    return jnp.where(amax == 0, 1.0, amax / dtype_max(dtype))
+    """float32 dequantisation scale over `axis` (kept); 1.0 where everything is zero, as AITER defines it.
+
+    Values so small that the scale would not be a normal float32 count as zero. NaN gives a NaN scale.
+    """
+    scale = jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True) / dtype_max(dtype)
+    return jnp.where(scale < SMALLEST_SCALE, 1.0, scale)
 
 
 def quantize(x: jax.Array, scale: jax.Array, dtype: np.dtype) -> jax.Array:

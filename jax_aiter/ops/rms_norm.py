@@ -10,24 +10,32 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 
 
+def normalize(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
+    """The norm of a float32 `x`, in float32."""
+    return x * jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon) * weight.astype(jnp.float32)
+
+
+def pull_back(x: jax.Array, weight: jax.Array, dy: jax.Array, epsilon: float) -> tuple[jax.Array, jax.Array]:
+    """Cotangents of `normalize` with respect to `x` and `weight`, in float32."""
+    weight, dy = weight.astype(jnp.float32), dy.astype(jnp.float32)
+    inv = jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
+    xhat, dxhat = x * inv, dy * weight
+    dx = inv * (dxhat - xhat * jnp.mean(dxhat * xhat, axis=-1, keepdims=True))
+    return dx, jnp.sum(dy * xhat, axis=tuple(range(dy.ndim - 1)))
+
+
 def _abstract(dims, *, x, weight, epsilon):
     check.same_dtype("rms_norm", x=x.dtype, weight=weight.dtype)
     return (x,)
 
 
 def _reference(*, x, weight, epsilon):
-    x32 = x.astype(jnp.float32)
-    inv = jax.lax.rsqrt(jnp.mean(x32 * x32, axis=-1, keepdims=True) + epsilon)
-    return ((x32 * inv * weight.astype(jnp.float32)).astype(x.dtype),)
+    return (normalize(x.astype(jnp.float32), weight, epsilon).astype(x.dtype),)
 
 
 def _backward(saved, cotangents, *, implementation, epsilon):
-    x, weight, dy = (a.astype(jnp.float32) for a in (saved["x"], saved["weight"], cotangents["y"]))
-    inv = jax.lax.rsqrt(jnp.mean(x * x, axis=-1, keepdims=True) + epsilon)
-    xhat = x * inv
-    dxhat = dy * weight
-    dx = inv * (dxhat - xhat * jnp.mean(dxhat * xhat, axis=-1, keepdims=True))
-    return {"x": dx, "weight": jnp.sum(dy * xhat, axis=tuple(range(dy.ndim - 1)))}
+    dx, dweight = pull_back(saved["x"].astype(jnp.float32), saved["weight"], cotangents["y"], epsilon)
+    return {"x": dx, "weight": dweight}
 
 
 RMS_NORM = Op(
@@ -60,6 +68,9 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, implemen
 
     Returns:
       ``[..., D]``, the dtype of `x`. Differentiable in `x` and `weight`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
 
     Mirrors ``aiter.rms_norm``.
     """

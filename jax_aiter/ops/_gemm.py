@@ -1,0 +1,56 @@
+"""What the GEMM references share: products with wide accumulation, the epilogue, and the batching rule."""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_aiter.core.axes import FP8_TYPES
+from jax_aiter.core.batching import Batched
+
+OUT_TYPES = ("bfloat16", "float16", "float32")
+
+
+def dot(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``a[..., M, K] · b[..., N, K]ᵀ``, accumulated in float32 (float operands) or int32 (int8, exact).
+
+    fp8 operands go through bfloat16, which holds every e4m3 value exactly; products of two are exact in float32.
+    """
+    if a.dtype == jnp.int8:
+        wide, precision = jnp.int32, None
+    else:
+        a, b = (x.astype(jnp.bfloat16) if x.dtype.name in FP8_TYPES else x for x in (a, b))
+        # Without HIGHEST some backends round float32 operands to 10 or 19 bits before multiplying.
+        wide, precision = jnp.float32, jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    lead = tuple(range(a.ndim - 2))
+    contract = ((a.ndim - 1,), (b.ndim - 1,))
+    return jax.lax.dot_general(a, b, (contract, (lead, lead)), precision=precision, preferred_element_type=wide)
+
+
+def finish(acc: jax.Array, bias: jax.Array | None, out_dtype: np.dtype) -> jax.Array:
+    """Add the bias to the wide accumulator and round once."""
+    acc = acc.astype(jnp.float32)
+    if bias is not None:
+        acc = acc + bias.astype(jnp.float32)[..., None, :]
+    return acc.astype(out_dtype)
+
+
+def batching(left: Sequence[str], right: Sequence[str], many: Callable[..., Sequence[jax.Array]] | None) -> Callable:
+    """The batching rule of ``[M, K] · [N, K]ᵀ -> [M, N]``.
+
+    left, right: operands whose first axis goes with M, with N. A batch on one side alone widens that side, so it stays one GEMM;
+    a batch on both is `many`, the batched GEMM (None: a loop).
+    """
+
+    def rule(batched: Batched, **params):
+        if not any(n in batched for n in right):
+            return NotImplemented  # the record's fold merges the batch into M
+        if any(n in batched for n in left):
+            return NotImplemented if many is None else many(batched, **params)
+        wide = {n: batched.broadcast(n) for n in right if batched.get(n) is not None}
+        wide = {n: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for n, x in wide.items()}
+        (out,) = batched.bind(**{**batched.values, **wide})
+        return (jnp.moveaxis(out.reshape(out.shape[0], batched.size, -1), 1, 0),)
+
+    return rule

@@ -1,0 +1,103 @@
+"""Matrix product of unquantised matrices, the weight stored row per output feature."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import Arg
+from jax_aiter.core.cases import case, normal
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op, Struct
+from jax_aiter.ops import _gemm
+from jax_aiter.ops.batched_gemm_bf16 import BATCHED_GEMM
+
+
+def _abstract(dims, *, a, b, bias, out_dtype):
+    check.same_dtype("gemm_a16w16", a=a.dtype, b=b.dtype)
+    return (Struct((dims["M"], dims["N"]), out_dtype),)
+
+
+def _reference(*, a, b, bias, out_dtype):
+    return (_gemm.finish(_gemm.dot(a, b), bias, out_dtype),)
+
+
+def _backward(saved, cotangents, *, implementation, out_dtype):
+    a, b, dy = saved["a"], saved["b"], cotangents["y"]
+    # A cotangent wider than the operands keeps its bits: the product runs in the wider type.
+    common = jnp.promote_types(dy.dtype, a.dtype)
+    a, b, dy = a.astype(common), b.astype(common), dy.astype(common)
+    (da,) = GEMM(a=dy, b=b.T, out_dtype=saved["a"].dtype, implementation=implementation)
+    (db,) = GEMM(a=dy.T, b=a.T, out_dtype=saved["b"].dtype, implementation=implementation)
+    return {"a": da, "b": db, "bias": jnp.sum(dy.astype(jnp.float32), axis=0)}
+
+
+def _many(batched, *, out_dtype):
+    bias = None if batched.get("bias") is None else batched.broadcast("bias")
+    a, b = batched.broadcast("a"), batched.broadcast("b")
+    return BATCHED_GEMM(XQ=a, WQ=b, bias=bias, out_dtype=out_dtype, implementation=batched.implementation)
+
+
+GEMM = Op(
+    name="gemm_a16w16",
+    family="LINEAR",
+    mirrors="aiter.gemm_a16w16 (aiter/ops/gemm_op_a16w16.py, aiter/tuned_gemm.py)",
+    operands={"a": Arg("M K"), "b": Arg("N K"), "bias": Arg("N", optional=True)},
+    results={"y": "M N"},
+    abstract=_abstract,
+    reference=_reference,
+    parallel=("M", "N"),
+    fold="M",
+    batch=_gemm.batching(left=("a",), right=("b", "bias"), many=_many),
+    gradient=Gradient(wrt=("a", "b", "bias"), saves=("a", "b"), backward=_backward),
+    cases=lambda: [
+        case("row", a=normal(1, 8), b=normal(3, 8), out_dtype=jnp.dtype("float32")),
+        case(
+            "odd",
+            a=normal(5, 33, dtype=jnp.bfloat16),
+            b=normal(7, 33, dtype=jnp.bfloat16),
+            bias=normal(7, dtype=jnp.bfloat16),
+            out_dtype=jnp.dtype("bfloat16"),
+        ),
+        case(
+            "widened",
+            a=normal(4, 16, dtype=jnp.float16),
+            b=normal(6, 16, dtype=jnp.float16),
+            bias=normal(6),
+            out_dtype=jnp.dtype("float32"),
+        ),
+    ],
+)
+
+
+def gemm_a16w16(
+    a: jax.Array,
+    b: jax.Array,
+    *,
+    bias: jax.Array | None = None,
+    out_dtype: Any = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """``y = a · bᵀ + bias``, accumulated in float32.
+
+    Args:
+      a: ``[M, K]`` bfloat16, float16 or float32.
+      b: ``[N, K]``, the dtype of `a`: one row per output feature, as AITER and PyTorch store a linear layer's weight.
+      bias: ``[N]``, float; added before the one rounding to `out_dtype`.
+      out_dtype: bfloat16, float16 or float32; None is the dtype of `a`.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``; the gradient's two GEMMs run under the same choice.
+
+    Returns:
+      ``[M, N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors ``aiter.gemm_a16w16``.
+    """
+    default = getattr(a, "dtype", None)
+    if out_dtype is None:
+        out_dtype = default if default is not None and jnp.dtype(default).name in _gemm.OUT_TYPES else jnp.float32
+    out_dtype = check.static_dtype("gemm_a16w16", "out_dtype", out_dtype, _gemm.OUT_TYPES)
+    return GEMM(a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation)[0]

@@ -1,0 +1,193 @@
+"""Rotary position embedding from a table of cosines and sines."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import INT32, Arg
+from jax_aiter.core.cases import case, integers, normal
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+
+STYLES = ("neox", "gptj")
+
+
+def _partner(x, style):
+    """Swap the two members of each rotated pair: (i, i + R/2) for neox, (2i, 2i + 1) for gptj."""
+    if style == "neox":
+        return jnp.roll(x, x.shape[-1] // 2, axis=-1)
+    return jnp.flip(x.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
+
+
+def _rotate(x, style):
+    """The pair's quarter turn: (a, b) -> (-b, a)."""
+    column = jnp.arange(x.shape[-1])
+    first = column < x.shape[-1] // 2 if style == "neox" else column % 2 == 0
+    return _partner(x, style) * jnp.where(first, -1.0, 1.0).astype(x.dtype)
+
+
+def _widen(table, style):
+    """One angle per pair to one per element."""
+    return jnp.tile(table, 2) if style == "neox" else jnp.repeat(table, 2, axis=-1)
+
+
+def _abstract(dims, *, x, cos, sin, positions, rotate_style, reuse_freqs_front_part, nope_first):
+    op = "rope"
+    check.same_dtype(op, cos=cos.dtype, sin=sin.dtype)
+    columns = dims["R"]
+    if dims["P"] == 0:
+        raise ValueError(f"{op}: dimension 0 of cos is 0, must be at least 1 (one row per position)")
+    if not reuse_freqs_front_part:
+        check.multiple(op, "dimension 1 of cos", columns, 2, "it is the rotary dimension, which is rotated in pairs")
+    rotary = columns * (2 if reuse_freqs_front_part else 1)
+    if not 0 < rotary <= dims["D"]:
+        rule = "twice dimension 1 of cos" if reuse_freqs_front_part else "dimension 1 of cos"
+        raise ValueError(f"{op}: the rotary dimension ({rule}) is {rotary}, must be in [2, {dims['D']}] (the last dimension of x)")
+    return (x,)
+
+
+def _reference(*, x, cos, sin, positions, rotate_style, reuse_freqs_front_part, nope_first):
+    # One gather of both tables; positions outside the table read its first or last row.
+    table = jnp.concatenate([cos, sin], axis=-1).astype(jnp.float32)
+    rows = jnp.take(table, jnp.clip(positions, 0, table.shape[0] - 1), axis=0)[..., None, :]
+    c, s = jnp.split(rows, 2, axis=-1)
+    if reuse_freqs_front_part:
+        c, s = _widen(c, rotate_style), _widen(s, rotate_style)
+    still = x.shape[-1] - c.shape[-1]
+    kept, turned = (x[..., :still], x[..., still:]) if nope_first else (x[..., c.shape[-1] :], x[..., : c.shape[-1]])
+    turned = turned.astype(jnp.float32)
+    turned = (turned * c + _rotate(turned, rotate_style) * s).astype(x.dtype)
+    return (jnp.concatenate([kept, turned] if nope_first else [turned, kept], axis=-1),)
+
+
+def _backward(saved, cotangents, *, implementation, rotate_style, reuse_freqs_front_part, nope_first):
+    """The transposed rotation is a rotation too: by the same cosines and, pair members swapped, the negated sines."""
+    sin = saved["sin"] if reuse_freqs_front_part else _partner(saved["sin"], rotate_style)
+    (dx,) = ROPE(
+        x=cotangents["y"],
+        cos=saved["cos"],
+        sin=-sin,
+        positions=saved["positions"],
+        rotate_style=rotate_style,
+        reuse_freqs_front_part=reuse_freqs_front_part,
+        nope_first=nope_first,
+        implementation=implementation,
+    )
+    return {"x": dx}
+
+
+def _data_checks(*, x, cos, sin, positions, **params):
+    return {f"0 <= position < {cos.shape[0]} (rows of cos)": (positions < 0) | (positions >= cos.shape[0])}
+
+
+ROPE = Op(
+    name="rope",
+    family="ROPE",
+    mirrors="aiter.rope_cached_positions_fwd, aiter.rope_cached_positions_offsets_fwd (aiter/ops/rope.py)",
+    operands={"x": Arg("... H D"), "cos": Arg("P R"), "sin": Arg("P R"), "positions": Arg("...", INT32)},
+    results={"y": "... H D"},
+    abstract=_abstract,
+    reference=_reference,
+    parallel=("...", "H"),
+    fold="...",
+    gradient=Gradient(wrt=("x",), saves=("cos", "sin", "positions"), backward=_backward),
+    data_checks=_data_checks,
+    cases=lambda: [
+        case(
+            "neox",
+            x=normal(5, 3, 8),
+            cos=normal(16, 4),
+            sin=normal(16, 4),
+            positions=integers(5, low=0, high=16),
+            rotate_style="neox",
+            reuse_freqs_front_part=True,
+            nope_first=False,
+        ),
+        case(
+            "gptj_partial",
+            x=normal(2, 3, 1, 16, dtype=jnp.bfloat16),
+            cos=normal(7, 6),
+            sin=normal(7, 6),
+            positions=integers(2, 3, low=0, high=7),
+            rotate_style="gptj",
+            reuse_freqs_front_part=False,
+            nope_first=True,
+        ),
+    ],
+)
+
+
+def _table(table):
+    """AITER's ``[P, 1, 1, R]`` tables lose their middle."""
+    shape = getattr(table, "shape", ())
+    return table.reshape(shape[0], shape[3]) if len(shape) == 4 and shape[1:3] == (1, 1) else table
+
+
+def rope(
+    x: jax.Array,
+    cos: jax.Array,
+    sin: jax.Array,
+    positions: jax.Array | None = None,
+    *,
+    offsets: jax.Array | None = None,
+    rotate_style: str = "neox",
+    reuse_freqs_front_part: bool = True,
+    nope_first: bool = False,
+    implementation: str | None = None,
+) -> jax.Array:
+    """Rotate pairs of elements of each head by the angle of its position: ``x * cos + rotate(x) * sin``, in float32.
+
+    Args:
+      x: ``[..., H, D]`` float32, bfloat16 or float16, for example ``[T, H, D]`` or ``[B, S, H, D]``.
+      cos, sin: the table, ``[P, R]`` (or AITER's ``[P, 1, 1, R]``) float, one row per position. The rotary dimension is 2R with
+        `reuse_freqs_front_part`, else R; it is even and at most D. The other D - rotary elements of a head pass unchanged.
+      positions: int32 ``[...]``, the leading shape of `x`. None: the index along the first axis of `x`, which is then AITER's
+        ``[S, B, H, D]`` (or ``[S, H, D]``).
+      offsets: int32, the shape of `positions`; added to them.
+      rotate_style: ``"neox"`` pairs element i with i + rotary/2, ``"gptj"`` pairs 2i with 2i + 1.
+      reuse_freqs_front_part: the table has one column per pair; False: one per element.
+      nope_first: the unrotated elements are the first of a head, not the last.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+
+    Returns:
+      The shape and dtype of `x`. Differentiable in `x`. A position outside [0, P) uses the nearest row of the table; under
+      ``debug_checks()`` it is an error.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors ``aiter.rope_cached_fwd``, ``rope_cached_positions_fwd`` and ``rope_cached_positions_offsets_fwd``. For AITER's
+    ``rope_fwd``, which takes angles, pass ``jnp.cos(freqs)`` and ``jnp.sin(freqs)``.
+    """
+    op = "rope"
+    check.choice(op, "rotate_style", rotate_style, STYLES)
+    shape = getattr(x, "shape", ())
+    if positions is None:
+        if len(shape) < 3:
+            raise ValueError(f"{op}: x must have at least 3 dimensions [S, ..., H, D] where positions is None, got shape {shape}")
+        positions = jax.lax.broadcasted_iota(jnp.int32, shape[:-2], 0)
+    if offsets is not None:
+        for name, value in (("positions", positions), ("offsets", offsets)):
+            if getattr(value, "dtype", None) != jnp.int32 or value.shape != shape[:-2]:
+                got = f"{getattr(value, 'dtype', type(value).__name__)}{list(getattr(value, 'shape', ()))}"
+                raise (TypeError if getattr(value, "dtype", None) != jnp.int32 else ValueError)(
+                    f"{op}: {name} must be int32 of the leading shape of x, {list(shape[:-2])}, got {got}"
+                )
+        positions = positions + offsets
+    return ROPE(
+        x=x,
+        cos=_table(cos),
+        sin=_table(sin),
+        positions=positions,
+        rotate_style=rotate_style,
+        reuse_freqs_front_part=check.boolean(op, "reuse_freqs_front_part", reuse_freqs_front_part),
+        nope_first=check.boolean(op, "nope_first", nope_first),
+        implementation=implementation,
+    )[0]
+
+
+def rope_positions(x: jax.Array, cos: jax.Array, sin: jax.Array, positions: jax.Array, **options) -> jax.Array:
+    """`rope` with given positions, under AITER's name for it (``rope_cached_positions_fwd``); same arguments."""
+    if positions is None:
+        raise TypeError("rope: positions is required by rope_positions, got None")
+    return rope(x, cos, sin, positions, **options)
