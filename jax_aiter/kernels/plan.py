@@ -20,6 +20,7 @@ __all__ = ["Buffer", "CodeObject", "Copy", "Fill", "Launch", "LaunchPlan", "Plan
 BufferKind = Literal["operand", "result", "scratch"]
 BUFFER_KINDS: tuple[BufferKind, ...] = ("operand", "result", "scratch")
 
+_MAX_BUFFERS = 256  # the handler keeps their addresses on its stack
 _MAX_THREADS_PER_BLOCK = 1024
 _MAX_GRID_CUDA = (2**31 - 1, 65535, 65535)
 _MAX_WORK_ITEMS_HIP = 2**32 - 1  # HSA dispatch packets count work-items per dimension in 32 bits
@@ -138,6 +139,7 @@ class LaunchPlan:
     def __post_init__(self) -> None:
         require(bool(self.op) and self.op.isprintable(), f"plan: op {self.op!r} must be a printable name")
         require(bool(self.arch) and self.arch.isprintable(), f"plan {self.op}: arch {self.arch!r} must be printable")
+        require(len(self.buffers) <= _MAX_BUFFERS, f"plan {self.op}: {len(self.buffers)} buffers, at most {_MAX_BUFFERS}")
         for kind in BUFFER_KINDS:
             found = [b.index for b in self.buffers if b.kind == kind]
             require(
