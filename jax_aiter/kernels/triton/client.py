@@ -100,6 +100,17 @@ class Worker:
         self._triton_cache.cleanup()
 
 
+def stored_answer(answer: dict[str, Any], triton: str) -> tuple[dict[str, Any], str]:
+    """What the plan cache keeps of an answer, and Triton's version; KernelBuildError if the worker failed."""
+    if answer["ok"]:
+        return {"record": answer["record"]}, triton
+    if answer["refused"]:
+        return {"refused": answer["error"]}, triton
+    raise KernelBuildError(
+        f"recording failed in AITER or Triton {triton}: {answer['error']}. Use implementation=\"xla\" for this call"
+    )
+
+
 _workers: dict[tuple[str, Path, Path, int], Worker] = {}
 _guard = threading.Lock()
 

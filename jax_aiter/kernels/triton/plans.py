@@ -41,18 +41,25 @@ def triton_version() -> str | None:
         return None
 
 
+def _entries(spec: CallSpec, root: Path) -> list[Path]:
+    base = plan_path(spec, root)
+    version = triton_version()
+    if version is not None:
+        return [base.with_name(f"{base.name}-{version}.json")]
+    return sorted(base.parent.glob(f"{base.name}-*.json"), reverse=True)
+
+
+def exists(spec: CallSpec, root: Path) -> bool:
+    """Whether an entry is there, without reading it."""
+    return any(path.is_file() for path in _entries(spec, root))
+
+
 def find(spec: CallSpec, root: Path) -> LaunchPlan | None:
     """The stored plan: of this environment's Triton, or, where there is no Triton, of the newest that built one.
 
     Raises Refused if recording is known to fail. A damaged entry, or one whose code is gone, counts as absent.
     """
-    base = plan_path(spec, root)
-    version = triton_version()
-    if version is not None:
-        paths = [base.with_name(f"{base.name}-{version}.json")]
-    else:
-        paths = sorted(base.parent.glob(f"{base.name}-*.json"), reverse=True)
-    for path in paths:
+    for path in _entries(spec, root):
         stored = read_entry(path)
         if stored is not None:
             try:

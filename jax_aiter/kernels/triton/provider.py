@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import importlib.util
+import os
+from pathlib import Path
 from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
@@ -32,11 +34,26 @@ class TritonProvider:
         for name, array in spec.operands.items():
             if array.dtype.startswith("float8_e4m3") and array.dtype != FP8[arch]:
                 return f"{name} has dtype {array.dtype}; {arch} computes in {FP8[arch]} (see convert_fp8)"
-        return adapter.refuse(spec)
+        return adapter.refuse(spec) or _cannot_build(spec)
 
     def plan(self, call: Any) -> LaunchPlan:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
         return plan_for(CallSpec.of(call))
+
+
+def _cannot_build(spec: CallSpec) -> str | None:
+    """None if the plan is cached or the means to record it are there, else what is missing."""
+    root = cache_root()
+    if plans.exists(spec, root):
+        return None
+    if aiter_location(root) is None:
+        return "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
+    if os.environ.get("JAX_AITER_TRITON_PYTHON"):
+        return None
+    missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{' and '.join(missing)} not installed, and no plan is cached for this call; {client.INSTALL}"
+    return None
 
 
 def plan_for(spec: CallSpec) -> LaunchPlan:
@@ -53,7 +70,7 @@ def plan_for(spec: CallSpec) -> LaunchPlan:
         raise KernelBuildError(str(error)) from error
 
 
-def build(spec: CallSpec, root) -> tuple[dict[str, Any], str]:
+def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
     """Record one call in the worker; what `plans.find_or_build` stores."""
     location = aiter_location(root)
     if location is None:
@@ -61,16 +78,6 @@ def build(spec: CallSpec, root) -> tuple[dict[str, Any], str]:
             "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`, or "
             "install amd-aiter"
         )
-    start = time.monotonic()
     with announced(f"compiling AITER's Triton kernels for {spec.op} on {spec.arch}"):
         worker = client.worker(spec.arch, location.path, root)
-        answer = worker.ask(spec)
-    seconds = round(time.monotonic() - start, 2)
-    if answer["ok"]:
-        return {"record": answer["record"], "seconds": seconds}, worker.triton
-    if answer["refused"]:
-        return {"refused": answer["error"], "seconds": seconds}, worker.triton
-    raise KernelBuildError(
-        f"recording {spec.op} on {spec.arch} failed in AITER or Triton: {answer['error']}. Use "
-        'implementation="xla" for this call'
-    )
+        return client.stored_answer(worker.ask(spec), worker.triton)

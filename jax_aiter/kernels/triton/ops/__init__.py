@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jax_aiter.kernels.triton.spec import CallSpec
 
-FAMILIES = ("activation", "flash", "gemm", "mla", "moe", "norm", "paged", "quant")
+FAMILIES = ("activation", "flash", "gemm", "mla", "moe", "norm", "paged", "quant", "rope")
 
 #: part of every plan's key: raise it when a recording function changes what it records.
 VERSION = 1

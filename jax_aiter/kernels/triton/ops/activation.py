@@ -7,30 +7,45 @@ from jax_aiter.kernels.triton.ops.rules import FLOAT, HALF, dtype_in, first, fit
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
-def _refuse_silu(spec: CallSpec) -> str | None:
-    return first(nonempty(spec), dtype_in(spec, "x", FLOAT), fits_int32(spec, "x"))
+def _clamped(spec: CallSpec) -> bool:
+    return float(spec.params.get("limit") or 0.0) > 0
 
 
-@op("silu_and_mul", source="aiter.ops.triton.activation.fused_silu_mul", refuse=_refuse_silu)
+def _wide_rows(spec: CallSpec) -> str | None:
+    """What AITER's kernel that holds a whole row in registers needs."""
+    columns = spec["x"].shape[-1] // 2
+    if columns % 128 or columns > 32768:
+        return f"x has {columns} columns per half; AITER's Triton kernel needs a multiple of 128, at most 32768"
+    return dtype_in(spec, "x", HALF)
+
+
+@op(
+    "silu_and_mul",
+    source="aiter.ops.triton.activation.fused_silu_mul; with a limit: fusions.fused_clamp_act_mul",
+    refuse=lambda spec: first(
+        nonempty(spec), dtype_in(spec, "x", FLOAT), _wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")
+    ),
+)
 def silu_and_mul(ctx):
     from aiter.ops.triton.activation import fused_silu_mul
 
-    return fused_silu_mul(ctx.operand("x"), out=ctx.results[0])
+    return _whole_rows(ctx, "silu") if _clamped(ctx.spec) else fused_silu_mul(ctx.operand("x"), out=ctx.results[0])
 
 
-def _refuse_gelu(spec: CallSpec) -> str | None:
-    columns = spec["x"].shape[-1] // 2
-    rule = None
-    if columns % 128 or columns > 32768:
-        rule = f"x has {columns} columns per half; AITER's Triton kernel needs a multiple of 128, at most 32768"
-    return first(nonempty(spec), dtype_in(spec, "x", HALF), rule, fits_int32(spec, "x"))
-
-
-@op("gelu_and_mul", source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul", refuse=_refuse_gelu)
+@op(
+    "gelu_and_mul",
+    source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul",
+    refuse=lambda spec: first(nonempty(spec), _wide_rows(spec), fits_int32(spec, "x")),
+)
 def gelu_and_mul(ctx):
+    return _whole_rows(ctx, "gelu")
+
+
+def _whole_rows(ctx, activation: str):
     from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
 
     x, y = ctx.operand("x"), ctx.results[0]
     rows = x.numel() // x.shape[-1]
-    fused_clamp_act_mul(x.view(rows, -1), out=y.view(rows, -1), activation="gelu")
+    limit = float(ctx.spec.params.get("limit") or 0.0)
+    fused_clamp_act_mul(x.view(rows, -1), out=y.view(rows, -1), activation=activation, swiglu_limit=limit)
     return y

@@ -30,16 +30,16 @@ def gemm_a16w16(ctx):
     return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y)
 
 
-def _refuse_8(spec: CallSpec) -> str | None:
+def _refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
     kinds = (spec.fp8, "int8")
     return first(
         nonempty(spec),
-        dtype_in(spec, "xq", kinds),
-        dtype_in(spec, "wq", kinds),
+        dtype_in(spec, x, kinds),
+        dtype_in(spec, w, kinds),
         dtype_in(spec, "x_scale", ("float32",)),
         dtype_in(spec, "w_scale", ("float32",)),
         _out(spec),
-        fits_int32(spec, "xq", "wq"),
+        fits_int32(spec, x, w),
     )
 
 
@@ -83,23 +83,23 @@ def gemm_a8w8_blockscale(ctx):
     source="aiter.ops.triton.gemm.batched.batched_gemm_bf16.batched_gemm_bf16",
     refuse=lambda spec: first(
         nonempty(spec),
-        dtype_in(spec, "a", ("bfloat16",)),
-        dtype_in(spec, "b", ("bfloat16",)),
+        dtype_in(spec, "XQ", ("bfloat16",)),
+        dtype_in(spec, "WQ", ("bfloat16",)),
         _out(spec),
-        fits_int32(spec, "a", "b"),
+        fits_int32(spec, "XQ", "WQ"),
     ),
 )
 def batched_gemm_bf16(ctx):
     from aiter.ops.triton.gemm.batched.batched_gemm_bf16 import batched_gemm_bf16 as kernel
 
     y = ctx.results[0]
-    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)
+    return kernel(ctx.operand("XQ"), ctx.operand("WQ"), bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)
 
 
 @op(
     "batched_gemm_a8w8",
     source="aiter.ops.triton.gemm.batched.batched_gemm_a8w8.batched_gemm_a8w8",
-    refuse=_refuse_8,
+    refuse=lambda spec: _refuse_8(spec, "XQ", "WQ"),
 )
 def batched_gemm_a8w8(ctx):
     from aiter.ops.triton.gemm.batched.batched_gemm_a8w8 import batched_gemm_a8w8 as kernel
@@ -107,4 +107,4 @@ def batched_gemm_a8w8(ctx):
     y = ctx.results[0]
     batch = y.shape[0]
     scales = (ctx.operand("x_scale").view(batch, -1, 1), ctx.operand("w_scale").view(batch, 1, -1))
-    return kernel(ctx.operand("xq"), ctx.operand("wq"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)
+    return kernel(ctx.operand("XQ"), ctx.operand("WQ"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)

@@ -119,3 +119,18 @@ def sequence_lengths(kv_indptr: torch.Tensor, kv_last_page_lens: torch.Tensor, p
     out = torch.empty((n,), dtype=torch.int32, device=kv_indptr.device)
     _sequence_lengths_kernel[(triton.cdiv(n, 256),)](kv_indptr, kv_last_page_lens, out, n, PAGE=page_size, BLOCK=256)
     return out
+
+
+@triton.jit
+def _clip_kernel(src, dst, n, limit, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(src + i, mask=i < n, other=0)
+    tl.store(dst + i, tl.minimum(tl.maximum(value, 0), limit), mask=i < n)
+
+
+def clip(src: torch.Tensor, limit: int) -> torch.Tensor:
+    """Integers bounded to [0, limit], for indices AITER's kernels use unchecked."""
+    dst = torch.empty_like(src)
+    n = src.numel()
+    _clip_kernel[(triton.cdiv(n, 1024),)](src, dst, n, limit, BLOCK=1024)
+    return dst

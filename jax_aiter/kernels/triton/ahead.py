@@ -1,0 +1,146 @@
+"""Builds plans ahead of time: many calls, several workers, picks up where an earlier run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import queue
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.cache import CacheError, cache_root
+from jax_aiter.kernels.store import aiter_location
+from jax_aiter.kernels.triton import client, plans
+from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.spec import FP8, CallSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one call: "cached", "built", "refused" (by a rule or while recording) or "failed", and why."""
+
+    spec: CallSpec
+    status: str
+    reason: str = ""
+
+
+def read_calls(path: Path) -> list[dict[str, Any]]:
+    """A shapes file: a JSON list of {"op", "operands": {name: [dtype, *shape]}, "params": {...}}; "fp8" is the target's."""
+    calls = json.loads(path.read_text())
+    if not isinstance(calls, list):
+        raise ValueError(f"{path}: expected a JSON list of calls, got {type(calls).__name__}")
+    for number, call in enumerate(calls):
+        if not isinstance(call, dict) or not {"op", "operands"} <= call.keys():
+            raise ValueError(f'{path}: call {number} needs "op" and "operands", got {call!r}')
+    return calls
+
+
+def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
+    """The description of one call of a shapes file; its results come from the op's own abstract evaluation."""
+    import jax
+    import jax.numpy as jnp
+
+    import jax_aiter
+    from jax_aiter.core.config import config
+    from jax_aiter.core.op import OPS
+    from jax_aiter.kernels.provider import Call, Target
+
+    assert jax_aiter  # its import fills OPS
+
+    def dtype(name: str):
+        return jnp.dtype(FP8[arch] if name == "fp8" else name)
+
+    def param(name: str, value: Any) -> Any:
+        return dtype(value) if name.endswith("dtype") and isinstance(value, str) else value
+
+    if call["op"] not in OPS:
+        raise ValueError(f"op {call['op']!r} is not one of {sorted(OPS)}")
+    op = OPS[call["op"]]
+    given = {name: jax.ShapeDtypeStruct(tuple(shape), dtype(kind)) for name, (kind, *shape) in call["operands"].items()}
+    operands = {name: given[name] for name in op.operands if name in given}
+    params = {name: param(name, value) for name, value in call.get("params", {}).items()}
+    with config(arch=arch):
+        results = op.infer(operands, params)
+    platform = "cuda" if arch.startswith("sm_") else "rocm"
+    return CallSpec.of(Call(op.name, Target(platform, arch), operands, params, tuple(results)))
+
+
+def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], None]) -> list[Outcome]:
+    """Record and compile every call that is not cached, with `jobs` worker processes; `done` is called after each."""
+    root = cache_root()
+    location = aiter_location(root)
+    waiting: queue.SimpleQueue[CallSpec] = queue.SimpleQueue()
+    for spec in specs:
+        waiting.put(spec)
+    outcomes: list[Outcome] = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        workers: dict[str, client.Worker] = {}
+        try:
+            while True:
+                try:
+                    spec = waiting.get_nowait()
+                except queue.Empty:
+                    return
+                outcome = _one(spec, root, location, workers)
+                with lock:
+                    outcomes.append(outcome)
+                    done(outcome)
+        finally:
+            for worker in workers.values():
+                worker.close()
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return outcomes
+
+
+def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]) -> Outcome:
+    adapter = adapters().get(spec.op)
+    reason = f"AITER has no Triton kernel for {spec.op}" if adapter is None else adapter.refuse(spec)
+    if reason is not None:
+        return Outcome(spec, "refused", reason)
+
+    def build(wanted: CallSpec):
+        if location is None:
+            raise KernelBuildError("AITER's files were not found; run `jax-aiter kernels add PATH` first")
+        if spec.arch not in workers or not workers[spec.arch].alive:
+            workers[spec.arch] = client.Worker(spec.arch, location.path, root)
+        worker = workers[spec.arch]
+        return client.stored_answer(worker.ask(wanted), worker.triton)
+
+    try:
+        if plans.find(spec, root) is not None:
+            return Outcome(spec, "cached")
+        plans.find_or_build(spec, root, build)
+    except plans.Refused as refusal:
+        return Outcome(spec, "refused", str(refusal))
+    except (KernelBuildError, CacheError) as error:
+        return Outcome(spec, "failed", str(error))
+    return Outcome(spec, "built")
+
+
+def own_cases() -> list[dict[str, Any]]:
+    """Every case of every op that has Triton kernels, as calls of a shapes file."""
+    import jax_aiter
+    from jax_aiter.core.op import OPS
+
+    assert jax_aiter  # its import fills OPS
+    calls = []
+    for name in sorted(adapters().keys() & OPS.keys()):
+        for case in OPS[name].cases():
+            operands = {key: [_portable(array.struct.dtype.name), *array.shape] for key, array in case.operands.items()}
+            params = {key: _portable(getattr(value, "name", value)) for key, value in case.params.items()}
+            calls.append({"op": name, "operands": operands, "params": params})
+    return calls
+
+
+def _portable(value: Any) -> Any:
+    return "fp8" if value in FP8.values() else value

@@ -1,0 +1,41 @@
+"""Rotary position embedding from a table of cosines and sines."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.ops import op
+from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.spec import CallSpec
+
+
+def _refuse(spec: CallSpec) -> str | None:
+    head, columns = spec["x"].shape[-1], spec["cos"].shape[1]
+    rotary = columns * (2 if spec.params["reuse_freqs_front_part"] else 1)
+    rule = None
+    if head & (head - 1):
+        rule = f"x has heads of {head} elements; AITER's Triton kernel needs a power of two"
+    elif rotary not in (head, head // 2):
+        rule = f"rotary dimension = {rotary}; AITER's Triton kernel rotates the whole head ({head}) or half of it"
+    elif spec["x"].shape[-2] > 65535:
+        rule = f"x has {spec['x'].shape[-2]} heads; AITER's Triton kernel needs a grid dimension per head, at most 65535"
+    return first(nonempty(spec), dtype_in(spec, "x", FLOAT), dtype_in(spec, "cos", FLOAT), rule, fits_int32(spec, "x"))
+
+
+@op("rope", source="aiter.ops.triton.rope.rope.rope_cached_positions_fwd", refuse=_refuse)
+def rope(ctx):
+    from aiter.ops.triton.rope.rope import RotateStyle, rope_cached_positions_fwd
+
+    from jax_aiter.kernels.triton.worker import glue
+
+    x, cos, sin = (ctx.operand(name) for name in ("x", "cos", "sin"))
+    params = ctx.spec.params
+    rows, columns = cos.shape
+    positions = glue.clip(ctx.operand("positions"), rows - 1)
+    return rope_cached_positions_fwd(
+        x.view(-1, 1, *x.shape[-2:]),
+        cos.view(rows, 1, 1, columns),
+        sin.view(rows, 1, 1, columns),
+        positions.view(-1, 1),
+        RotateStyle.NEOX if params["rotate_style"] == "neox" else RotateStyle.GPTJ,
+        params["reuse_freqs_front_part"],
+        params["nope_first"],
+    )
