@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from jax_aiter.core import primitive, select
 from jax_aiter.core.config import config
@@ -31,7 +30,9 @@ class Explanation:
         return "\n".join(lines)
 
 
-def _equations(jaxpr: Jaxpr) -> Iterator[Any]:
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    from jax.extend.core import ClosedJaxpr, Jaxpr  # see core.primitive: costly to import
+
     for eqn in jaxpr.eqns:
         yield eqn
         for leaf in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: isinstance(x, (Jaxpr, ClosedJaxpr))):

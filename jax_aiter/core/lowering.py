@@ -1,50 +1,65 @@
 """Lowering of an op on one platform: a provider's plan where one can run the call, else the reference."""
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.core import ShapedArray
 from jax.interpreters import mlir
+from jax.sharding import AxisType
 
-from jax_aiter.core import select, sharding
+from jax_aiter.core import partition, select, sharding
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
 
 
 def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], implementation, arch, **params):
-    structs = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in)
-    results = tuple(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_out)
-    call = select.make_call(op, platform, arch, dict(zip(names, structs, strict=True)), params, results)
+    operands = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in]
+    results = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_out]
+    call = select.make_call(op, platform, arch, dict(zip(names, operands, strict=True)), params, results)
+    if op.parallel and partition.can_split(ctx) and select.preferred(call, implementation)[0] != "xla":
+        # Each device's part is lowered by this same function, for its own size, when XLA has split the program.
+        def body(*parts):
+            return tuple(op.primitive.bind(*parts, names=names, implementation=implementation, arch=arch, **params))
+
+        split = partition.partitioned(op, names, params, body, operands, results)
+        return _lower_plain(op, ctx, values, split)
     choice = select.choose(op, call, implementation)
     if choice.plan is not None:
         from jax_aiter.kernels.call import lower_plan  # only where a kernel runs: it loads the native module
 
         return lower_plan(ctx, choice.plan, *values)
-    return _lower_reference(op, ctx, values, names, params)
+
+    def reference(*parts):
+        present = dict(zip(names, parts, strict=True))
+        return tuple(op.reference(**{n: present.get(n) for n in op.operands}, **params))
+
+    return _lower_plain(op, ctx, values, reference)
 
 
-def _lower_reference(op: "Op", ctx, values, names, params):
-    """Trace the reference on plain types.
+def _lower_plain(op: "Op", ctx, values, function):
+    """Trace a function of the operands on plain types and emit it.
 
-    Types that carry explicit shardings or manual axes would make every ``scan`` and ``reshape`` of a reference repeat what the
-    op's record has said already, so they are taken off for the trace and the declared sharding is put on the results.
+    Types that carry explicit shardings or manual axes would make every ``scan`` and ``reshape`` inside repeat what the op's record
+    has said already, so they are taken off for the trace and the declared sharding is put on the results.
     """
+    mesh = sharding.explicit_mesh(ctx.avals_in)
+    manual = bool(getattr(ctx.module_context.axis_context, "manual_axes", None))
 
-    def reference(*operands):
-        present = dict(zip(names, operands, strict=True))
-        full = {n: present.get(n) for n in op.operands}
-        out = tuple(op.reference(**full, **params))
-        if mesh is None:
+    def constrained(*operands):
+        out = function(*operands)
+        if mesh is None or manual:
             return out
         return tuple(sharding.constrain(x, aval.sharding) for x, aval in zip(out, ctx.avals_out, strict=True))
 
-    mesh = sharding.explicit_mesh(ctx.avals_in)
-    scope = jax.sharding.use_abstract_mesh(sharding.auto_mesh(mesh)) if mesh is not None else contextlib.nullcontext()
+    scope: Any = contextlib.nullcontext()
+    current = mesh or jax.sharding.get_abstract_mesh()
+    if AxisType.Explicit in (current.axis_types or ()):
+        scope = jax.sharding.use_abstract_mesh(sharding.retyped(current, AxisType.Manual if manual else AxisType.Auto))
     with scope:
         plain = ctx.replace(
             avals_in=[ShapedArray(a.shape, a.dtype) for a in ctx.avals_in],
             avals_out=[ShapedArray(a.shape, a.dtype) for a in ctx.avals_out],
         )
-        return mlir.lower_fun(reference, multiple_results=True)(plain, *values)
+        return mlir.lower_fun(constrained, multiple_results=True)(plain, *values)

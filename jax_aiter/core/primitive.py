@@ -5,13 +5,14 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-from jax.extend.core import Primitive
 from jax.interpreters import batching as jax_batching
 from jax.interpreters import mlir
 
-from jax_aiter.core import batching, lowering, sharding
+from jax_aiter.core import batching, lowering, partition, sharding
 
 if TYPE_CHECKING:
+    from jax.extend.core import Primitive
+
     from jax_aiter.core.op import Op
 
 # Parameters of the equation that say how to run the op rather than what it computes.
@@ -22,7 +23,9 @@ def static_params(params: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in params.items() if k not in OPTIONS}
 
 
-def make(op: "Op") -> Primitive:
+def make(op: "Op") -> "Primitive":
+    from jax.extend.core import Primitive  # not at the top: it imports pallas, which costs more than this whole package
+
     prim = Primitive(f"jax_aiter.{op.name}")
     prim.multiple_results = True
     prim.def_impl(functools.partial(_eager, prim))
@@ -31,15 +34,17 @@ def make(op: "Op") -> Primitive:
     mlir.register_lowering(prim, functools.partial(lowering.lower, op, "cpu"))
     for platform in ("rocm", "cuda"):
         mlir.register_lowering(prim, functools.partial(lowering.lower, op, platform), platform=platform)
+    if op.parallel:
+        partition.ask_for_devices(prim)
     return prim
 
 
 @functools.lru_cache(maxsize=4096)
-def _jitted(prim: Primitive, params: tuple):
+def _jitted(prim: "Primitive", params: tuple):
     return jax.jit(functools.partial(prim.bind, **dict(params)))
 
 
-def _eager(prim: Primitive, *values, **params):
+def _eager(prim: "Primitive", *values, **params):
     return _jitted(prim, tuple(sorted(params.items())))(*values)
 
 

@@ -46,11 +46,11 @@ def result_specs(op: "Op", avals: Mapping[str, Any], results, params) -> list[Na
     return out
 
 
-def auto_mesh(mesh):
-    """The same mesh with its Explicit axes made Auto, for tracing a reference whose inner ops need no explicit shardings."""
-    changed = {n: AxisType.Auto for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if t == AxisType.Explicit}
+def retyped(mesh, axis_type: AxisType):
+    """The same mesh with its Explicit axes made Auto or Manual, for tracing code whose inner ops need no explicit shardings."""
+    changed = {n: axis_type for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if t == AxisType.Explicit}
     return mesh.update_axis_types(changed)
 
 
 def constrain(x: jax.Array, sharding: NamedSharding) -> jax.Array:
-    return jax.lax.with_sharding_constraint(x, NamedSharding(auto_mesh(sharding.mesh), sharding.spec))
+    return jax.lax.with_sharding_constraint(x, NamedSharding(retyped(sharding.mesh, AxisType.Auto), sharding.spec))

@@ -67,7 +67,9 @@ def wrong_calls(draw):
         names = tuple(operands)
     elif kind == "dtype":
         allowed = op.operands[name].dtypes
-        arguments[name] = jax.ShapeDtypeStruct(struct.shape, jnp.dtype(draw(st.sampled_from([d for d in DTYPES if d not in allowed]))))
+        arguments[name] = jax.ShapeDtypeStruct(
+            struct.shape, jnp.dtype(draw(st.sampled_from([d for d in DTYPES if d not in allowed])))
+        )
         names = (name,)
     elif kind == "dimension":
         shared = [

@@ -1,0 +1,34 @@
+"""``jax-aiter ops``: the op table of the README, made from the ops' own records."""
+
+import inspect
+
+import click
+
+import jax_aiter
+from jax_aiter.core.op import OPS
+
+
+def rows() -> list[tuple[str, str, str, str, str]]:
+    """(family, op, first sentence of its docstring, differentiable in, AITER source) for every public op, by family."""
+    found = []
+    for op in OPS.values():
+        function = getattr(jax_aiter, op.name, None)
+        if function is None:
+            continue
+        sentence = inspect.getdoc(function).split("\n\n")[0].replace("\n", " ").rstrip(".")
+        gradient = ", ".join(op.gradient.wrt) if op.gradient else ""
+        found.append((op.family, op.name, sentence, gradient, op.mirrors))
+    return sorted(found, key=lambda r: (r[0], r[1]))
+
+
+def markdown() -> str:
+    lines = ["| op | what it computes | ∂ | mirrors |", "|---|---|---|---|"]
+    for _, name, sentence, gradient, mirrors in rows():
+        lines.append(f"| `{name}` | {sentence.replace('|', chr(92) + '|')} | {gradient} | {mirrors} |")
+    return "\n".join(lines)
+
+
+@click.command()
+def ops() -> None:
+    """Print the table of ops as Markdown."""
+    click.echo(markdown())
