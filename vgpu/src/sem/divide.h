@@ -3,6 +3,8 @@
 // A compiler divides n/d as: scale both, r = rcp(d'), refine with fma, q' = div_fmas, result = div_fixup(q', d, n).
 // Where AMD's published pseudo-code contradicts itself, these follow what makes that sequence correctly rounded:
 //  - div_scale, reciprocal and quotient both denormal: the denominator (huge) is scaled down by 2^-64, not up;
+//  - div_fixup's overflow case applies when the exponents say so (the text tests for an impossible exponent), because
+//    the scaled quotient itself overflows and the refinement then yields NaN;
 //  - div_fmas scales by 2^64 or 2^-64 by the magnitude of S2 (the unfixed quotient), as later ISA documents say.
 #pragma once
 #include "bits.h"
@@ -15,7 +17,7 @@ struct DivF32 {
   using Bits = uint32_t;
   using Float = float;
   static constexpr Bits kSign = 0x80000000u, kInf = 0x7f800000u, kQuiet = 0x400000u, kNan = kNanF32, kBadNan = 0xffc00000u;
-  static constexpr int kMantissa = 23, kScale = 64, kBig = 96, kTiny = 23, kUnderflow = -150, kMaxExponent = 255;
+  static constexpr int kMantissa = 23, kScale = 64, kBig = 96, kTiny = 23, kUnderflow = -150, kMaxExponent = 255, kOverflow = 129;
   static constexpr Bits kHugeReciprocal = 0x7e800000u;  // above 2^126 the reciprocal is denormal
   static Float value(Bits u) { return float_of(u); }
 };
@@ -24,7 +26,7 @@ struct DivF64 {
   using Float = double;
   static constexpr Bits kSign = 0x8000000000000000ull, kInf = 0x7ff0000000000000ull, kQuiet = 0x8000000000000ull;
   static constexpr Bits kNan = kNanF64, kBadNan = 0xfff8000000000000ull;
-  static constexpr int kMantissa = 52, kScale = 128, kBig = 768, kTiny = 53, kUnderflow = -1075, kMaxExponent = 2047;
+  static constexpr int kMantissa = 52, kScale = 128, kBig = 768, kTiny = 53, kUnderflow = -1075, kMaxExponent = 2047, kOverflow = 1025;
   static constexpr Bits kHugeReciprocal = 0x7fd0000000000000ull;
   static Float value(Bits u) { return double_of(u); }
 };
@@ -112,7 +114,9 @@ typename F::Bits div_fixup(typename F::Bits s0, typename F::Bits s1, typename F:
   if ((d == 0 && n == 0) || (d == F::kInf && n == F::kInf)) return F::kBadNan;
   if (d == 0 || n == F::kInf) return sign | F::kInf;
   if (d == F::kInf || n == 0) return sign;
-  if (exponent_field<F>(s2) - exponent_field<F>(s1) < F::kUnderflow) return sign;  // nearest even underflows to zero
+  const int difference = exponent_field<F>(s2) - exponent_field<F>(s1);
+  if (difference < F::kUnderflow) return sign;  // nearest even underflows to zero
+  if (difference >= F::kOverflow) return sign | F::kInf;
   return sign | (s0 & ~F::kSign);
 }
 
