@@ -1,0 +1,99 @@
+#include "companions/gemm.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "companions/numeric.h"
+#include "core/memory.h"
+
+namespace vgpu::hip {
+namespace {
+
+template <class F>
+auto with_type(ElementType type, F&& f) {
+  switch (type) {
+    case ElementType::f16: return f(F16());
+    case ElementType::bf16: return f(Bf16());
+    case ElementType::f32: return f(float());
+    case ElementType::f64: return f(double());
+    case ElementType::i8: return f(int8_t());
+    case ElementType::i32: break;
+  }
+  return f(int32_t());
+}
+
+// op(X) as a dense column-major rows x columns matrix of Acc.
+template <class Acc>
+std::vector<Acc> load(const void* data, ElementType type, bool transpose, int64_t rows, int64_t columns, int64_t ld) {
+  std::vector<Acc> out(rows * columns);
+  with_type(type, [&](auto tag) {
+    const auto* source = static_cast<const decltype(tag)*>(data);
+    for (int64_t j = 0; j < columns; ++j) {
+      for (int64_t i = 0; i < rows; ++i) out[j * rows + i] = static_cast<Acc>(source[transpose ? i * ld + j : j * ld + i]);
+    }
+  });
+  return out;
+}
+
+const char* at(const void* base, int64_t index, ElementType type) {
+  return static_cast<const char*>(base) + index * size_of(type);
+}
+
+Error check(const GemmProblem& p, int64_t batch) {
+  const auto range = [&](const void* base, int64_t stride, ElementType type, int64_t ld, int64_t rows, int64_t columns, const char* what) {
+    if (rows == 0 || columns == 0) return Error();
+    return memory::check_range(at(base, batch * stride, type), ((columns - 1) * ld + rows) * size_of(type), what);
+  };
+  if (Error e = range(p.a, p.stride_a, p.type_a, p.lda, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, "GEMM operand A")) return e;
+  if (Error e = range(p.b, p.stride_b, p.type_b, p.ldb, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, "GEMM operand B")) return e;
+  if (p.beta != 0) {
+    if (Error e = range(p.c, p.stride_c, p.type_c, p.ldc, p.m, p.n, "GEMM operand C")) return e;
+  }
+  return range(p.d, p.stride_d, p.type_d, p.ldd, p.m, p.n, "GEMM result D");
+}
+
+template <class Acc>
+void multiply(const GemmProblem& p, int64_t batch) {
+  const auto a = load<Acc>(at(p.a, batch * p.stride_a, p.type_a), p.type_a, p.transpose_a, p.m, p.k, p.lda);
+  const auto b = load<Acc>(at(p.b, batch * p.stride_b, p.type_b), p.type_b, p.transpose_b, p.k, p.n, p.ldb);
+  std::vector<Acc> c;
+  if (p.beta != 0) c = load<Acc>(at(p.c, batch * p.stride_c, p.type_c), p.type_c, false, p.m, p.n, p.ldc);
+  const Acc alpha = static_cast<Acc>(p.alpha), beta = static_cast<Acc>(p.beta);
+  std::vector<Acc> column(p.m);
+  with_type(p.type_d, [&](auto tag) {
+    using Out = decltype(tag);
+    auto* d = reinterpret_cast<Out*>(const_cast<char*>(at(p.d, batch * p.stride_d, p.type_d)));
+    for (int64_t j = 0; j < p.n; ++j) {
+      std::fill(column.begin(), column.end(), Acc(0));
+      for (int64_t l = 0; l < p.k; ++l) {
+        const Acc factor = b[j * p.k + l];
+        const Acc* source = &a[l * p.m];
+        for (int64_t i = 0; i < p.m; ++i) column[i] += source[i] * factor;
+      }
+      for (int64_t i = 0; i < p.m; ++i) {
+        Acc value = alpha * column[i];
+        if (p.beta != 0) value += beta * c[j * p.m + i];
+        d[j * p.ldd + i] = static_cast<Out>(value);
+      }
+      memory::written(d + j * p.ldd, p.m * sizeof(Out));
+    }
+  });
+}
+
+}  // namespace
+
+unsigned size_of(ElementType type) {
+  return with_type(type, [](auto tag) { return static_cast<unsigned>(sizeof tag); });
+}
+
+Error gemm(const GemmProblem& p) {
+  const bool wide = p.type_d == ElementType::f64 || p.type_d == ElementType::i32;
+  for (int64_t batch = 0; batch < p.batches; ++batch) {
+    if (Error error = check(p, batch)) return error;
+    if (wide) multiply<double>(p, batch);
+    else multiply<float>(p, batch);
+  }
+  return Error();
+}
+
+}  // namespace vgpu::hip

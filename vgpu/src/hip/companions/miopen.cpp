@@ -1,0 +1,14 @@
+// libMIOpen.so.1: XLA insists on a handle before it compiles anything; convolutions and the rest refuse
+// (6, miopenStatusNotImplemented).
+#include "companions/refuse.h"
+
+VGPU_EXPORT int miopenCreate(void** handle) { return *handle = new int(0), 0; }
+VGPU_EXPORT int miopenCreateWithStream(void** handle, void*) { return *handle = new int(0), 0; }
+VGPU_EXPORT int miopenDestroy(void* handle) { return delete static_cast<int*>(handle), 0; }
+VGPU_EXPORT int miopenSetStream(void*, void*) { return 0; }
+VGPU_EXPORT const char* miopenGetErrorString(int status) {
+  return status == 0 ? "miopenStatusSuccess" : "miopenStatusNotImplemented (the virtual device has no MIOpen)";
+}
+
+#define X(name) VGPU_REFUSE(name, 6)
+#include "companions/miopen.inc"
