@@ -1,25 +1,85 @@
-"""AITER's kernels as JAX primitives."""
+"""AITER's kernels as JAX primitives.
+
+Public names only. An op's module is imported when its name is first used: thirty records cost more to make than a program that
+uses three of them should pay at start-up. The handlers of compiled programs are registered at once, since a deserialised program
+asks for them without naming any op.
+"""
+
+from typing import TYPE_CHECKING, Any
 
 from jax_aiter.core.config import config as config
 from jax_aiter.core.config import debug_checks as debug_checks
 from jax_aiter.core.errors import KernelBuildError as KernelBuildError
 from jax_aiter.core.errors import NotSupportedError as NotSupportedError
-from jax_aiter.core.explain import explain as explain
-from jax_aiter.core.explain import supports as supports
-from jax_aiter.ops.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
-from jax_aiter.ops.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
-from jax_aiter.ops.convert_fp8 import convert_fp8 as convert_fp8
-from jax_aiter.ops.gelu_and_mul import gelu_and_mul as gelu_and_mul
-from jax_aiter.ops.gemm_a16w16 import gemm_a16w16 as gemm_a16w16
-from jax_aiter.ops.gemm_a8w8 import gemm_a8w8 as gemm_a8w8
-from jax_aiter.ops.gemm_a8w8_blockscale import gemm_a8w8_blockscale as gemm_a8w8_blockscale
-from jax_aiter.ops.group_quant import group_quant as group_quant
-from jax_aiter.ops.per_tensor_quant import per_tensor_quant as per_tensor_quant
-from jax_aiter.ops.per_token_quant import per_token_quant as per_token_quant
-from jax_aiter.ops.rms_norm import rms_norm as rms_norm
-from jax_aiter.ops.rms_norm_with_add import rms_norm_with_add as rms_norm_with_add
-from jax_aiter.ops.rope import rope as rope
-from jax_aiter.ops.rope import rope_positions as rope_positions
-from jax_aiter.ops.silu_and_mul import silu_and_mul as silu_and_mul
+from jax_aiter.kernels import _native
+
+if TYPE_CHECKING:
+    from jax_aiter.core.arch import fp8_dtype as fp8_dtype
+    from jax_aiter.core.explain import explain as explain
+    from jax_aiter.core.explain import supports as supports
+    from jax_aiter.core.found import if_aiter_supported as if_aiter_supported
+    from jax_aiter.core.found import is_aiter_found as is_aiter_found
+    from jax_aiter.core.found import is_aiter_found_and_supported as is_aiter_found_and_supported
+    from jax_aiter.ops.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
+    from jax_aiter.ops.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
+    from jax_aiter.ops.biased_grouped_topk import biased_grouped_topk as biased_grouped_topk
+    from jax_aiter.ops.convert_fp8 import convert_fp8 as convert_fp8
+    from jax_aiter.ops.flash_attention import flash_attention as flash_attention
+    from jax_aiter.ops.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
+    from jax_aiter.ops.fused_moe import fused_moe as fused_moe
+    from jax_aiter.ops.fused_topk import fused_topk as fused_topk
+    from jax_aiter.ops.gelu_and_mul import gelu_and_mul as gelu_and_mul
+    from jax_aiter.ops.gemm_a8w8 import gemm_a8w8 as gemm_a8w8
+    from jax_aiter.ops.gemm_a8w8_blockscale import gemm_a8w8_blockscale as gemm_a8w8_blockscale
+    from jax_aiter.ops.gemm_a16w16 import gemm_a16w16 as gemm_a16w16
+    from jax_aiter.ops.group_quant import group_quant as group_quant
+    from jax_aiter.ops.grouped_topk import grouped_topk as grouped_topk
+    from jax_aiter.ops.mla_decode_fwd import mla_decode_fwd as mla_decode_fwd
+    from jax_aiter.ops.moe_sorting import moe_sorting as moe_sorting
+    from jax_aiter.ops.paged_attention import paged_attention as paged_attention
+    from jax_aiter.ops.per_tensor_quant import per_tensor_quant as per_tensor_quant
+    from jax_aiter.ops.per_token_quant import per_token_quant as per_token_quant
+    from jax_aiter.ops.reshape_and_cache import reshape_and_cache as reshape_and_cache
+    from jax_aiter.ops.rms_norm import rms_norm as rms_norm
+    from jax_aiter.ops.rms_norm_with_add import rms_norm_with_add as rms_norm_with_add
+    from jax_aiter.ops.rope import rope as rope
+    from jax_aiter.ops.rope import rope_positions as rope_positions
+    from jax_aiter.ops.shuffle_weight import ShuffledWeight as ShuffledWeight
+    from jax_aiter.ops.shuffle_weight import shuffle_weight as shuffle_weight
+    from jax_aiter.ops.silu_and_mul import silu_and_mul as silu_and_mul
+    from jax_aiter.ops.topk_sigmoid import topk_sigmoid as topk_sigmoid
+    from jax_aiter.ops.topk_softmax import topk_softmax as topk_softmax
+    from jax_aiter.ops.unified_attention import unified_attention as unified_attention
 
 __version__ = "0.1.0"
+
+_native.register()
+
+# Names that do not stand in a module of their own name; an op `x` stands in `jax_aiter.ops.x`.
+_ELSEWHERE = {
+    "ShuffledWeight": "ops.shuffle_weight",
+    "explain": "core.explain",
+    "fp8_dtype": "core.arch",
+    "if_aiter_supported": "core.found",
+    "is_aiter_found": "core.found",
+    "is_aiter_found_and_supported": "core.found",
+    "rope_positions": "ops.rope",
+    "supports": "core.explain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib.util
+
+    module = f"jax_aiter.{_ELSEWHERE.get(name, 'ops.' + name)}"
+    if name.startswith("_") or importlib.util.find_spec(module) is None:
+        raise AttributeError(f"module 'jax_aiter' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    from jax_aiter.core.op import all_ops
+
+    return sorted({*globals(), *_ELSEWHERE, *all_ops()})

@@ -16,7 +16,7 @@ from jax_aiter.core import select
 from jax_aiter.core.arch import arch_of, target_arch
 from jax_aiter.core.explain import platform_name
 from jax_aiter.core.found import is_aiter_found_and_supported
-from jax_aiter.core.op import OPS
+from jax_aiter.core.op import all_ops
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.store import aiter_location
 
@@ -33,7 +33,7 @@ def _version(package: str) -> str | None:
 def _ops(name: str, arch: str | None) -> list[dict[str, Any]]:
     """Per op, over its cases: the implementation that would run, and the first reason against each other one."""
     rows = []
-    for op in OPS.values():
+    for op in all_ops().values():
         taken: dict[str, int] = {}
         reasons: dict[str, str] = {}
         for case in op.cases():
@@ -56,7 +56,7 @@ def collect() -> dict[str, Any]:
     """Everything the command prints, as plain data."""
     devices = jax.devices()
     location = aiter_location()
-    native = _native.status()
+    native = _native.register()
     return {
         "jax_aiter": jax_aiter.__version__,
         "python": sys.version.split()[0],

@@ -5,17 +5,17 @@ import inspect
 import click
 
 import jax_aiter
-from jax_aiter.core.op import OPS
+from jax_aiter.core.op import all_ops
 
 
 def rows() -> list[tuple[str, str, str, str, str]]:
     """(family, op, first sentence of its docstring, differentiable in, AITER source) for every public op, by family."""
     found = []
-    for op in OPS.values():
+    for op in all_ops().values():
         function = getattr(jax_aiter, op.name, None)
         if function is None:
             continue
-        sentence = inspect.getdoc(function).split("\n\n")[0].replace("\n", " ").rstrip(".")
+        sentence = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ").rstrip(".")
         gradient = ", ".join(op.gradient.wrt) if op.gradient else ""
         found.append((op.family, op.name, sentence, gradient, op.mirrors))
     return sorted(found, key=lambda r: (r[0], r[1]))

@@ -8,7 +8,7 @@ import jax
 
 from jax_aiter.core import primitive, select
 from jax_aiter.core.config import config
-from jax_aiter.core.op import OPS, Op
+from jax_aiter.core.op import OPS, Op, all_ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +72,10 @@ def supports(op: str, arch: str, *avals: Any, **params: Any) -> dict[str, str | 
     `avals` are arrays or ShapeDtypeStructs in the op's operand order (None for an absent optional one). A call that the op itself
     rejects raises the same TypeError or ValueError as the op. ``"xla"`` is always None: the reference runs everywhere.
     """
-    if op not in OPS:
-        raise ValueError(f"no op is called {op!r}; the ops are {sorted(OPS)}")
-    record = OPS[op]
+    ops = all_ops()
+    if op not in ops:
+        raise ValueError(f"no op is called {op!r}; the ops are {sorted(ops)}")
+    record = ops[op]
     if len(avals) > len(record.operands):
         raise TypeError(f"{op} takes at most {len(record.operands)} operands {list(record.operands)}, got {len(avals)}")
     structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(record.operands, avals, strict=False) if a is not None}

@@ -6,6 +6,8 @@ table, transform suite, benchmarks) follows from the record.
 
 import dataclasses
 import functools
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -101,6 +103,14 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+
+
+def all_ops() -> dict[str, Op]:
+    """Every op by name. Ops define themselves when their module is imported; this imports all of them."""
+    folder = importlib.import_module("jax_aiter.ops")
+    for module in pkgutil.iter_modules(folder.__path__):
+        importlib.import_module(f"jax_aiter.ops.{module.name}")
+    return OPS
 
 
 def resolve_implementation(op: Op, implementation: str | None) -> str | None:

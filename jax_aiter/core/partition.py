@@ -29,7 +29,7 @@ def _names(op: "Op", names, operands, results, params) -> tuple[list[tuple[str, 
 
 def _rule(ins, outs, replicated: Callable[[str], bool]) -> Any:
     """The axes as a Shardy rule; a literal size gets a factor of its own, which nothing shares."""
-    from jax.experimental.custom_partitioning import SdyShardingRule
+    from jax.experimental.custom_partitioning import ArrayMapping, SdyShardingRule
 
     factors: dict[str, str] = {}
 
@@ -39,7 +39,7 @@ def _rule(ins, outs, replicated: Callable[[str], bool]) -> Any:
             key = f"{axis}@{place}.{i}" if axis.isdigit() else axis
             factor = factors.setdefault(key, f"f{len(factors)}")
             out.append(factor)
-        return tuple(out)
+        return ArrayMapping(*out)
 
     left = tuple(mapping(a, i) for i, a in enumerate(ins))
     right = tuple(mapping(a, len(left) + i) for i, a in enumerate(outs))

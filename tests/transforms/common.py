@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jax_aiter  # noqa: F401  (defines the ops)
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.cases import Case
-from jax_aiter.core.op import OPS, Op
+from jax_aiter.core.op import Op, all_ops
 
+OPS = all_ops()
 ALL = [(op, case) for op in OPS.values() for case in op.cases()]
 every_case = pytest.mark.parametrize(("op", "case"), ALL, ids=[f"{op.name}-{case.name}" for op, case in ALL])
 every_op = pytest.mark.parametrize("op", list(OPS.values()), ids=list(OPS))

@@ -54,7 +54,6 @@ def wrong_calls(draw):
     kind = draw(st.sampled_from(kinds))
     name = draw(st.sampled_from(sorted(operands)))
     struct = operands[name]
-    axes = dims_of(op, case, name)
     if kind == "rank":
         leading = op.operand_args(case.params)[name].axes.startswith("...")
         if leading or not struct.shape or draw(st.booleans()):
