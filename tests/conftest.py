@@ -9,7 +9,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--implementation",
         default=None,
-        help="run the transform suite on this implementation (asm, triton, xla) instead of auto; on a GPU it must then be supported",
+        help="run the transform suite on this implementation (asm, triton, xla) instead of auto",
     )
 
 
