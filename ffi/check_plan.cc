@@ -29,8 +29,7 @@ Status CheckRange(const Plan& plan, uint32_t buffer, uint64_t offset, uint64_t n
 }
 
 Status CheckStep(const Plan& plan, const Launch& launch) {
-  // Symbols go to the driver as C strings.
-  if (launch.symbol.empty() || launch.symbol.find('\0') != std::string::npos) return Invalid("no kernel name");
+  if (launch.symbol.empty()) return Invalid("no kernel name");
   uint64_t threads = uint64_t{1};
   for (int i = 0; i < 3; ++i) {
     if (launch.grid[i] == 0 || launch.block[i] == 0) return Invalid("a grid or block dimension is zero");
@@ -47,6 +46,9 @@ Status CheckStep(const Plan& plan, const Launch& launch) {
     if (slot.offset < end) return Invalid("pointers overlap in the argument block");
     end = uint64_t{slot.offset} + sizeof(uint64_t);
     if (end > launch.blob.size()) return Invalid("a pointer lies outside the argument block");
+    for (uint64_t i = slot.offset; i < end; ++i) {
+      if (launch.blob[i] != 0) return Invalid("the argument block is not zero where an address goes");
+    }
     JAX_AITER_RETURN_IF_ERROR(CheckRange(plan, slot.buffer, slot.byte_offset, 0));
   }
   return Status();
@@ -88,6 +90,7 @@ Status CheckAliases(const Plan& plan) {
 }  // namespace
 
 Status CheckPlan(const Plan& plan) {
+  if (plan.op.empty() || plan.arch.empty()) return Invalid("it has no op or arch name");
   JAX_AITER_RETURN_IF_ERROR(CheckBuffers(plan));
   JAX_AITER_RETURN_IF_ERROR(CheckAliases(plan));
   for (size_t i = 0; i < plan.steps.size(); ++i) {

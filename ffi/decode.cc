@@ -77,7 +77,7 @@ Launch ReadLaunch(Reader& in, size_t codes, const std::vector<std::string>& stri
     uint64_t offset = end + in.Bounded(kMaxArgumentBytes, "parameter gap");
     uint64_t size = in.Bounded(kMaxArgumentBytes, "parameter size");
     end = offset + size;
-    if (end > blob_size) in.Fail("parameter outside the argument block");
+    if (size == 0 || end > blob_size) in.Fail("parameter empty or outside the argument block");
     launch.params.push_back({static_cast<uint32_t>(offset), static_cast<uint32_t>(size)});
   }
   size_t pointers = in.Count(3, "pointer count");

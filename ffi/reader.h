@@ -73,10 +73,15 @@ class Reader {
     return static_cast<size_t>(Bounded(left() / record_bytes, what));
   }
 
+  // Names are printable ASCII: they go to drivers as C strings and to Python in error messages.
   std::string String() {
     uint64_t size = Varint();
     const uint8_t* p = Bytes(size);
-    return p ? std::string(reinterpret_cast<const char*>(p), size) : std::string();
+    if (!p) return std::string();
+    for (uint64_t i = 0; i < size; ++i) {
+      if (p[i] < 0x20 || p[i] > 0x7E) Fail("a name is not printable ASCII");
+    }
+    return std::string(reinterpret_cast<const char*>(p), size);
   }
 
  private:

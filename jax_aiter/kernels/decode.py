@@ -21,6 +21,17 @@ def decode(data: bytes) -> LaunchPlan:
     return _Reader(body).plan()
 
 
+def _inflate(packed: bytes, size: int) -> bytes:
+    stream = zlib.decompressobj(wbits=-15)
+    try:
+        data = stream.decompress(packed, size + 1)  # +1: a longer stream must be seen to be longer
+    except zlib.error as e:
+        raise PlanError(f"encoded plan: code object does not decompress ({e})") from None
+    whole = stream.eof and not stream.unused_data
+    require(whole, "encoded plan: code object does not decompress (it is cut off, or something follows it)")
+    return data
+
+
 class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data, self._at = data, 0
@@ -29,9 +40,10 @@ class _Reader:
 
     def plan(self) -> LaunchPlan:
         try:
-            self._strings = [self._bytes(self._varint()).decode() for _ in range(self._varint())]
+            self._strings = [self._bytes(self._varint()).decode("ascii") for _ in range(self._varint())]
         except UnicodeDecodeError as e:
-            raise PlanError(f"encoded plan: a string is not UTF-8 ({e})") from None
+            raise PlanError(f"encoded plan: a name is not ASCII ({e})") from None
+        require(all(s.isprintable() for s in self._strings), "encoded plan: a name is not printable")
         op, arch = self._string(), self._string()
         self._codes = [self._code() for _ in range(self._varint())]
         buffers = tuple(self._buffer() for _ in range(self._varint()))
@@ -71,11 +83,7 @@ class _Reader:
         payload = self._bytes(self._varint())
         require(codec in (wire.STORED, wire.DEFLATE), f"encoded plan: code object codec {codec} is unknown")
         if codec == wire.DEFLATE:
-            inflate = zlib.decompressobj(wbits=-15)
-            try:
-                payload = inflate.decompress(payload, size + 1)  # +1: a longer stream must be seen to be longer
-            except zlib.error as e:
-                raise PlanError(f"encoded plan: code object does not decompress ({e})") from None
+            payload = _inflate(payload, size)
         require(len(payload) == size, f"encoded plan: code object of {len(payload)} bytes, {size} declared")
         code = CodeObject(payload)
         require(bytes.fromhex(code.sha256).startswith(code_id), f"encoded plan: {code!r} does not match its hash")

@@ -59,7 +59,7 @@ class _Writer:
                 *(self._step(s) for s in plan.steps),
             )
         )
-        strings = [text.encode() for text in self._strings]
+        strings = [text.encode("ascii") for text in self._strings]
         return varint(len(strings)) + b"".join(varint(len(s)) + s for s in strings) + rest
 
     def _string(self, text: str) -> bytes:

@@ -20,6 +20,7 @@ __all__ = ["Buffer", "CodeObject", "Copy", "Fill", "Launch", "LaunchPlan", "Plan
 BufferKind = Literal["operand", "result", "scratch"]
 BUFFER_KINDS: tuple[BufferKind, ...] = ("operand", "result", "scratch")
 
+_MAX_CODE_BYTES = 2**30
 _MAX_BUFFERS = 256  # the handler keeps their addresses on its stack
 _MAX_THREADS_PER_BLOCK = 1024
 _MAX_GRID_CUDA = (2**31 - 1, 65535, 65535)
@@ -35,6 +36,7 @@ class CodeObject:
     def __post_init__(self) -> None:
         require(isinstance(self.data, bytes), f"code object: expected bytes, got {type(self.data).__name__}")
         require(bool(self.data), "code object: it is empty")
+        require(self.nbytes <= _MAX_CODE_BYTES, f"code object: {self.nbytes} bytes, at most {_MAX_CODE_BYTES}")
 
     @cached_property
     def sha256(self) -> str:
@@ -65,6 +67,7 @@ class Buffer:
     def __post_init__(self) -> None:
         require(self.kind in BUFFER_KINDS, f"buffer kind {self.kind!r}: expected one of {', '.join(BUFFER_KINDS)}")
         require(self.index >= 0, f"{self}: index must not be negative")
+        require(_is_name(self.name), f"{self.kind}[{self.index}]: name {self.name!r} must be printable ASCII")
         require(0 <= self.nbytes < 2**62, f"{self}: nbytes must be in 0 .. 2**62 - 1")
         power_of_two = self.alignment > 0 and self.alignment & (self.alignment - 1) == 0
         require(power_of_two and self.alignment <= 4096, f"{self}: alignment must be a power of two up to 4096")
@@ -137,8 +140,8 @@ class LaunchPlan:
     aliases: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
-        require(bool(self.op) and self.op.isprintable(), f"plan: op {self.op!r} must be a printable name")
-        require(bool(self.arch) and self.arch.isprintable(), f"plan {self.op}: arch {self.arch!r} must be printable")
+        require(bool(self.op) and _is_name(self.op), f"plan: op {self.op!r} must be printable ASCII")
+        require(bool(self.arch) and _is_name(self.arch), f"plan {self.op}: arch {self.arch!r} must be printable ASCII")
         require(len(self.buffers) <= _MAX_BUFFERS, f"plan {self.op}: {len(self.buffers)} buffers, at most {_MAX_BUFFERS}")
         for kind in BUFFER_KINDS:
             found = [b.index for b in self.buffers if b.kind == kind]
@@ -225,9 +228,13 @@ class LaunchPlan:
         return format_plan(self)
 
 
+def _is_name(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
 def _check_launch(where: str, step: Launch, arch: str) -> None:
     where = f"{where}, kernel {step.symbol}"
-    require(bool(step.symbol) and "\0" not in step.symbol, f"{where}: symbol {step.symbol!r} is not a kernel name")
+    require(bool(step.symbol) and _is_name(step.symbol), f"{where}: symbol {step.symbol!r} is not a kernel name")
     for name, dims in (("grid", step.grid), ("block", step.block)):
         require(len(dims) == 3 and min(dims) >= 1, f"{where}: {name} {dims}, expected three positive numbers")
     threads = step.block[0] * step.block[1] * step.block[2]

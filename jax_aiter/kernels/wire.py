@@ -7,7 +7,7 @@ Layout (all integers little-endian; "varint" is unsigned LEB128, at most 63 bits
     2  zero
     4  CRC-32 of the body
     ..  body:
-        strings   count, then length + UTF-8 each
+        strings   count, then length + printable ASCII each
         op, arch  string numbers
         codes     count, then: first 8 bytes of SHA-256, raw size, codec (0 stored, 1 deflate), size, bytes
         buffers   count, then: kind byte, index, nbytes, log2(alignment) byte, name string
