@@ -25,13 +25,13 @@ class Worker:
     def __init__(self, arch: str, aiter: Path, root: Path) -> None:
         self.arch = arch
         self._lock = threading.Lock()
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         self._triton_cache = tempfile.TemporaryDirectory(prefix="jax_aiter-triton-")
         python = os.environ.get("JAX_AITER_TRITON_PYTHON") or sys.executable
         environment = {
             **os.environ,
             "TRITON_CACHE_DIR": self._triton_cache.name,  # ours holds the results; Triton's would hold every IR
-            "PYTHONSAFEPATH": "1",
+            "TRITON_DISABLE_LINE_INFO": "1",  # line tables would put this machine's paths into the code objects
         }
         try:
             self._process = subprocess.Popen(

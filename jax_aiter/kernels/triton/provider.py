@@ -13,7 +13,7 @@ from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.announce import announced
-from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.ops import OTHER_CONTRACT, adapters
 from jax_aiter.kernels.triton.spec import ARCHS, FP8, CallSpec
 
 
@@ -29,7 +29,7 @@ class TritonProvider:
             return f"arch = {arch!r}; AITER's Triton kernels are compiled for {', '.join(ARCHS)}"
         adapter = adapters().get(call.op)
         if adapter is None:
-            return f"AITER has no Triton kernel for {call.op}"
+            return OTHER_CONTRACT.get(call.op, f"AITER has no Triton kernel for {call.op}")
         spec = CallSpec.of(call)
         for name, array in spec.operands.items():
             if array.dtype.startswith("float8_e4m3") and array.dtype != FP8[arch]:

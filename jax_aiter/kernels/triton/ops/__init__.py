@@ -15,10 +15,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jax_aiter.kernels.triton.spec import CallSpec
 
-FAMILIES = ("activation", "flash", "gemm", "mla", "moe", "norm", "paged", "quant", "rope")
+FAMILIES = ("activation", "flash", "gemm", "mla", "moe", "norm", "paged", "quant", "rope", "routing")
+
+#: ops whose AITER Triton kernels keep another contract, and which.
+OTHER_CONTRACT = {
+    "moe_sorting": "AITER's Triton alignment kernel writes flat slot numbers, not token | slot << 24",
+    "topk_sigmoid": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",
+    "grouped_topk": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",
+    "biased_grouped_topk": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",
+}
 
 #: part of every plan's key: raise it when a recording function changes what it records.
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -31,6 +31,7 @@ def _refuse(spec: CallSpec) -> str | None:
         param_is(spec, "hidden_pad", 0, None),
         param_is(spec, "intermediate_pad", 0, None),
         param_is(spec, "swiglu_limit", None),
+        param_is(spec, "weight_layout", None),
         absent(spec, "bias1", "bias2", "num_local_tokens"),
         dtype_in(spec, "hidden_states", HALF),
         dtype_in(spec, "w1", weights),

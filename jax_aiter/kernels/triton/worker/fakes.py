@@ -81,10 +81,11 @@ def _fake_aiter(gfx: str, units: int, root: Path) -> None:
     """The `aiter` package with only its Triton half: its own __init__ would need compiled extensions."""
     fp8 = torch.float8_e4m3fnuz if gfx == "gfx942" else torch.float8_e4m3fn
     package = _module("aiter", __path__=[str(root / "aiter")])
-    dtypes = dict(
-        fp8=fp8, fp16=torch.float16, bf16=torch.bfloat16, fp32=torch.float32, i8=torch.int8, i16=torch.int16,
-        i32=torch.int32, i64=torch.int64, u8=torch.uint8, u32=torch.uint32, fp8_e8m0=torch.uint8, fp4x2=torch.uint8,
-    )  # fmt: skip
+    dtypes = {
+        "fp8": fp8, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, "i8": torch.int8,
+        "i16": torch.int16, "i32": torch.int32, "i64": torch.int64, "u8": torch.uint8, "u32": torch.uint32,
+        "fp8_e8m0": torch.uint8, "fp4x2": torch.uint8,
+    }  # fmt: skip
     _module("aiter.utility", __path__=[str(root / "aiter" / "utility")])
     package.dtypes = _module("aiter.utility.dtypes", **dtypes)  # type: ignore[attr-defined]
     sys.modules["aiter.dtypes"] = sys.modules["aiter.utility.dtypes"]

@@ -25,22 +25,26 @@ def convert(src: torch.Tensor, dtype: torch.dtype, dst: torch.Tensor | None = No
 
 
 @triton.jit
-def _local_experts_kernel(ids, mask, out, n, num_experts, HAS_MASK: tl.constexpr, BLOCK: tl.constexpr):
+def _local_experts_kernel(ids, table, out, n, limit, num_experts, HAS_TABLE: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     expert = tl.load(ids + i, mask=i < n, other=-1)
-    valid = (expert >= 0) & (expert < num_experts)
-    if HAS_MASK:
-        valid = valid & (tl.load(mask + expert, mask=valid, other=0) != 0)
+    valid = (expert >= 0) & (expert < limit)
+    if HAS_TABLE:
+        expert = tl.load(table + expert, mask=valid, other=0)
     tl.store(out + i, tl.where(valid, expert, num_experts).to(tl.int32), mask=i < n)
 
 
 def local_experts(topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts: int) -> torch.Tensor:
-    """Expert ids with every id outside [0, num_experts) or masked out replaced by num_experts (AITER indexes with it)."""
+    """Numbers of the experts held here, with num_experts for every id that is out of range or masked out.
+
+    AITER's alignment kernels index with the ids as they are.
+    """
     out = torch.empty(topk_ids.shape, dtype=torch.int32, device=topk_ids.device)
-    n = topk_ids.numel()
-    has_mask = mask is not None
+    n, has_table = topk_ids.numel(), mask is not None
+    limit = num_experts if mask is None else mask.numel()
+    table = topk_ids if mask is None else expert_table(mask, num_experts)
     _local_experts_kernel[(triton.cdiv(n, 256),)](
-        topk_ids, mask if has_mask else topk_ids, out, n, num_experts, HAS_MASK=has_mask, BLOCK=256
+        topk_ids, table, out, n, limit, num_experts, HAS_TABLE=has_table, BLOCK=256
     )
     return out
 
@@ -134,3 +138,64 @@ def clip(src: torch.Tensor, limit: int) -> torch.Tensor:
     n = src.numel()
     _clip_kernel[(triton.cdiv(n, 1024),)](src, dst, n, limit, BLOCK=1024)
     return dst
+
+
+@triton.jit
+def _router_input_kernel(logits, exact, bounded, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    x = tl.load(logits + i, mask=i < n, other=0.0).to(tl.float32)
+    tl.store(exact + i, x, mask=i < n)
+    # AITER's top-k marks what it has taken with the smallest float32: anything real must stay above that.
+    tl.store(bounded + i, tl.where(x > -3.0e38, x, -3.0e38), mask=i < n)
+
+
+def router_input(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The logits in float32, and a copy without -inf and NaN to choose from."""
+    exact, bounded = (torch.empty(logits.shape, dtype=torch.float32, device=logits.device) for _ in range(2))
+    n = logits.numel()
+    _router_input_kernel[(triton.cdiv(n, 1024),)](logits, exact, bounded, n, BLOCK=1024)
+    return exact, bounded
+
+
+@triton.jit
+def _router_output_kernel(probabilities, chosen, weights, ids, experts, K: tl.constexpr, SLOTS: tl.constexpr, RENORM: tl.constexpr):
+    row = tl.program_id(0)
+    slot = tl.arange(0, SLOTS)
+    used = slot < K
+    expert = tl.load(chosen + row * K + slot, mask=used, other=0).to(tl.int32)
+    weight = tl.load(probabilities + row * experts + expert, mask=used, other=0.0)
+    if RENORM:
+        weight = weight / tl.sum(weight, axis=0)
+    tl.store(weights + row * K + slot, weight, mask=used)
+    tl.store(ids + row * K + slot, expert, mask=used)
+
+
+def router_output(probabilities: torch.Tensor, chosen: torch.Tensor, renormalize: bool, weights, ids) -> None:
+    """Probabilities of the chosen experts (divided by their sum if asked), and their ids as int32."""
+    rows, k = chosen.shape
+    _router_output_kernel[(rows,)](
+        probabilities,
+        chosen,
+        weights,
+        ids,
+        probabilities.shape[1],
+        K=k,
+        SLOTS=triton.next_power_of_2(k),
+        RENORM=renormalize,
+    )
+
+
+@triton.jit
+def _expert_table_kernel(mask, table, n, num_experts, BLOCK: tl.constexpr):
+    i = tl.arange(0, BLOCK)
+    held = (tl.load(mask + i, mask=i < n, other=0) != 0).to(tl.int32)
+    local = tl.cumsum(held, axis=0) - 1
+    tl.store(table + i, tl.where((held != 0) & (local < num_experts), local, num_experts), mask=i < n)
+
+
+def expert_table(mask: torch.Tensor, num_experts: int) -> torch.Tensor:
+    """Global to local expert number: the j-th expert with a mask is j; num_experts for those that are not held."""
+    table = torch.empty(mask.shape, dtype=torch.int32, device=mask.device)
+    n = mask.numel()
+    _expert_table_kernel[(1,)](mask, table, n, num_experts, BLOCK=triton.next_power_of_2(n))
+    return table

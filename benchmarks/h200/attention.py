@@ -1,0 +1,208 @@
+"""Attention: dense, packed, paged, ragged, latent; against a float64 softmax over gathered keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.h200.case import Arrays, Case, bf16, i32, normal, wide
+
+
+def cases(fp8: np.dtype) -> list[Case]:
+    return [*flash(), *packed(), *paged(fp8), *ragged(), *latent(fp8)]
+
+
+def attend(q, k, v, scale, *, causal=False, window=None, soft_cap=0.0, slopes=None, sinks=None) -> np.ndarray:
+    """[Sq, Hq, D] x [Sk, Hk, D] -> [Sq, Hq, Dv] in float64; the last query sees the last key."""
+    sq, heads, _ = q.shape
+    sk, kv_heads, _ = k.shape
+    k, v = (np.repeat(t, heads // kv_heads, axis=1) for t in (k, v))
+    logits = np.einsum("qhd,khd->hqk", q, k) * scale
+    if soft_cap:
+        logits = soft_cap * np.tanh(logits / soft_cap)
+    distance = np.arange(sk)[None, :] - (np.arange(sq)[:, None] + sk - sq)
+    if slopes is not None:
+        logits = logits + slopes[:, None, None] * (distance if causal else -np.abs(distance))
+    seen = np.ones((sq, sk), bool)
+    if causal:
+        seen &= distance <= 0
+    if window is not None:
+        seen &= distance > -window
+    logits = np.where(seen, logits, -np.inf)
+    top = logits.max(-1, keepdims=True, initial=-1e30)
+    if sinks is not None:
+        top = np.maximum(top, sinks[:, None, None])
+    weights = np.exp(logits - top)
+    total = weights.sum(-1, keepdims=True)
+    if sinks is not None:
+        total = total + np.exp(sinks[:, None, None] - top)
+    return np.einsum("hqk,khd->qhd", np.divide(weights, total, where=total > 0, out=np.zeros_like(weights)), v)
+
+
+#: probabilities are rounded to the value dtype before the second product, then the output.
+ROUNDINGS = 2.0
+
+
+def flash() -> list[Case]:
+    def one(b, sq, sk, hq, hk, d, causal, slopes=False, window=None):
+        def make(rng):
+            a = {"q": normal(rng, b, sq, hq, d), "k": normal(rng, b, sk, hk, d), "v": normal(rng, b, sk, hk, d)}
+            return {**a, "alibi_slopes": rng.uniform(0.05, 0.5, hq).astype(np.float32)} if slopes else a
+
+        def oracle(a, p):
+            rows = (attend(*(wide(a[n])[i] for n in "qkv"), p["scale"], causal=causal, window=window,
+                           slopes=wide(a["alibi_slopes"]) if slopes else None) for i in range(b))  # fmt: skip
+            return [np.stack(list(rows))]
+
+        params: dict[str, Any] = {"causal": causal, "scale": d**-0.5, "sliding_window": window, "dropout": 0.0}
+        name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}{'-alibi' if slopes else ''}"
+        name += "" if window is None else f"-window{window}"
+        return Case("flash_attention", name, make, params, lambda a: [((b, sq, hq, d), bf16)], oracle, roundings=ROUNDINGS)
+
+    return [
+        one(1, 1, 1, 1, 1, 64, True), one(2, 127, 127, 8, 2, 128, True), one(1, 129, 129, 3, 3, 64, False),
+        one(1, 64, 200, 4, 1, 128, True), one(2, 65, 65, 4, 4, 128, True, slopes=True), one(1, 300, 300, 2, 2, 64, True, window=50),
+    ]  # fmt: skip
+
+
+def packed() -> list[Case]:
+    def one(lengths_q, lengths_k, hq, hk, d, causal):
+        bounds_q, bounds_k = (np.concatenate([[0], np.cumsum(n)]).astype(i32) for n in (lengths_q, lengths_k))
+
+        def make(rng):
+            tq, tk = bounds_q[-1], bounds_k[-1]
+            a = {"q": normal(rng, tq, hq, d), "k": normal(rng, tk, hk, d), "v": normal(rng, tk, hk, d)}
+            return {**a, "cu_seqlens_q": bounds_q, "cu_seqlens_k": bounds_k}
+
+        def oracle(a, p):
+            q, k, v = (wide(a[n]) for n in "qkv")
+            spans = zip(bounds_q[:-1], bounds_q[1:], bounds_k[:-1], bounds_k[1:], strict=True)
+            return [np.concatenate([attend(q[a:b], k[c:e], v[c:e], p["scale"], causal=causal) for a, b, c, e in spans])]
+
+        params: dict[str, Any] = {"causal": causal, "scale": d**-0.5, "sliding_window": None, "dropout": 0.0}
+        name, results = f"{lengths_q}-{hq}.{hk}-d{d}", lambda a: [((int(bounds_q[-1]), hq, d), bf16)]
+        return Case("flash_attention_varlen", name, make, params, results, oracle, roundings=ROUNDINGS)
+
+    return [one([5, 127, 1], [5, 127, 1], 8, 2, 128, True), one([33, 64], [40, 100], 4, 4, 64, False)]
+
+
+def _cache(rng, lengths, hk, d, block, dtype, blocks_per_sequence=None):
+    """Keys, values and a table of scattered blocks; unused table entries point anywhere valid."""
+    width = blocks_per_sequence or max(1, -(-max(lengths) // block))
+    total = len(lengths) * width + 3
+    tables = rng.permutation(total)[: len(lengths) * width].reshape(len(lengths), width).astype(i32)
+    return normal(rng, total, block, hk, d, dtype=dtype), normal(rng, total, block, hk, d, dtype=dtype), tables
+
+
+def _gather(cache, table, length):
+    return wide(cache)[table].reshape(-1, *cache.shape[2:])[:length]
+
+
+def paged(fp8: np.dtype) -> list[Case]:
+    def one(lengths, hq, hk, d, block, layout, dtype=bf16, width=None, window=None, soft_cap=0.0, slopes=False):
+        scaled = dtype == fp8
+
+        def make(rng):
+            keys, values, tables = _cache(rng, lengths, hk, d, block, dtype, width)
+            if layout == "HND":
+                keys, values = (np.ascontiguousarray(np.swapaxes(c, 1, 2)) for c in (keys, values))
+            a = {"query": normal(rng, len(lengths), hq, d), "key_cache": keys, "value_cache": values, "block_tables": tables}
+            a["context_lens"] = np.array(lengths, i32)
+            if scaled:
+                a |= {"k_scale": np.array([0.7], np.float32), "v_scale": np.array([1.3], np.float32)}
+            return {**a, "alibi_slopes": rng.uniform(0.05, 0.5, hq).astype(np.float32)} if slopes else a
+
+        def oracle(a: Arrays, p):
+            keys, values = a["key_cache"], a["value_cache"]
+            if layout == "HND":
+                keys, values = np.swapaxes(keys, 1, 2), np.swapaxes(values, 1, 2)
+            out = []
+            for i, length in enumerate(lengths):
+                k, v = (_gather(c, a["block_tables"][i], length) for c in (keys, values))
+                k, v = (k * 0.7, v * 1.3) if scaled else (k, v)
+                row = attend(wide(a["query"])[i : i + 1], k, v, p["scale"], causal=True, window=window, soft_cap=soft_cap,
+                             slopes=wide(a["alibi_slopes"]) if slopes else None)  # fmt: skip
+                out.append(row)
+            return [np.concatenate(out)]
+
+        params = {"scale": d**-0.5, "logits_soft_cap": soft_cap, "sliding_window": window, "kv_layout": layout}
+        name = f"B{len(lengths)}-h{hq}.{hk}-d{d}-bs{block}-{layout}-{np.dtype(dtype).name}"
+        name += f"{'' if window is None else '-window'}{'-cap' if soft_cap else ''}{'-alibi' if slopes else ''}-L{max(lengths)}"
+        # fp8 keys times a bf16 query: the keys are exact in bf16, so nothing is added
+        return Case("paged_attention", name, make, params, lambda a: [((len(lengths), hq, d), bf16)], oracle, roundings=ROUNDINGS)
+
+    return [
+        one([1], 1, 1, 64, 16, "HND"),
+        one([5, 0, 127, 129], 8, 2, 128, 16, "HND"),
+        one([1000, 33], 8, 8, 128, 16, "HND"),
+        one([1500, 3], 16, 2, 128, 32, "NHD", width=80),
+        one([2500, 77], 4, 4, 64, 16, "NHD"),
+        one([700, 16], 8, 1, 128, 16, "NHD", soft_cap=20.0),
+        one([300, 40], 8, 2, 128, 16, "HND", window=64),
+        one([300, 40], 8, 2, 128, 32, "NHD", slopes=True),
+        one([1100, 200], 8, 2, 128, 32, "NHD", dtype=fp8),
+    ]
+
+
+def ragged() -> list[Case]:
+    def one(queries, contexts, hq, hk, d, block, window=None, soft_cap=0.0, sinks=False):
+        bounds = np.concatenate([[0], np.cumsum(queries)]).astype(i32)
+
+        def make(rng):
+            keys, values, tables = _cache(rng, contexts, hk, d, block, bf16)
+            a = {"q": normal(rng, int(bounds[-1]), hq, d), "key_cache": keys, "value_cache": values}
+            a |= {"cu_seqlens_q": bounds, "context_lens": np.array(contexts, i32), "block_tables": tables}
+            return {**a, "sinks": normal(rng, hq)} if sinks else a
+
+        def oracle(a: Arrays, p):
+            out = []
+            for i, length in enumerate(contexts):
+                k, v = (_gather(a[n], a["block_tables"][i], length) for n in ("key_cache", "value_cache"))
+                q = wide(a["q"])[bounds[i] : bounds[i + 1]]
+                out.append(attend(q, k, v, p["scale"], causal=True, window=window, soft_cap=soft_cap,
+                                  sinks=wide(a["sinks"]) if sinks else None))  # fmt: skip
+            return [np.concatenate(out)]
+
+        params = {"scale": d**-0.5, "causal": True, "sliding_window": window, "soft_cap": soft_cap}
+        name = f"{queries}-{contexts}-h{hq}.{hk}-d{d}{'' if window is None else '-window'}{'-sinks' if sinks else ''}"
+        results = lambda a: [((int(bounds[-1]), hq, d), bf16)]  # noqa: E731
+        return Case("unified_attention", name, make, params, results, oracle, roundings=ROUNDINGS)
+
+    return [
+        one([7, 1, 33], [20, 300, 33], 8, 2, 128, 16),
+        one([1, 1], [700, 5], 4, 1, 64, 32),
+        one([65, 129], [65, 400], 4, 4, 128, 16, window=50),
+        one([9, 4], [90, 40], 8, 2, 64, 16, sinks=True, soft_cap=10.0),
+    ]
+
+
+def latent(fp8: np.dtype) -> list[Case]:
+    def one(lengths, heads, page, rank=512, rope=64):
+        counts = [-(-n // page) for n in lengths]
+        bounds = np.concatenate([[0], np.cumsum(counts)]).astype(i32)
+
+        def make(rng):
+            total = int(bounds[-1]) + 2
+            return {
+                "q": normal(rng, len(lengths), heads, rank + rope),
+                "kv_buffer": normal(rng, total, page, 1, rank + rope),
+                "qo_indptr": np.arange(len(lengths) + 1, dtype=i32),
+                "kv_indptr": bounds,
+                "kv_indices": rng.permutation(total)[: bounds[-1]].astype(i32),
+                "kv_last_page_lens": np.array([n - (c - 1) * page for n, c in zip(lengths, counts, strict=True)], i32),
+            }
+
+        def oracle(a: Arrays, p):
+            out = []
+            for i, length in enumerate(lengths):
+                pages = a["kv_indices"][bounds[i] : bounds[i + 1]]
+                kv = _gather(a["kv_buffer"], pages, length)
+                out.append(attend(wide(a["q"])[i : i + 1], kv, kv[..., :rank], p["sm_scale"]))
+            return [np.concatenate(out)]
+
+        params = {"max_seqlen_qo": 1, "sm_scale": (rank + rope) ** -0.5, "logit_cap": 0.0, "causal": True, "return_lse": False}
+        name, results = f"{lengths}-h{heads}-page{page}", lambda a: [((len(lengths), heads, rank), bf16)]
+        return Case("mla_decode_fwd", name, make, params, results, oracle, roundings=ROUNDINGS)
+
+    return [one([1], 16, 1), one([200, 33], 16, 1), one([300, 65], 16, 64), one([1000, 17, 64], 128, 64)]

@@ -1,0 +1,58 @@
+"""Runs a case through its plan's custom call, under jit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.h200.case import Arrays, Case
+from jax_aiter.core.config import config
+from jax_aiter.core.op import OPS
+from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS, call_plan
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.provider import plan_for
+
+
+def plan_of(case: Case, arrays: Arrays, arch: str) -> LaunchPlan:
+    """The plan; RuntimeError if the provider's own rule refuses the case (cases are meant to be covered)."""
+    spec = case.spec(arrays, arch)
+    reason = adapters()[case.op].refuse(spec)
+    if reason is not None:
+        raise RuntimeError(f"{case.label} is refused: {reason}")
+    return plan_for(spec)
+
+
+def through_plan(case: Case, arrays: Arrays, arch: str) -> Callable[..., list[jax.Array]]:
+    """A jitted function of the arrays that makes the bare custom call."""
+    plan = plan_of(case, arrays, arch)
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in case.results(arrays)]
+    return jax.jit(lambda *values: call_plan(plan, *values, result_shape_dtypes=results))
+
+
+def through_op(case: Case, arrays: Arrays, arch: str, implementation: str) -> Callable[..., tuple[jax.Array, ...]] | None:
+    """A jitted function of the arrays that calls the public record; None while the package has no such op."""
+    record = OPS.get(case.op)
+    if record is None:
+        return None
+    names = tuple(arrays)
+    params: dict[str, Any] = dict(case.params)
+
+    def function(*values):
+        with config(arch=arch):
+            return record(**dict(zip(names, values, strict=True)), **params, implementation=implementation)
+
+    return jax.jit(function)
+
+
+def run(function: Callable, arrays: Arrays) -> list[np.ndarray]:
+    """Results as numpy; RuntimeError if the compiled program does not hold our custom call."""
+    values = [jax.numpy.asarray(value) for value in arrays.values()]
+    compiled = function.lower(*values).compile()  # type: ignore[attr-defined]
+    text = compiled.as_text()
+    if not any(name in text for name in CUSTOM_CALL_TARGETS):
+        raise RuntimeError("the compiled program holds no launch plan: it ran something else")
+    return [np.asarray(result) for result in compiled(*values)]

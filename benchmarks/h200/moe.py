@@ -1,0 +1,101 @@
+"""Mixture of experts against a float64 loop over tokens and experts with the same quantisations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from benchmarks.h200.case import Arrays, Case, bf16, i32, normal, quantised, rounded, uniform, wide
+
+
+def draw(rng, tokens, experts, topk, d, inter, quant, fp8, bad_ids=False, masked=False) -> Arrays:
+    known = 2 * experts if masked else experts
+    ids = np.argsort(rng.random((tokens, known)), 1)[:, :topk].astype(i32)
+    if bad_ids:
+        ids[0, 0], ids[-1, -1] = -1, experts + 5
+    weights = rng.random((tokens, topk)).astype(np.float32)
+    kind = bf16 if quant == "none" else fp8
+    std = d**-0.5 if quant == "none" else 1.0
+    a = {
+        "hidden_states": normal(rng, tokens, d),
+        "w1": normal(rng, experts, 2 * inter, d, dtype=kind, std=std),
+        "w2": normal(rng, experts, d, inter, dtype=kind, std=std),
+        "topk_weight": weights / weights.sum(1, keepdims=True),
+        "topk_ids": ids,
+    }
+    if masked:
+        a["expert_mask"] = (np.arange(known) % 2 == 0).astype(i32)
+    shapes: dict[str, list[tuple[int, ...]]] = {
+        "none": [],
+        "per_tensor": [(experts,), (experts,)],
+        "per_token": [(experts, 2 * inter), (experts, d)],
+    }
+    blocks = [(experts, 2 * inter // 128, d // 128), (experts, d // 128, inter // 128)]
+    for name, shape in zip(("w1_scale", "w2_scale"), shapes.get(quant, blocks), strict=False):
+        a[name] = uniform(rng, *shape, low=0.5 * d**-0.5, high=2 * d**-0.5)
+    return a
+
+
+def _dequantised(w: np.ndarray, scale: np.ndarray | None, quant: str) -> np.ndarray:
+    if scale is None:
+        return wide(w)
+    if quant == "per_tensor":
+        return wide(w) * wide(scale).reshape(-1, 1, 1)
+    if quant == "per_token":
+        return wide(w) * wide(scale).reshape(w.shape[0], w.shape[1], 1)
+    return wide(w) * np.repeat(np.repeat(wide(scale), 128, 1), 128, 2)
+
+
+def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
+    quant = p["quant_type"]
+    x, experts = wide(a["hidden_states"]), a["w1"].shape[0]
+    w1, w2 = (_dequantised(a[n], a.get(f"{n}_scale"), quant) for n in ("w1", "w2"))
+    groups = {"none": None, "per_tensor": None, "per_token": x.shape[1]}.get(quant, 128)
+    xq = x if quant == "none" else quantised(x, fp8, groups)
+    tokens, topk = a["topk_ids"].shape
+    held = a.get("expert_mask", np.ones(experts, i32))
+    local = np.where(held != 0, np.cumsum(held) - 1, experts)
+    hidden = np.zeros((tokens, topk, w2.shape[2]))
+    live = np.zeros((tokens, topk), bool)
+    for t in range(tokens):
+        for s in range(topk):
+            e = local[a["topk_ids"][t, s]] if 0 <= a["topk_ids"][t, s] < len(local) else experts
+            if e == experts:
+                continue
+            live[t, s] = True
+            gate, up = np.split(rounded(xq[t] @ w1[e].T, bf16), 2)
+            hidden[t, s] = rounded(gate / (1 + np.exp(-gate)) * up, bf16)
+    inner = hidden.shape[-1] if quant == "per_token" else groups
+    h = hidden if quant == "none" else quantised(hidden, fp8, inner)
+    out = np.zeros_like(x)
+    for t, s in zip(*np.nonzero(live), strict=True):
+        out[t] += float(a["topk_weight"][t, s]) * (h[t, s] @ w2[local[a["topk_ids"][t, s]]].T)
+    return [out]
+
+
+def case(tokens, experts, topk, d, inter, quant, fp8, **flags) -> Case:
+    params: dict[str, Any] = {
+        "activation": "silu", "quant_type": quant, "doweight_stage1": False, "hidden_pad": 0, "intermediate_pad": 0,
+        "swiglu_limit": None, "output_dtype": bf16, "weight_layout": None,
+    }  # fmt: skip
+    name = f"T{tokens}-E{experts}-k{topk}-D{d}-I{inter}-{quant}{''.join('-' + f for f in flags)}"
+    return Case(
+        "fused_moe",
+        name,
+        lambda rng: draw(rng, tokens, experts, topk, d, inter, quant, fp8, **flags),
+        params,
+        lambda a: [((tokens, d), bf16)],
+        lambda a, p: oracle(a, p, fp8),
+        roundings=3.0,  # gate/up, the expert's output, the sum
+        # An fp8 value next to a rounding boundary may go either way: a step (2^-3) in a few of I terms.
+        extra=0.0 if quant == "none" else 2.0**-5,
+    )
+
+
+def cases(fp8: np.dtype) -> list[Case]:
+    quants = ("none", "per_tensor", "per_token", "per_1x128")
+    found = [case(tokens, 8, 2, 256, 128, quant, fp8) for quant in quants for tokens in (1, 33)]
+    found += [case(64, 64, 8, 512, 256, quant, fp8) for quant in quants]
+    found += [case(17, 8, 2, 256, 128, "none", fp8, bad_ids=True), case(17, 8, 2, 256, 128, "none", fp8, masked=True)]
+    return found
