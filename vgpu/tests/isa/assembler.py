@@ -1,0 +1,62 @@
+"""Assembles AMDGPU text into a code object, with whichever LLVM is at hand."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+class AssemblyError(Exception):
+    """`lines` are the 1-based numbers of the rejected source lines."""
+
+    def __init__(self, text: str):
+        super().__init__(text)
+        self.lines = sorted({int(n) for n in re.findall(r":(\d+):\d+: error:", text)})
+
+
+def find_tool(name: str) -> str | None:
+    """`name` or its newest versioned spelling, 19 or later (gfx950 needs that)."""
+    for version in range(29, 18, -1):
+        if path := shutil.which(f"{name}-{version}"):
+            return path
+    return shutil.which(name)
+
+
+def available() -> bool:
+    return find_tool("llvm-mc") is not None and find_tool("ld.lld") is not None
+
+
+def assemble(text: str, arch: str) -> bytes:
+    """An ELF shared object, as the HIP runtime would load it."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, obj, out = (Path(folder) / n for n in ("k.s", "k.o", "k.co"))
+        source.write_text(text)
+        mc = [find_tool("llvm-mc"), "-triple=amdgcn-amd-amdhsa", f"-mcpu={arch}", "-filetype=obj"]
+        run = subprocess.run([*mc, str(source), "-o", str(obj)], capture_output=True, text=True, check=False)
+        if run.returncode:
+            raise AssemblyError(run.stderr)
+        subprocess.run([find_tool("ld.lld"), "-shared", str(obj), "-o", str(out)], check=True)
+        return out.read_bytes()
+
+
+def assemble_valid(kernels: dict[str, str], arch: str, header: str = "") -> tuple[bytes, dict[str, str]]:
+    """Assembles all kernels it can. Returns the code object and the rejected ones with LLVM's reason."""
+    rejected: dict[str, str] = {}
+    while True:
+        lines, owner = header.splitlines(), {}
+        for name, text in kernels.items():
+            if name not in rejected:
+                for line in text.splitlines():
+                    lines.append(line)
+                    owner[len(lines)] = name
+        try:
+            return assemble("\n".join(lines) + "\n", arch), rejected
+        except AssemblyError as error:
+            bad = {owner[n] for n in error.lines if n in owner}
+            if not bad:
+                raise
+            for name in bad:
+                rejected[name] = str(error).split("\n")[0] if len(bad) == 1 else "rejected by the assembler"

@@ -1,0 +1,94 @@
+"""The interpreter's C API through ctypes: load code objects, launch kernels over numpy arrays."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from pathlib import Path
+
+import numpy as np
+
+CHECK_MEMORY = 1
+
+
+def library_path() -> Path:
+    """VGPU_LIBRARY, or the installed package's, or a build of the sources beside this test."""
+    if path := os.environ.get("VGPU_LIBRARY"):
+        return Path(path)
+    from build import build
+
+    return build()
+
+
+class Machine:
+    """One virtual device. Raises RuntimeError with the interpreter's message when a launch fails."""
+
+    def __init__(self, arch: str, library: Path | None = None):
+        self.arch = arch
+        self.lib = lib = ctypes.CDLL(str(library or library_path()))
+        lib.vgpu_isa_open.restype = ctypes.c_void_p
+        lib.vgpu_isa_alloc.restype = ctypes.c_void_p
+        lib.vgpu_isa_error.restype = ctypes.c_char_p
+        lib.vgpu_isa_kernels.restype = ctypes.c_char_p
+        lib.vgpu_isa_opcodes.restype = ctypes.c_char_p
+        self.handle = ctypes.c_void_p(lib.vgpu_isa_open(arch.encode()))
+        self.images: list[bytes] = []
+
+    def error(self) -> str:
+        return self.lib.vgpu_isa_error(self.handle).decode()
+
+    def opcodes(self) -> list[tuple[str, int, str, bool]]:
+        """(encoding, opcode, mnemonic, executable) of everything the decoder knows."""
+        rows = []
+        for line in self.lib.vgpu_isa_opcodes(self.arch.encode()).decode().splitlines():
+            encoding, opcode, mnemonic, executable = line.split()
+            rows.append((encoding, int(opcode), mnemonic, executable == "1"))
+        return rows
+
+    def load(self, image: bytes) -> int:
+        self.images.append(image)
+        module = self.lib.vgpu_isa_load(self.handle, image, ctypes.c_size_t(len(image)))
+        if module < 0:
+            raise RuntimeError(self.error())
+        return module
+
+    def array(self, data: np.ndarray) -> Buffer:
+        return Buffer(self, data)
+
+    def launch(self, module: int, kernel: str, args: bytes, grid=(1, 1, 1), block=(64, 1, 1), lds: int = 0,
+               threads: int = 1, checks: int = CHECK_MEMORY, limit: int = 0) -> list[int]:  # fmt: skip
+        three = ctypes.c_uint32 * 3
+        counts = (ctypes.c_uint64 * 24)()
+        status = self.lib.vgpu_isa_launch(
+            self.handle, module, kernel.encode(), three(*grid), three(*block), ctypes.c_uint32(lds), args,
+            ctypes.c_size_t(len(args)), ctypes.c_uint32(checks), ctypes.c_uint32(threads), ctypes.c_uint64(limit), counts)
+        if status:
+            raise RuntimeError(self.error())
+        return list(counts)
+
+
+class Buffer:
+    """Device memory holding a copy of an array."""
+
+    def __init__(self, machine: Machine, data: np.ndarray):
+        data = np.ascontiguousarray(data)
+        self.machine, self.dtype, self.shape, self.bytes = machine, data.dtype, data.shape, data.nbytes
+        pointer = machine.lib.vgpu_isa_alloc(machine.handle, ctypes.c_size_t(max(data.nbytes, 1)))
+        if not pointer:
+            raise RuntimeError(machine.error())
+        self.pointer = int(pointer)
+        ctypes.memmove(self.pointer, data.ctypes.data, data.nbytes)
+
+    def numpy(self) -> np.ndarray:
+        out = np.empty(self.shape, self.dtype)
+        ctypes.memmove(out.ctypes.data, self.pointer, self.bytes)
+        return out
+
+    def free(self) -> None:
+        self.machine.lib.vgpu_isa_free(self.machine.handle, ctypes.c_void_p(self.pointer))
+
+    def __enter__(self) -> Buffer:
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.free()

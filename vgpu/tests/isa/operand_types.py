@@ -1,0 +1,24 @@
+"""What the operands of an instruction hold, as far as test data and modifiers care, read off its pseudo-code."""
+
+from __future__ import annotations
+
+import re
+
+_FLOAT = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
+
+
+def source_type(text: str, index: int) -> str:
+    """f16, bf16, f32, f64 or int: the type the pseudo-code reads S<index> as."""
+    found = re.findall(rf"\bS{index}(?:\[[^\]]*\])?\.(b?f\d+)\b", text)
+    if not found and re.search(rf"\bS\[i\]", text):
+        found = ["f32"]
+    return found[0] if found and found[0] in _FLOAT else "int"
+
+
+def result_type(text: str) -> str:
+    found = re.findall(r"\bD0(?:\[[^\]]*\])?\.(\w+) (?:=|\+=)", text) + re.findall(r"tmp(?:\[[^\]]*\])?\.(b?f\d+) =", text)
+    return next((t for t in found if t in _FLOAT), "int")
+
+
+def is_packed(text: str) -> bool:
+    return bool(re.search(r"\[31 : 16\]\.", text))
