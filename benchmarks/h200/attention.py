@@ -10,11 +10,17 @@ from benchmarks.h200.case import Arrays, Case, bf16, i32, normal, wide
 
 
 def cases(fp8: np.dtype) -> list[Case]:
-    return [*flash(), *packed(), *paged(fp8), *ragged(), *latent(fp8)]
+    return [*flash(), *flash_backward(), *packed(), *packed_backward(), *paged(fp8), *ragged(), *latent(fp8)]
 
 
-def attend(q, k, v, scale, *, causal=False, window=None, soft_cap=0.0, slopes=None, sinks=None) -> np.ndarray:
+def attend(q, k, v, scale, *, causal=False, window=(-1, -1), soft_cap=0.0, slopes=None, sinks=None) -> np.ndarray:
     """[Sq, Hq, D] x [Sk, Hk, D] -> [Sq, Hq, Dv] in float64; the last query sees the last key."""
+    weights, v = probabilities(q, k, v, scale, causal, window, soft_cap, slopes, sinks)[:2]
+    return np.einsum("hqk,khd->qhd", weights, v)
+
+
+def probabilities(q, k, v, scale, causal=False, window=(-1, -1), soft_cap=0.0, slopes=None, sinks=None):
+    """Softmax weights [Hq, Sq, Sk], values repeated per query head, log-sum-exp [Hq, Sq]."""
     sq, heads, _ = q.shape
     sk, kv_heads, _ = k.shape
     k, v = (np.repeat(t, heads // kv_heads, axis=1) for t in (k, v))
@@ -23,12 +29,12 @@ def attend(q, k, v, scale, *, causal=False, window=None, soft_cap=0.0, slopes=No
         logits = soft_cap * np.tanh(logits / soft_cap)
     distance = np.arange(sk)[None, :] - (np.arange(sq)[:, None] + sk - sq)
     if slopes is not None:
-        logits = logits + slopes[:, None, None] * (distance if causal else -np.abs(distance))
+        logits = logits - slopes[:, None, None] * np.abs(distance)
     seen = np.ones((sq, sk), bool)
     if causal:
         seen &= distance <= 0
-    if window is not None:
-        seen &= distance > -window
+    if window[0] >= 0:
+        seen &= distance >= -window[0]
     logits = np.where(seen, logits, -np.inf)
     top = logits.max(-1, keepdims=True, initial=-1e30)
     if sinks is not None:
@@ -37,33 +43,105 @@ def attend(q, k, v, scale, *, causal=False, window=None, soft_cap=0.0, slopes=No
     total = weights.sum(-1, keepdims=True)
     if sinks is not None:
         total = total + np.exp(sinks[:, None, None] - top)
-    return np.einsum("hqk,khd->qhd", np.divide(weights, total, where=total > 0, out=np.zeros_like(weights)), v)
+    share = np.divide(weights, total, where=total > 0, out=np.zeros_like(weights))
+    return share, v, (np.log(np.maximum(total, 1e-300)) + top)[..., 0]
 
 
 #: probabilities are rounded to the value dtype before the second product, then the output.
 ROUNDINGS = 2.0
 
 
+def _flash_params(d, causal, window=(-1, -1)) -> dict[str, Any]:
+    return {"scale": d**-0.5, "causal": causal, "sliding_window": window, "logits_soft_cap": 0.0, "alibi_per_sequence": False}
+
+
 def flash() -> list[Case]:
-    def one(b, sq, sk, hq, hk, d, causal, slopes=False, window=None):
+    def one(b, sq, sk, hq, hk, d, causal, slopes=False, window=(-1, -1)):
         def make(rng):
             a = {"q": normal(rng, b, sq, hq, d), "k": normal(rng, b, sk, hk, d), "v": normal(rng, b, sk, hk, d)}
             return {**a, "alibi_slopes": rng.uniform(0.05, 0.5, hq).astype(np.float32)} if slopes else a
 
         def oracle(a, p):
-            rows = (attend(*(wide(a[n])[i] for n in "qkv"), p["scale"], causal=causal, window=window,
-                           slopes=wide(a["alibi_slopes"]) if slopes else None) for i in range(b))  # fmt: skip
-            return [np.stack(list(rows))]
+            slope = wide(a["alibi_slopes"]) if slopes else None
+            rows = [probabilities(*(wide(a[n])[i] for n in "qkv"), p["scale"], causal, window, 0.0, slope) for i in range(b)]
+            return [np.stack([np.einsum("hqk,khd->qhd", w, v) for w, v, _ in rows]), None]
 
-        params: dict[str, Any] = {"causal": causal, "scale": d**-0.5, "sliding_window": window, "dropout": 0.0}
         name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}{'-alibi' if slopes else ''}"
-        name += "" if window is None else f"-window{window}"
-        return Case("flash_attention", name, make, params, lambda a: [((b, sq, hq, d), bf16)], oracle, roundings=ROUNDINGS)
+        name += f"-window{window[0]}" if window[0] >= 0 else ""
+        results = lambda a: [((b, sq, hq, d), bf16), ((b, hq, sq), np.dtype(np.float32))]  # noqa: E731
+        return Case("flash_attention", name, make, _flash_params(d, causal, window), results, oracle, roundings=ROUNDINGS)
 
     return [
         one(1, 1, 1, 1, 1, 64, True), one(2, 127, 127, 8, 2, 128, True), one(1, 129, 129, 3, 3, 64, False),
-        one(1, 64, 200, 4, 1, 128, True), one(2, 65, 65, 4, 4, 128, True, slopes=True), one(1, 300, 300, 2, 2, 64, True, window=50),
+        one(1, 64, 200, 4, 1, 128, True), one(2, 65, 65, 4, 4, 128, True, slopes=True),
+        one(1, 300, 300, 2, 2, 64, True, window=(50, -1)),
     ]  # fmt: skip
+
+
+def flash_backward() -> list[Case]:
+    """The inputs hold the forward pass's own output and log-sum-exp, as the op is used."""
+
+    return [
+        _dense_backward(2, 127, 127, 4, 2, 128, True),
+        _dense_backward(1, 65, 65, 3, 3, 64, False),
+        _dense_backward(1, 64, 130, 4, 1, 64, True),
+    ]
+
+
+def _dense_backward(b, sq, sk, hq, hk, d, causal) -> Case:
+    scale, group = d**-0.5, hq // hk
+
+    def make(rng):
+        a = {"dout": normal(rng, b, sq, hq, d), "q": normal(rng, b, sq, hq, d)}
+        a |= {"k": normal(rng, b, sk, hk, d), "v": normal(rng, b, sk, hk, d)}
+        rows = [probabilities(*(wide(a[n])[i] for n in "qkv"), scale, causal) for i in range(b)]
+        a["out"] = np.stack([np.einsum("hqk,khd->qhd", w, v) for w, v, _ in rows]).astype(np.float32).astype(bf16)
+        return {**a, "lse": np.stack([lse for _, _, lse in rows]).astype(np.float32)}
+
+    def oracle(a, p):
+        grads = []
+        for i in range(b):
+            q, k, v, dout = (wide(a[n])[i] for n in ("q", "k", "v", "dout"))
+            weights, wide_v, _ = probabilities(q, k, v, scale, causal)
+            dweights = np.einsum("qhd,khd->hqk", dout, wide_v)
+            dlogits = weights * (dweights - (weights * dweights).sum(-1, keepdims=True)) * scale
+            dq = np.einsum("hqk,khd->qhd", dlogits, np.repeat(k, group, axis=1))
+            dk, dv = np.einsum("hqk,qhd->khd", dlogits, q), np.einsum("hqk,qhd->khd", weights, dout)
+            grads.append((dq, *(g.reshape(sk, hk, group, d).sum(2) for g in (dk, dv))))
+        return [*(np.stack(g) for g in zip(*grads, strict=True)), None]
+
+    name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}"
+    shapes = [((b, sq, hq, d), bf16), ((b, sk, hk, d), bf16), ((b, sk, hk, d), bf16), ((0, 0), np.dtype(np.float32))]
+    params = _flash_params(d, causal)
+    # probabilities, their gradients and the saved output are rounded to bfloat16 before the products
+    return Case("flash_attention_bwd", name, make, params, lambda a: shapes, oracle, roundings=4.0)
+
+
+def packed_backward() -> list[Case]:
+    """The gradient of each sequence is that of the dense op on it alone."""
+
+    def one(lengths, hq, hk, d):
+        dense = [_dense_backward(1, n, n, hq, hk, d, True) for n in lengths]
+        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(i32)
+
+        def make(rng):
+            parts = [case.make(rng) for case in dense]
+            a = {n: np.concatenate([p[n][0] for p in parts]) for n in ("dout", "q", "k", "v", "out")}
+            return {**a, "lse": np.concatenate([p["lse"][0] for p in parts], 1), "cu_seqlens_q": bounds, "cu_seqlens_k": bounds}
+
+        def oracle(a, p):
+            found = []
+            for case, start, stop in zip(dense, bounds[:-1], bounds[1:], strict=True):
+                part = {n: a[n][None, start:stop] for n in ("dout", "q", "k", "v", "out")}
+                found.append(case.oracle({**part, "lse": a["lse"][None, :, start:stop]}, p)[:3])
+            return [np.concatenate([g[0] for g in grads]) for grads in zip(*found, strict=True)]
+
+        t = int(bounds[-1])
+        shapes = [((t, hq, d), bf16), ((t, hk, d), bf16), ((t, hk, d), bf16)]
+        params, name = _flash_params(d, True), f"{lengths}-h{hq}.{hk}-d{d}"
+        return Case("flash_attention_varlen_bwd", name, make, params, lambda a: shapes, oracle, roundings=4.0)
+
+    return [one([65, 1, 40], 4, 2, 128)]
 
 
 def packed() -> list[Case]:
@@ -78,10 +156,11 @@ def packed() -> list[Case]:
         def oracle(a, p):
             q, k, v = (wide(a[n]) for n in "qkv")
             spans = zip(bounds_q[:-1], bounds_q[1:], bounds_k[:-1], bounds_k[1:], strict=True)
-            return [np.concatenate([attend(q[a:b], k[c:e], v[c:e], p["scale"], causal=causal) for a, b, c, e in spans])]
+            return [np.concatenate([attend(q[a:b], k[c:e], v[c:e], p["scale"], causal=causal) for a, b, c, e in spans]), None]
 
-        params: dict[str, Any] = {"causal": causal, "scale": d**-0.5, "sliding_window": None, "dropout": 0.0}
-        name, results = f"{lengths_q}-{hq}.{hk}-d{d}", lambda a: [((int(bounds_q[-1]), hq, d), bf16)]
+        params, tokens = _flash_params(d, causal), int(bounds_q[-1])
+        results = lambda a: [((tokens, hq, d), bf16), ((hq, tokens), np.dtype(np.float32))]  # noqa: E731
+        name = f"{lengths_q}-{hq}.{hk}-d{d}"
         return Case("flash_attention_varlen", name, make, params, results, oracle, roundings=ROUNDINGS)
 
     return [one([5, 127, 1], [5, 127, 1], 8, 2, 128, True), one([33, 64], [40, 100], 4, 4, 64, False)]
@@ -93,6 +172,11 @@ def _cache(rng, lengths, hk, d, block, dtype, blocks_per_sequence=None):
     total = len(lengths) * width + 3
     tables = rng.permutation(total)[: len(lengths) * width].reshape(len(lengths), width).astype(i32)
     return normal(rng, total, block, hk, d, dtype=dtype), normal(rng, total, block, hk, d, dtype=dtype), tables
+
+
+def _window(tokens: int | None) -> tuple[int, int]:
+    """The number of most recent tokens seen, itself included, as (left, right)."""
+    return (-1, -1) if not tokens else (tokens - 1, -1)
 
 
 def _gather(cache, table, length):
@@ -121,7 +205,7 @@ def paged(fp8: np.dtype) -> list[Case]:
             for i, length in enumerate(lengths):
                 k, v = (_gather(c, a["block_tables"][i], length) for c in (keys, values))
                 k, v = (k * 0.7, v * 1.3) if scaled else (k, v)
-                row = attend(wide(a["query"])[i : i + 1], k, v, p["scale"], causal=True, window=window, soft_cap=soft_cap,
+                row = attend(wide(a["query"])[i : i + 1], k, v, p["scale"], causal=True, window=_window(window), soft_cap=soft_cap,
                              slopes=wide(a["alibi_slopes"]) if slopes else None)  # fmt: skip
                 out.append(row)
             return [np.concatenate(out)]
@@ -160,7 +244,7 @@ def ragged() -> list[Case]:
             for i, length in enumerate(contexts):
                 k, v = (_gather(a[n], a["block_tables"][i], length) for n in ("key_cache", "value_cache"))
                 q = wide(a["q"])[bounds[i] : bounds[i + 1]]
-                out.append(attend(q, k, v, p["scale"], causal=True, window=window, soft_cap=soft_cap,
+                out.append(attend(q, k, v, p["scale"], causal=True, window=_window(window), soft_cap=soft_cap,
                                   sinks=wide(a["sinks"]) if sinks else None))  # fmt: skip
             return [np.concatenate(out)]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import HALF, absent, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import HALF, absent, dtype_in, first, fits_int32, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -12,39 +12,28 @@ def _refuse(spec: CallSpec) -> str | None:
     rule = None
     if head % 8 or head > 256:
         rule = f"head size = {head}; AITER's Triton kernel pads others in torch: it must be a multiple of 8, at most 256"
-    if spec["v"].shape[-1] != head:
-        rule = rule or f"v has head size {spec['v'].shape[-1]}, q and k {head}; the recorded kernel takes equal ones"
+    elif spec["v"].shape[-1] != head:
+        rule = f"v has head size {spec['v'].shape[-1]}, q and k {head}; AITER's Triton kernel is recorded for equal ones"
     return first(
-        nonempty(spec),
+        rule,
         absent(spec, "bias"),
-        param_is(spec, "dropout", 0, 0.0, None),
+        param_is(spec, "logits_soft_cap", 0.0, None),
         *(dtype_in(spec, name, HALF) for name in ("q", "k", "v")),
         *(dtype_in(spec, name, ("int32",)) for name in ("cu_seqlens_q", "cu_seqlens_k")),
-        rule,
         _window_rule(spec),
+        next((f"{name} is empty" for name in "qkv" if spec[name].size == 0), None),
     )
 
 
 def _window_rule(spec: CallSpec) -> str | None:
-    if spec.params.get("sliding_window") is None or spec.params.get("causal"):
-        return None
-    return f"sliding_window = {spec.params['sliding_window']} without causal; AITER's Triton kernel bounds the left only"
+    left, right = spec.params["sliding_window"]
+    if left == 0 or (right >= 0 and not spec.params["causal"]):
+        return f"sliding_window = {(left, right)}; AITER's Triton kernel bounds the left only, by at least 1"
+    return None
 
 
-def _arguments(ctx) -> dict:
-    params, head = ctx.spec.params, ctx.spec["q"].shape[-1]
-    window, scale = params.get("sliding_window"), params.get("scale")
-    return {
-        "dropout_p": 0.0,
-        "softmax_scale": float(head**-0.5 if scale is None else scale),
-        "causal": bool(params["causal"]),
-        "window_size_left": -1 if window is None else window - 1,
-        "window_size_right": -1,
-        "bias": None,
-        "alibi_slopes": _per_batch(ctx.operand("alibi_slopes"), ctx.operand("q").shape[0]),
-        "return_lse": True,
-        "return_softmax": False,
-    }
+def _left(ctx) -> int:
+    return ctx.spec.params["sliding_window"][0]
 
 
 def _per_batch(slopes, batch: int):
@@ -52,33 +41,93 @@ def _per_batch(slopes, batch: int):
     return slopes if slopes is None or slopes.dim() == 2 else slopes[None].expand(batch, -1)
 
 
+def _forward(ctx, batch: int, **lengths):
+    from aiter.ops.triton.attention.mha import _flash_attn_forward
+
+    out, lse, *_ = _flash_attn_forward(
+        *(ctx.operand(name) for name in "qkv"),
+        dropout_p=0.0,
+        softmax_scale=ctx.spec.params["scale"],
+        causal=ctx.spec.params["causal"],
+        window_size_left=_left(ctx),
+        window_size_right=-1,
+        bias=None,
+        alibi_slopes=_per_batch(ctx.operand("alibi_slopes"), batch),
+        return_lse=True,
+        return_softmax=False,
+        **lengths,
+    )
+    return out, lse
+
+
 @op("flash_attention", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse)
 def flash_attention(ctx):
-    from aiter.ops.triton.attention.mha import _flash_attn_forward
-
-    q, k, v = (ctx.operand(name) for name in "qkv")
-    lengths = {"max_seqlen_q": q.shape[1], "max_seqlen_k": k.shape[1]}
-    out, lse, *_ = _flash_attn_forward(q, k, v, **_arguments(ctx), **lengths)
-    return (out, lse)[: len(ctx.results)]
+    q, k = ctx.operand("q"), ctx.operand("k")
+    return _forward(ctx, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=k.shape[1])
 
 
-def _refuse_varlen(spec: CallSpec) -> str | None:
-    if spec.has("alibi_slopes") and spec["alibi_slopes"].ndim == 2:
-        return "alibi_slopes per sequence: packed attention takes one slope per head here"
-    return _refuse(spec)
-
-
-@op("flash_attention_varlen", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse_varlen)
+@op("flash_attention_varlen", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse)
 def flash_attention_varlen(ctx):
-    from aiter.ops.triton.attention.mha import _flash_attn_forward
+    from jax_aiter.kernels.triton.worker import glue
 
-    q, k, v = (ctx.operand(name) for name in "qkv")
-    bounds = {"cu_seqlens_q": ctx.operand("cu_seqlens_q"), "cu_seqlens_k": ctx.operand("cu_seqlens_k")}
-    params = ctx.spec.params
-    # The longest sequence is data unless the caller said: all tokens could be one sequence.
-    bounds["max_seqlen_q"] = params.get("max_seqlen_q") or q.shape[0]
-    bounds["max_seqlen_k"] = params.get("max_seqlen_k") or k.shape[0]
-    arguments = _arguments(ctx)
-    arguments["alibi_slopes"] = _per_batch(ctx.operand("alibi_slopes"), ctx.operand("cu_seqlens_q").shape[0] - 1)
-    out, lse, *_ = _flash_attn_forward(q, k, v, **arguments, **bounds)
-    return (out, lse)[: len(ctx.results)]
+    q, k, bounds = ctx.operand("q"), ctx.operand("k"), ctx.operand("cu_seqlens_q")
+    # The longest sequence is data: all tokens could be one sequence.
+    out, lse = _forward(
+        ctx,
+        bounds.shape[0] - 1,
+        cu_seqlens_q=bounds,
+        cu_seqlens_k=ctx.operand("cu_seqlens_k"),
+        max_seqlen_q=q.shape[0],
+        max_seqlen_k=k.shape[0],
+    )
+    return out, glue.transpose(lse, ctx.results[1])
+
+
+BACKWARD = "aiter.ops.triton.attention.mha_onekernel_bwd.flash_attn_onekernel_backward"
+
+
+def _refuse_backward(spec: CallSpec) -> str | None:
+    return first(_refuse(spec), fits_int32(spec, "q", "k", "v"))
+
+
+@op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward)
+def flash_attention_bwd(ctx):
+    q, k = ctx.operand("q"), ctx.operand("k")
+    _backward(ctx, ctx.operand("lse"), q.shape[0], None, None, q.shape[1], k.shape[1])
+    return ctx.results  # the fourth, the bias gradient, is empty: there is no bias
+
+
+@op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward)
+def flash_attention_varlen_bwd(ctx):
+    bounds = ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k")
+    for gradient in ctx.results:
+        gradient.zero_()  # tokens past the last sequence are written by no program
+    lengths = ctx.operand("q").shape[0], ctx.operand("k").shape[0]
+    _backward(ctx, ctx.operand("lse").T, bounds[0].shape[0] - 1, *bounds, *lengths)
+    return ctx.results
+
+
+def _backward(ctx, lse, batch: int, cu_seqlens_q, cu_seqlens_k, longest_q: int, longest_k: int) -> None:
+    from aiter.ops.triton.attention.mha_onekernel_bwd import flash_attn_onekernel_backward
+
+    dq, dk, dv = ctx.results[:3]
+    dq.zero_()
+    operands = (ctx.operand(name) for name in ("dout", "q", "k", "v", "out"))
+    flash_attn_onekernel_backward(
+        *operands,
+        lse,
+        dq,
+        dk,
+        dv,
+        None,
+        ctx.spec.params["scale"],
+        _per_batch(ctx.operand("alibi_slopes"), batch),
+        ctx.spec.params["causal"],
+        cu_seqlens_q,
+        cu_seqlens_k,
+        max_seqlen_q=longest_q,
+        max_seqlen_k=longest_k,
+        dropout_p=0.0,
+        USE_INT64_STRIDES=True,
+        sliding_window=max(_left(ctx), 0),
+    )

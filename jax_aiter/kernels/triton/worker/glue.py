@@ -199,3 +199,19 @@ def expert_table(mask: torch.Tensor, num_experts: int) -> torch.Tensor:
     n = mask.numel()
     _expert_table_kernel[(1,)](mask, table, n, num_experts, BLOCK=triton.next_power_of_2(n))
     return table
+
+
+@triton.jit
+def _transpose_kernel(src, dst, rows, columns, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    mask = (i[:, None] < rows) & (j[None, :] < columns)
+    tile = tl.load(src + i[:, None] * columns + j[None, :], mask=mask)
+    tl.store(dst + j[None, :] * rows + i[:, None], tile, mask=mask)
+
+
+def transpose(src: torch.Tensor, dst: torch.Tensor) -> torch.Tensor:
+    """[R, C] into [C, R]."""
+    rows, columns = src.shape
+    _transpose_kernel[(triton.cdiv(rows, 32), triton.cdiv(columns, 32))](src, dst, rows, columns, BLOCK=32)
+    return dst

@@ -1,0 +1,156 @@
+"""The timing tables: our launches against the same kernels launched from torch, against XLA, and the time to trace."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from benchmarks.h200.execute import plan_of, through_op, through_plan
+from benchmarks.h200.suite import Timed, timed
+from jax_aiter.kernels.call import call_plan
+from jax_aiter.kernels.plan import Launch, LaunchPlan
+
+#: calls of the measured program; device time per call is the slope between one and this many.
+CALLS = 21
+
+
+def chained(call: Callable[..., Any], count: int) -> Callable[..., Any]:
+    """`count` calls one after another in one program: each depends on the last, none can be shared or dropped."""
+
+    def function(*values):
+        results = call(*values)
+        for _ in range(count - 1):
+            values, results = jax.lax.optimization_barrier((values, results))
+            results = call(*values)
+        return results
+
+    return jax.jit(function)
+
+
+def median_seconds(run: Callable[[], Any], repeats: int = 15) -> float:
+    run()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def device_seconds(call: Callable[..., Any], values: list[jax.Array]) -> float:
+    """Time of one call on the device, from the difference of a program with many and one with one."""
+    one, many = (chained(call, n) for n in (1, CALLS))
+    few, lots = (median_seconds(lambda f=f: jax.block_until_ready(f(*values))) for f in (one, many))
+    return (lots - few) / (CALLS - 1)
+
+
+def host_seconds_per_launch(call: Callable[..., Any], values: list[jax.Array], launches: int) -> float:
+    """Host time per launched kernel: what dispatching a longer program costs more, the device not waited for."""
+    one, many = (chained(call, n) for n in (1, CALLS))
+
+    def dispatch(function):
+        times = []
+        for _ in range(30):
+            jax.block_until_ready(function(*values))
+            start = time.perf_counter()
+            result = function(*values)
+            times.append(time.perf_counter() - start)
+            jax.block_until_ready(result)
+        return statistics.median(times)
+
+    return (dispatch(many) - dispatch(one)) / (CALLS - 1) / launches
+
+
+def copy_rate() -> float:
+    """Bytes per second (read plus written) of a large device copy."""
+    x = jax.numpy.ones((1 << 30,), jax.numpy.uint8)
+    seconds = device_seconds(lambda v: v ^ jax.numpy.uint8(1), [x])
+    return 2.0 * x.nbytes / seconds
+
+
+def matrix_rate() -> float:
+    """bfloat16 operations per second of XLA's own large matrix product."""
+    n = 8192
+    a, b = (jax.random.normal(jax.random.key(i), (n, n), jax.numpy.bfloat16) for i in range(2))
+    return 2.0 * n**3 / device_seconds(lambda x, y: x @ y, [a, b])
+
+
+def one(entry: Timed, arch: str) -> dict[str, Any]:
+    case = entry.case
+    arrays = case.arrays()
+    plan = plan_of(case, arrays, arch)
+    results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in case.results(arrays)]
+    values = [jax.numpy.asarray(value) for value in arrays.values()]
+    call = lambda *operands: call_plan(plan, *operands, result_shape_dtypes=results)  # noqa: E731
+    launches = sum(isinstance(step, Launch) for step in plan.steps)
+    row: dict[str, Any] = {"case": case.label, "launches": launches, "moved": entry.moved, "work": entry.work}
+    row["ours_s"] = device_seconds(call, values)
+    row["host_per_launch_s"] = host_seconds_per_launch(call, values, launches)
+    row["trace_s"] = _trace_seconds(case, arrays, arch, values)
+    reference = through_op(case, arrays, arch, "xla")
+    if reference is not None:
+        row["xla_s"] = device_seconds(reference, values)
+        row["difference"] = _difference(through_plan(case, arrays, arch)(*values)[0], reference(*values)[0])
+    row |= _from_torch(plan, arrays)
+    return row
+
+
+def _trace_seconds(case, arrays, arch: str, values) -> float:
+    """Reading the plan from the cache, tracing and lowering: what a process with a warm cache waits for."""
+    start = time.perf_counter()
+    through_plan(case, arrays, arch).lower(*values)  # type: ignore[attr-defined]
+    return time.perf_counter() - start
+
+
+def _difference(got: jax.Array, want: jax.Array) -> float:
+    """‖got - want‖ / ‖want‖ in float32."""
+    got, want = (x.astype(jax.numpy.float32) for x in (got, want))
+    return float(jax.numpy.linalg.norm(got - want) / jax.numpy.linalg.norm(want))
+
+
+def _from_torch(plan: LaunchPlan, arrays: dict[str, np.ndarray]) -> dict[str, float]:
+    from benchmarks.h200 import replay
+
+    try:
+        import torch
+    except ImportError:
+        return {}
+    raw = [torch.frombuffer(bytearray(np.ascontiguousarray(a).tobytes()), dtype=torch.uint8).cuda() for a in arrays.values()]
+    replayed = replay.Replay(plan, raw, replay.Driver())
+    return {"torch_s": replayed.device_seconds(), "driver_host_s": replayed.host_seconds_per_launch()}
+
+
+def bench_all(arch: str, ops: set[str]) -> dict[str, Any]:
+    """Rows of the table and the card's two measured rates."""
+    rates = {"copy_bytes_per_s": copy_rate(), "matrix_flops": matrix_rate()}
+    print(f"copy {rates['copy_bytes_per_s'] / 1e12:.2f} TB/s, bf16 product {rates['matrix_flops'] / 1e12:.0f} TF/s", flush=True)
+    rows = []
+    for entry in timed(arch):
+        if ops and entry.case.op not in ops:
+            continue
+        row = one(entry, arch)
+        rows.append(row)
+        print(line(row, rates), flush=True)
+    return {"rates": rates, "bench": rows}
+
+
+def line(row: dict[str, Any], rates: dict[str, float]) -> str:
+    """One row of the table: times in microseconds."""
+    ours = row["ours_s"]
+    share = max(row["moved"] / ours / rates["copy_bytes_per_s"], row["work"] / ours / rates["matrix_flops"])
+    parts = [f"{row['case']:60} ours {ours * 1e6:9.1f}", f"{share:4.0%} of the card"]
+    for name, key in (("torch", "torch_s"), ("xla", "xla_s")):
+        if key in row:
+            parts.append(f"{name} {row[key] * 1e6:9.1f} (x{row[key] / ours:.2f})")
+    parts.append(f"host/launch {row['host_per_launch_s'] * 1e6:.2f}")
+    if "driver_host_s" in row:
+        parts.append(f"bare {row['driver_host_s'] * 1e6:.2f}")
+    parts.append(f"{row['launches']} launches, trace {row['trace_s'] * 1e3:.0f} ms")
+    if "difference" in row:
+        parts.append(f"diff {row['difference']:.1e}")
+    return ", ".join(parts)
