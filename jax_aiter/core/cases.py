@@ -45,13 +45,12 @@ def constant(value: Any, dtype: Any) -> Array:
 
 def distinct(rows: int, k: int, among: int) -> Array:
     """int32[rows, k], each row k different numbers below `among` (top-k expert ids)."""
-    return Array((rows, k), jnp.int32, lambda rng, s: np.argsort(rng.random((rows, among)), axis=1)[:, :k])
+    return Array((rows, k), jnp.int32, lambda rng, s: np.argsort(rng.random((s[0], among)), axis=1)[:, : s[1]])
 
 
 def permutation(*shape: int, among: int) -> Array:
     """int32, all entries different and below `among` (block tables, slots)."""
-    size = int(np.prod(shape))
-    return Array(shape, jnp.int32, lambda rng, s: rng.permutation(among)[:size].reshape(s))
+    return Array(shape, jnp.int32, lambda rng, s: rng.permutation(among)[: int(np.prod(s))].reshape(s))
 
 
 @dataclasses.dataclass(frozen=True)
