@@ -1,0 +1,192 @@
+#include "isa/scheduler.h"
+
+#include <xmmintrin.h>
+
+#include <algorithm>
+
+#include "isa/code.h"
+#include "isa/pool.h"
+#include "isa/special.h"
+
+namespace vgpu::isa {
+namespace {
+
+// Instructions a wave runs before the next one gets its turn.
+constexpr uint32_t kSlice = 4096;
+// Rounds over the resident workgroups without one finishing after which another is admitted: they may be waiting
+// for it.
+constexpr unsigned kPatience = 64;
+
+// Runs until the slice ends or the wave yields. Returns the instructions executed.
+uint32_t run_slice(Wave& w) {
+  const Code& code = *w.code;
+  Worker& worker = *w.worker;
+  _mm_setcsr(w.mxcsr32);
+  w.yield = false;
+  uint32_t n = 0;
+  uint64_t at = w.pc;
+  try {
+    while (n < kSlice && !w.yield) {
+      at = w.pc;
+      if (at >= code.count) fail("the program counter left the code");
+      const Op& op = code.ops[at];
+      Handler fn = __atomic_load_n(&op.fn, __ATOMIC_ACQUIRE);
+      if (!fn) fn = code.prepare(at);
+      w.pc = at + op.words;
+      ++n;
+      ++w.executed;
+      ++worker.by_class[static_cast<int>(op.cls)];
+      if (w.special) exec_special(w, op, fn);
+      else fn(w, op);
+    }
+  } catch (const ExecError& e) {
+    const Workgroup& g = *w.group;
+    char where[256];
+    snprintf(where, sizeof where, "pc 0x%llx (kernel entry %+lld): ", static_cast<unsigned long long>(code.base() + at * 4),
+             static_cast<long long>(code.base() + at * 4) - static_cast<long long>(worker.launch->kernel->entry));
+    char who[128];
+    snprintf(who, sizeof who, "; workgroup (%u, %u, %u), wave %u", g.id[0], g.id[1], g.id[2], w.index);
+    throw ExecError("kernel " + worker.launch->kernel->name + ": " + e.what() + "; at " + where + text_at(code, at) + who);
+  }
+  return n;
+}
+
+void fold_counts(Worker& w) {
+  Counts& c = w.counts;
+  const uint64_t* n = w.by_class;
+  auto of = [n](Class k) { return n[static_cast<int>(k)]; };
+  c.salu = of(Class::Salu);
+  c.smem = of(Class::Smem);
+  c.valu = of(Class::Valu);
+  c.mfma = of(Class::Mfma);
+  c.lds = of(Class::Lds);
+  c.flat = of(Class::Flat);
+  c.global = of(Class::Global);
+  c.scratch = of(Class::Scratch);
+  c.buffer = of(Class::Buffer);
+  c.branch = of(Class::Branch);
+  c.other = of(Class::Other);
+  c.instructions = 0;
+  for (int i = 0; i < kClasses; ++i) c.instructions += n[i];
+}
+
+class Residents {
+ public:
+  Residents(LaunchState& launch, Worker& worker) : launch_(launch), worker_(worker) {
+    const unsigned workers = std::max(1u, launch.options.threads ? launch.options.threads : hardware_threads());
+    // As many workgroups as the device would hold at two per compute unit, split over the workers.
+    limit_ = std::max<size_t>(1, (2 * launch.options.compute_units + workers - 1) / workers);
+  }
+
+  bool admit() {
+    if (groups_.size() >= limit_) return false;
+    const uint64_t linear = launch_.next_group.fetch_add(1);
+    if (linear >= launch_.total_groups) return false;
+    std::unique_ptr<Workgroup> g;
+    if (spare_.empty()) g = std::make_unique<Workgroup>();
+    else g = std::move(spare_.back()), spare_.pop_back();
+    start_group(launch_, linear, worker_, *g);
+    worker_.counts.waves += g->waves.size();
+    ++worker_.counts.workgroups;
+    groups_.push_back(std::move(g));
+    return true;
+  }
+
+  bool empty() const { return groups_.empty(); }
+
+  // One turn for every wave. Returns whether a workgroup finished.
+  bool round() {
+    refresh_cache();
+    bool finished = false;
+    uint64_t executed = 0;
+    for (size_t i = 0; i < groups_.size();) {
+      Workgroup& g = *groups_[i];
+      executed += turn(g);
+      if (g.done == g.waves.size()) {
+        spare_.push_back(std::move(groups_[i]));
+        groups_.erase(groups_.begin() + static_cast<std::ptrdiff_t>(i));
+        finished = true;
+      } else {
+        ++i;
+      }
+    }
+    const uint64_t total = launch_.instructions.fetch_add(executed) + executed;
+    if (launch_.options.max_instructions && total > launch_.options.max_instructions)
+      throw ExecError("kernel " + launch_.kernel->name + ": watchdog: more than " +
+                      std::to_string(launch_.options.max_instructions) + " instructions executed");
+    if (launch_.options.cancel && launch_.options.cancel->load())
+      throw ExecError("kernel " + launch_.kernel->name + ": cancelled");
+    return finished;
+  }
+
+ private:
+  uint64_t turn(Workgroup& g) {
+    uint64_t executed = 0;
+    for (auto& wave : g.waves) {
+      if (wave->state != WaveState::Ready) continue;
+      executed += run_slice(*wave);
+      if (wave->state == WaveState::Barrier) ++g.at_barrier;
+      if (wave->state == WaveState::Done) ++g.done;
+    }
+    // Waves that ended do not hold a barrier up.
+    if (g.at_barrier && g.at_barrier + g.done == g.waves.size()) {
+      g.at_barrier = 0;
+      for (auto& wave : g.waves)
+        if (wave->state == WaveState::Barrier) wave->state = WaveState::Ready;
+    }
+    return executed;
+  }
+
+  void refresh_cache() {
+    MemoryCache& cache = worker_.cache;
+    if (!launch_.checks_global() || cache.version == launch_.options.memory->version()) return;
+    cache.clear();
+    cache.version = launch_.options.memory->version();
+  }
+
+  LaunchState& launch_;
+  Worker& worker_;
+  size_t limit_;
+  std::vector<std::unique_ptr<Workgroup>> groups_, spare_;
+};
+
+void record_error(LaunchState& launch, const std::string& text) {
+  const std::lock_guard<std::mutex> lock(launch.mutex);
+  if (launch.error.empty()) launch.error = text;
+  launch.stop = true;
+}
+
+}  // namespace
+
+void work(LaunchState& launch) {
+  const unsigned saved = _mm_getcsr();
+  Worker worker;
+  worker.launch = &launch;
+  worker.cache.clear();
+  if (!launch.checks_global()) {
+    // Nothing to check but the null page: one entry covers everything.
+    worker.cache.lo[0] = 4096;
+    worker.cache.hi[0] = UINTPTR_MAX;
+    worker.cache.writable[0] = true;
+  }
+  try {
+    Residents residents(launch, worker);
+    unsigned idle_rounds = 0;
+    while (!launch.stop) {
+      if (residents.empty()) {
+        if (!residents.admit()) break;
+        idle_rounds = 0;
+      }
+      if (residents.round()) idle_rounds = 0;
+      else if (++idle_rounds >= kPatience && residents.admit()) idle_rounds = 0;
+    }
+  } catch (const std::exception& e) {
+    record_error(launch, e.what());
+  }
+  _mm_setcsr(saved);
+  fold_counts(worker);
+  const std::lock_guard<std::mutex> lock(launch.mutex);
+  launch.counts.add(worker.counts);
+}
+
+}  // namespace vgpu::isa
