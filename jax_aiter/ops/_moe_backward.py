@@ -1,0 +1,102 @@
+"""Backward of fused_moe as an op of its own, so that it lowers, batches and shards like any other.
+
+It recomputes the first GEMM instead of saving [T·k, 2I]: two of eleven parts of a training step's work, for no memory.
+Quantisation of activations is passed straight through (its derivative is taken as one); quantised weights have no gradient.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.ops import _moe_expert, _moe_forward, _moe_groups, _moe_quant
+
+RESULTS = {
+    "d_hidden_states": "T D",
+    "d_w1": "E N1 D",
+    "d_w2": "E D I",
+    "d_topk_weight": "T k",
+    "d_bias1": "E N1",
+    "d_bias2": "E D",
+}
+
+
+def abstract(operands, params):
+    """Weight gradients in the weights' own type; empty where the weights are quantised."""
+    w1, w2 = operands["w1"], operands["w2"]
+    trained = params["quant_type"] == "none"
+    shapes = [
+        (operands["hidden_states"].shape, jnp.float32),
+        (w1.shape if trained else (0, 0, 0), w1.dtype if trained else jnp.float32),
+        (w2.shape if trained else (0, 0, 0), w2.dtype if trained else jnp.float32),
+        (operands["topk_weight"].shape, jnp.float32),
+        (w1.shape[:2], jnp.float32),
+        (w2.shape[:2], jnp.float32),
+    ]
+    return tuple(jax.ShapeDtypeStruct(*s) for s in shapes)
+
+
+def backward(cotangent, operands, params):
+    """The six results above for the cotangent [T, D] of the output."""
+    tokens, k = operands["topk_ids"].shape
+    w1, w2 = operands["w1"], operands["w2"]
+    width, intermediate = w2.shape[1:]
+    early, trained = params["doweight_stage1"], params["quant_type"] == "none"
+    groups = _moe_forward.routing(operands)
+    block = _moe_groups.block_rows(tokens * k, w1.shape[0])
+    x = _moe_expert.inputs(operands, params)
+    load = _moe_expert.loader(operands, params)
+    a2_scale = _moe_forward.second_scale(operands, params, groups, block, x, load)
+    dout = _moe_expert.keep(cotangent.astype(jnp.float32), 1, params["hidden_pad"])
+    weights = operands["topk_weight"].reshape(-1)
+
+    def fresh():
+        d_w = (jnp.zeros(w1.shape[1:], jnp.float32), jnp.zeros(w2.shape[1:], jnp.float32)) if trained else ()
+        return d_w, jnp.zeros(w1.shape[1], jnp.float32), jnp.zeros(width, jnp.float32)
+
+    def step(expert, rows, total, state):
+        # Rows of another expert, or of nobody, are zeroed on both sides: whatever they hold, NaN included, adds nothing.
+        valid = rows.valid[:, None]
+        xb = x.rows(rows.entry // k)
+        xb = xb._replace(values=jnp.where(valid, xb.values, jnp.zeros((), xb.values.dtype)))
+        weight = jnp.where(rows.valid, weights[rows.entry], 0.0)
+        g = jnp.where(valid, dout[rows.entry // k], 0.0)
+
+        u = _moe_expert.first_gemm(expert, xb)
+        h = _moe_expert.preactivation(expert, u, weight, params)
+        a, pull = jax.vjp(lambda h: _moe_expert.activate(h, intermediate, params), h)
+        a = _moe_quant.dequantize(_moe_expert.requantize(a, a2_scale, w2.dtype, params)).astype(jnp.float32)
+
+        q = _moe_expert.matmul(g if expert.s2 is None else g * expert.s2, expert.w2, contract=0)
+        d_h = pull(q if early else q * weight[:, None])[0]
+        if early:
+            d_weight = jnp.sum(d_h * u, axis=1)
+            d_u, d_y = d_h * weight[:, None], g
+        else:
+            d_weight = jnp.sum(a * q, axis=1)
+            if expert.b2 is not None:
+                d_weight += g @ expert.b2
+            d_u, d_y = d_h, g * weight[:, None]
+        d_x = _moe_expert.matmul(d_u if expert.s1 is None else d_u * expert.s1, expert.w1, contract=0)
+
+        d_w, d_b1, d_b2 = total
+        if trained:
+            d_w = (d_w[0] + _moe_expert.outer(d_u, xb.values), d_w[1] + _moe_expert.outer(d_y, a))
+        total = (d_w, d_b1 + jnp.sum(d_h, axis=0), d_b2 + jnp.sum(d_y, axis=0))
+        d_rows, d_weights, stacked = state
+        d_rows = jax.lax.dynamic_update_slice(d_rows, d_x, (rows.start, 0))
+        d_weights = jax.lax.dynamic_update_slice(d_weights, d_weight, (rows.start,))
+        return total, (d_rows, d_weights, stacked)
+
+    def store(e, total, state):
+        d_rows, d_weights, stacked = state
+        put = lambda whole, part: jax.lax.dynamic_update_index_in_dim(whole, part.astype(whole.dtype), e, 0)  # noqa: E731
+        return d_rows, d_weights, jax.tree.map(put, stacked, total)
+
+    structs = abstract(operands, params)
+    zeros = [jnp.zeros(s.shape, s.dtype) for s in structs]
+    stacked = ((zeros[1], zeros[2]) if trained else (), zeros[4], zeros[5])
+    state = (jnp.zeros((tokens * k + block, w1.shape[2]), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
+    d_rows, d_weights, (d_w, d_b1, d_b2) = _moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
+    d_w1, d_w2 = d_w if trained else (zeros[1], zeros[2])
+    d_hidden = _moe_groups.combine(groups, d_rows, (tokens, k))
+    d_topk = _moe_groups.combine_scalar(groups, d_weights).reshape(tokens, k)
+    return d_hidden, d_w1, d_w2, d_topk, d_b1, d_b2

@@ -1,0 +1,155 @@
+"""The arithmetic of one block of rows of one expert; forward and backward share it."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.ops import _moe_groups, _moe_quant
+from jax_aiter.ops._moe_quant import Quantized
+from jax_aiter.ops.shuffle_weight import unshuffled
+
+SWIGLU_ALPHA = 1.702
+SWIGLU_LIMIT = 7.0
+
+
+class Expert(NamedTuple):
+    """One expert's weights as the GEMMs take them; scales multiply the GEMMs' result columns."""
+
+    w1: jax.Array
+    w2: jax.Array
+    s1: jax.Array | None
+    s2: jax.Array | None
+    b1: jax.Array | None
+    b2: jax.Array | None
+
+
+def matmul(x: jax.Array, w: jax.Array, *, contract: int = 1) -> jax.Array:
+    """``x @ w.T`` (or ``x @ w`` for contract=0), accumulated in float32."""
+    if x.dtype != w.dtype:
+        x, w = x.astype(jnp.float32), w.astype(jnp.float32)
+    return jax.lax.dot_general(x, w, (((1,), (contract,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def outer(a: jax.Array, b: jax.Array) -> jax.Array:
+    """``a.T @ b`` in float32: a block's contribution to a weight gradient."""
+    return jax.lax.dot_general(a, b.astype(jnp.float32), (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+
+
+def keep(x: jax.Array, axis: int, pad: int) -> jax.Array:
+    """Zeros in the last `pad` entries along `axis`, whatever stands there."""
+    if pad == 0:
+        return x
+    axis %= x.ndim
+    inside = jnp.arange(x.shape[axis]) < x.shape[axis] - pad
+    return jnp.where(inside.reshape([-1 if i == axis else 1 for i in range(x.ndim)]), x, jnp.zeros((), x.dtype))
+
+
+def _keep_intermediate(x: jax.Array, axis: int, intermediate: int, pad: int) -> jax.Array:
+    """`keep` for an axis that holds I entries, or the gate's I and then the up projection's I."""
+    if pad == 0:
+        return x
+    axis %= x.ndim
+    halves = x.reshape(*x.shape[:axis], -1, intermediate, *x.shape[axis + 1 :])
+    return keep(halves, axis + 1, pad).reshape(x.shape)
+
+
+def loader(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) -> Callable[[jax.Array], Expert]:
+    """``load(e)``: the weights of local expert e, unshuffled, with padding zeroed and block scales multiplied in."""
+    w1, w2 = operands["w1"], operands["w2"]
+    assert w1 is not None
+    assert w2 is not None
+    intermediate, hidden_pad, pad = w2.shape[2], params["hidden_pad"], params["intermediate_pad"]
+
+    def weight(w: jax.Array, name: str, e: jax.Array) -> tuple[jax.Array, jax.Array | None]:
+        plain = _moe_groups.take_row(w, e)
+        if params["weight_layout"] is not None:
+            plain = unshuffled(plain, params["weight_layout"])
+        scales = operands[f"{name}_scale"]
+        if scales is None:
+            return plain, None
+        scale = _moe_groups.take_row(scales, e)
+        plain = plain.astype(jnp.float32)
+        if params["quant_type"] != "per_1x128":
+            return plain, scale
+        block = _moe_quant.GROUP
+        return plain * jnp.repeat(jnp.repeat(scale, block, axis=0), block, axis=1), None
+
+    def bias(name: str, e: jax.Array) -> jax.Array | None:
+        b = operands[name]
+        return None if b is None else _moe_groups.take_row(b, e).astype(jnp.float32)
+
+    def load(e: jax.Array) -> Expert:
+        first, s1 = weight(w1, "w1", e)
+        second, s2 = weight(w2, "w2", e)
+        b1, b2 = bias("bias1", e), bias("bias2", e)
+        return Expert(
+            keep(_keep_intermediate(first, 0, intermediate, pad), 1, hidden_pad),
+            keep(keep(second, 0, hidden_pad), 1, pad),
+            s1,
+            s2,
+            None if b1 is None else _keep_intermediate(b1, 0, intermediate, pad),
+            None if b2 is None else keep(b2, 0, hidden_pad),
+        )
+
+    return load
+
+
+def activate(h: jax.Array, intermediate: int, params: Mapping[str, Any]) -> jax.Array:
+    """float32 [R, 2I] or [R, I] -> [R, I]. Gate rows come first, then up rows."""
+    kind, limit = params["activation"], params["swiglu_limit"]
+    plain = {"silu": jax.nn.silu, "gelu": lambda x: jax.nn.gelu(x, approximate=False), "none": lambda x: x}
+    if h.shape[1] == intermediate:
+        return plain[kind](h)
+    gate, up = h[:, :intermediate], h[:, intermediate:]
+    if kind == "swiglu" and limit is None:
+        limit = SWIGLU_LIMIT
+    if limit is not None:
+        gate, up = jnp.minimum(gate, limit), jnp.clip(up, -limit, limit)
+    if kind == "swiglu":
+        return gate * jax.nn.sigmoid(SWIGLU_ALPHA * gate) * (up + 1.0)
+    return plain[kind](gate) * up
+
+
+def inputs(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) -> Quantized:
+    """The hidden states as the first GEMM takes them: padding zeroed, quantised unless they arrive so."""
+    hidden, w1, scale = operands["hidden_states"], operands["w1"], operands["a1_scale"]
+    assert hidden is not None
+    assert w1 is not None
+    hidden = keep(hidden, 1, params["hidden_pad"])
+    if params["quant_type"] == "none" or hidden.dtype == w1.dtype:
+        return Quantized(hidden, scale)
+    hidden = hidden.astype(jnp.float32)
+    local = operands["num_local_tokens"]
+    if local is not None:  # rows past the local ones hold anything: they must not reach a per-tensor amax
+        hidden = jnp.where(jnp.arange(hidden.shape[0])[:, None] < local[0], hidden, 0.0)
+    return _moe_quant.quantize(hidden, params["quant_type"], w1.dtype, scale)
+
+
+def first_gemm(expert: Expert, x: Quantized) -> jax.Array:
+    """float32 [R, 2I] or [R, I], before weight and bias."""
+    values, scale = _moe_quant.expand(x)
+    u = matmul(values, expert.w1)
+    u = u if scale is None else u * scale
+    return u if expert.s1 is None else u * expert.s1
+
+
+def preactivation(expert: Expert, u: jax.Array, weight: jax.Array, params: Mapping[str, Any]) -> jax.Array:
+    h = u * weight[:, None] if params["doweight_stage1"] else u
+    return h if expert.b1 is None else h + expert.b1
+
+
+def requantize(a: jax.Array, a2_scale: jax.Array | None, dtype, params: Mapping[str, Any]) -> Quantized:
+    """The intermediate as the second GEMM takes it: in the weights' float type, or quantised again."""
+    if params["quant_type"] == "none":
+        return Quantized(a.astype(dtype), None)
+    return _moe_quant.quantize(a, params["quant_type"], dtype, a2_scale)
+
+
+def second_gemm(expert: Expert, a: Quantized) -> jax.Array:
+    values, scale = _moe_quant.expand(a)
+    y = matmul(values, expert.w2)
+    y = y if scale is None else y * scale
+    y = y if expert.s2 is None else y * expert.s2
+    return y if expert.b2 is None else y + expert.b2

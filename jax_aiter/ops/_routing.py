@@ -1,0 +1,86 @@
+"""What the top-k routing ops share: selection with a defined order, and weights as a differentiable function of the logits."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+
+Weights = Callable[[jax.Array, jax.Array], jax.Array]  # (gating_output, ids) -> weights
+
+
+def select(scores: jax.Array, k: int) -> jax.Array:
+    """Ids of the k largest scores of each row, best first; of equal scores the lowest id first.
+
+    By a stable sort: XLA gathers rows that are split over devices before a `lax.top_k`, and does not before a sort.
+    """
+    ids = jax.lax.broadcasted_iota(jnp.int32, scores.shape, 1)
+    return jax.lax.sort((-scores, ids), dimension=1, is_stable=True, num_keys=1)[1][:, :k]
+
+
+def normalize(weights: jax.Array, renormalize: bool, factor: float = 1.0) -> jax.Array:
+    """Scale each row to sum to `factor`; a row that is all zero (every score underflowed) stays zero instead of becoming NaN."""
+    if not renormalize:
+        return weights * factor
+    total = jnp.sum(weights, axis=-1, keepdims=True)
+    return jnp.where(total == 0, 0.0, weights * (factor / jnp.where(total == 0, 1.0, total)))
+
+
+def softmax_weights(gating: jax.Array, ids: jax.Array, *, renormalize: bool, factor: float = 1.0) -> jax.Array:
+    gating = gating.astype(jnp.float32)
+    chosen = jnp.take_along_axis(gating, ids, axis=-1)
+    if renormalize:  # the full softmax's denominator cancels, so the sum runs over the chosen logits alone and cannot underflow
+        return jax.nn.softmax(chosen, axis=-1) * factor
+    return jnp.exp(chosen - jax.nn.logsumexp(gating, axis=-1, keepdims=True)) * factor
+
+
+def sigmoid_weights(gating: jax.Array, ids: jax.Array, *, renormalize: bool, factor: float = 1.0) -> jax.Array:
+    chosen = jnp.take_along_axis(gating.astype(jnp.float32), ids, axis=-1)
+    return normalize(jax.nn.sigmoid(chosen), renormalize, factor)
+
+
+def best_groups(scores: jax.Array, groups: int, topk_group: int, best: int) -> jax.Array:
+    """`scores` with every expert outside the `topk_group` best groups set to -inf, as AITER's kernel does.
+
+    A group's score is the sum of its `best` (1: DeepSeek-V2, 2: DeepSeek-V3) highest expert scores.
+    """
+    if groups == 1:
+        return scores
+    rows, experts = scores.shape
+    grouped = scores.reshape(rows, groups, experts // groups)
+    group_scores = jnp.max(grouped, axis=-1)
+    if best == 2:  # by two maxima, not top_k: see `select`
+        first = jnp.argmax(grouped, axis=-1, keepdims=True)
+        rest = jnp.where(jnp.arange(experts // groups) == first, -jnp.inf, grouped)
+        group_scores = group_scores + jnp.max(rest, axis=-1)
+    chosen = select(group_scores, topk_group)
+    kept = jnp.any(chosen[:, :, None] == jnp.arange(groups), axis=1)
+    return jnp.where(kept[:, :, None], grouped, -jnp.inf).reshape(rows, experts)
+
+
+def check_topk(op: str, topk: int, experts: int) -> None:
+    if topk > experts:
+        raise ValueError(f"{op}: topk is {topk}, must be <= the number of experts, {experts} (dimension 1 of the logits)")
+
+
+def check_groups(op: str, topk: int, experts: int, groups: int, topk_group: int, best: int) -> None:
+    check_topk(op, topk, experts)
+    check.multiple(op, "the number of experts (dimension 1 of gating_output)", experts, groups, "num_expert_group divides it")
+    size = experts // groups
+    if topk_group > groups:
+        raise ValueError(f"{op}: topk_group is {topk_group}, must be <= num_expert_group = {groups}")
+    if groups > 1 and size < best:
+        raise ValueError(f"{op}: num_expert_group = {groups} leaves {size} expert(s) per group, must leave >= {best}")
+    if topk > topk_group * size:
+        raise ValueError(f"{op}: topk is {topk}, must be <= topk_group * experts per group = {topk_group} * {size}")
+
+
+def pull_back(weights: Weights, gating: jax.Array, ids: jax.Array, cotangent: jax.Array) -> jax.Array:
+    """The cotangent of the logits: the choice of ids is locally constant, so only the weights carry a derivative."""
+    return jax.vjp(lambda g: weights(g, ids), gating)[1](cotangent)[0]
+
+
+def struct(gating: jax.ShapeDtypeStruct, topk: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    shape = (gating.shape[0], topk)
+    return jax.ShapeDtypeStruct(shape, jnp.float32), jax.ShapeDtypeStruct(shape, jnp.int32)

@@ -1,0 +1,237 @@
+"""Mixture-of-experts feed-forward: every token through its top-k experts, in one op."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import FLOATING, Arg
+from jax_aiter.core.errors import NotSupportedError
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+from jax_aiter.ops import _moe_backward, _moe_cases, _moe_forward, _moe_rules
+from jax_aiter.ops._moe_quant import GROUP
+from jax_aiter.ops.shuffle_weight import ShuffledWeight
+
+ACTIVATIONS = ("silu", "gelu", "swiglu", "none")
+QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128")
+KERNEL_LAYOUT = (16, 16)
+DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
+
+
+def _split(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    operands = {n: arguments[n] for n in _moe_rules.OPERANDS}
+    return operands, {n: v for n, v in arguments.items() if n not in operands}
+
+
+def _abstract(dims, **arguments):
+    operands, params = _split(arguments)
+    _moe_rules.validate(operands, params)
+    return (jax.ShapeDtypeStruct((dims["T"], dims["D"]), params["output_dtype"]),)
+
+
+def _reference(**arguments):
+    """Forward; its loops run as often as the data says, which autodiff cannot reverse, so it carries the backward op's rule."""
+    operands, params = _split(arguments)
+    names = [n for n, x in operands.items() if x is not None]
+
+    def run(*values):
+        return _moe_forward.forward({**operands, **dict(zip(names, values, strict=True))}, params)
+
+    def pull(values, cotangent):
+        gradients = _backward(dict(zip(names, values, strict=True)), {"out": cotangent}, implementation="xla", **params)
+        found = [gradients.get(n) for n in names]
+        return tuple(None if g is None else g.astype(v.dtype) for g, v in zip(found, values, strict=True))
+
+    call: Callable[..., jax.Array] = jax.custom_vjp(run)
+    call.defvjp(lambda *values: (run(*values), values), pull)  # type: ignore[attr-defined]
+    return (call(*(operands[n] for n in names)),)
+
+
+def _backward(saved, cotangents, *, implementation, **params):
+    operands = {n: saved.get(n) for n in _moe_rules.OPERANDS}
+    results = FUSED_MOE_BACKWARD(d_out=cotangents["out"], **operands, **params, implementation=implementation)
+    named = dict(zip(FUSED_MOE_BACKWARD.results, results, strict=True))
+    wanted = [n for n in DIFFERENTIABLE if operands[n] is not None and operands[n].dtype.name in FLOATING]
+    return {n: named[f"d_{n}"] for n in wanted}
+
+
+def _backward_abstract(dims, d_out, **arguments):
+    operands, params = _split(arguments)
+    _moe_rules.validate(operands, params)
+    return _moe_backward.abstract(operands, params)
+
+
+def _backward_reference(d_out, **arguments):
+    return _moe_backward.backward(d_out, *_split(arguments))
+
+
+FUSED_MOE = Op(
+    name="fused_moe",
+    family="MOE",
+    mirrors="aiter.fused_moe.fused_moe (aiter/fused_moe.py)",
+    operands=_moe_rules.OPERANDS,
+    results={"out": "T D"},
+    abstract=_abstract,
+    reference=_reference,
+    relayout=_moe_rules.relayout,
+    batch=_moe_rules.batch,
+    gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(_moe_rules.OPERANDS), backward=_backward),
+    data_checks=_moe_rules.data_checks,
+    cases=_moe_cases.forward,
+)
+
+FUSED_MOE_BACKWARD = Op(
+    name="fused_moe_backward",
+    family="MOE",
+    mirrors="none: the gradient of fused_moe, which AITER does not have",
+    operands={"d_out": Arg("T D"), **_moe_rules.OPERANDS},
+    results=_moe_backward.RESULTS,
+    abstract=_backward_abstract,
+    reference=_backward_reference,
+    relayout=_moe_rules.relayout,
+    cases=_moe_cases.backward,
+)
+
+
+def fused_moe(
+    hidden_states: jax.Array,
+    w1: jax.Array | ShuffledWeight,
+    w2: jax.Array | ShuffledWeight,
+    topk_weight: jax.Array,
+    topk_ids: jax.Array,
+    expert_mask: jax.Array | None = None,
+    *,
+    activation: str = "silu",
+    quant_type: str = "none",
+    doweight_stage1: bool = False,
+    w1_scale: jax.Array | None = None,
+    w2_scale: jax.Array | None = None,
+    a1_scale: jax.Array | None = None,
+    a2_scale: jax.Array | None = None,
+    bias1: jax.Array | None = None,
+    bias2: jax.Array | None = None,
+    num_local_tokens: jax.Array | None = None,
+    hidden_pad: int = 0,
+    intermediate_pad: int = 0,
+    swiglu_limit: float | None = None,
+    output_dtype: Any = None,
+    implementation: str | None = None,
+) -> jax.Array:
+    """``out[t] = Σ_s topk_weight[t, s] · (w2[e] @ act(w1[e] @ x[t] + bias1[e]) + bias2[e])`` with ``e = topk_ids[t, s]``.
+
+    Args:
+      hidden_states: ``[T, D]`` float, in the weights' dtype if they are float; or already quantised, with `a1_scale`.
+      w1: ``[E, 2I, D]``, gate rows first and then up rows, or ``[E, I, D]`` without a gate. A plain array or a `ShuffledWeight` of
+        layout (16, 16). E counts the experts held here.
+      w2: ``[E, D, I]``, dtype and layout of `w1`.
+      topk_weight: float32 ``[T, k]``.
+      topk_ids: int32 ``[T, k]``. An id outside [0, E) (or [0, G) with a mask) contributes nothing; an id that stands twice in a row
+        counts twice.
+      expert_mask: int32 ``[G]`` over the G global experts, for expert parallelism: ids are global, entries of experts with mask 0
+        contribute nothing, and the j-th expert with a mask is ``w1[j]``.
+      activation: ``"silu"``, ``"gelu"`` (erf) or ``"none"``: ``act(gate) * up``, or ``act`` alone without a gate; ``"swiglu"``:
+        ``gate·sigmoid(1.702·gate)·(up + 1)`` with ``gate <= limit`` and ``|up| <= limit``, limit 7 unless given.
+      quant_type: ``"none"``; ``"per_tensor"`` (fp8), ``"per_token"`` (fp8 or int8), ``"per_1x128"`` = ``"per_128x128"`` (fp8):
+        weights arrive quantised, activations are quantised here and the intermediate is quantised again in the same way (per token
+        over its row of I, per 128 columns, or over the whole call). fp8 rounds to nearest even, int8 truncates, as AITER's kernels
+        do. One-stage kernels take a row's amax over the columns one workgroup holds, the reference over all of I.
+      doweight_stage1: multiply the first GEMM's result (before bias and activation) by `topk_weight`, and the output not.
+      w1_scale, w2_scale: float32 dequantisation scales: per_tensor ``[E]``; per_token ``[E, 2I]`` (or I) and ``[E, D]``; per_1x128
+        ``[E, 2I/128, D/128]`` and ``[E, D/128, I/128]``. Trailing ones, and blocks flattened as AITER keeps them, are accepted.
+      a1_scale: float32; for quantised hidden states their scale: ``[1]``, ``[T, 1]`` or ``[T, D/128]``; for float ones a static
+        scale ``[1]``, per_tensor only.
+      a2_scale: float32 ``[1]``, static scale of the intermediate, per_tensor only.
+      bias1, bias2: ``[E, 2I]`` (or I) and ``[E, D]`` float.
+      num_local_tokens: int32 ``[1]`` or scalar; later rows are not read and their output is zero.
+      hidden_pad, intermediate_pad: static; the last entries of D and of I are padding: not read in hidden states or weights, zero
+        in the output.
+      swiglu_limit: static > 0, needs a gate. With silu, gelu and none it clamps gate and up in the same way; None does not.
+      output_dtype: float32, bfloat16 or float16; default that of float `hidden_states`.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+
+    Returns:
+      ``[T, D]`` in `output_dtype`, accumulated in float32. Differentiable in `hidden_states`, `topk_weight`, biases and float `w1`,
+      `w2`; through quantisation the gradient of hidden states and weights is that of the dequantised values (straight through).
+
+    The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D].
+
+    Raises NotSupportedError for quant_type ``"per_1x32"``. Mirrors ``aiter.fused_moe.fused_moe``.
+    """
+    op = "fused_moe"
+    if quant_type == "per_1x32":
+        raise NotSupportedError(
+            f"{op}: quant_type 'per_1x32' (MXFP4) needs gfx950 kernels and has no reference; use one of {list(QUANT_TYPES)}"
+        )
+    check.choice(op, "quant_type", quant_type, QUANT_TYPES)
+    check.choice(op, "activation", activation, ACTIVATIONS)
+    quant_type = "per_1x128" if quant_type == "per_128x128" else quant_type
+    w1, w2, layout = _plain(w1, w2)
+    if swiglu_limit is not None:
+        swiglu_limit = check.real(op, "swiglu_limit", swiglu_limit, low=0.0, open_low=True)
+    if output_dtype is None:
+        kept = getattr(hidden_states, "dtype", None)
+        output_dtype = kept if kept is not None and jnp.dtype(kept).name in FLOATING else jnp.bfloat16
+    (out,) = FUSED_MOE(
+        hidden_states=hidden_states,
+        w1=w1,
+        w2=w2,
+        topk_weight=topk_weight,
+        topk_ids=topk_ids,
+        expert_mask=expert_mask,
+        w1_scale=_weight_scale(w1_scale, w1, quant_type),
+        w2_scale=_weight_scale(w2_scale, w2, quant_type),
+        a1_scale=_activation_scale(a1_scale, quant_type),
+        a2_scale=_activation_scale(a2_scale, quant_type),
+        bias1=bias1,
+        bias2=bias2,
+        num_local_tokens=_vector(num_local_tokens),
+        activation=activation,
+        quant_type=quant_type,
+        doweight_stage1=check.boolean(op, "doweight_stage1", doweight_stage1),
+        hidden_pad=check.integer(op, "hidden_pad", hidden_pad, 0),
+        intermediate_pad=check.integer(op, "intermediate_pad", intermediate_pad, 0),
+        swiglu_limit=swiglu_limit,
+        output_dtype=check.static_dtype(op, "output_dtype", output_dtype, FLOATING),
+        weight_layout=layout,
+        implementation=implementation,
+    )
+    return out
+
+
+def _plain(w1: Any, w2: Any) -> tuple[Any, Any, tuple[int, int] | None]:
+    layouts = {name: w.layout if isinstance(w, ShuffledWeight) else None for name, w in (("w1", w1), ("w2", w2))}
+    for name, layout in layouts.items():
+        if layout not in (None, KERNEL_LAYOUT):
+            raise ValueError(f"fused_moe: {name} is shuffled with layout {layout}, must be plain or shuffled with {KERNEL_LAYOUT}")
+    if layouts["w1"] != layouts["w2"]:
+        raise ValueError(f"fused_moe: w1 has layout {layouts['w1']}, w2 has {layouts['w2']}: both must be shuffled, or neither")
+    return getattr(w1, "data", w1) if layouts["w1"] else w1, getattr(w2, "data", w2) if layouts["w2"] else w2, layouts["w1"]
+
+
+def _weight_scale(scale: Any, w: Any, quant_type: str) -> Any:
+    """AITER's spellings of a scale's shape, brought to the one of the record; anything else is left for the record to refuse."""
+    shape, weight = getattr(scale, "shape", None), getattr(w, "shape", ())
+    if shape is None or len(weight) != 3:
+        return scale
+    experts, rows, columns = weight
+    blocks = (experts, rows // GROUP, columns // GROUP)
+    spellings = {
+        "per_tensor": ((experts,), [(experts, 1), (experts, 1, 1)]),
+        "per_token": ((experts, rows), [(experts, rows, 1)]),
+        "per_1x128": (blocks, [(experts, blocks[1] * blocks[2])]),
+    }
+    want, others = spellings.get(quant_type, ((), []))
+    return scale.reshape(want) if tuple(shape) in others else scale
+
+
+def _activation_scale(scale: Any, quant_type: str) -> Any:
+    if quant_type == "per_token" and getattr(scale, "ndim", None) == 1:
+        return scale.reshape(-1, 1)
+    return _vector(scale)
+
+
+def _vector(x: Any) -> Any:
+    return x.reshape(1) if getattr(x, "shape", None) == () else x

@@ -1,0 +1,136 @@
+"""The sorted, block-padded list of (token, slot) entries that AITER's MoE kernels walk."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import INT32, Arg
+from jax_aiter.core.cases import case, constant, distinct, uniform
+from jax_aiter.core.op import Op
+from jax_aiter.ops import _moe_groups
+
+SLOT_SHIFT = 24  # low 24 bits: token; high 8: slot
+
+
+def padded_length(tokens: int, topk: int, experts: int, block_size: int) -> int:
+    """AITER's static bound on the padded length: every expert may waste block_size - 1 rows, and topk <= experts."""
+    return tokens * topk + experts * block_size - topk
+
+
+def _abstract(dims, *, topk_ids, topk_weights, expert_mask, num_experts, block_size):
+    tokens, topk = topk_ids.shape
+    if topk > num_experts:
+        raise ValueError(f"moe_sorting: dimension 1 of topk_ids is {topk}, must be <= num_experts = {num_experts}")
+    if tokens >= 1 << SLOT_SHIFT or topk > 127:
+        raise ValueError(
+            f"moe_sorting: topk_ids has shape {topk_ids.shape}, must be < 2**24 tokens and <= 127 slots (int32 packs both)"
+        )
+    if expert_mask is not None and expert_mask.shape[0] != num_experts:
+        raise ValueError(f"moe_sorting: dimension 0 of expert_mask is {expert_mask.shape[0]}, must be num_experts = {num_experts}")
+    length = padded_length(tokens, topk, num_experts, block_size)
+    if length >= 2**31:
+        raise ValueError(f"moe_sorting: num_experts * block_size gives {length} padded rows, must be < 2**31")
+    blocks = -(-length // block_size)
+    return (
+        jax.ShapeDtypeStruct((length,), jnp.int32),
+        jax.ShapeDtypeStruct((length,), jnp.float32),
+        jax.ShapeDtypeStruct((blocks,), jnp.int32),
+        jax.ShapeDtypeStruct((2,), jnp.int32),
+    )
+
+
+def _reference(*, topk_ids, topk_weights, expert_mask, num_experts, block_size):
+    tokens, topk = topk_ids.shape
+    length = padded_length(tokens, topk, num_experts, block_size)
+    groups = _moe_groups.group(_moe_groups.local_ids(topk_ids, num_experts, expert_mask), num_experts)
+    blocks = (groups.count + block_size - 1) // block_size
+    last_block = jnp.cumsum(blocks)
+    begin = (last_block - blocks) * block_size  # of each expert, in the padded list
+    total = last_block[-1] * block_size
+
+    row = jnp.arange(length, dtype=jnp.int32)
+    expert = jnp.minimum(jnp.searchsorted(last_block, row // block_size, side="right").astype(jnp.int32), num_experts - 1)
+    offset = row - begin[expert]
+    filled = (row < total) & (offset < groups.count[expert])
+    nothing = jnp.int32(topk << SLOT_SHIFT | tokens)
+    if tokens == 0:
+        sorted_ids, sorted_weights = jnp.full(length, nothing), jnp.zeros(length, jnp.float32)
+    else:
+        entry = groups.order[jnp.clip(groups.first[expert] + offset, 0, tokens * topk - 1)]
+        sorted_ids = jnp.where(filled, (entry % topk) << SLOT_SHIFT | entry // topk, nothing)
+        sorted_weights = jnp.where(filled, topk_weights.reshape(-1)[entry], 0.0)
+
+    block = jnp.arange(-(-length // block_size), dtype=jnp.int32)
+    block_expert = jnp.searchsorted(last_block, block, side="right").astype(jnp.int32)
+    sorted_expert_ids = jnp.where(block < last_block[-1], block_expert, -1)
+    return sorted_ids, sorted_weights, sorted_expert_ids, jnp.stack([total, jnp.int32(tokens)]).astype(jnp.int32)
+
+
+def _data_checks(*, topk_ids, num_experts, **_):
+    return {f"topk_ids must be in [0, {num_experts})": (topk_ids < 0) | (topk_ids >= num_experts)}
+
+
+MOE_SORTING = Op(
+    name="moe_sorting",
+    family="MOE",
+    mirrors="aiter.fused_moe.moe_sorting (aiter/fused_moe.py, csrc/include/moe_sorting_opus.h)",
+    operands={
+        "topk_ids": Arg("T k", INT32),
+        "topk_weights": Arg("T k", ("float32",)),
+        "expert_mask": Arg("G", INT32, optional=True),
+    },
+    results={"sorted_ids": "S", "sorted_weights": "S", "sorted_expert_ids": "M", "num_valid_ids": "2"},
+    abstract=_abstract,
+    reference=_reference,
+    data_checks=_data_checks,
+    cases=lambda: [
+        case("even", topk_ids=distinct(8, 2, 4), topk_weights=uniform(8, 2), num_experts=4, block_size=4),
+        case("one", topk_ids=distinct(1, 3, 7), topk_weights=uniform(1, 3), num_experts=7, block_size=32),
+        case(
+            "masked",
+            **dict(topk_ids=distinct(5, 2, 6), topk_weights=uniform(5, 2), expert_mask=constant([1, 0, 1, 1, 0, 1], jnp.int32)),
+            **dict(num_experts=6, block_size=4),
+        ),
+    ],
+)
+
+
+def moe_sorting(
+    topk_ids: jax.Array,
+    topk_weights: jax.Array,
+    num_experts: int,
+    block_size: int,
+    *,
+    expert_mask: jax.Array | None = None,
+    implementation: str | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Sort (token, slot) entries by expert and pad each expert's list to a multiple of `block_size`, in AITER's format.
+
+    Args:
+      topk_ids: int32 ``[T, k]``, T < 2**24, k <= 127. An id outside [0, num_experts) is left out; an id that stands twice in a row
+        gives two entries.
+      topk_weights: float32 ``[T, k]``.
+      num_experts: static, the global number of experts, >= k.
+      block_size: static, > 0.
+      expert_mask: int32 ``[num_experts]`` or None; entries of experts whose mask is 0 are left out, and the expert ids that come
+        out are local: the j-th expert with a mask is j.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+
+    Returns, with ``S = T·k + num_experts·block_size − k`` and ``M = ceil(S / block_size)``:
+      sorted_ids: int32 ``[S]``, ``token | slot << 24``, by expert, then token, then slot; padding is ``T | k << 24``.
+      sorted_weights: float32 ``[S]``, 0 at padding (AITER leaves it undefined).
+      sorted_expert_ids: int32 ``[M]``, the local expert of each block, -1 behind the last (AITER leaves that undefined). An expert
+        without entries has no block.
+      num_valid_ids: int32 ``[2]``: the padded number of rows in use, and T.
+
+    Mirrors ``aiter.fused_moe.moe_sorting`` without its zero-filled output buffer.
+    """
+    sorted_ids, sorted_weights, sorted_expert_ids, num_valid_ids = MOE_SORTING(
+        topk_ids=topk_ids,
+        topk_weights=topk_weights,
+        expert_mask=expert_mask,
+        num_experts=check.integer("moe_sorting", "num_experts", num_experts, 1, 2**30),
+        block_size=check.integer("moe_sorting", "block_size", block_size, 1, 2**20),
+        implementation=implementation,
+    )
+    return sorted_ids, sorted_weights, sorted_expert_ids, num_valid_ids

@@ -1,0 +1,134 @@
+"""AITER's preshuffled weight layout, and the wrapper that keeps a shuffled weight from being taken for a plain one."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_aiter.core.axes import FLOATING, FP8_TYPES, Arg
+from jax_aiter.core.cases import case, integers, normal
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+
+LAYOUTS = ((16, 16), (32, 16))  # (rows per tile, columns per half tile)
+
+
+def tile(dtype: np.dtype, layout: tuple[int, int]) -> tuple[int, int, int]:
+    """Rows of a tile, columns of a tile, and elements per 16-byte vector."""
+    rows, columns = layout
+    return rows, 2 * columns, 16 // jnp.dtype(dtype).itemsize
+
+
+def unshuffled(w: jax.Array, layout: tuple[int, int]) -> jax.Array:
+    """The plain ``[..., N, K]`` weight behind shuffled data of that shape."""
+    *lead, n, k = w.shape
+    rows, columns, vector = tile(w.dtype, layout)
+    tiles = w.reshape(*lead, n // rows, k // columns, columns // vector, rows, vector)
+    return jnp.moveaxis(tiles, -2, -4).reshape(w.shape)
+
+
+def _shuffled(w: jax.Array, layout: tuple[int, int]) -> jax.Array:
+    *lead, n, k = w.shape
+    rows, columns, vector = tile(w.dtype, layout)
+    tiles = w.reshape(*lead, n // rows, rows, k // columns, columns // vector, vector)
+    return jnp.moveaxis(tiles, -4, -2).reshape(w.shape)
+
+
+def check_layout(op: str, name: str, layout: object) -> tuple[int, int]:
+    if not isinstance(layout, (tuple, list)) or tuple(layout) not in LAYOUTS:
+        raise ValueError(f"{op}: {name} must be one of {list(LAYOUTS)}, got {layout!r}")
+    return (int(layout[0]), int(layout[1]))
+
+
+def _abstract(dims, *, w, layout, inverse):
+    rows, columns, _ = tile(w.dtype, layout)
+    for axis, of in ((w.ndim - 2, rows), (w.ndim - 1, columns)):
+        if w.shape[axis] % of:
+            raise ValueError(
+                f"shuffle_weight: dimension {axis} of w is {w.shape[axis]}, must be a multiple of {of} for layout {layout}"
+            )
+    return (w,)
+
+
+def _reference(*, w, layout, inverse):
+    return ((unshuffled if inverse else _shuffled)(w, layout),)
+
+
+def _backward(saved, cotangents, *, implementation, layout, inverse):
+    ct = cotangents["shuffled"]  # a permutation: its transpose is its inverse
+    return {"w": SHUFFLE_WEIGHT(w=ct, layout=layout, inverse=not inverse, implementation=implementation)[0]}
+
+
+SHUFFLE_WEIGHT = Op(
+    name="shuffle_weight",
+    family="MOE",
+    mirrors="aiter.ops.shuffle.shuffle_weight (aiter/ops/shuffle.py)",
+    operands={"w": Arg("... N K", (*FLOATING, *FP8_TYPES, "int8"))},
+    results={"shuffled": "... N K"},
+    abstract=_abstract,
+    reference=_reference,
+    parallel=("...",),
+    fold="...",
+    gradient=Gradient(wrt=("w",), saves=(), backward=_backward),
+    cases=lambda: [
+        case("bf16", w=normal(2, 16, 64, dtype=jnp.bfloat16), layout=(16, 16), inverse=False),
+        case("int8", w=integers(64, 32, low=-127, high=128, dtype=jnp.int8), layout=(32, 16), inverse=False),
+        case("inverse", w=normal(4, 32, 32), layout=(16, 16), inverse=True),
+    ],
+)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ShuffledWeight:
+    """A weight whose bytes are in a preshuffled order; `shape` and `dtype` are those of the plain weight.
+
+    A pytree with one leaf, so it goes through `jax.jit`, `jax.vmap`, `jax.shard_map` and checkpoints like an array. An op that
+    wants another layout raises instead of computing with garbage. Slicing experts (the leading axes) of `data` is meaningful,
+    slicing rows or columns is not.
+    """
+
+    data: jax.Array
+    layout: tuple[int, int] = dataclasses.field(metadata={"static": True})
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    def unshuffle(self, *, implementation: str | None = None) -> jax.Array:
+        """The plain weight."""
+        return SHUFFLE_WEIGHT(w=self.data, layout=self.layout, inverse=True, implementation=implementation)[0]
+
+
+def shuffle_weight(w: jax.Array, *, layout: tuple[int, int] = (16, 16), implementation: str | None = None) -> ShuffledWeight:
+    """Reorder a weight into tiles that AITER's kernels load straight into matrix-core registers.
+
+    Args:
+      w: ``[..., N, K]`` float, fp8 or int8; N a multiple of ``layout[0]``, K of ``2·layout[1]``.
+      layout: static. ``(16, 16)`` for the MoE and bpreshuffle kernels, ``(32, 16)`` for the int8 GEMM's bpreshuffle.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+
+    Returns:
+      A `ShuffledWeight` of the same shape and dtype. With v = 16 bytes of elements, element ``(n, k)`` moves to position
+      ``(n//r, k//c, k%c//v, n%r, k%v)`` of a row-major array, where ``(r, c) = (layout[0], 2·layout[1])``. Differentiable in `w`.
+
+    Mirrors ``aiter.ops.shuffle.shuffle_weight``.
+    """
+    if isinstance(w, ShuffledWeight):
+        raise TypeError(f"shuffle_weight: w is a ShuffledWeight of layout {w.layout} already, must be a plain array")
+    layout = check_layout("shuffle_weight", "layout", layout)
+    return ShuffledWeight(SHUFFLE_WEIGHT(w=w, layout=layout, inverse=False, implementation=implementation)[0], layout)
