@@ -1,0 +1,69 @@
+"""Checks of the static parameters that the attention ops share."""
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+
+from jax_aiter.core import check
+
+
+def require_array(op: str, name: str, x: Any, ndim: int) -> None:
+    """What the public function must know before the record can check the rest."""
+    if x is None:
+        raise TypeError(f"{op}: {name} is required, got None")
+    if not isinstance(x, (jax.Array, np.ndarray)):
+        raise TypeError(f"{op}: {name} must be a jax or numpy array, got {type(x).__name__}")
+    if x.ndim != ndim:
+        raise ValueError(f"{op}: {name} must have {ndim} dimensions, got shape {tuple(x.shape)}")
+
+
+def softmax_scale(op: str, scale: Any, head_dim: int) -> float:
+    """None means 1 / sqrt(head dim)."""
+    if scale is None:
+        return 1.0 / math.sqrt(max(head_dim, 1))
+    return check.real(op, "scale", scale, low=0.0, open_low=True)
+
+
+def window_pair(op: str, sliding_window: Any) -> tuple[int, int]:
+    """(left, right) counts of visible neighbours; -1 and None mean unbounded."""
+    if sliding_window is None:
+        return (-1, -1)
+    if not isinstance(sliding_window, (tuple, list)) or len(sliding_window) != 2:
+        raise TypeError(f"{op}: sliding_window must be None or a pair (left, right), got {sliding_window!r}")
+    left, right = (check.integer(op, "sliding_window", w, -1) for w in sliding_window)
+    return left, right
+
+
+def window_length(op: str, sliding_window: Any) -> int:
+    """Number of most recent tokens that a query sees, itself included; 0 and None mean all."""
+    return 0 if sliding_window is None else check.integer(op, "sliding_window", sliding_window, 0)
+
+
+def no_dropout(op: str, dropout: Any) -> None:
+    if check.real(op, "dropout", dropout, low=0.0) != 0.0:
+        raise ValueError(f"{op}: dropout must be 0.0, got {dropout}; dropout of attention probabilities is not supported")
+
+
+def slopes_per_sequence(op: str, alibi_slopes: Any) -> bool:
+    """Whether ALiBi slopes come as [B, Hq] rather than [Hq]; the record checks the sizes."""
+    return alibi_slopes is not None and getattr(alibi_slopes, "ndim", 1) == 2
+
+
+def group_size(op: str, query_heads: int, kv_heads: int) -> int:
+    if kv_heads == 0 or query_heads % kv_heads:
+        raise ValueError(f"{op}: the number of query heads is {query_heads}, must be a multiple of the {kv_heads} key/value heads")
+    return query_heads // kv_heads
+
+
+def kv_dtypes(op: str, query: np.dtype, key_cache: np.dtype, value_cache: np.dtype, k_scale: Any, v_scale: Any) -> None:
+    """A float cache has the query's dtype and no scales; fp8 and int8 caches may have both scales (absent = 1)."""
+    check.same_dtype(op, key_cache=key_cache, value_cache=value_cache)
+    if (k_scale is None) != (v_scale is None):
+        raise ValueError(f"{op}: k_scale and v_scale must be given together or not at all")
+    if key_cache.itemsize > 1:
+        if key_cache != query:
+            raise TypeError(f"{op}: key_cache has dtype {key_cache.name}, must be that of the tokens, {query.name}, or fp8 or int8")
+        if k_scale is not None:
+            raise TypeError(f"{op}: k_scale is for fp8 and int8 caches, but key_cache has dtype {key_cache.name}")

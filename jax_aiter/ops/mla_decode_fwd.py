@@ -1,0 +1,205 @@
+"""Decoding with multi-head latent attention: one shared key per token, whose first 512 numbers are also its value."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.cases import case, constant, normal, permutation
+from jax_aiter.core.op import Op
+from jax_aiter.ops import _attention_cache as cache
+from jax_aiter.ops._attention_paged import Pages, Rule, attend
+from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks
+from jax_aiter.ops._attention_softmax import F32, soft_cap
+
+VALUE_DIM = 512
+
+
+def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, **_):
+    op = "mla_decode_fwd"
+    cache.check_offsets(op, "qo_indptr", dims["Bp"], dims["B"])
+    for name, x, scale in (("q", q, q_scale), ("kv_buffer", kv_buffer, kv_scale)):
+        if scale is not None and x.dtype.itemsize > 1:
+            raise TypeError(f"{op}: {name.split('_')[0]}_scale is for fp8, but {name} has dtype {x.dtype.name}")
+    if kv_buffer.dtype.itemsize > 1:
+        check.same_dtype(op, q=q.dtype, kv_buffer=kv_buffer.dtype)
+    for axis in ("pages", "page", "slots"):
+        if dims[axis] < 1:
+            raise ValueError(f"{op}: {'kv_indices' if axis == 'slots' else 'kv_buffer'} has {axis} = 0, must be at least 1")
+    if dims["slots"] * dims["page"] >= 2**31:
+        raise ValueError(f"{op}: kv_indices has {dims['slots']} pages of {dims['page']} tokens, must be less than 2^31 tokens")
+    dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
+    tokens, heads = dims["Tq"], dims["Hq"]
+    return jax.ShapeDtypeStruct((tokens, heads, VALUE_DIM), dtype), jax.ShapeDtypeStruct((tokens, heads), jnp.float32)
+
+
+def _reference(
+    *, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, q_scale, kv_scale,
+    max_seqlen_qo, sm_scale, logit_cap, causal,
+):  # fmt: skip
+    size, slots = kv_buffer.shape[1], kv_indices.shape[0]
+    dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
+    count = jnp.clip(kv_indptr[1:] - kv_indptr[:-1], 0, slots)
+    lengths = jnp.where(count > 0, (count - 1) * size + jnp.clip(kv_last_page_lens, 1, size), 0)
+
+    def lookup(sequence, index):
+        return kv_indices[jnp.clip(kv_indptr[sequence][:, None] + index, 0, slots - 1)]
+
+    def read(page):
+        k = kv_buffer[page]
+        return k, k[..., :VALUE_DIM], None, None
+
+    q32 = q.astype(F32) if q.dtype.itemsize == 1 else q
+    queries, pack = cache.ragged_queries(q32, qo_indptr, lengths, 1, 0, causal, False)
+    kv = cache.tensor_scale(kv_scale, False)
+    factor = sm_scale * cache.tensor_scale(q_scale, False) * kv
+    rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap))
+    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], slots, lookup, read), rule, VALUE_DIM)
+    return (pack(out, 0.0) * kv).astype(dtype), pack(lse, -jnp.inf)
+
+
+def _batch(batched, **_):
+    if "q_scale" in batched or "kv_scale" in batched:
+        return NotImplemented
+    size, values = batched.size, dict(batched.values)
+    q, indices, buffer = batched.broadcast("q"), batched.broadcast("kv_indices"), values["kv_buffer"]
+    if "kv_buffer" in batched:
+        pages = buffer.shape[1]
+        if size * pages >= 2**31:
+            return NotImplemented
+        moved = indices + pages * jnp.arange(size, dtype=jnp.int32)[:, None]
+        indices = jnp.where((indices >= 0) & (indices < pages), moved, -1)
+        values["kv_buffer"] = buffer.reshape(-1, *buffer.shape[2:])
+    tq, slots = q.shape[1], indices.shape[1]
+    # As in `flash_attention_varlen`: a dummy sequence for padding queries, another for unused indices.
+    values["qo_indptr"] = fold_offsets(batched.broadcast("qo_indptr"), tq, (tq, tq))
+    values["kv_indptr"] = fold_offsets(batched.broadcast("kv_indptr"), slots, (-1, slots))
+    lens = jnp.pad(batched.broadcast("kv_last_page_lens"), ((0, 0), (0, 2)), constant_values=1)
+    for name, x in (("q", q), ("kv_indices", indices), ("kv_last_page_lens", lens)):
+        values[name] = x.reshape(-1, *x.shape[2:])
+    return [x.reshape(size, tq, *x.shape[1:]) for x in batched.bind(**values)]
+
+
+def _data_checks(*, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_qo, **_):
+    pages, size = kv_buffer.shape[:2]
+    used = jnp.arange(kv_indices.shape[0]) < kv_indptr[-1]
+    return {
+        **offset_checks("qo_indptr", qo_indptr, q.shape[0]),
+        **offset_checks("kv_indptr", kv_indptr, kv_indices.shape[0]),
+        f"no sequence may have more than max_seqlen_qo = {max_seqlen_qo} queries": jnp.diff(qo_indptr) > max_seqlen_qo,
+        f"kv_indices must be in [0, {pages})": used & ((kv_indices < 0) | (kv_indices >= pages)),
+        f"kv_last_page_lens must be in [1, {size}]": (kv_last_page_lens < 1) | (kv_last_page_lens > size),
+    }
+
+
+MLA_DECODE_FWD = Op(
+    name="mla_decode_fwd",
+    family="MLA",
+    mirrors="aiter.mla.mla_decode_fwd (aiter/mla.py)",
+    operands={
+        "q": Arg("Tq Hq 576", (*FLOATING, *FP8_TYPES)),
+        "kv_buffer": Arg("pages page 1 576", (*FLOATING, *FP8_TYPES)),
+        "qo_indptr": Arg("Bp", INT32),
+        "kv_indptr": Arg("Bp", INT32),
+        "kv_indices": Arg("slots", INT32),
+        "kv_last_page_lens": Arg("B", INT32),
+        "q_scale": Arg("1", ("float32",), optional=True),
+        "kv_scale": Arg("1", ("float32",), optional=True),
+    },
+    results={"out": "Tq Hq 512", "lse": "Tq Hq"},
+    abstract=_abstract,
+    reference=_reference,
+    batch=_batch,
+    data_checks=_data_checks,
+    cases=lambda: [
+        case(
+            "ragged_bf16",
+            q=normal(5, 2, 576, dtype=jnp.bfloat16),
+            kv_buffer=normal(7, 2, 1, 576, dtype=jnp.bfloat16),
+            qo_indptr=constant([0, 1, 4], jnp.int32),
+            kv_indptr=constant([0, 2, 5], jnp.int32),
+            kv_indices=permutation(6, among=7),
+            kv_last_page_lens=constant([1, 2], jnp.int32),
+            max_seqlen_qo=3,
+            sm_scale=0.04,
+            logit_cap=0.0,
+            causal=True,
+        ),
+        case(
+            "fp8_cap",
+            q=normal(2, 1, 576, dtype=jnp.float8_e4m3fnuz),
+            kv_buffer=normal(6, 1, 1, 576, dtype=jnp.float8_e4m3fnuz),
+            qo_indptr=constant([0, 1, 2], jnp.int32),
+            kv_indptr=constant([0, 3, 5], jnp.int32),
+            kv_indices=permutation(5, among=6),
+            kv_last_page_lens=constant([1, 1], jnp.int32),
+            q_scale=constant([0.5], jnp.float32),
+            kv_scale=constant([2.0], jnp.float32),
+            max_seqlen_qo=1,
+            sm_scale=0.04,
+            logit_cap=5.0,
+            causal=True,
+        ),
+    ],
+)
+
+
+def mla_decode_fwd(
+    q: jax.Array,
+    kv_buffer: jax.Array,
+    qo_indptr: jax.Array,
+    kv_indptr: jax.Array,
+    kv_indices: jax.Array,
+    kv_last_page_lens: jax.Array,
+    *,
+    max_seqlen_qo: int,
+    sm_scale: float,
+    logit_cap: float = 0.0,
+    q_scale: jax.Array | None = None,
+    kv_scale: jax.Array | None = None,
+    causal: bool = True,
+    return_lse: bool = False,
+    implementation: str | None = None,
+) -> jax.Array | tuple[jax.Array, jax.Array]:
+    """Attention of absorbed MLA queries over a paged latent cache (DeepSeek-V2/V3: rank 512 and 64 rotary dimensions).
+
+    Args:
+      q: ``[Tq, Hq, 576]`` float32, bfloat16, float16 or fp8; sequence b has rows ``qo_indptr[b] .. qo_indptr[b + 1] - 1``, at its
+        last positions. Rows of no sequence give zeros.
+      kv_buffer: ``[pages, page, 1, 576]``, the dtype of `q`, or fp8; the value of a token is the first 512 of its 576 numbers.
+      qo_indptr, kv_indptr: ``[B + 1]`` int32 from 0, not decreasing; `kv_indptr` counts pages.
+      kv_indices: ``[n]`` int32, n >= kv_indptr[B]: the pages of sequence b at ``kv_indptr[b] .. kv_indptr[b + 1] - 1``.
+      kv_last_page_lens: ``[B]`` int32, tokens in the last page of each sequence, 1 to page.
+      max_seqlen_qo: static, at least the most queries of a sequence (kernels size their grids by it).
+      sm_scale: of the scores, usually ``1 / sqrt(192)``.
+      logit_cap: if not 0, scores become ``cap * tanh(score / cap)`` (AITER's asm kernels know only 0).
+      q_scale, kv_scale: ``[1]`` float32 for fp8 `q` and `kv_buffer`; None is 1.
+      causal: a query sees no key after its position.
+      return_lse: also return the log-sum-exp of the scores.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+
+    Returns:
+      ``[Tq, Hq, 512]``, the dtype of `q` (bfloat16 for fp8), and with `return_lse` float32 ``[Tq, Hq]``. Queries without keys give
+      0 and -inf. Not differentiable.
+
+    Places past a last page's length are never attended to, pages past a sequence's last never read, and a page number outside
+    ``[0, pages)`` counts as absent. Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports
+    bad offsets, pages and lengths. Mirrors ``aiter.mla.mla_decode_fwd``.
+    """
+    op = "mla_decode_fwd"
+    out, lse = MLA_DECODE_FWD(
+        q=q,
+        kv_buffer=kv_buffer,
+        qo_indptr=qo_indptr,
+        kv_indptr=kv_indptr,
+        kv_indices=kv_indices,
+        kv_last_page_lens=kv_last_page_lens,
+        q_scale=q_scale,
+        kv_scale=kv_scale,
+        max_seqlen_qo=check.integer(op, "max_seqlen_qo", max_seqlen_qo, 1),
+        sm_scale=check.real(op, "sm_scale", sm_scale, low=0.0, open_low=True),
+        logit_cap=check.real(op, "logit_cap", logit_cap, low=0.0),
+        causal=check.boolean(op, "causal", causal),
+        implementation=implementation,
+    )
+    return (out, lse) if check.boolean(op, "return_lse", return_lse) else out
