@@ -2,7 +2,7 @@
 
 Every lane of every workgroup reads its own `inputs` dwords from in[workgroup][dword][lane], runs the body with EXEC as
 asked, and writes `outputs` dwords to out[workgroup][dword][lane]. Vector inputs arrive in v10, v11, ...; results
-leave from the registers named.
+leave from the registers named. s[16:17] holds a third pointer, for memory tests; s2 is the workgroup, v2 the lane.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ class Mode(NamedTuple):
     fp16_overflow: bool = False
 
 
-def kernel(name: str, body: str, inputs: int, outputs: list[str], mode: Mode = Mode(), lds: int = 0) -> str:  # noqa: B008
+def kernel(name: str, body: str, inputs: int, outputs: list[str], mode: Mode = Mode(), lds: int = 0,
+           scratch: int = 0) -> str:  # fmt: skip
     """`outputs` are registers: v24 is stored as is, s10 is copied to a lane first."""
     loads = "\n".join(f"  global_load_dword v{10 + i}, v0, s[4:5] offset:{256 * i - 4096}" for i in range(inputs))
     stores = []
@@ -41,6 +42,7 @@ def kernel(name: str, body: str, inputs: int, outputs: list[str], mode: Mode = M
 .type {name},@function
 {name}:
   s_load_dwordx4 s[4:7], s[0:1], 0x0
+  s_load_dwordx2 s[16:17], s[0:1], 0x10
   s_mul_i32 s8, s2, {inputs * 256}
   s_mul_i32 s9, s2, {len(outputs) * 256}
   s_add_u32 s8, s8, 0x1000
@@ -63,8 +65,10 @@ def kernel(name: str, body: str, inputs: int, outputs: list[str], mode: Mode = M
 .p2align 6
 .amdhsa_kernel {name}
   .amdhsa_user_sgpr_kernarg_segment_ptr 1
-  .amdhsa_kernarg_size 16
+  .amdhsa_kernarg_size 24
   .amdhsa_group_segment_fixed_size {lds}
+  .amdhsa_private_segment_fixed_size {scratch}
+  .amdhsa_enable_private_segment {int(scratch > 0)}
   .amdhsa_next_free_vgpr 128
   .amdhsa_accum_offset 64
   .amdhsa_next_free_sgpr 48

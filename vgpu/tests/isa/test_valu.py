@@ -33,7 +33,7 @@ SKIPPED_PREFIXES = ("v_mfma", "v_smfmac", "v_accvgpr", "v_cvt_scalef32", "v_mad_
 VECTOR = ("VOP1", "VOP2", "VOP3", "VOP3P", "VOPC")
 
 
-def testable(arch: str) -> list[opcodes.Opcode]:
+def covered(arch: str) -> list[opcodes.Opcode]:
     out = []
     for op in opcodes.rows(arch):
         if op.encoding in VECTOR and op.base not in ELSEWHERE and not op.base.startswith(SKIPPED_PREFIXES):
@@ -43,9 +43,9 @@ def testable(arch: str) -> list[opcodes.Opcode]:
 
 def names() -> list[str]:
     """gfx942's opcodes, then those only gfx950 has."""
-    first = [f"gfx942-{op.encoding}-{op.mnemonic}" for op in testable("gfx942")]
+    first = [f"gfx942-{op.encoding}-{op.mnemonic}" for op in covered("gfx942")]
     known = {n.removeprefix("gfx942-") for n in first}
-    return first + [f"gfx950-{op.encoding}-{op.mnemonic}" for op in testable("gfx950")
+    return first + [f"gfx950-{op.encoding}-{op.mnemonic}" for op in covered("gfx950")
                     if f"{op.encoding}-{op.mnemonic}" not in known]  # fmt: skip
 
 
@@ -56,7 +56,7 @@ class Suite:
         self.machine = machine
         self.cases: dict[str, list[Case]] = {}
         texts: dict[str, str] = {}
-        for op in testable(machine.arch):
+        for op in covered(machine.arch):
             if oracle.program(op.base) is None:
                 continue
             self.cases[f"{op.encoding}-{op.mnemonic}"] = found = list(variants(op))

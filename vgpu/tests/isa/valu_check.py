@@ -32,7 +32,7 @@ def inputs_for(case: Case, groups: int) -> np.ndarray:
 
 def launch(machine: Machine, module: int, name: str, data: np.ndarray, outputs: int, threads: int = 1) -> np.ndarray:
     with machine.array(data) as source, machine.array(np.zeros((len(data), outputs, 64), np.uint32)) as target:
-        args = struct.pack("<QQ", source.pointer, target.pointer)
+        args = struct.pack("<QQQ", source.pointer, target.pointer, 0)
         machine.launch(module, name, args, grid=(len(data), 1, 1), threads=threads)
         return target.numpy()
 
