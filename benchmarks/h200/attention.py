@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.h200.case import Arrays, Case, bf16, i32, normal, wide
+from benchmarks.h200.case import Arrays, Case, bf16, f32, i32, normal, wide
 
 
 def cases(fp8: np.dtype) -> list[Case]:
@@ -68,7 +68,7 @@ def flash() -> list[Case]:
 
         name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}{'-alibi' if slopes else ''}"
         name += f"-window{window[0]}" if window[0] >= 0 else ""
-        results = lambda a: [((b, sq, hq, d), bf16), ((b, hq, sq), np.dtype(np.float32))]  # noqa: E731
+        results = lambda a: [((b, sq, hq, d), bf16), ((b, hq, sq), f32)]  # noqa: E731
         return Case("flash_attention", name, make, _flash_params(d, causal, window), results, oracle, roundings=ROUNDINGS)
 
     return [
@@ -111,7 +111,7 @@ def _dense_backward(b, sq, sk, hq, hk, d, causal) -> Case:
         return [*(np.stack(g) for g in zip(*grads, strict=True)), None]
 
     name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}"
-    shapes = [((b, sq, hq, d), bf16), ((b, sk, hk, d), bf16), ((b, sk, hk, d), bf16), ((0, 0), np.dtype(np.float32))]
+    shapes = [((b, sq, hq, d), bf16), ((b, sk, hk, d), bf16), ((b, sk, hk, d), bf16), ((0, 0), f32)]
     params = _flash_params(d, causal)
     # probabilities, their gradients and the saved output are rounded to bfloat16 before the products
     return Case("flash_attention_bwd", name, make, params, lambda a: shapes, oracle, roundings=4.0)
@@ -159,7 +159,7 @@ def packed() -> list[Case]:
             return [np.concatenate([attend(q[a:b], k[c:e], v[c:e], p["scale"], causal=causal) for a, b, c, e in spans]), None]
 
         params, tokens = _flash_params(d, causal), int(bounds_q[-1])
-        results = lambda a: [((tokens, hq, d), bf16), ((hq, tokens), np.dtype(np.float32))]  # noqa: E731
+        results = lambda a: [((tokens, hq, d), bf16), ((hq, tokens), f32)]  # noqa: E731
         name = f"{lengths_q}-{hq}.{hk}-d{d}"
         return Case("flash_attention_varlen", name, make, params, results, oracle, roundings=ROUNDINGS)
 
@@ -184,7 +184,7 @@ def _gather(cache, table, length):
 
 
 def paged(fp8: np.dtype) -> list[Case]:
-    def one(lengths, hq, hk, d, block, layout, dtype=bf16, width=None, window=None, soft_cap=0.0, slopes=False):
+    def one(lengths, hq, hk, d, block, layout, dtype=bf16, width=None, window=0, soft_cap=0.0, slopes=False):
         scaled = dtype == fp8
 
         def make(rng):
@@ -211,8 +211,9 @@ def paged(fp8: np.dtype) -> list[Case]:
             return [np.concatenate(out)]
 
         params = {"scale": d**-0.5, "logits_soft_cap": soft_cap, "sliding_window": window, "kv_layout": layout}
+        params |= {"ragged": False, "per_token_scales": False}
         name = f"B{len(lengths)}-h{hq}.{hk}-d{d}-bs{block}-{layout}-{np.dtype(dtype).name}"
-        name += f"{'' if window is None else '-window'}{'-cap' if soft_cap else ''}{'-alibi' if slopes else ''}-L{max(lengths)}"
+        name += f"{'-window' if window else ''}{'-cap' if soft_cap else ''}{'-alibi' if slopes else ''}-L{max(lengths)}"
         # fp8 keys times a bf16 query: the keys are exact in bf16, so nothing is added
         return Case("paged_attention", name, make, params, lambda a: [((len(lengths), hq, d), bf16)], oracle, roundings=ROUNDINGS)
 
@@ -230,7 +231,7 @@ def paged(fp8: np.dtype) -> list[Case]:
 
 
 def ragged() -> list[Case]:
-    def one(queries, contexts, hq, hk, d, block, window=None, soft_cap=0.0, sinks=False):
+    def one(queries, contexts, hq, hk, d, block, window=0, soft_cap=0.0, sinks=False):
         bounds = np.concatenate([[0], np.cumsum(queries)]).astype(i32)
 
         def make(rng):
@@ -248,8 +249,9 @@ def ragged() -> list[Case]:
                                   sinks=wide(a["sinks"]) if sinks else None))  # fmt: skip
             return [np.concatenate(out)]
 
-        params = {"scale": d**-0.5, "causal": True, "sliding_window": window, "soft_cap": soft_cap}
-        name = f"{queries}-{contexts}-h{hq}.{hk}-d{d}{'' if window is None else '-window'}{'-sinks' if sinks else ''}"
+        params = {"scale": d**-0.5, "causal": True, "sliding_window": window, "logits_soft_cap": soft_cap}
+        params |= {"kv_layout": "NHD", "per_token_scales": False}
+        name = f"{queries}-{contexts}-h{hq}.{hk}-d{d}{'-window' if window else ''}{'-sinks' if sinks else ''}"
         results = lambda a: [((int(bounds[-1]), hq, d), bf16)]  # noqa: E731
         return Case("unified_attention", name, make, params, results, oracle, roundings=ROUNDINGS)
 
@@ -262,7 +264,7 @@ def ragged() -> list[Case]:
 
 
 def latent(fp8: np.dtype) -> list[Case]:
-    def one(lengths, heads, page, rank=512, rope=64):
+    def one(lengths, heads, page, cap=0.0, rank=512, rope=64):
         counts = [-(-n // page) for n in lengths]
         bounds = np.concatenate([[0], np.cumsum(counts)]).astype(i32)
 
@@ -282,11 +284,14 @@ def latent(fp8: np.dtype) -> list[Case]:
             for i, length in enumerate(lengths):
                 pages = a["kv_indices"][bounds[i] : bounds[i + 1]]
                 kv = _gather(a["kv_buffer"], pages, length)
-                out.append(attend(wide(a["q"])[i : i + 1], kv, kv[..., :rank], p["sm_scale"]))
-            return [np.concatenate(out)]
+                q, scale = wide(a["q"])[i : i + 1], p["sm_scale"]
+                weights, values, lse = probabilities(q, kv, kv[..., :rank], scale, soft_cap=p["logit_cap"])
+                out.append((np.einsum("hqk,khd->qhd", weights, values), lse.T))
+            return [np.concatenate(part) for part in zip(*out, strict=True)]
 
-        params = {"max_seqlen_qo": 1, "sm_scale": (rank + rope) ** -0.5, "logit_cap": 0.0, "causal": True, "return_lse": False}
-        name, results = f"{lengths}-h{heads}-page{page}", lambda a: [((len(lengths), heads, rank), bf16)]
+        params = {"max_seqlen_qo": 1, "sm_scale": (rank + rope) ** -0.5, "logit_cap": cap, "causal": True}
+        name, rows = f"{lengths}-h{heads}-page{page}{'-cap' if cap else ''}", len(lengths)
+        results = lambda a: [((rows, heads, rank), bf16), ((rows, heads), f32)]  # noqa: E731
         return Case("mla_decode_fwd", name, make, params, results, oracle, roundings=ROUNDINGS)
 
-    return [one([1], 16, 1), one([200, 33], 16, 1), one([300, 65], 16, 64), one([1000, 17, 64], 128, 64)]
+    return [one([1], 16, 1), one([200, 33], 16, 1, cap=20.0), one([300, 65], 16, 64), one([1000, 17, 64], 128, 64)]

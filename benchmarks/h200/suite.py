@@ -70,7 +70,8 @@ def _paged(batch: int, length: int, hq: int = 64, hk: int = 8, d: int = 128, blo
         lens = np.full(batch, length, i32)
         return {"query": normal(rng, batch, hq, d), **caches, "block_tables": tables, "context_lens": lens}
 
-    params = {"scale": d**-0.5, "logits_soft_cap": 0.0, "sliding_window": None, "kv_layout": "HND"}
+    params = {"scale": d**-0.5, "logits_soft_cap": 0.0, "sliding_window": 0, "kv_layout": "HND"}
+    params |= {"ragged": False, "per_token_scales": False}
     case = _timed("paged_attention", f"B{batch}-L{length}", make, params, lambda a: [((batch, hq, d), bf16)])
     return Timed(case, 4.0 * batch * length * hk * d, 4.0 * batch * length * hq * d)
 

@@ -18,12 +18,10 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(
         nonempty(spec),
         param_is(spec, "causal", True),
-        param_is(spec, "return_lse", False, None),
         absent(spec, "q_scale"),
         dtype_in(spec, "q", HALF),
         dtype_in(spec, "kv_buffer", (*HALF, spec.fp8)),
         *(dtype_in(spec, name, ("int32",)) for name in ("kv_indptr", "kv_indices", "kv_last_page_lens")),
-        None if spec["kv_buffer"].dtype in HALF or spec.has("kv_scale") else "an fp8 kv_buffer needs kv_scale",
         rule,
     )
 
@@ -39,62 +37,53 @@ def mla_decode_fwd(ctx):
 
     from jax_aiter.kernels.triton.worker import glue
 
-    q, cache, out = ctx.operand("q"), ctx.operand("kv_buffer"), ctx.results[0]
+    q, cache = ctx.operand("q"), ctx.operand("kv_buffer")
     sequences, page = q.shape[0], cache.shape[1]
-    lengths = glue.sequence_lengths(ctx.operand("kv_indptr"), ctx.operand("kv_last_page_lens"), page)
     # A sequence can hold every listed page.
-    pages = min(ctx.operand("kv_indices").shape[0], cache.shape[0])
+    pages = ctx.operand("kv_indices").shape[0]
+    lengths = glue.sequence_lengths(ctx.operand("kv_indptr"), ctx.operand("kv_last_page_lens"), page)
     tables = torch.empty((sequences, pages), dtype=torch.int32, device="meta")
     csr_to_dense_block_table(ctx.operand("kv_indices"), ctx.operand("kv_indptr"), tables, pages, sequences)
-    scale, soft_cap = ctx.spec.params["sm_scale"], float(ctx.spec.params.get("logit_cap") or 0.0)
-    if page >= 16 and soft_cap == 0:
-        _tiled(ctx, out, tables, lengths, scale)
-    else:
-        _token_by_token(ctx, out, tables, lengths, scale, soft_cap)
-    return glue.clear_empty(out, lengths)
+    if page >= 16 and not ctx.spec.params["logit_cap"]:
+        return _tiled(ctx, tables, lengths)
+    return _token_by_token(ctx, tables, lengths)
 
 
-def _tiled(ctx, out, tables, lengths, scale: float) -> None:
-    """Matrix units, one page per tile."""
+def _tiled(ctx, tables, lengths):
+    """Matrix units, one page per tile; the partial results are joined by a kernel of ours that also gives the lse."""
     from aiter.ops.triton.attention.mla import mla_decode_fwd as kernel
 
     from jax_aiter.kernels.triton.worker import glue
 
-    q, cache = ctx.operand("q"), ctx.operand("kv_buffer")
+    q, cache, (out, lse) = ctx.operand("q"), ctx.operand("kv_buffer"), ctx.results
     rank, page = out.shape[-1], cache.shape[1]
-    kernel(
-        q,
-        cache,
-        out,
-        glue.iota(q.shape[0] + 1),
-        lengths,
-        tables.shape[1] * page,
-        tables,
-        scale,
-        rank,
-        q.shape[-1] - rank,
-        True,
-        None,
-        ctx.operand("kv_scale"),
+    bounds = glue.iota(q.shape[0] + 1)
+    shape = (rank, q.shape[-1] - rank)
+    longest, scale = tables.shape[1] * page, ctx.spec.params["sm_scale"]
+    parts = kernel(
+        q, cache, out, bounds, lengths, longest, tables, scale, *shape, True, None, ctx.operand("kv_scale"), skip_reduce=True
     )
+    glue.join_segments(*parts, lengths, out, lse, page)
+    return out, lse
 
 
-def _token_by_token(ctx, out, tables, lengths, scale: float, soft_cap: float) -> None:
-    """Pages too small for a matrix tile: AITER's split-K kernel with elementwise products."""
+def _token_by_token(ctx, tables, lengths):
+    """Pages too small for a matrix tile, or a soft cap: AITER's split-key kernel with elementwise products."""
     import torch
     from aiter.ops.triton.attention.mla_decode import decode_attention_fwd
 
-    q, cache = ctx.operand("q"), ctx.operand("kv_buffer")
+    from jax_aiter.kernels.triton.worker import glue
+
+    q, cache, (out, lse) = ctx.operand("q"), ctx.operand("kv_buffer"), ctx.results
     sequences, heads, rank = out.shape
-    splits = 8
+    splits, page = 8, cache.shape[1]
     logits = torch.empty((sequences, heads, splits, rank + 1), dtype=torch.float32, device="meta")
-    lse = torch.empty((sequences, heads), dtype=torch.float32, device="meta")
     kv_scale = ctx.operand("kv_scale")
     if kv_scale is None:
         kv_scale = torch.ones((1,), dtype=torch.float32, device="meta")
-    page = cache.shape[1]
     # Strides are per token: [pages, page, 1, D] seen as [pages * page, 1, D].
     tokens = cache.view(-1, 1, cache.shape[-1])
-    decode_attention_fwd(
-        q, tokens, tokens[..., :rank], out, lse, tables, lengths, logits, splits, scale, page, soft_cap, kv_scale, kv_scale
-    )
+    values, scale, cap = tokens[..., :rank], ctx.spec.params["sm_scale"], float(ctx.spec.params["logit_cap"])
+    arguments = (tables, lengths, logits, splits, scale, page, cap, kv_scale, kv_scale)
+    decode_attention_fwd(q, tokens, values, out, lse, *arguments)
+    return glue.clear_empty(out, lengths), glue.empty_lse(lse, lengths)

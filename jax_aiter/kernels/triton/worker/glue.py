@@ -110,6 +110,22 @@ def clear_empty(out: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
 
 
 @triton.jit
+def _clear_tail_kernel(out, bounds, sequences, columns, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    if row >= tl.load(bounds + sequences):
+        for start in range(0, columns, BLOCK):
+            j = start + tl.arange(0, BLOCK)
+            tl.store(out + row * columns + j, tl.zeros((BLOCK,), out.dtype.element_ty), mask=j < columns)
+
+
+def clear_tail(out: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
+    """Zeroes the rows past the last sequence of a packed batch (`bounds`: cumulative lengths)."""
+    rows = out.shape[0]
+    _clear_tail_kernel[(rows,)](out, bounds, bounds.shape[0] - 1, out.numel() // rows, BLOCK=1024)
+    return out
+
+
+@triton.jit
 def _sequence_lengths_kernel(indptr, last_page_lens, out, n, PAGE: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     pages = tl.load(indptr + i + 1, mask=i < n, other=0) - tl.load(indptr + i, mask=i < n, other=0)
@@ -215,3 +231,48 @@ def transpose(src: torch.Tensor, dst: torch.Tensor) -> torch.Tensor:
     rows, columns = src.shape
     _transpose_kernel[(triton.cdiv(rows, 32), triton.cdiv(columns, 32))](src, dst, rows, columns, BLOCK=32)
     return dst
+
+
+@triton.jit
+def _join_segments_kernel(
+    parts, tops, sums, lengths, out, lse, heads, TILE: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr
+):
+    row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
+    length = tl.load(lengths + row)
+    span = tl.cdiv(length, SEGMENTS * TILE) * TILE  # keys per segment, as the attention kernel splits them
+    segment = tl.arange(0, SEGMENTS)
+    used = segment * span < length
+    base = (row * heads + head) * SEGMENTS + segment
+    top = tl.load(tops + base, mask=used, other=float("-inf"))
+    highest = tl.max(top, axis=0)
+    share = tl.where(used, tl.math.exp2(top - highest), 0.0)
+    total = tl.sum(tl.load(sums + base, mask=used, other=0.0) * share, axis=0)
+    column = tl.arange(0, WIDTH)
+    values = tl.load(parts + base[:, None] * WIDTH + column[None, :], mask=used[:, None], other=0.0)
+    joined = tl.sum(values * share[:, None], axis=0) / total
+    at = out + (row * heads + head) * WIDTH + column
+    tl.store(at, tl.where(length > 0, joined, 0.0).to(out.dtype.element_ty))
+    # 2^highest * total: the segments keep their maxima in base 2
+    tl.store(lse + row * heads + head, tl.where(length > 0, highest * 0.6931471805599453 + tl.log(total), float("-inf")))
+
+
+def join_segments(parts, tops, sums, lengths, out, lse, tile: int) -> None:
+    """Output and log-sum-exp from AITER's split-key partial results [rows, heads, segments(, width)]."""
+    rows, heads, segments, width = parts.shape
+    _join_segments_kernel[(rows, heads)](
+        parts, tops, sums, lengths, out, lse, heads, TILE=tile, SEGMENTS=segments, WIDTH=width, num_warps=8
+    )
+
+
+@triton.jit
+def _empty_lse_kernel(lse, lengths, heads, BLOCK: tl.constexpr):
+    row, head = tl.program_id(0), tl.arange(0, BLOCK)
+    empty = tl.load(lengths + row) <= 0
+    tl.store(lse + row * heads + head, float("-inf"), mask=(head < heads) & empty)
+
+
+def empty_lse(lse: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """-inf for sequences of length 0."""
+    rows, heads = lse.shape
+    _empty_lse_kernel[(rows,)](lse, lengths, heads, BLOCK=triton.next_power_of_2(heads))
+    return lse
