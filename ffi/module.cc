@@ -1,16 +1,20 @@
 // jax_aiter._ffi: the handlers as capsules for jax.ffi, and what the tests need to look inside.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
 
 #include <stdexcept>
 #include <string>
-#include <type_traits>
+#include <utility>
+#include <vector>
 
 #include "decode.h"
 #include "driver_mock.h"
 #include "handler.h"
 #include "inflate.h"
 #include "testing.h"
+#include "timing.h"
 
 namespace nb = nanobind;
 
@@ -66,6 +70,28 @@ nb::bytes InflateBytes(nb::bytes packed, size_t size) {
   return nb::bytes(out.data(), out.size());
 }
 
+// Buffers are (address, bytes).
+using Buffers = std::vector<std::pair<uint64_t, uint64_t>>;
+
+std::vector<Memory> ToMemory(const Buffers& buffers) {
+  std::vector<Memory> all;
+  for (auto [address, nbytes] : buffers) all.push_back({reinterpret_cast<void*>(address), nbytes});
+  return all;
+}
+
+double TimeLaunchesOf(const std::string& driver, nb::bytes encoded, int ordinal, const Buffers& operands,
+                      const Buffers& results, int repeats, bool bare) {
+  Plan plan;
+  double seconds = 0;
+  Status status = DecodePlan(reinterpret_cast<const uint8_t*>(encoded.c_str()), encoded.size(), GlobalCodeStore(), &plan);
+  if (status.ok()) {
+    status = TimeLaunches(BackendNamed(driver), std::move(plan), ordinal, ToMemory(operands), ToMemory(results), repeats,
+                          bare, &seconds);
+  }
+  if (!status.ok()) throw std::runtime_error(status.message());
+  return seconds;
+}
+
 }  // namespace
 
 NB_MODULE(_ffi, m) {
@@ -81,6 +107,9 @@ NB_MODULE(_ffi, m) {
   testing.def("code_objects_stored", [] { return GlobalCodeStore().size(); });
   testing.def("inflate", &InflateBytes, nb::arg("packed"), nb::arg("size"));
   testing.def("decode", &DecodeToDict, nb::arg("encoded"), "The decoded plan as a dict; ValueError if it is refused.");
+  testing.def("time_launches", &TimeLaunchesOf, nb::arg("driver"), nb::arg("encoded"), nb::arg("ordinal"),
+              nb::arg("operands"), nb::arg("results"), nb::arg("repeats"), nb::arg("bare"),
+              "Seconds to enqueue a plan `repeats` times on the default stream; see ffi/timing.h. Does not synchronise.");
   testing.def("mock_configure", &ConfigureMock, nb::kw_only(), nb::arg("record") = true, nb::arg("capturing") = false,
               nb::arg("fail_after") = -1, nb::arg("devices") = 64, nb::arg("fail_load") = false);
   testing.def("mock_records", &MockRecords);
