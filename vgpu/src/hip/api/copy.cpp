@@ -27,14 +27,17 @@ Error copy(void* dst, const void* src, size_t size, hipStream_t handle, bool blo
   }
   CopyWork work{dst, src, size, nullptr};
   if (Error error = check(Work(work))) return error;
-  const bool from_pageable = !memory::find(src), to_pageable = !memory::find(dst);
+  const auto from = memory::find(src), to = memory::find(dst);
+  const bool from_pageable = !from, to_pageable = !to;
   if (!capturing && !blocking && from_pageable && !to_pageable) {
     const auto* bytes = static_cast<const uint8_t*>(src);
     work.staged = std::make_shared<std::vector<uint8_t>>(bytes, bytes + size);
   }
   if (Error error = enqueue(stream, std::move(work))) return error;
-  if (capturing || !(blocking || to_pageable)) return Error();
-  return synchronize(stream);
+  if (capturing) return Error();
+  const bool to_host = to_pageable || to->kind != MemoryKind::device;
+  if (blocking || to_pageable || (to_host && !launches_block())) return synchronize(stream);
+  return Error();
 }
 
 Error set(void* dst, uint64_t value, unsigned element, size_t width, size_t height, size_t pitch, hipStream_t handle,

@@ -45,7 +45,7 @@ Error launch(hipGraphExec_t exec, hipStream_t handle) {
   if (exec == nullptr) return Error(hipErrorInvalidValue, "no executable graph");
   Stream* stream = nullptr;
   if (Error error = resolve(handle, &stream)) return error;
-  return enqueue(stream, ChildWork{exec->program});
+  return vgpu::hip::launch(stream, ChildWork{exec->program});
 }
 
 }  // namespace

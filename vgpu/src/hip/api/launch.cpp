@@ -18,7 +18,7 @@ Error launch(const void* handle, dim3 grid, dim3 block, size_t lds, hipStream_t 
   work.dynamic_lds = static_cast<uint32_t>(lds);
   if (Error error = check_launch(work)) return error;
   if (Error error = pack_kernarg(*work.function, params, extra, &work.kernarg)) return error;
-  return enqueue(stream, std::move(work));
+  return vgpu::hip::launch(stream, std::move(work));
 }
 
 // HIP's "Ext" launch counts work-items, not workgroups.

@@ -28,10 +28,11 @@ struct Share {
 struct Meeting {
   std::string what;
   std::vector<Share> shares;
-  int arrived = 0;
+  size_t invited = 0;  // ranks that have enqueued their part; guarded by the clique's mutex
+  size_t arrived = 0;  // ranks whose stream has got there
   bool done = false;  // guarded by the scheduler's lock, like `error`
   Error error;
-  std::mutex mutex;   // for `arrived` and `error` while ranks arrive
+  std::mutex mutex;   // for `arrived`, `shares` and `error` while ranks arrive
 };
 
 struct Clique {

@@ -10,11 +10,10 @@ std::shared_ptr<Meeting> meet(Clique& clique, const std::string& key, size_t par
     slot = std::make_shared<Meeting>();
     slot->what = key;
     slot->shares.resize(participants);
-    slot->arrived = -static_cast<int>(participants);  // counts up to zero
   }
   auto meeting = slot;
   // Sequence numbers never repeat, so the entry can go once everybody holds the meeting.
-  if (slot.use_count() > static_cast<long>(participants)) clique.meetings.erase(key);
+  if (++meeting->invited == participants) clique.meetings.erase(key);
   return meeting;
 }
 
@@ -28,7 +27,7 @@ void join(Stream* stream, const std::shared_ptr<Meeting>& meeting, size_t place,
       std::lock_guard<std::mutex> lock(meeting->mutex);
       meeting->shares[place] = share;
       if (Error error = queue.peek_error()) meeting->error = error;
-      if (++meeting->arrived != 0) return Error();
+      if (++meeting->arrived != meeting->shares.size()) return Error();
     }
     Error error = meeting->error ? meeting->error : action(meeting->shares);
     wake_scheduler([&] {

@@ -107,6 +107,7 @@ Error allocate(MemoryKind kind, int device, size_t size, unsigned flags, void** 
   s.registry.mark_uninitialised(block.base, size);
   lock.unlock();
   std::memset(ptr, kFreshByte, size);
+  trace("%s #%lu: %zu bytes at %p on device %d", kind_name(kind), (unsigned long)block.id, size, ptr, device);
   *out = ptr;
   return Error();
 }

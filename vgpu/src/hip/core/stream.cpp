@@ -137,6 +137,13 @@ Error enqueue(Stream* stream, Work work) {
   return Error();
 }
 
+Error launch(Stream* stream, Work work) {
+  if (Error error = enqueue(stream, std::move(work))) return error;
+  return launches_block() && !capture_of(stream) ? synchronize(stream) : Error();
+}
+
+bool launches_block() { return Options::get().check_memory && !Options::get().order_seed; }
+
 Error synchronize(Stream* stream) {
   stream->queue->drain();
   return stream->queue->take_error();

@@ -53,6 +53,13 @@ Error resolve(hipEvent_t handle);
 
 // Checks the work and queues it, or adds it to the graph when the stream is capturing.
 Error enqueue(Stream* stream, Work work);
+// The same for a kernel launch or a graph.
+Error launch(Stream* stream, Work work);
+// Programs such as XLA look at asynchronous failures late or never, and would hand out wrong numbers. With
+// checks on, a launch therefore waits until it has run and returns its own error, as HIP_LAUNCH_BLOCKING=1
+// does. Without checks, and with --check=order, which needs work to stay queued, launches return at once and
+// a copy to host memory is what waits and reports.
+bool launches_block();
 // Queues without regard to capture; obeys the legacy default stream's implicit ordering.
 uint64_t push(Stream* stream, Op op);
 
