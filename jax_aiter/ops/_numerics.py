@@ -27,12 +27,17 @@ def dtype_max(dtype: np.dtype) -> float:
     return float(jnp.iinfo(dtype).max if dtype == jnp.int8 else jnp.finfo(dtype).max)
 
 
-def saturating_cast(x: jax.Array, dtype: np.dtype) -> jax.Array:
-    """Round to nearest even and clamp to the finite range; NaN stays NaN in fp8 (XLA's own conversion overflows to NaN)."""
+def saturating_cast(x: jax.Array, dtype: np.dtype, *, truncate_int8: bool = False) -> jax.Array:
+    """Round to nearest even and clamp to the finite range; NaN stays NaN in fp8 (XLA's own conversion overflows to NaN).
+
+    truncate_int8: round int8 toward zero, as AITER's quantisation kernels do (csrc/include/aiter_opus_plus.h, fp32_to_i8_scaled).
+    """
     dtype = jnp.dtype(dtype)
     top = dtype_max(dtype)
     clipped = jnp.clip(x, -top, top)  # symmetric for int8 too: AITER never emits -128
-    return jnp.round(clipped).astype(dtype) if dtype == jnp.int8 else clipped.astype(dtype)
+    if dtype != jnp.int8:
+        return clipped.astype(dtype)
+    return (jnp.trunc(clipped) if truncate_int8 else jnp.round(clipped)).astype(dtype)
 
 
 def amax_scale(x: jax.Array, dtype: np.dtype, axis: int | tuple[int, ...] | None) -> jax.Array:
@@ -40,10 +45,11 @@ def amax_scale(x: jax.Array, dtype: np.dtype, axis: int | tuple[int, ...] | None
 
     Values so small that the scale would not be a normal float32 count as zero. NaN gives a NaN scale.
     """
-    scale = jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True) / dtype_max(dtype)
+    # Times the reciprocal, as AITER's kernels do; XLA would make this of a division by a constant anyway, but not always.
+    scale = jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True) * np.float32(1 / dtype_max(dtype))
     return jnp.where(scale < SMALLEST_SCALE, 1.0, scale)
 
 
-def quantize(x: jax.Array, scale: jax.Array, dtype: np.dtype) -> jax.Array:
-    """x / scale, saturated into `dtype`."""
-    return saturating_cast(x.astype(jnp.float32) / scale, dtype)
+def quantize(x: jax.Array, scale: jax.Array, dtype: np.dtype, *, truncate_int8: bool = False) -> jax.Array:
+    """x / scale, saturated into `dtype`; by the reciprocal, as AITER's kernels (and XLA's simplifier, at times) do it."""
+    return saturating_cast(x.astype(jnp.float32) * (1 / scale), dtype, truncate_int8=truncate_int8)

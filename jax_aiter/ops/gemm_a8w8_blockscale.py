@@ -32,13 +32,15 @@ def _reference(*, xq, wq, x_scale, w_scale, out_dtype):
     m, n, blocks = xq.shape[0], wq.shape[0], x_scale.shape[1]
 
     def step(acc, block):
-        x = jax.lax.dynamic_slice_in_dim(xq, block * BLOCK, BLOCK, axis=1)
-        w = jax.lax.dynamic_slice_in_dim(wq, block * BLOCK, BLOCK, axis=1)
+        x, w = (jax.lax.dynamic_slice_in_dim(codes, block * BLOCK, BLOCK, axis=1) for codes in (x_codes, w_codes))
+        x, w = (jax.lax.bitcast_convert_type(codes, xq.dtype) for codes in (x, w))
         xs = jax.lax.dynamic_slice_in_dim(x_scale, block, 1, axis=1)
-        ws = jnp.repeat(jax.lax.dynamic_index_in_dim(w_scale, block, axis=1, keepdims=False), BLOCK, total_repeat_length=w_rows)[:n]
+        ws = jax.lax.dynamic_slice_in_dim(w_scale, block, 1, axis=1)
+        ws = jnp.broadcast_to(ws, (ws.shape[0], BLOCK)).reshape(-1)[:n]
         return acc + _gemm.dot(x, w).astype(jnp.float32) * xs * ws, None
 
-    w_rows = w_scale.shape[0] * BLOCK
+    # Sliced as bytes: on a backend without fp8 XLA would slice a 16-bit copy of the whole weight.
+    x_codes, w_codes = (jax.lax.bitcast_convert_type(q, jnp.uint8) for q in (xq, wq))
     acc, _ = jax.lax.scan(step, jnp.zeros((m, n), jnp.float32), jnp.arange(blocks))
     return (acc.astype(out_dtype),)
 

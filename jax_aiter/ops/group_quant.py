@@ -35,7 +35,7 @@ def _reference(*, x, scale, quant_dtype, group_size, transpose_scale):
         scale = rows.T if transpose_scale else rows
     else:
         rows = scale.T if transpose_scale else scale
-    return _numerics.quantize(grouped, rows[..., None], quant_dtype).reshape(x.shape), scale
+    return _numerics.quantize(grouped, rows[..., None], quant_dtype, truncate_int8=True).reshape(x.shape), scale
 
 
 def _batch(batched, *, quant_dtype, group_size, transpose_scale):
@@ -103,7 +103,8 @@ def group_quant(
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
-      ``xq``, the shape of `x`, rounded to nearest even and saturated; ``scale`` float32 ``[..., D/group_size]``. An all-zero group
+      ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
+      ``scale`` float32 ``[..., D/group_size]``. An all-zero group
       (or one too small for a normal float32 scale) gets scale 1. NaN in a group makes its dynamic scale NaN.
 
     Raises:

@@ -19,7 +19,7 @@ def _abstract(dims, *, x, scale, quant_dtype):
 def _reference(*, x, scale, quant_dtype):
     if scale is None:
         scale = _numerics.amax_scale(x, quant_dtype, None).reshape(1)
-    return _numerics.quantize(x, scale, quant_dtype), scale
+    return _numerics.quantize(x, scale, quant_dtype, truncate_int8=True), scale
 
 
 def _batch(batched, *, quant_dtype):
@@ -40,6 +40,7 @@ PER_TENSOR_QUANT = Op(
     results={"xq": "... D", "scale": "1"},
     abstract=_abstract,
     reference=_reference,
+    fold="...",  # reached with one shared static scale only
     batch=_batch,
     cases=lambda: [
         case("dynamic", x=normal(5, 33), quant_dtype=jnp.dtype("float8_e4m3fnuz")),
@@ -61,7 +62,8 @@ def per_tensor_quant(
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
-      ``xq``, the shape of `x`, rounded to nearest even and saturated; ``scale`` float32 ``[1]``. An all-zero `x` (or one too small
+      ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
+      ``scale`` float32 ``[1]``. An all-zero `x` (or one too small
       for a normal float32 scale) gives scale 1. NaN in `x` makes a dynamic scale NaN; a NaN stays NaN in fp8.
 
     Raises:

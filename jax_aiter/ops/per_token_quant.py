@@ -18,7 +18,7 @@ def _abstract(dims, *, x, scale, quant_dtype):
 def _reference(*, x, scale, quant_dtype):
     if scale is None:
         scale = _numerics.amax_scale(x, quant_dtype, -1)
-    return _numerics.quantize(x, scale, quant_dtype), scale
+    return _numerics.quantize(x, scale, quant_dtype, truncate_int8=True), scale
 
 
 PER_TOKEN_QUANT = Op(
@@ -56,7 +56,8 @@ def per_token_quant(
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
-      ``xq``, the shape of `x`, rounded to nearest even and saturated; ``scale`` float32 ``[..., 1]``. An all-zero row (or one too
+      ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
+      ``scale`` float32 ``[..., 1]``. An all-zero row (or one too
       small for a normal float32 scale) gets scale 1. NaN in a row makes its dynamic scale NaN; a NaN stays NaN in fp8.
 
     Raises:

@@ -1,0 +1,126 @@
+"""rms_norm and rms_norm_with_add against torch in float64, values and autograd.
+
+In float32 the mean of D squares errs by at most (D + 1) units relative, its inverse root by half of that plus 2, and two products
+add 2: (D/2 + 6) · 2^-24 of the result. The gradient subtracts a mean over D, so its bound is on the sum of the terms' magnitudes.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from jax_aiter import rms_norm, rms_norm_with_add
+from tests.oracle import LOOPS, ROUNDOFF, assert_within, draw, f64, primitives
+
+DTYPES = ["float32", "bfloat16", "float16"]
+SHAPES = [(1, 1), (1, 127), (3, 128), (129, 129), (2, 3, 33)]
+EPSILON = 1e-5
+
+
+def units(d):
+    return (d / 2 + 6) * ROUNDOFF["float32"]
+
+
+def torch_norm(x, weight):
+    return torch.nn.functional.rms_norm(x, (x.shape[-1],), weight, EPSILON)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_norm(shape, dtype):
+    x, weight = draw(0, *shape, dtype=dtype, std=3.0), draw(1, shape[-1], dtype=dtype)
+    want = torch_norm(torch.from_numpy(f64(x)), torch.from_numpy(f64(weight))).numpy()
+    assert_within(rms_norm(x, weight, EPSILON), want, units(shape[-1]) * np.abs(want))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_add(shape, dtype):
+    x, residual, weight = draw(0, *shape, dtype=dtype), draw(1, *shape, dtype=dtype, std=3.0), draw(2, shape[-1], dtype=dtype)
+    y, total = rms_norm_with_add(x, residual, weight, EPSILON)
+    exact = f64(x) + f64(residual)
+    assert_within(total, exact, ROUNDOFF["float32"] * np.abs(exact))
+    want = torch_norm(torch.from_numpy(exact), torch.from_numpy(f64(weight))).numpy()
+    assert_within(y, want, (units(shape[-1]) + 2 * ROUNDOFF["float32"]) * np.abs(want))
+
+
+def gradient_bounds(x, weight, dy):
+    """Sums of magnitudes of the terms of dx and dweight, times the float32 error of one term."""
+    inv = 1 / np.sqrt((x * x).mean(-1, keepdims=True) + EPSILON)
+    terms = np.abs(dy * weight)
+    dx = inv * (terms + np.abs(x * inv) * (terms * np.abs(x * inv)).mean(-1, keepdims=True))
+    dweight = np.abs(dy * x * inv).reshape(-1, x.shape[-1])
+    d = x.shape[-1]
+    return 4 * units(d) * dx, (units(d) * 2 + len(dweight) * ROUNDOFF["float32"]) * dweight.sum(0)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_norm_gradient_is_torchs(shape, dtype):
+    x, weight, dy = draw(0, *shape, dtype=dtype), draw(1, shape[-1], dtype=dtype), draw(2, *shape, dtype=dtype)
+    dx, dweight = jax.vjp(lambda x, w: rms_norm(x, w, EPSILON), x, weight)[1](dy)
+    tx, tw = (torch.from_numpy(f64(a)).requires_grad_() for a in (x, weight))
+    torch_norm(tx, tw).backward(torch.from_numpy(f64(dy)))
+    for got, want, bound in zip((dx, dweight), (tx, tw), gradient_bounds(f64(x), f64(weight), f64(dy)), strict=True):
+        assert_within(got, want.grad.numpy(), bound)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_with_add_gradient_is_torchs(shape, dtype):
+    x, residual, dy, dtotal = (draw(i, *shape, dtype=dtype) for i in range(4))
+    weight = draw(4, shape[-1], dtype=dtype)
+    got = jax.vjp(lambda *a: rms_norm_with_add(*a, EPSILON), x, residual, weight)[1]((dy, dtotal))
+    tx, tr, tw = (torch.from_numpy(f64(a)).requires_grad_() for a in (x, residual, weight))
+    total = tx + tr
+    (torch_norm(total, tw) * torch.from_numpy(f64(dy)) + total * torch.from_numpy(f64(dtotal))).sum().backward()
+    dx, dweight = gradient_bounds(f64(x) + f64(residual), f64(weight), f64(dy))
+    dx = dx + 2 * ROUNDOFF["float32"] * np.abs(f64(dtotal))
+    for value, want, bound in zip(got, (tx, tr, tw), (dx, dx, dweight), strict=True):
+        assert_within(value, want.grad.numpy(), bound)
+
+
+def test_zero_row_is_zero_and_nan_stays_in_its_row():
+    x = draw(0, 3, 16).at[0].set(0).at[1, 2].set(jnp.nan)
+    y, total = rms_norm_with_add(x, jnp.zeros_like(x), jnp.ones(16))
+    assert (y[0] == 0).all()
+    assert np.isnan(y[1]).all()
+    assert np.isnan(total[1]).sum() == 1
+    assert np.isfinite(y[2]).all()
+    dx = jax.grad(lambda x: jnp.sum(rms_norm(x, jnp.ones(16))))(jnp.zeros((1, 16)))
+    assert np.isfinite(dx).all()
+
+
+def test_sum_is_normalised_before_it_is_rounded():
+    """1 + 2^-9 is 1 in bfloat16; the norm of the row must still tell the two elements apart from their rounding."""
+    x = jnp.asarray([[1.0, 1.0]], jnp.bfloat16)
+    residual = jnp.asarray([[2.0**-8 * 0.75, 0.0]], jnp.bfloat16)
+    y, total = rms_norm_with_add(x, residual, jnp.asarray([256.0, 256.0], jnp.bfloat16))
+    assert (total == jnp.asarray([[1.0078125, 1.0]], jnp.bfloat16)).all() or (total == 1).all()
+    exact = f64(x) + f64(residual)
+    want = exact / np.sqrt((exact**2).mean() + 1e-6) * 256
+    assert_within(y, want, 8 * ROUNDOFF["float32"] * want)
+
+
+def test_vmap_is_more_rows():
+    x, weight = draw(0, 3, 4, 8), draw(1, 8)
+    mapped = jax.vmap(rms_norm, in_axes=(1, None), out_axes=1)
+    assert not primitives(mapped, x, weight) & LOOPS
+    assert (mapped(x, weight) == rms_norm(x, weight)).all()
+
+
+@pytest.mark.parametrize("epsilon", [0, -1e-6, float("nan"), float("inf")])
+def test_epsilon_must_be_positive(epsilon):
+    with pytest.raises(ValueError, match=r"epsilon must be a finite number > 0.0"):
+        rms_norm(jnp.ones((2, 4)), jnp.ones(4), epsilon)
+
+
+def test_errors_name_argument_and_rule():
+    x = jnp.ones((2, 4))
+    with pytest.raises(TypeError, match="weight has dtype bfloat16, must be that of x, float32"):
+        rms_norm(x, jnp.ones(4, jnp.bfloat16))
+    with pytest.raises(ValueError, match=r"dimension 0 of weight is 5, must be D = 4 \(dimension 1 of x\)"):
+        rms_norm_with_add(x, x, jnp.ones(5))
+    with pytest.raises(ValueError, match=r"leading dimensions of residual are \(3,\), but those of x are \(2,\)"):
+        rms_norm_with_add(x, jnp.ones((3, 4)), jnp.ones(4))
