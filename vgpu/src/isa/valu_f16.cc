@@ -15,15 +15,30 @@ uint16_t h(uint32_t x) { return static_cast<uint16_t>(x); }
 float f(uint16_t x) { return sem::f16_to_f32(x); }
 uint16_t negate(uint16_t x) { return x ^ 0x8000; }
 
-#define HALF1(name, expr) VGPU_LANES(name, const uint16_t x = h(a[l]); out[l] = static_cast<uint16_t>(expr))
-#define HALF2(name, expr) \
-  VGPU_LANES(name, const uint16_t x = h(a[l]); const uint16_t y = h(b[l]); \
-             const sem::Round round = static_cast<sem::Round>(v.w->mode >> 2 & 3); (void)round; \
-             const bool ieee = v.w->mode & kModeIeee; (void)ieee; out[l] = static_cast<uint16_t>(expr))
+// MODE[7:6]: denormal f16 inputs and results become zeros of their sign when their bit is clear. MXCSR cannot do that,
+// as these values are normal numbers in f32.
+uint16_t flushed(uint16_t x, bool flush) { return flush ? sem::flush_f16(x) : x; }
+
+#define HALF_MODE \
+  const bool in = !(v.w->mode & 0x40), result = !(v.w->mode & 0x80), ieee = v.w->mode & kModeIeee; \
+  const sem::Round round = static_cast<sem::Round>(v.w->mode >> 2 & 3); \
+  (void)round, (void)ieee;
+#define HALF_LANES(name, body, expr) \
+  static void name(Lanes& v) { \
+    uint32_t* __restrict out = v.out; \
+    const uint32_t *a = v.a, *b = v.b, *c = v.c; \
+    (void)a, (void)b, (void)c; \
+    HALF_MODE \
+    for (int l = 0; l < 64; ++l) { \
+      const uint16_t x = flushed(h(a[l]), in); \
+      body \
+      out[l] = flushed(static_cast<uint16_t>(expr), result); \
+    } \
+  }
+#define HALF1(name, expr) HALF_LANES(name, , expr)
+#define HALF2(name, expr) HALF_LANES(name, const uint16_t y = flushed(h(b[l]), in);, expr)
 #define HALF3(name, expr) \
-  VGPU_LANES(name, const uint16_t x = h(a[l]); const uint16_t y = h(b[l]); const uint16_t z = h(c[l]); \
-             const sem::Round round = static_cast<sem::Round>(v.w->mode >> 2 & 3); (void)round; \
-             const bool ieee = v.w->mode & kModeIeee; (void)ieee; out[l] = static_cast<uint16_t>(expr))
+  HALF_LANES(name, const uint16_t y = flushed(h(b[l]), in); const uint16_t z = flushed(h(c[l]), in);, expr)
 
 HALF2(add_f16, sem::add_f16(x, y, round))
 HALF2(sub_f16, sem::add_f16(x, negate(y), round))
@@ -38,7 +53,7 @@ HALF3(min3_f16, sem::min_f16(sem::min_f16(x, y, ieee), z, ieee))
 HALF3(max3_f16, sem::max_f16(sem::max_f16(x, y, ieee), z, ieee))
 HALF3(med3_f16, sem::med3_f16(x, y, z, ieee))
 HALF3(div_fixup_f16, sem::div_fixup_f16(x, y, z))
-HALF2(ldexp_f16, sem::ldexp_f16(x, static_cast<int16_t>(y), round))
+HALF_LANES(ldexp_f16, , sem::ldexp_f16(x, static_cast<int16_t>(b[l]), round))
 HALF1(rcp_f16, sem::rcp_f16(x))
 HALF1(sqrt_f16, sem::sqrt_f16(x))
 HALF1(rsq_f16, sem::rsq_f16(x))
@@ -48,7 +63,7 @@ HALF1(sin_f16, sem::sin_f16(x))
 HALF1(cos_f16, sem::cos_f16(x))
 HALF1(fract_f16, sem::fract_f16(x))
 HALF1(frexp_mant, sem::frexp_mant_f16(x))
-HALF1(frexp_exp, sem::frexp_exp_i16_f16(x))
+VGPU_LANES(frexp_exp, out[l] = static_cast<uint16_t>(sem::frexp_exp_i16_f16(h(a[l]))))  // an integer result
 HALF1(floor_f16, sem::f32_to_f16(__builtin_floorf(f(x))))
 HALF1(ceil_f16, sem::f32_to_f16(__builtin_ceilf(f(x))))
 HALF1(trunc_f16, sem::f32_to_f16(__builtin_truncf(f(x))))

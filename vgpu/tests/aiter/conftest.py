@@ -1,0 +1,54 @@
+"""AITER's code objects launched directly. They are not part of this repository: without them these tests skip."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "isa")]
+
+from machine import Machine, library_path  # noqa: E402
+
+
+def aiter_root() -> Path | None:
+    """The folder that holds hsa/: AITER_ROOT, or what `jax-aiter kernels add` left in the cache."""
+    cache = Path(os.environ.get("JAX_AITER_CACHE", Path.home() / ".cache" / "jax_aiter"))
+    candidates = [Path(os.environ["AITER_ROOT"])] if "AITER_ROOT" in os.environ else []
+    candidates += sorted((cache / "aiter").glob("*"))
+    return next((c for c in candidates if (c / "hsa" / "gfx942").is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def hsa() -> Path:
+    root = aiter_root()
+    if root is None:
+        pytest.skip("AITER's code objects are absent (set AITER_ROOT or run `jax-aiter kernels add`)")
+    return root / "hsa"
+
+
+@pytest.fixture(scope="session")
+def machines() -> Callable[[str], Machine]:
+    library, opened = library_path(), {}
+
+    def get(arch: str) -> Machine:
+        if arch not in opened:
+            opened[arch] = Machine(arch, library)
+        return opened[arch]
+
+    return get
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "exhaustive: minutes instead of seconds; select with -m exhaustive")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "exhaustive" in config.getoption("markexpr"):
+        return
+    for item in items:
+        if item.get_closest_marker("exhaustive"):
+            item.add_marker(pytest.mark.skip(reason="exhaustive; run with -m exhaustive"))

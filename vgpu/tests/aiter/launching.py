@@ -1,0 +1,50 @@
+"""Argument blocks in AITER's layout, and its weight shuffles."""
+
+from __future__ import annotations
+
+import csv
+import struct
+from pathlib import Path
+
+import numpy as np
+from machine import Buffer, Machine
+
+LIMIT = 50_000_000  # instructions; a kernel at these sizes runs a few tens of thousands
+
+
+def pack(*values: Buffer | int | float | None) -> bytes:
+    """One 16-byte slot per argument, the value first and padding after it."""
+    slots = []
+    for value in values:
+        if value is None:
+            slots.append(struct.pack("<QQ", 0, 0))
+        elif isinstance(value, Buffer):
+            slots.append(struct.pack("<QQ", value.pointer, 0))
+        elif isinstance(value, float):
+            slots.append(struct.pack("<f12x", value))
+        else:
+            slots.append(struct.pack("<I12x", value))
+    return b"".join(slots)
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def run(machine: Machine, path: Path, kernel: str, args: bytes, grid: tuple[int, int, int], threads: int = 1) -> list[int]:
+    module = machine.load(path.read_bytes())
+    try:
+        return machine.launch(module, kernel, args, grid, (256, 1, 1), threads=threads, limit=LIMIT)
+    finally:
+        machine.lib.vgpu_isa_unload(machine.handle, module)
+
+
+def shuffle_weight(weight: np.ndarray) -> np.ndarray:
+    """AITER's (16, 16) layout of [..., N, K]: 16-row tiles of 32 k, split into 16-byte runs."""
+    run_length = 16 // weight.itemsize
+    *lead, n, k = weight.shape
+    tiles = weight.reshape(*lead, n // 16, 16, k // 32, 32 // run_length, run_length)
+    axes = len(lead)
+    order = [*range(axes), axes, axes + 2, axes + 3, axes + 1, axes + 4]
+    return np.ascontiguousarray(tiles.transpose(order)).reshape(weight.shape)
