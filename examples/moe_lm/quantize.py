@@ -1,0 +1,24 @@
+"""From trained weights to FP8: every matrix of a layer but the router, one scale per output row."""
+
+from typing import Any
+
+import jax
+
+import jax_aiter
+from examples.moe_lm.model import Params, Quantized
+
+FP8_WEIGHTS = ("qkv", "out", "w1", "w2")  # the router decides, embedding and head are looked up or small: they stay in 16 bits
+
+
+def quantize(params: Params, quant_dtype: Any = "fp8") -> Params:
+    """The same tree with `Quantized` leaves, in the e4m3 variant of the target."""
+
+    def one(w: jax.Array) -> Quantized:
+        return Quantized(*jax_aiter.per_token_quant(w, quant_dtype=quant_dtype))
+
+    layers = [{n: one(w) if n in FP8_WEIGHTS else w for n, w in layer.items()} for layer in params["layers"]]
+    return {**params, "layers": layers}
+
+
+def size_in_bytes(params: Params) -> int:
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params))
