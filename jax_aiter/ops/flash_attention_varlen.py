@@ -118,7 +118,7 @@ def flash_attention_varlen(
     dropout: float = 0.0,
     implementation: str | None = None,
 ) -> jax.Array:
-    """`flash_attention` of B sequences packed one after the other; time and memory follow the packed lengths, not B times the longest.
+    """`flash_attention` of B sequences packed one after the other; time and memory follow the packed lengths.
 
     Args:
       q: ``[Tq, Hq, D]`` float32, bfloat16 or float16: sequence b is rows ``cu_seqlens_q[b] .. cu_seqlens_q[b + 1] - 1``.

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-# Half a unit in the last place of the output dtype rounds the result; the float32 sums before it lose up to about sqrt(keys) * 2^-24
-# relative to the largest value, for which 2^-17 leaves room at a few thousand keys.
+# Half a unit in the last place of the output dtype rounds the result; the float32 sums before it lose up to about
+# sqrt(keys) * 2^-24 relative to the largest value, for which 2^-17 leaves room at a few thousand keys.
 ROUNDING = {"float32": 2.0**-17, "bfloat16": 2.0**-8, "float16": 2.0**-11 + 2.0**-17}
 
 

@@ -169,6 +169,10 @@ def test_memory_does_not_follow_the_context():
 def test_bad_data_is_reported(field, value, rule):
     problem = Problem([18, 5], 2, 2)
     getattr(problem, field)[0] = value
-    with jax_aiter.debug_checks(), pytest.raises(Exception, match=rule):
+
+    def call():
         jax.block_until_ready(problem.call())
         jax.effects_barrier()
+
+    with jax_aiter.debug_checks(), pytest.raises(Exception, match=rule):
+        call()

@@ -90,7 +90,9 @@ def test_donated_caches_in_a_loop_are_not_copied(loop, layout, dtype):
     def run(k, v, row, slots):
         if loop == "scan":
             return jax.lax.scan(lambda pair, i: (step(i, pair, row, slots), None), (k, v), jnp.arange(4))[0]
-        return jax.lax.while_loop(lambda c: c[0] < c[2][0], lambda c: (c[0] + 1, step(c[0], c[1], row, slots), c[2]), (0, (k, v), slots))
+        return jax.lax.while_loop(
+            lambda c: c[0] < c[2][0], lambda c: (c[0] + 1, step(c[0], c[1], row, slots), c[2]), (0, (k, v), slots)
+        )
 
     compiled = jax.jit(run, donate_argnums=(0, 1)).lower(*structs, row, slots).compile()
     elements = blocks * SIZE * HEADS * D
@@ -110,13 +112,17 @@ def test_the_copy_detector_finds_copies():
 def test_bad_slots_are_reported(slots, rule):
     (key_cache, value_cache), _ = caches("NHD", jnp.float32)
     key = jnp.ones((2, HEADS, D))
-    with jax_aiter.debug_checks(), pytest.raises(Exception, match=rule):
+
+    def call():
         jax.block_until_ready(jax_aiter.reshape_and_cache(key, key, key_cache, value_cache, jnp.array(slots, jnp.int32)))
         jax.effects_barrier()
+
+    with jax_aiter.debug_checks(), pytest.raises(Exception, match=rule):
+        call()
 
 
 def test_wrong_layout_is_an_error():
     key = jnp.ones((2, HEADS, D))
     k, v = (jnp.zeros(s) for s in cache_shapes("vllm", BLOCKS, SIZE, HEADS, D, 8))  # x of a 2-byte type
-    with pytest.raises(ValueError, match="key_cache.*x = 16 bytes"):
+    with pytest.raises(ValueError, match=r"key_cache.*x = 16 bytes"):
         jax_aiter.reshape_and_cache(key, key, k, v, jnp.array([0, 1], jnp.int32), kv_layout="vllm")
