@@ -80,7 +80,9 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="only the first shape")
     options = parser.parse_args()
     print(f"{jax.default_backend()}, {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    print(f"{'T':>6}{'E':>5}{'k':>4}{'D':>6}{'I':>6}  {'pass':9}{'dense ms':>10}{'ours ms':>10}{'ratio':>8}{'dense MB':>10}{'ours MB':>9}{'ratio':>8}")
+    print(
+        f"{'T':>6}{'E':>5}{'k':>4}{'D':>6}{'I':>6}  {'pass':9}{'dense ms':>10}{'ours ms':>10}{'ratio':>8}{'dense MB':>10}{'ours MB':>9}{'ratio':>8}"
+    )
     for *shape, gradient in SHAPES[:1] if options.first else SHAPES:
         functions = {"dense": dense, "ours": grouped}
         if gradient:
@@ -89,7 +91,9 @@ def main() -> None:
         (dense_s, dense_b), (ours_s, ours_b) = found["dense"], found["ours"]
         sizes = "".join(f"{n:>{w}}" for n, w in zip(shape, (6, 5, 4, 6, 6), strict=True))
         times = f"{dense_s * 1e3:>10.1f}{ours_s * 1e3:>10.1f}{dense_s / ours_s:>8.1f}"
-        print(f"{sizes}  {'fwd+bwd' if gradient else 'forward':9}{times}{dense_b / 1e6:>10.1f}{ours_b / 1e6:>9.1f}{dense_b / ours_b:>8.1f}")
+        print(
+            f"{sizes}  {'fwd+bwd' if gradient else 'forward':9}{times}{dense_b / 1e6:>10.1f}{ours_b / 1e6:>9.1f}{dense_b / ours_b:>8.1f}"
+        )
 
 
 if __name__ == "__main__":

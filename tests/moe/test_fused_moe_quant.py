@@ -76,7 +76,11 @@ def quantised_weight(rng, kind, dtype, shape):
         scale = np.abs(w).max(axis=(1, 2) if kind == "per_tensor" else 2) / TOP[dtype]
     scale = scale.astype(np.float32)
     q = w / expand(scale.astype(np.float64), kind, shape)
-    q = jnp.asarray(np.round(q), jnp.int8) if dtype == INT8 else jnp.asarray(np.clip(q, -TOP[dtype], TOP[dtype]), jnp.float32).astype(dtype)
+    q = (
+        jnp.asarray(np.round(q), jnp.int8)
+        if dtype == INT8
+        else jnp.asarray(np.clip(q, -TOP[dtype], TOP[dtype]), jnp.float32).astype(dtype)
+    )
     return q, jnp.asarray(scale), f64(q) * expand(scale.astype(np.float64), kind, shape)
 
 
@@ -152,7 +156,9 @@ def test_gradient_passes_straight_through():
     plain = lambda x, w: jnp.sum(  # noqa: E731
         fused_moe(x, jnp.asarray(d1, jnp.float32), jnp.asarray(d2, jnp.float32), w, ids) ** 2
     )
-    for got, want in zip(*(jax.jit(jax.grad(f, (0, 1)))(jnp.asarray(x), jnp.asarray(weight)) for f in (quantised, plain)), strict=True):
+    for got, want in zip(
+        *(jax.jit(jax.grad(f, (0, 1)))(jnp.asarray(x), jnp.asarray(weight)) for f in (quantised, plain)), strict=True
+    ):
         # e4m3 keeps four significant bits, 2^-4 relative per rounding, and a loss squares the output: within 4 · 2^-4 of the largest.
         np.testing.assert_allclose(got, want, atol=0.25 * float(jnp.abs(want).max()))
         assert float(jnp.linalg.norm(got - want)) < 0.1 * float(jnp.linalg.norm(want))

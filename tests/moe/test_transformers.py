@@ -64,9 +64,7 @@ def test_block(name):
         bias = array(module.gate.e_score_correction_bias)
 
         def route(g):
-            return biased_grouped_topk(
-                g, bias, 6, num_expert_group=4, topk_group=2, renormalize=True, routed_scaling_factor=2.5
-            )
+            return biased_grouped_topk(g, bias, 6, num_expert_group=4, topk_group=2, renormalize=True, routed_scaling_factor=2.5)
 
     x.requires_grad_()
     want = module(x)
