@@ -30,9 +30,7 @@ def _reference(*, q, k, v, alibi_slopes, bias, scale, causal, sliding_window, lo
 
 def _backward(saved, cotangents, *, implementation, **params):
     biased = saved["bias"] is not None
-    *grads, dbias = FLASH_ATTENTION_BWD(
-        dout=cotangents["out"], **saved, with_bias=biased, implementation=implementation, **params
-    )
+    *grads, dbias = FLASH_ATTENTION_BWD(dout=cotangents["out"], **saved, with_bias=biased, implementation=implementation, **params)
     return {**dict(zip(("q", "k", "v"), grads, strict=True)), "bias": dbias if biased else None}
 
 
@@ -54,9 +52,7 @@ FLASH_ATTENTION = Op(
     # Not Hq: query heads split without communication only together with their key heads.
     parallel=("B",),
     fold="B",
-    gradient=Gradient(
-        wrt=("q", "k", "v", "bias"), saves=("q", "k", "v", "out", "lse", "alibi_slopes", "bias"), backward=_backward
-    ),
+    gradient=Gradient(wrt=("q", "k", "v", "bias"), saves=("q", "k", "v", "out", "lse", "alibi_slopes", "bias"), backward=_backward),
     cases=lambda: [
         case("causal", q=normal(2, 9, 2, 8), k=normal(2, 9, 2, 8), v=normal(2, 9, 2, 8), **_params(8)),
         case(
