@@ -22,6 +22,8 @@ SHAPES = [  # tokens, experts, top-k, model, intermediate, with gradient
     (4096, 16, 2, 256, 256, True),
 ]
 
+WIDTHS = (6, 5, 4, 6, 6)
+
 
 def dense(x, w1, w2, weight, ids):
     """Every token through every expert; unchosen experts get weight zero."""
@@ -81,7 +83,8 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{jax.default_backend()}, {jax.devices()[0].device_kind}, jax {jax.__version__}")
     print(
-        f"{'T':>6}{'E':>5}{'k':>4}{'D':>6}{'I':>6}  {'pass':9}{'dense ms':>10}{'ours ms':>10}{'ratio':>8}{'dense MB':>10}{'ours MB':>9}{'ratio':>8}"
+    head = "".join(f"{name:>{w}}" for name, w in zip("TEkDI", WIDTHS, strict=True))
+    print(f"{head}  {'pass':9}{'dense ms':>10}{'ours ms':>10}{'ratio':>8}{'dense MB':>10}{'ours MB':>9}{'ratio':>8}")
     )
     for *shape, gradient in SHAPES[:1] if options.first else SHAPES:
         functions = {"dense": dense, "ours": grouped}
@@ -89,10 +92,11 @@ def main() -> None:
             functions = {name: trained(f) for name, f in functions.items()}
         found = measure(functions, inputs(*shape), options.repeats)
         (dense_s, dense_b), (ours_s, ours_b) = found["dense"], found["ours"]
-        sizes = "".join(f"{n:>{w}}" for n, w in zip(shape, (6, 5, 4, 6, 6), strict=True))
+        sizes = "".join(f"{n:>{w}}" for n, w in zip(shape, WIDTHS, strict=True))
         times = f"{dense_s * 1e3:>10.1f}{ours_s * 1e3:>10.1f}{dense_s / ours_s:>8.1f}"
         print(
-            f"{sizes}  {'fwd+bwd' if gradient else 'forward':9}{times}{dense_b / 1e6:>10.1f}{ours_b / 1e6:>9.1f}{dense_b / ours_b:>8.1f}"
+        memory = f"{dense_b / 1e6:>10.1f}{ours_b / 1e6:>9.1f}{dense_b / ours_b:>8.1f}"
+        print(f"{sizes}  {'fwd+bwd' if gradient else 'forward':9}{times}{memory}")
         )
 
 

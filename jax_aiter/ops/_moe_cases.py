@@ -22,8 +22,14 @@ def _call(
         "w2": normal(experts, model, inter, dtype=dtype, std=inter**-0.5),
         "topk_weight": uniform(tokens, k, low=0.1),
         "topk_ids": distinct(tokens, k, experts),
-        **dict(activation="silu", quant_type="none", doweight_stage1=False, hidden_pad=0, intermediate_pad=0, swiglu_limit=None),
-        **dict(output_dtype=jnp.dtype(dtype), weight_layout=None),
+        "activation": "silu",
+        "quant_type": "none",
+        "doweight_stage1": False,
+        "hidden_pad": 0,
+        "intermediate_pad": 0,
+        "swiglu_limit": None,
+        "output_dtype": jnp.dtype(dtype),
+        "weight_layout": None,
         **more,
     }
 
@@ -35,14 +41,17 @@ def _scales(quant_type: str, experts: int, model: int, inter: int) -> dict:
         "per_1x128": ((experts, 2 * inter // GROUP, model // GROUP), (experts, model // GROUP, inter // GROUP)),
     }
     w1, w2 = shapes[quant_type]
-    return dict(quant_type=quant_type, w1_scale=uniform(*w1, low=0.01, high=0.02), w2_scale=uniform(*w2, low=0.01, high=0.02))
+    return {"quant_type": quant_type, "w1_scale": uniform(*w1, low=0.01, high=0.02), "w2_scale": uniform(*w2, low=0.01, high=0.02)}
 
 
 def forward() -> list[Case]:
     bf16 = jnp.bfloat16
     quantized = _call(3, 2, 1, 16, 8, dtype=bf16, w1=normal(2, 16, 16, dtype=FNUZ, std=20), w2=normal(2, 16, 8, dtype=FNUZ, std=20))
-    ints = dict(w1=integers(3, 16, 16, low=-99, high=100, dtype=jnp.int8), w2=integers(3, 16, 8, low=-99, high=100, dtype=jnp.int8))
-    blocks = dict(w1=normal(2, 256, 128, dtype=FNUZ, std=20), w2=normal(2, 128, 128, dtype=FNUZ, std=20))
+    ints = {
+        "w1": integers(3, 16, 16, low=-99, high=100, dtype=jnp.int8),
+        "w2": integers(3, 16, 8, low=-99, high=100, dtype=jnp.int8),
+    }
+    blocks = {"w1": normal(2, 256, 128, dtype=FNUZ, std=20), "w2": normal(2, 128, 128, dtype=FNUZ, std=20)}
     return [
         case("silu", **_call(6, 4, 2, 8, 6)),
         case("swiglu_biases", **_call(4, 3, 2, 8, 4, activation="swiglu", bias1=normal(3, 8), bias2=normal(3, 8))),
@@ -50,7 +59,8 @@ def forward() -> list[Case]:
         case(
             "masked_padded",
             **_call(5, 3, 2, 8, 6, doweight_stage1=True, hidden_pad=2, intermediate_pad=1, swiglu_limit=1.5),
-            **dict(expert_mask=constant([1, 0, 1, 0, 1], jnp.int32), num_local_tokens=constant([4], jnp.int32)),
+            expert_mask=constant([1, 0, 1, 0, 1], jnp.int32),
+            num_local_tokens=constant([4], jnp.int32),
         ),
         case("shuffled", **_call(2, 2, 1, 32, 32, dtype=bf16, weight_layout=(16, 16))),
         case("per_tensor", **{**quantized, **_scales("per_tensor", 2, 16, 8)}),

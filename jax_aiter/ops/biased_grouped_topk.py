@@ -45,13 +45,23 @@ BIASED_GROUPED_TOPK = Op(
     cases=lambda: [
         case(
             "deepseek_v3",
-            **dict(gating_output=normal(4, 32), correction_bias=normal(32, std=0.1), topk=6),
-            **dict(num_expert_group=4, topk_group=2, renormalize=True, routed_scaling_factor=2.5),
+            gating_output=normal(4, 32),
+            correction_bias=normal(32, std=0.1),
+            topk=6,
+            num_expert_group=4,
+            topk_group=2,
+            renormalize=True,
+            routed_scaling_factor=2.5,
         ),
         case(
             "one_group",
-            **dict(gating_output=normal(3, 7, dtype=jnp.bfloat16), correction_bias=normal(7, std=0.1, dtype=jnp.bfloat16), topk=2),
-            **dict(num_expert_group=1, topk_group=1, renormalize=False, routed_scaling_factor=1.0),
+            gating_output=normal(3, 7, dtype=jnp.bfloat16),
+            correction_bias=normal(7, std=0.1, dtype=jnp.bfloat16),
+            topk=2,
+            num_expert_group=1,
+            topk_group=1,
+            renormalize=False,
+            routed_scaling_factor=1.0,
         ),
     ],
 )

@@ -44,8 +44,10 @@ FUSED_TOPK = Op(
         case("renorm", hidden_states=normal(4, 6), router_logits=normal(4, 8), topk=2, renormalize=True),
         case(
             "no_renorm",
-            **dict(hidden_states=normal(3, 8, dtype=jnp.bfloat16), router_logits=normal(3, 9, dtype=jnp.bfloat16)),
-            **dict(topk=4, renormalize=False),
+            hidden_states=normal(3, 8, dtype=jnp.bfloat16),
+            router_logits=normal(3, 9, dtype=jnp.bfloat16),
+            topk=4,
+            renormalize=False,
         ),
     ],
 )

@@ -51,13 +51,23 @@ GROUPED_TOPK = Op(
     cases=lambda: [
         case(
             "deepseek_v2",
-            **dict(gating_output=normal(4, 32), topk=6, num_expert_group=8, topk_group=3),
-            **dict(renormalize=False, scoring_func="softmax", routed_scaling_factor=16.0),
+            gating_output=normal(4, 32),
+            topk=6,
+            num_expert_group=8,
+            topk_group=3,
+            renormalize=False,
+            scoring_func="softmax",
+            routed_scaling_factor=16.0,
         ),
         case(
             "sigmoid",
-            **dict(gating_output=normal(3, 12, dtype=jnp.bfloat16), topk=3, num_expert_group=4, topk_group=2),
-            **dict(renormalize=True, scoring_func="sigmoid", routed_scaling_factor=2.5),
+            gating_output=normal(3, 12, dtype=jnp.bfloat16),
+            topk=3,
+            num_expert_group=4,
+            topk_group=2,
+            renormalize=True,
+            scoring_func="sigmoid",
+            routed_scaling_factor=2.5,
         ),
     ],
 )

@@ -88,8 +88,11 @@ MOE_SORTING = Op(
         case("one", topk_ids=distinct(1, 3, 7), topk_weights=uniform(1, 3), num_experts=7, block_size=32),
         case(
             "masked",
-            **dict(topk_ids=distinct(5, 2, 6), topk_weights=uniform(5, 2), expert_mask=constant([1, 0, 1, 1, 0, 1], jnp.int32)),
-            **dict(num_experts=6, block_size=4),
+            topk_ids=distinct(5, 2, 6),
+            topk_weights=uniform(5, 2),
+            expert_mask=constant([1, 0, 1, 1, 0, 1], jnp.int32),
+            num_experts=6,
+            block_size=4,
         ),
     ],
 )

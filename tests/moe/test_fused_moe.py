@@ -112,7 +112,7 @@ def test_nothing_to_do():
 
 
 def test_poisoned_padding():
-    """NaN in rows past num_local_tokens, in padded columns and in experts that no token names reaches neither values nor gradients."""
+    """NaN past num_local_tokens, in padded columns and in experts that no token names reaches neither values nor gradients."""
     args = inputs(9, 4, 2)
     ids = jnp.asarray(np.random.default_rng(0).integers(0, 3, (9, 2)), jnp.int32).at[2].set(-1)
     pads = {"hidden_pad": 5, "intermediate_pad": 3}

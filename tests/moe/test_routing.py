@@ -1,7 +1,7 @@
 """Routing ops against torch: ids exactly, weights to a few units, gradients against torch autograd in float64.
 
-Weights are a softmax or sigmoid of k float32 logits: exp, a sum of E terms and a division err by at most E/8 + 8 units of the weight
-(pairwise sums), times the factor; gradients are products of such weights with cotangents, sums over k.
+A weight is a softmax or sigmoid of float32 logits: exp, a sum of E terms and a division err by at most E/8 + 8 units of the weight
+(pairwise sums), times the factor; gradients are products of such weights with cotangents.
 """
 
 import jax
@@ -33,21 +33,29 @@ def oracle(logits, topk, renormalize, score, factor=1.0, bias=0.0, groups=1, top
 
 
 CALLS = {
-    "softmax": (lambda g, **k: topk_softmax(g, 2, renormalize=True), dict(topk=2, renormalize=True, score="softmax"), 8),
-    "softmax_raw": (lambda g, **k: topk_softmax(g, 7, renormalize=False), dict(topk=7, renormalize=False, score="softmax"), 61),
-    "sigmoid": (lambda g, **k: topk_sigmoid(g, 1), dict(topk=1, renormalize=False, score="sigmoid"), 16),
-    "sigmoid_norm": (lambda g, **k: topk_sigmoid(g, 3, renormalize=True), dict(topk=3, renormalize=True, score="sigmoid"), 9),
-    "fused": (lambda g, **k: fused_topk(g[:, :3], g, 4, renormalize=True), dict(topk=4, renormalize=True, score="softmax"), 32),
+    "softmax": (lambda g, **k: topk_softmax(g, 2, renormalize=True), {"topk": 2, "renormalize": True, "score": "softmax"}, 8),
+    "softmax_raw": (
+        lambda g, **k: topk_softmax(g, 7, renormalize=False),
+        {"topk": 7, "renormalize": False, "score": "softmax"},
+        61,
+    ),
+    "sigmoid": (lambda g, **k: topk_sigmoid(g, 1), {"topk": 1, "renormalize": False, "score": "sigmoid"}, 16),
+    "sigmoid_norm": (lambda g, **k: topk_sigmoid(g, 3, renormalize=True), {"topk": 3, "renormalize": True, "score": "sigmoid"}, 9),
+    "fused": (
+        lambda g, **k: fused_topk(g[:, :3], g, 4, renormalize=True),
+        {"topk": 4, "renormalize": True, "score": "softmax"},
+        32,
+    ),
     "grouped": (
         lambda g, **k: grouped_topk(g, 6, num_expert_group=8, topk_group=3, renormalize=False, routed_scaling_factor=16.0),
-        dict(topk=6, renormalize=False, score="softmax", factor=16.0, groups=8, topk_group=3),
+        {"topk": 6, "renormalize": False, "score": "softmax", "factor": 16.0, "groups": 8, "topk_group": 3},
         32,
     ),
     "biased": (
         lambda g, bias: biased_grouped_topk(
             g, bias, 8, num_expert_group=4, topk_group=2, renormalize=True, routed_scaling_factor=2.5
         ),
-        dict(topk=8, renormalize=True, score="sigmoid", factor=2.5, groups=4, topk_group=2, best=2),
+        {"topk": 8, "renormalize": True, "score": "sigmoid", "factor": 2.5, "groups": 4, "topk_group": 2, "best": 2},
         64,
     ),
 }

@@ -52,8 +52,15 @@ def test_block(name):
         from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3Config, DeepseekV3MoE
 
         config = DeepseekV3Config(
-            **{"hidden_size": D, "moe_intermediate_size": INTER, "n_routed_experts": 32, "num_experts_per_tok": 6},
-            **{"n_group": 4, "topk_group": 2, "norm_topk_prob": True, "routed_scaling_factor": 2.5, "n_shared_experts": 1},
+            hidden_size=D,
+            moe_intermediate_size=INTER,
+            n_routed_experts=32,
+            num_experts_per_tok=6,
+            n_group=4,
+            topk_group=2,
+            norm_topk_prob=True,
+            routed_scaling_factor=2.5,
+            n_shared_experts=1,
         )
         block = DeepseekV3MoE
     config._experts_implementation = "eager"
