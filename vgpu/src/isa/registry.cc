@@ -35,12 +35,14 @@ void ensure_filled() {
     register_valu_lane();
     register_valu_packed();
     register_valu_gfx950();
+    register_valu_scalef32();
     register_mfma();
     register_smem();
     register_flat();
     register_buffer();
     register_ds();
     register_ds_atomic();
+    register_ds_transpose();
     return true;
   }();
   (void)once;

@@ -47,11 +47,13 @@ void register_valu_carry();
 void register_valu_lane();
 void register_valu_packed();
 void register_valu_gfx950();
+void register_valu_scalef32();
 void register_mfma();
 void register_smem();
 void register_flat();
 void register_buffer();
 void register_ds();
 void register_ds_atomic();
+void register_ds_transpose();
 
 }  // namespace vgpu::isa
