@@ -35,7 +35,7 @@ def relayout(params):
 def _relayout(params):
     changed = relayout(params)
     if not params["with_bias"]:
-        return changed
+        return {**changed, "dbias": "B none"}
     # The bias gradient sums over sequences, so with a bias they neither fold nor split: they get a name that nothing declares.
     names = {**FLASH_ATTENTION_BWD.operands, **FLASH_ATTENTION_BWD.results}
     axes = {n: changed.get(n, a if isinstance(a, str) else a.axes) for n, a in names.items()}
@@ -47,7 +47,7 @@ def _abstract(dims, *, dout, q, k, v, out, lse, alibi_slopes, bias, **params):
     params_of.group_size("flash_attention_bwd", dims["Hq"], dims["Hk"])
     if params["with_bias"] != (bias is not None):
         raise ValueError(f"flash_attention_bwd: with_bias is {params['with_bias']}, must say whether there is a bias")
-    return q, k, v, bias or jax.ShapeDtypeStruct((0, 0), jnp.float32)
+    return q, k, v, bias or jax.ShapeDtypeStruct((dims["B"], 0), jnp.float32)
 
 
 def _reference(
@@ -62,7 +62,7 @@ def _reference(
         grouped[0], grouped[1], k.swapaxes(1, 2), v.swapaxes(1, 2), grouped[2], lse.reshape(b, hk, -1, sq), keys, scores
     )
     results = (merge_heads(dq).astype(q.dtype), dk.swapaxes(1, 2).astype(k.dtype), dv.swapaxes(1, 2).astype(v.dtype))
-    return (*results, jnp.zeros((0, 0), jnp.float32) if bias is None else dbias.astype(bias.dtype))
+    return (*results, jnp.zeros((b, 0), jnp.float32) if bias is None else dbias.astype(bias.dtype))
 
 
 FLASH_ATTENTION_BWD = Op(
@@ -79,7 +79,7 @@ FLASH_ATTENTION_BWD = Op(
         "alibi_slopes": Arg("Hq", ("float32",), optional=True),
         "bias": Arg("Sq Sk", optional=True),
     },
-    results={"dq": "B Sq Hq D", "dk": "B Sk Hk D", "dv": "B Sk Hk Dv", "dbias": "Sq Sk"},  # dbias is [0, 0] without a bias
+    results={"dq": "B Sq Hq D", "dk": "B Sk Hk D", "dv": "B Sk Hk Dv", "dbias": "Sq Sk"},  # dbias is [B, 0] without a bias
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
