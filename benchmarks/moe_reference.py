@@ -82,10 +82,8 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="only the first shape")
     options = parser.parse_args()
     print(f"{jax.default_backend()}, {jax.devices()[0].device_kind}, jax {jax.__version__}")
-    print(
     head = "".join(f"{name:>{w}}" for name, w in zip("TEkDI", WIDTHS, strict=True))
     print(f"{head}  {'pass':9}{'dense ms':>10}{'ours ms':>10}{'ratio':>8}{'dense MB':>10}{'ours MB':>9}{'ratio':>8}")
-    )
     for *shape, gradient in SHAPES[:1] if options.first else SHAPES:
         functions = {"dense": dense, "ours": grouped}
         if gradient:
@@ -94,10 +92,8 @@ def main() -> None:
         (dense_s, dense_b), (ours_s, ours_b) = found["dense"], found["ours"]
         sizes = "".join(f"{n:>{w}}" for n, w in zip(shape, WIDTHS, strict=True))
         times = f"{dense_s * 1e3:>10.1f}{ours_s * 1e3:>10.1f}{dense_s / ours_s:>8.1f}"
-        print(
         memory = f"{dense_b / 1e6:>10.1f}{ours_b / 1e6:>9.1f}{dense_b / ours_b:>8.1f}"
         print(f"{sizes}  {'fwd+bwd' if gradient else 'forward':9}{times}{memory}")
-        )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.ops._running_sum import running_sum
+
 INT32_MAX = 2**31 - 1
 
 
@@ -17,14 +19,14 @@ class Groups(NamedTuple):
 
     order: int32[n], the entry at each sorted row.
     inverse: int32[n], the sorted row of each entry.
-    first, count: int32[E], where each expert's rows begin and how many there are.
+    first, counts: int32[E], where each expert's rows begin and how many there are.
     used: bool[n], by entry: whether an expert takes it.
     """
 
     order: jax.Array
     inverse: jax.Array
     first: jax.Array
-    count: jax.Array
+    counts: jax.Array
     used: jax.Array
 
 
@@ -39,7 +41,7 @@ def local_ids(
     if expert_mask is not None:
         size = expert_mask.shape[0]
         mask = expert_mask != 0
-        numbers = jnp.where(mask, jnp.cumsum(mask, dtype=jnp.int32) - 1, -1)
+        numbers = jnp.where(mask, running_sum(mask.astype(jnp.int32)) - 1, -1)
         known = (ids >= 0) & (ids < size)
         ids = jnp.where(known, numbers[jnp.clip(ids, 0, max(size - 1, 0))], -1) if size else jnp.full_like(ids, -1)
     ids = jnp.where((ids >= 0) & (ids < experts), ids, -1)
@@ -102,11 +104,11 @@ def over_experts(
     """
     experts = groups.first.shape[0]
     padded = jnp.pad(groups.order, (0, block))
-    present = jnp.argsort(groups.count == 0)  # stable: the experts with rows first, in order
+    present = jnp.argsort(groups.counts == 0)  # stable: the experts with rows first, in order
 
     def expert(i, state):
         e = present[i]
-        first, count = groups.first[e], groups.count[e]
+        first, count = groups.first[e], groups.counts[e]
         loaded = load(e)
 
         def body(b, carry):
@@ -120,7 +122,7 @@ def over_experts(
 
     if experts == 0 or groups.order.shape[0] == 0:
         return state
-    return jax.lax.fori_loop(0, jnp.sum(groups.count > 0), expert, state)
+    return jax.lax.fori_loop(0, jnp.sum(groups.counts > 0), expert, state)
 
 
 def take_row(x: jax.Array, index: jax.Array) -> jax.Array:

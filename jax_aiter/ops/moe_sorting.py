@@ -8,6 +8,7 @@ from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _moe_groups
+from jax_aiter.ops._running_sum import running_sum
 
 SLOT_SHIFT = 24  # low 24 bits: token; high 8: slot
 
@@ -43,15 +44,15 @@ def _reference(*, topk_ids, topk_weights, expert_mask, num_experts, block_size):
     tokens, topk = topk_ids.shape
     length = padded_length(tokens, topk, num_experts, block_size)
     groups = _moe_groups.group(_moe_groups.local_ids(topk_ids, num_experts, expert_mask), num_experts)
-    blocks = (groups.count + block_size - 1) // block_size
-    last_block = jnp.cumsum(blocks)
+    blocks = (groups.counts + block_size - 1) // block_size
+    last_block = running_sum(blocks)
     begin = (last_block - blocks) * block_size  # of each expert, in the padded list
     total = last_block[-1] * block_size
 
     row = jnp.arange(length, dtype=jnp.int32)
     expert = jnp.minimum(jnp.searchsorted(last_block, row // block_size, side="right").astype(jnp.int32), num_experts - 1)
     offset = row - begin[expert]
-    filled = (row < total) & (offset < groups.count[expert])
+    filled = (row < total) & (offset < groups.counts[expert])
     nothing = jnp.int32(topk << SLOT_SHIFT | tokens)
     if tokens == 0:
         sorted_ids, sorted_weights = jnp.full(length, nothing), jnp.zeros(length, jnp.float32)
