@@ -1,7 +1,6 @@
-// Races between workgroups on global memory: two workgroups touch one byte, one of them writes it, and not both
-// accesses are atomic. A launch has no ordering between workgroups except through atomics, so the first atomic a
-// workgroup does on any location is taken as synchronisation with everything before it (release/acquire through
-// flags), and only accesses of workgroups that have not synchronised since are compared.
+// Races between workgroups on global memory: two workgroups touch one byte with plain accesses and at least one
+// writes it. Workgroups are ordered only through atomics: an access conflicts unless the other one happened before this
+// workgroup's latest atomic (which may have been its flag or semaphore). Atomics themselves never conflict.
 #pragma once
 
 #include <cstdint>
@@ -19,9 +18,9 @@ class RaceDetector {
   std::string touch(uintptr_t address, unsigned bytes, Access access, uint64_t group);
 
  private:
-  // Per byte: last plain writer and last plain reader (+1; 0 is none), and whether an atomic touched it.
+  // Per byte: last plain writer and last plain reader (+1; 0 is none), and when.
   struct Byte {
-    uint32_t writer = 0, reader = 0, atomic = 0;
+    uint32_t writer = 0, reader = 0;
     uint32_t writer_epoch = 0, reader_epoch = 0;
   };
   std::mutex mutex_;

@@ -1,6 +1,8 @@
 // Conversions between integer and floating-point formats, and packing conversions.
-#include "isa/registry.h"
+#include <immintrin.h>
+
 #include "isa/code.h"
+#include "isa/registry.h"
 #include "sem/convert.h"
 #include "sem/fp8.h"
 
@@ -19,8 +21,26 @@ LANE_U1(u32_f32, sem::f32_to_u32(as_f32(x)))
 LANE_U1(rpi_i32_f32, sem::rpi_i32_f32(as_f32(x)))
 LANE_U1(flr_i32_f32, sem::flr_i32_f32(as_f32(x)))
 LANE_U1(off_f32_i4, as_u32(sem::off_f32_i4(x)))
-LANE_U1(f16_f32, sem::f32_to_f16(as_f32(x), round16(v), overflow_clamps(v)))
-LANE_U1(f32_f16, as_u32(sem::f16_to_f32(h(x))))
+// The processor's conversions keep denormals whatever MXCSR says, as the default modes want.
+void f16_f32(Lanes& v) {
+  if (round16(v) != sem::Round::nearest_even || overflow_clamps(v)) {
+    for (int l = 0; l < 64; ++l) v.out[l] = sem::f32_to_f16(as_f32(v.a[l]), round16(v), overflow_clamps(v));
+    return;
+  }
+  for (int l = 0; l < 64; l += 8) {
+    const __m256 x = _mm256_loadu_ps(reinterpret_cast<const float*>(v.a + l));
+    const __m128i halves = _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT);
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(v.out + l), _mm256_cvtepu16_epi32(halves));
+  }
+}
+void f32_f16(Lanes& v) {
+  for (int l = 0; l < 64; l += 8) {
+    const __m256i x = _mm256_and_si256(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(v.a + l)),
+                                       _mm256_set1_epi32(0xffff));
+    const __m128i halves = _mm_packus_epi32(_mm256_castsi256_si128(x), _mm256_extracti128_si256(x, 1));
+    _mm256_storeu_ps(reinterpret_cast<float*>(v.out + l), _mm256_cvtph_ps(halves));
+  }
+}
 LANE_U1(f32_ubyte0, as_u32(static_cast<float>(x & 255)))
 LANE_U1(f32_ubyte1, as_u32(static_cast<float>(x >> 8 & 255)))
 LANE_U1(f32_ubyte2, as_u32(static_cast<float>(x >> 16 & 255)))

@@ -1,4 +1,6 @@
 // f32 vector arithmetic. Rounding and denormals follow MXCSR, which the wave's MODE has set.
+#include <immintrin.h>
+
 #include <cmath>
 
 #include "isa/registry.h"
@@ -31,47 +33,60 @@ ARITH2(mul_f32, x* y)
 ARITH2(mul_legacy_f32, x == 0.0f || y == 0.0f ? 0.0f : x * y)
 ARITH3(fma_f32, __builtin_fmaf(x, y, z))
 
-inline bool is_nan(uint32_t x) { return (x & 0x7fffffffu) > 0x7f800000u; }
-// Bits of the smaller or larger number: a NaN loses against a number, -0 is below +0. Signalling NaNs win, quieted,
-// in IEEE mode. Written on ordered integers so that it vectorises.
-inline int32_t order(uint32_t x) {
-  const int32_t s = static_cast<int32_t>(x);
-  return s ^ static_cast<int32_t>(static_cast<uint32_t>(s >> 31) >> 1);
+// Bits of the smaller or larger number: a NaN loses against a number, -0 is below +0. In IEEE mode a signalling NaN
+// wins, quieted; those are so rare that a vector holding one is left to the scalar rule.
+inline __m256i flushed(__m256i x) {
+  const __m256i exponent = _mm256_and_si256(x, _mm256_set1_epi32(0x7f800000));
+  const __m256i tiny = _mm256_cmpeq_epi32(exponent, _mm256_setzero_si256());
+  return _mm256_andnot_si256(_mm256_and_si256(tiny, _mm256_set1_epi32(0x7fffffff)), x);
+}
+inline bool any_signalling(__m256i x) {
+  const __m256i magnitude = _mm256_and_si256(x, _mm256_set1_epi32(0x7fffffff));
+  const __m256i nan = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7f800000));
+  const __m256i quiet = _mm256_cmpgt_epi32(magnitude, _mm256_set1_epi32(0x7fbfffff));
+  return _mm256_movemask_epi8(_mm256_andnot_si256(quiet, nan)) != 0;
 }
 template <bool Max>
-inline uint32_t pick(uint32_t x, uint32_t y, bool ieee, bool flush) {
-  if (flush) {
-    x = (x & 0x7f800000u) ? x : x & 0x80000000u;
-    y = (y & 0x7f800000u) ? y : y & 0x80000000u;
-  }
-  const bool x_first = Max ? order(x) >= order(y) : order(x) <= order(y);
-  uint32_t r = x_first ? x : y;
-  r = is_nan(y) ? x : r;
-  r = is_nan(x) ? y : r;
-  r = is_nan(r) ? r | 0x400000u : r;
-  const bool signal_y = ieee && is_nan(y) && !(y & 0x400000u), signal_x = ieee && is_nan(x) && !(x & 0x400000u);
-  r = signal_y ? y | 0x400000u : r;
-  r = signal_x ? x | 0x400000u : r;
-  return r;
+inline __m256i pick8(__m256i xi, __m256i yi) {
+  const __m256 x = _mm256_castsi256_ps(xi), y = _mm256_castsi256_ps(yi);
+  __m256 r = Max ? _mm256_max_ps(x, y) : _mm256_min_ps(x, y);
+  // Equal numbers: zeros of both signs, or the same bits.
+  r = _mm256_blendv_ps(r, Max ? _mm256_and_ps(x, y) : _mm256_or_ps(x, y), _mm256_cmp_ps(x, y, _CMP_EQ_OQ));
+  r = _mm256_blendv_ps(r, y, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+  r = _mm256_blendv_ps(r, x, _mm256_cmp_ps(y, y, _CMP_UNORD_Q));
+  const __m256 nan = _mm256_cmp_ps(r, r, _CMP_UNORD_Q);
+  const __m256 quiet = _mm256_castsi256_ps(_mm256_set1_epi32(0x400000));
+  return _mm256_castps_si256(_mm256_or_ps(r, _mm256_and_ps(nan, quiet)));
 }
 struct MinMaxMode {
   bool ieee, flush;
   explicit MinMaxMode(const Lanes& v) : ieee(v.w->mode & kModeIeee), flush(!(v.w->mode & kModeDenorm32)) {}
 };
+inline __m256i load8(const uint32_t* p) { return _mm256_load_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store8(uint32_t* p, __m256i x) { _mm256_store_si256(reinterpret_cast<__m256i*>(p), x); }
 template <bool Max>
-void min_max(Lanes& v) {
-  const MinMaxMode m(v);
-  uint32_t* __restrict out = v.out;
-  const uint32_t *a = v.a, *b = v.b;
-  for (int l = 0; l < 64; ++l) out[l] = pick<Max>(a[l], b[l], m.ieee, m.flush);
+void pick_lanes(const MinMaxMode& m, uint32_t* out, const uint32_t* a, const uint32_t* b) {
+  for (int l = 0; l < 64; l += 8) {
+    __m256i x = load8(a + l), y = load8(b + l);
+    if (m.flush) x = flushed(x), y = flushed(y);
+    if (m.ieee && (any_signalling(x) || any_signalling(y))) {
+      alignas(32) uint32_t xs[8], ys[8];
+      store8(xs, x);
+      store8(ys, y);
+      for (int i = 0; i < 8; ++i) out[l + i] = Max ? sem::max_f32(xs[i], ys[i], true) : sem::min_f32(xs[i], ys[i], true);
+    } else {
+      store8(out + l, pick8<Max>(x, y));
+    }
+  }
 }
+template <bool Max>
+void min_max(Lanes& v) { pick_lanes<Max>(MinMaxMode(v), v.out, v.a, v.b); }
 template <bool Max>
 void min_max3(Lanes& v) {
   const MinMaxMode m(v);
-  uint32_t* __restrict out = v.out;
-  const uint32_t *a = v.a, *b = v.b, *c = v.c;
-  for (int l = 0; l < 64; ++l)
-    out[l] = pick<Max>(pick<Max>(a[l], b[l], m.ieee, m.flush), c[l], m.ieee, m.flush);
+  alignas(32) uint32_t first[64];
+  pick_lanes<Max>(m, first, v.a, v.b);
+  pick_lanes<Max>(m, v.out, first, v.c);
 }
 void med3_f32(Lanes& v) {
   const MinMaxMode m(v);

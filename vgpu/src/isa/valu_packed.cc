@@ -135,23 +135,33 @@ float mix_source(const Lanes& v, const uint32_t* p, int i, int l) {
   if (inst.abs >> i & 1) x = __builtin_fabsf(x);
   return inst.neg >> i & 1 ? -x : x;
 }
-void refuse_half_constants(const Lanes& v) {
-  for (int i = 0; i < 3; ++i)
-    if (v.op->kind[i] == Src::Const && (v.op->inst.op_sel_hi >> i & 1))
-      fail("an f16 constant in a mixed multiply-add is not supported");
+// An inline constant that is read as f16 has the f16 pattern in its low half. `tmp` is the broadcast source.
+const uint32_t* mix_constant(const Lanes& v, const uint32_t* p, int i, uint32_t* tmp) {
+  const unsigned code = v.op->inst.src[i];
+  if (v.op->kind[i] != Src::Const || !(v.op->inst.op_sel_hi >> i & 1) || code < 240) return p;
+  for (int l = 0; l < 64; ++l) tmp[l] = sem::f32_to_f16(as_f32(p[l]));
+  return tmp;
 }
+struct MixSources {
+  uint32_t tmp[3][64];
+  explicit MixSources(Lanes& v) {
+    v.a = mix_constant(v, v.a, 0, tmp[0]);
+    v.b = mix_constant(v, v.b, 1, tmp[1]);
+    v.c = mix_constant(v, v.c, 2, tmp[2]);
+  }
+};
 float mix(const Lanes& v, int l) {
   const float r = __builtin_fmaf(mix_source(v, v.a, 0, l), mix_source(v, v.b, 1, l), mix_source(v, v.c, 2, l));
   if (!v.op->inst.clamp) return r;
   return r > 0 ? (r < 1 ? r : 1.0f) : 0.0f;
 }
 void mix_f32(Lanes& v) {
-  refuse_half_constants(v);
+  const MixSources constants(v);
   for (int l = 0; l < 64; ++l) v.out[l] = as_u32(mix(v, l));
 }
 template <bool High>
 void mix_f16(Lanes& v) {
-  refuse_half_constants(v);
+  const MixSources constants(v);
   const Context c(v);
   const uint32_t* old = v.w->vreg(v.op->inst.vdst);
   for (int l = 0; l < 64; ++l) {

@@ -1,0 +1,85 @@
+"""Speed of the interpreter: CPU time per wave-instruction by kind, and scaling over threads.
+
+python vgpu/benchmarks/interpreter.py        prints one line per kind
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / name) for name in ("isa", "exec")]
+
+import numpy as np
+from machine import Machine
+from programs import arguments, load
+
+UNROLL, ROUNDS = 64, 2000
+
+KINDS = {
+    "v_add_f32": "v_add_f32 v{d}, v{a}, v{b}",
+    "v_fma_f32": "v_fma_f32 v{d}, v{a}, v{b}, v{d}",
+    "v_mul_f32 (scalar)": "v_mul_f32 v{d}, s8, v{b}",
+    "v_lshl_add_u32": "v_lshl_add_u32 v{d}, v{a}, 3, v{b}",
+    "v_cmp + v_cndmask": "v_cmp_lt_f32 vcc, v{a}, v{b}\n  v_cndmask_b32 v{d}, v{a}, v{b}, vcc",
+    "v_pk_fma_f32": "v_pk_fma_f32 v[{e}:{e1}], v[16:17], v[18:19], v[{e}:{e1}]",
+    "v_exp_f32": "v_exp_f32 v{d}, v{a}",
+    "v_max_f32": "v_max_f32 v{d}, v{a}, v{b}",
+    "v_cvt_f16_f32": "v_cvt_f16_f32 v{d}, v{a}",
+    "s_add_u32": "s_add_u32 s12, s12, s8",
+    "ds_read_b128": "ds_read_b128 v[4:7], v1",
+    "global_load_dwordx4": "global_load_dwordx4 v[4:7], v1, s[4:5]",
+    "mfma 16x16x16 bf16": "v_mfma_f32_16x16x16_bf16 v[4:7], v[16:17], v[18:19], v[4:7]",
+    "mfma 32x32x8 bf16": "v_mfma_f32_32x32x8_bf16 v[4:19], v[20:21], v[22:23], v[4:19]",
+    "mfma 16x16x32 fp8": "v_mfma_f32_16x16x32_fp8_fp8 v[4:7], v[16:17], v[18:19], v[4:7]",
+    "mfma 16x16x32 i8": "v_mfma_i32_16x16x32_i8 v[4:7], v[16:17], v[18:19], v[4:7]",
+}
+
+
+def program(instruction: str) -> str:
+    lines = []
+    for i in range(UNROLL):
+        d = 4 + i % 8
+        e = 4 + 2 * (i % 4)
+        lines.append("  " + instruction.format(d=d, a=16 + i % 3, b=20 + i % 5, e=e, e1=e + 1))
+    body = "\n".join(lines)
+    return f"""
+  s_load_dwordx2 s[4:5], s[0:1], 0x0
+  s_mov_b32 s8, 1.0
+  v_lshlrev_b32 v1, 4, v0
+  v_cvt_f32_u32 v16, v0
+  v_mov_b32 v17, 0.5
+  v_mov_b32 v18, 1.0
+  v_mov_b32 v20, 1.0
+  v_mov_b32 v21, 0.5
+  s_movk_i32 s10, {ROUNDS}
+loop:
+{body}
+  s_sub_u32 s10, s10, 1
+  s_cmp_lg_u32 s10, 0
+  s_cbranch_scc1 loop
+"""
+
+
+def measure(machine: Machine, module: int, memory, threads: int, groups: int) -> tuple[float, float, int]:
+    cpu, wall = time.process_time(), time.perf_counter()
+    counts = machine.launch(module, "k", arguments(memory), grid=(groups, 1, 1), threads=threads)
+    return time.process_time() - cpu, time.perf_counter() - wall, counts[2]
+
+
+def main() -> None:
+    machine = Machine("gfx942")
+    memory = machine.array(np.zeros(4096, np.uint32))
+    for kind, instruction in KINDS.items():
+        module = load(machine, program(instruction), lds=4096)
+        cpu, _, count = min(measure(machine, module, memory, 1, 1) for _ in range(3))
+        print(f"{kind:22s} {cpu / count * 1e9:8.1f} ns  {count / cpu / 1e6:7.1f} M/s per core")
+    module = load(machine, program(KINDS["v_fma_f32"]), lds=4096)
+    one = min(measure(machine, module, memory, 1, 8)[1] for _ in range(3))
+    two = min(measure(machine, module, memory, 2, 8)[1] for _ in range(3))
+    print(f"two threads: {one / two:.2f}x")
+
+
+if __name__ == "__main__":
+    main()
