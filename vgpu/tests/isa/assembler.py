@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 import shutil
 import subprocess
@@ -43,7 +46,25 @@ def assemble(text: str, arch: str) -> bytes:
 
 
 def assemble_valid(kernels: dict[str, str], arch: str, header: str = "") -> tuple[bytes, dict[str, str]]:
-    """Assembles all kernels it can. Returns the code object and the rejected ones with LLVM's reason."""
+    """Assembles all kernels it can. Returns the code object and the rejected ones with LLVM's reason.
+
+    Thousands of kernels take LLVM many seconds, so results are kept in the temporary folder by content.
+    """
+    key = hashlib.sha1("\0".join([arch, header, str(find_tool("llvm-mc")), *kernels.values()]).encode()).hexdigest()
+    folder = Path(tempfile.gettempdir()) / f"vgpu-test-kernels-{os.getuid()}"
+    folder.mkdir(exist_ok=True)
+    image_file, rejected_file = folder / f"{key}.co", folder / f"{key}.json"
+    if image_file.exists() and rejected_file.exists():
+        return image_file.read_bytes(), json.loads(rejected_file.read_text())
+    image, rejected = _assemble_valid(kernels, arch, header)
+    for path, content in ((image_file, image), (rejected_file, json.dumps(rejected).encode())):
+        partial = path.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(content)
+        partial.rename(path)
+    return image, rejected
+
+
+def _assemble_valid(kernels: dict[str, str], arch: str, header: str) -> tuple[bytes, dict[str, str]]:
     rejected: dict[str, str] = {}
     while True:
         lines, owner = header.splitlines(), {}

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from operand_types import result_type, source_type
-from pcode.functions import FUNCTIONS
+from pcode.functions import FUNCTIONS, frexp_exponent
 from pcode.interpreter import Interpreter
 from pcode.source import load
 from pcode.values import Value, infinity, is_inf, is_nan, make, number, round_to, sign
@@ -44,9 +44,14 @@ def turns(cosine: bool):
 REPLACED = {
     "v_sin_f32": "D0.f32 = turns_sin(S0.f32)", "v_cos_f32": "D0.f32 = turns_cos(S0.f32)",
     "v_sin_f16": "D0.f16 = turns_sin(S0.f16)", "v_cos_f16": "D0.f16 = turns_cos(S0.f16)",
+    # the power of two alone would overflow f16
+    "v_ldexp_f16": "D0.f16 = S0.f16 * 2.0F ** 32'I(S1.i16)",
     # x - floor(x), kept below one
     "v_fract_f32": "D0.f32 = fract_below_one(S0.f32)", "v_fract_f16": "D0.f16 = fract_below_one(S0.f16)",
     "v_fract_f64": "D0.f64 = fract_below_one(S0.f64)",
+    # the true exponent, denormals included; 0 for 0
+    "v_frexp_exp_i32_f32": "D0.i32 = true_exponent(S0.f32)", "v_frexp_exp_i32_f64": "D0.i32 = true_exponent(S0.f64)",
+    "v_frexp_exp_i16_f16": "D0.i16 = true_exponent(S0.f16)",
     # floor(x + 0.5) before rounding to f32
     "v_cvt_rpi_i32_f32": "D0.i32 = f64_to_i32(floor(64'F(S0.f32) + 0.5))",
     # trunc, then the directed step, loses the sign of zero results that IEEE's functions keep
@@ -80,6 +85,7 @@ def _extra() -> dict:
     import math
 
     return {"turns_sin": turns(False), "turns_cos": turns(True), "fract_below_one": _fract,
+            "true_exponent": lambda v: make("i", 32, 0 if is_nan(v) or is_inf(v) or number(v) == 0 else frexp_exponent(v)),
             "ieee_ceil": _ieee(math.ceil), "ieee_floor": _ieee(math.floor), "ieee_rndne": _ieee(round),
             "i4_to_i32": lambda v: make("i", 32, make("i", 4, v.bits).integer)}  # fmt: skip
 

@@ -66,7 +66,8 @@ def _through_f64(f: Callable[[float], float]) -> Callable[[Value], Value]:
 
     def apply(v: Value) -> Value:
         with np.errstate(all="ignore"):
-            x = float(f(np.float64(float(number(v)))))
+            argument = float(number(v)) or (-0.0 if sign(v) else 0.0)
+            x = float(f(np.float64(argument)))
         wide = Value("f", 64, float_bits(x, 64))
         return nan(v.kind, v.width) if math.isnan(x) else convert_float(wide, v.kind, v.width)
 

@@ -115,7 +115,7 @@ class Interpreter:
             old = self.store.get(target[1])
             fixed = target[1] in ("D0", "SCC", "VCC", "EXEC", "M0", "S0")
             if fixed and isinstance(old, Value):
-                value = make("b", old.width, value.bits if value.is_float else value.integer)
+                value = make("b", old.width, value.bits)
             self.store[target[1]] = value
         elif kind == "concat":
             for part in reversed(target[1]):
@@ -221,7 +221,7 @@ class Interpreter:
         for part in parts:
             v = self.evaluate(part)
             bits, width = bits << v.width | v.bits, width + v.width
-        return make("u", width, bits)
+        return make("b", width, bits)
 
     def get_cast(self, text: str, node: tuple) -> Value:
         width, letter = text.split("'")
