@@ -111,8 +111,8 @@ def _dense_backward(b, sq, sk, hq, hk, d, causal) -> Case:
         return [*(np.stack(g) for g in zip(*grads, strict=True)), None]
 
     name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}"
-    shapes = [((b, sq, hq, d), bf16), ((b, sk, hk, d), bf16), ((b, sk, hk, d), bf16), ((0, 0), f32)]
-    params = _flash_params(d, causal)
+    shapes = [((b, sq, hq, d), bf16), ((b, sk, hk, d), bf16), ((b, sk, hk, d), bf16), ((b, 0), f32)]
+    params = {**_flash_params(d, causal), "with_bias": False}
     # probabilities, their gradients and the saved output are rounded to bfloat16 before the products
     return Case("flash_attention_bwd", name, make, params, lambda a: shapes, oracle, roundings=4.0)
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.h200.case import Arrays, Case
 from jax_aiter.core.config import config
-from jax_aiter.core.op import OPS
+from jax_aiter.core.op import all_ops
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS, call_plan
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.triton.ops import adapters
@@ -35,7 +35,7 @@ def through_plan(case: Case, arrays: Arrays, arch: str) -> Callable[..., list[ja
 
 def through_op(case: Case, arrays: Arrays, arch: str, implementation: str) -> Callable[..., tuple[jax.Array, ...]] | None:
     """A jitted function of the arrays that calls the public record; None while the package has no such op."""
-    record = OPS.get(case.op)
+    record = all_ops().get(case.op)
     if record is None:
         return None
     names = tuple(arrays)

@@ -65,7 +65,7 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
                 continue
             live[t, s] = True
             gate, up = np.split(rounded(xq[t] @ w1[e].T, bf16), 2)
-            hidden[t, s] = rounded(gate / (1 + np.exp(-gate)) * up, bf16)
+            hidden[t, s] = rounded(rounded(gate / (1 + np.exp(-gate)), bf16) * up, bf16)  # twice, as AITER's kernel does
     inner = hidden.shape[-1] if quant == "per_token" else groups
     h = hidden if quant == "none" else quantised(hidden, fp8, inner)
     out = np.zeros_like(x)
@@ -88,9 +88,17 @@ def case(tokens, experts, topk, d, inter, quant, fp8, **flags) -> Case:
         lambda a: [((tokens, d), bf16)],
         lambda a, p: oracle(a, p, fp8),
         roundings=3.0,  # gate/up, the expert's output, the sum
-        # An fp8 value next to a rounding boundary may go either way: a step (2^-3) in a few of I terms.
-        extra=0.0 if quant == "none" else 2.0**-5,
+        check=None if quant == "none" else lambda a, p, got: _quantised_error(got[0], oracle(a, p, fp8)[0]),
     )
+
+
+def _quantised_error(got: np.ndarray, want: np.ndarray) -> float:
+    """An intermediate next to an fp8 rounding boundary may go either way when float32 sums differ in order: a bfloat16
+    spacing (2^-8 relative) crosses one of the boundaries (2^-3 apart) for up to 6 % of the values after both roundings,
+    each then off by up to 2^-3. That is a relative rms of 3 %, and no single output further off than 8 times that.
+    """
+    error, rms = np.abs(wide(got) - want), np.sqrt(np.mean(np.square(want)))
+    return float(max(np.sqrt(np.mean(np.square(error))) / (0.03 * rms), error.max() / (0.24 * rms)))
 
 
 def cases(fp8: np.dtype) -> list[Case]:

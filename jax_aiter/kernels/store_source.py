@@ -58,21 +58,26 @@ def _from_directory(root: Path, wanted: Callable[[str], bool]) -> Files:
 
 
 def _from_git(git: Path, wanted: Callable[[str], bool]) -> Files:
-    """The pinned commit, as `git archive` gives it; .gitattributes are not applied, so bytes are the blobs'."""
-    command = ["git", "--git-dir", str(git), "-c", "core.attributesFile=/dev/null", "archive", "--format=tar"]
+    """The blobs of the pinned commit (not `git archive`, which lets .gitattributes leave files out or rewrite them)."""
+    listing = _git(git, ["ls-tree", "-r", "-z", AITER_COMMIT, "--", "aiter", "hsa"]).split(b"\0")
+    entries = [line.split(b"\t", 1) for line in listing if line]
+    blobs = [(name.decode(), meta.split()[2]) for meta, name in entries if wanted(name.decode())]
+    contents = io.BytesIO(_git(git, ["cat-file", "--batch"], b"".join(blob + b"\n" for _, blob in blobs)))
+    for name, _ in blobs:
+        size = int(contents.readline().split()[2])
+        yield name, contents.read(size)
+        contents.read(1)  # the newline after each object
+
+
+def _git(git: Path, arguments: list[str], stdin: bytes = b"") -> bytes:
     try:
-        done = subprocess.run([*command, AITER_COMMIT, "aiter", "hsa"], capture_output=True, check=False)
+        done = subprocess.run(["git", "--git-dir", str(git), *arguments], input=stdin, capture_output=True, check=False)
     except FileNotFoundError:
         raise SourceError(f"{git} is a git directory, but there is no git command to read it with") from None
     if done.returncode:
         message = done.stderr.decode(errors="replace").strip()
         raise SourceError(f"{git} cannot give commit {AITER_COMMIT} ({message}); fetch that commit into it first")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        for member in archive:
-            if member.isfile() and wanted(member.name):
-                file = archive.extractfile(member)
-                assert file is not None  # a regular file
-                yield member.name, file.read()
+    return done.stdout
 
 
 def _from_tar(path: Path, wanted: Callable[[str], bool]) -> Files:

@@ -43,12 +43,9 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
     import jax
     import jax.numpy as jnp
 
-    import jax_aiter
     from jax_aiter.core.config import config
-    from jax_aiter.core.op import OPS
+    from jax_aiter.core.op import all_ops
     from jax_aiter.kernels.provider import Call, Target
-
-    assert jax_aiter  # its import fills OPS
 
     def dtype(name: str):
         return jnp.dtype(FP8[arch] if name == "fp8" else name)
@@ -56,9 +53,10 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
     def param(name: str, value: Any) -> Any:
         return dtype(value) if name.endswith("dtype") and isinstance(value, str) else value
 
-    if call["op"] not in OPS:
-        raise ValueError(f"op {call['op']!r} is not one of {sorted(OPS)}")
-    op = OPS[call["op"]]
+    ops = all_ops()
+    if call["op"] not in ops:
+        raise ValueError(f"op {call['op']!r} is not one of {sorted(ops)}")
+    op = ops[call["op"]]
     given = {name: jax.ShapeDtypeStruct(tuple(shape), dtype(kind)) for name, (kind, *shape) in call["operands"].items()}
     operands = {name: given[name] for name in op.operands if name in given}
     params = {name: param(name, value) for name, value in call.get("params", {}).items()}
@@ -129,13 +127,12 @@ def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]
 
 def own_cases() -> list[dict[str, Any]]:
     """Every case of every op that has Triton kernels, as calls of a shapes file."""
-    import jax_aiter
-    from jax_aiter.core.op import OPS
+    from jax_aiter.core.op import all_ops
 
-    assert jax_aiter  # its import fills OPS
+    ops = all_ops()
     calls = []
-    for name in sorted(adapters().keys() & OPS.keys()):
-        for case in OPS[name].cases():
+    for name in sorted(adapters().keys() & ops.keys()):
+        for case in ops[name].cases():
             operands = {key: [_portable(array.struct.dtype.name), *array.shape] for key, array in case.operands.items()}
             params = {key: _portable(getattr(value, "name", value)) for key, value in case.params.items()}
             calls.append({"op": name, "operands": operands, "params": params})

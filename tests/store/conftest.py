@@ -1,0 +1,41 @@
+"""A made-up AITER of a few files with its own manifest, and an empty cache."""
+
+import hashlib
+
+import pytest
+
+from jax_aiter.kernels import manifest, store, store_source
+
+FILES = {
+    store_source.LANDMARK: b"# triton ops\n",
+    "aiter/ops/triton/norm.py": b"def rms_norm(): ...\n",
+    "aiter/ops/triton/configs/gemm.json": b"{}",
+    "aiter/configs/tuned.csv": b"a,b\n",
+    "hsa/gfx942/fmoe.co": bytes(range(256)),
+    "hsa/gfx950/fmoe.csv": b"name,file\n",
+}
+UNUSED = {"README.md": b"hello", "hsa/gfx1250/other.co": b"x", "aiter/mla.py": b"import torch\n"}
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    path = tmp_path / "cache"
+    monkeypatch.setenv("JAX_AITER_CACHE", str(path))
+    return path
+
+
+@pytest.fixture
+def hashes(monkeypatch):
+    known = {name: hashlib.sha256(data).hexdigest()[: 2 * manifest.HASH_BYTES] for name, data in FILES.items()}
+    monkeypatch.setattr(store, "manifest", lambda: known)
+    return known
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    folder = tmp_path / "checkout"
+    for name, data in {**FILES, **UNUSED}.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder

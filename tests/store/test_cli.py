@@ -1,0 +1,72 @@
+"""`jax-aiter kernels` from the command line."""
+
+import pytest
+from click.testing import CliRunner
+
+from jax_aiter.cli.kernels import kernels
+from jax_aiter.kernels import cache
+
+
+@pytest.fixture
+def run():
+    return lambda *arguments: CliRunner().invoke(kernels, [str(a) for a in arguments])
+
+
+def test_add_list_verify_prune(run, root, hashes, checkout):
+    added = run("add", checkout)
+    assert added.exit_code == 0, added.output
+    assert "(verified)" in added.output
+    assert "0 refused calls" in run("list").output
+    assert run("verify").exit_code == 0
+    unused = cache.put_code(root, b"nobody refers to this")
+    assert run("prune").exit_code == 0
+    assert cache.get_code(root, unused) is None
+    assert run("verify").exit_code == 0
+    assert run("prune", "--all").exit_code == 0
+    assert "AITER: not found" in run("list").output
+
+
+def test_a_mismatch_needs_unverified(run, root, hashes, checkout):
+    (checkout / "aiter/ops/triton/norm.py").write_bytes(b"changed")
+    refused = run("add", checkout)
+    assert refused.exit_code == 1
+    assert "is not AITER at commit" in refused.output
+    assert "NOT verified" in run("add", "--unverified", checkout).output
+
+
+def test_verify_reports_and_removes_damage(run, root, hashes, checkout):
+    run("add", checkout)
+    entry = root / "plans" / "commit" / "gfx942" / "rms_norm" / "key-3.6.0.json"
+    cache.write_entry(entry, {"refused": "no"})
+    entry.write_text("{")
+    found = run("verify")
+    assert found.exit_code == 1
+    assert "1 cache entries were damaged" in found.output
+    assert not entry.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "expected a JSON list"),
+        ('[{"op": "rms_norm"}]', 'needs "op" and "operands"'),
+        ('[{"op": "no_such_op", "operands": {}}]', "is not one of"),
+        ('[{"op": "rms_norm", "operands": {"x": ["bfloat16", 4, 8]}, "params": {"epsilon": 1e-6}}]', "weight"),
+    ],
+)
+def test_build_rejects_a_bad_shapes_file(run, root, tmp_path, text, message):
+    path = tmp_path / "shapes.json"
+    path.write_text(text)
+    result = run("build", "--arch", "gfx942", "--shapes", path)
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_build_without_aiter_says_how_to_get_it(run, root, tmp_path):
+    path = tmp_path / "shapes.json"
+    operands = '{"x": ["bfloat16", 4, 8], "weight": ["bfloat16", 8]}'
+    path.write_text(f'[{{"op": "rms_norm", "operands": {operands}, "params": {{"epsilon": 1e-6}}}}]')
+    result = run("build", "--arch", "gfx950", "--shapes", path)
+    assert result.exit_code == 1
+    assert "jax-aiter kernels add" in result.output
+    assert "1 failed" in result.output
