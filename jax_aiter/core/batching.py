@@ -64,7 +64,9 @@ def _foldable(batched: Batched, static: Mapping[str, Any]) -> bool:
     if op.fold is None:
         return False
     args = op.operand_args(static)
-    return all(_leads(args[n].axes, op.fold) for n in batched.names)
+    # A result without the fold axis would have to be split again, and may depend on the whole batch.
+    results = op.result_axes(static).values()
+    return all(_leads(args[n].axes, op.fold) for n in batched.names) and all(_leads(axes, op.fold) for axes in results)
 
 
 def _fold(batched: Batched, static: Mapping[str, Any]):

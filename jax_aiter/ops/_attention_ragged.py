@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.ops._running_sum import running_sum
+
 
 class Owner(NamedTuple):
     """Per packed token: its sequence (clipped into range), its index in it, whether any sequence owns it."""
@@ -45,7 +47,7 @@ def tiles(cu_seqlens: jax.Array, tokens: int, rows: int) -> tuple[Tiles, jax.Arr
     """The tiles (``tokens // rows + sequences`` of them are always enough) and, per token, its place ``tile * rows + row``."""
     sequences = cu_seqlens.shape[0] - 1
     lengths = jnp.maximum(cu_seqlens[1:] - cu_seqlens[:-1], 0)
-    ends = jnp.cumsum((lengths + rows - 1) // rows).astype(jnp.int32)
+    ends = running_sum((lengths + rows - 1) // rows).astype(jnp.int32)
     starts = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
     tile = jnp.arange(tokens // rows + sequences, dtype=jnp.int32)
     sequence = jnp.minimum(jnp.searchsorted(ends, tile, side="right").astype(jnp.int32), sequences - 1)

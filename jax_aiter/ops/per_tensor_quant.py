@@ -25,7 +25,8 @@ def _reference(*, x, scale, quant_dtype):
 def _batch(batched, *, quant_dtype):
     """A batch of tensors, each with its own scale, is a batch of rows for `per_token_quant`."""
     if batched.get("scale") is not None and "scale" not in batched:
-        return NotImplemented  # the same scale for all: a larger tensor
+        xq, scale = batched.bind(x=batched.broadcast("x"), scale=batched.get("scale"))  # the same for all: a larger tensor
+        return xq, jnp.broadcast_to(scale, (batched.size, 1))
     x = batched.broadcast("x")
     rows = x.reshape(batched.size, -1)
     xq, scale = PER_TOKEN_QUANT(x=rows, scale=batched.get("scale"), quant_dtype=quant_dtype, implementation=batched.implementation)
@@ -40,7 +41,6 @@ PER_TENSOR_QUANT = Op(
     results={"xq": "... D", "scale": "1"},
     abstract=_abstract,
     reference=_reference,
-    fold="...",  # reached with one shared static scale only
     batch=_batch,
     cases=lambda: [
         case("dynamic", x=normal(5, 33), quant_dtype=jnp.dtype("float8_e4m3fnuz")),

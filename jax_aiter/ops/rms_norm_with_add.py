@@ -41,6 +41,7 @@ RMS_NORM_WITH_ADD = Op(
     fold="...",
     gradient=Gradient(wrt=("x", "residual", "weight"), saves=("x", "residual", "weight"), backward=_backward),
     cases=lambda: [
+        case("even", x=normal(2, 3, 16), residual=normal(2, 3, 16), weight=normal(16), epsilon=1e-6),
         case("row", x=normal(1, 8), residual=normal(1, 8), weight=normal(8), epsilon=1e-6),
         case(
             "odd",

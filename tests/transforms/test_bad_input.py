@@ -58,7 +58,7 @@ def wrong_calls(draw):
     struct = operands[name]
     if kind == "rank":
         axes = op.operand_args(case.params)[name].axes
-        if axes == "...":  # any rank is right
+        if axes == "..." or name == "alibi_slopes":  # any rank is right; one slope per head or per sequence and head
             names = ("implementation",)
             arguments["implementation"] = "cuda"
         else:
