@@ -1,0 +1,60 @@
+"""JAX under the virtual device, in subprocesses: a process sees either the device or the plain machine."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import vgpu
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plugin() -> None:
+    for name in ("jax", "jax_rocm7_plugin", "jax_plugins.xla_rocm7"):
+        try:
+            found = importlib.util.find_spec(name)
+        except ModuleNotFoundError:
+            found = None
+        if found is None:
+            pytest.skip(f"needs jax with its ROCm plugin ({name} is absent): pip install jax-rocm7-plugin jax-rocm7-pjrt")
+
+
+def run_python(
+    arguments: list[str], options: vgpu.Options = vgpu.Options(), xla_flags: str = "", timeout: float = 540
+) -> subprocess.CompletedProcess[str]:
+    """Runs Python under the device. The process gets a clean XLA environment of ours."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "VGPU_")) or k == "VGPU_LIBRARY_DIR"}
+    env["XLA_FLAGS"] = xla_flags
+    env["JAX_PLATFORMS"] = "rocm,cpu"
+    return vgpu.run([sys.executable, *arguments], options, env, capture_output=True, text=True, timeout=timeout, cwd=HERE)
+
+
+@pytest.fixture(scope="session")
+def python() -> Callable[..., subprocess.CompletedProcess[str]]:
+    return run_python
+
+
+@pytest.fixture(scope="session")
+def conformance() -> Callable[[str], dict[str, dict]]:
+    """conformance(xla_flags): every case's result, from one process per set of flags."""
+    results: dict[str, dict[str, dict]] = {}
+
+    def get(xla_flags: str) -> dict[str, dict]:
+        if xla_flags not in results:
+            done = run_python(["runner.py"], xla_flags=xla_flags)
+            lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+            assert done.returncode == 0, done.stderr[-3000:]
+            results[xla_flags] = {line["name"]: line for line in lines}
+        return results[xla_flags]
+
+    return get

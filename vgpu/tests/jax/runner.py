@@ -1,0 +1,66 @@
+"""Runs cases on the ROCm device and on the CPU backend, and prints one JSON line per case. Started by the tests.
+
+Usage: python runner.py [NAME...]. Several cases are compiled together: compilation is most of the time.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import cases
+import jax
+import numpy as np
+
+BATCH = 8
+
+
+def ulps_between(got: np.ndarray, want: np.ndarray, scale: float) -> float:
+    """The largest difference in units in the last place of `want`, or of `scale` where that is larger."""
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return float("inf")
+    if want.dtype.kind in "iub":
+        return 0.0 if np.array_equal(got, want) else float("inf")
+    with np.errstate(all="ignore"):
+        a, b = got.astype(np.float64), want.astype(np.float64)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        magnitude = np.maximum(np.abs(b), scale)
+        info = jax.numpy.finfo(want.dtype)
+        spacing = np.exp2(np.floor(np.log2(np.maximum(magnitude, float(info.smallest_normal))))) * float(info.eps)
+        difference = np.where(same, 0, np.abs(a - b) / spacing)
+    return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0))
+
+
+def run(batch: list[cases.Case], device: jax.Device) -> list[list[np.ndarray]]:
+    def together(arguments):
+        return [c.function(*a) for c, a in zip(batch, arguments, strict=True)]
+
+    arguments = jax.device_put([c.arguments for c in batch], device)
+    return [[np.asarray(leaf) for leaf in jax.tree.leaves(out)] for out in jax.jit(together)(arguments)]
+
+
+def report(batch: list[cases.Case], rocm: jax.Device, cpu: jax.Device) -> None:
+    try:
+        got, want = run(batch, rocm), run(batch, cpu)
+    except Exception as error:
+        if len(batch) > 1:
+            for case in batch:
+                report([case], rocm, cpu)
+        else:
+            print(json.dumps({"name": batch[0].name, "error": str(error)[:2000]}), flush=True)
+        return
+    for case, mine, theirs in zip(batch, got, want, strict=True):
+        worst = max(ulps_between(a, b, case.scale) for a, b in zip(mine, theirs, strict=True))
+        print(json.dumps({"name": case.name, "ulps": worst}), flush=True)
+
+
+def main() -> None:
+    table = cases.load()
+    chosen = [table[name] for name in sys.argv[1:]] or list(table.values())
+    rocm, cpu = jax.devices("rocm")[0], jax.devices("cpu")[0]
+    for start in range(0, len(chosen), BATCH):
+        report(chosen[start : start + BATCH], rocm, cpu)
+
+
+if __name__ == "__main__":
+    main()
