@@ -8,7 +8,7 @@ Heads are grouped: q [N, Hk, G, Sq, D], k [N, Hk, Sk, D], v [N, Hk, Sk, Dv], wit
 
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -167,7 +167,7 @@ def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores):
         return tuple(sums), dq
 
     zeros = functools.partial(jnp.zeros, dtype=F32)
-    start = (zeros(x.k.shape), zeros(x.v.shape), None if x.scores.bias is None else zeros(x.scores.bias.shape))
+    start: Any = (zeros(x.k.shape), zeros(x.v.shape), None if x.scores.bias is None else zeros(x.scores.bias.shape))
     (dk, dv, dbias), dq = jax.lax.scan(block, start, jnp.arange(x.query_blocks))
     dq = _join(dq, 3)[:, :, :, :sq]
     return dq, dk[:, :, :sk], dv[:, :, :sk], None if dbias is None else dbias[:sq, :sk]

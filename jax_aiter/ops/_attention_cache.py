@@ -47,13 +47,12 @@ def pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout: 
     sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
 
     def read(page):
-        scales = (s[page].swapaxes(-1, -2) if per_token else None for s in (k_scale, v_scale))
-        k, v = keys_by_token(key_cache[page], kv_layout), values_by_token(value_cache[page], kv_layout)
-        return (k, v, *scales)
+        ks, vs = (s[page].swapaxes(-1, -2) if per_token else None for s in (k_scale, v_scale))
+        return keys_by_token(key_cache[page], kv_layout), values_by_token(value_cache[page], kv_layout), ks, vs
 
     return Pages(
         size=sizes["bs"],
-        count=sizes["nb"],
+        total=sizes["nb"],
         per_sequence=block_tables.shape[1],
         lookup=lambda sequence, index: block_tables[sequence[:, None], index],
         read=read,
@@ -87,7 +86,7 @@ def ragged_queries(query, cu_seqlens, lengths, kv_heads: int, window: int, causa
     cut, place = tiles(cu_seqlens, t, tile_rows(t, len(lengths)))
     length = lengths[cut.sequence]
     first = length - (cu_seqlens[1:] - cu_seqlens[:-1])[cut.sequence]
-    begin, end = visible(first[:, None] + cut.index, length[:, None], cut.owned, causal, window)
+    begin, end = visible(first[:, None] + cut.offset, length[:, None], cut.owned, causal, window)
     q = query[cut.token].reshape(*cut.token.shape, kv_heads, hq // kv_heads, d)
 
     def pack(x, absent):

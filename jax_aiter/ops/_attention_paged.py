@@ -30,12 +30,12 @@ class Queries(NamedTuple):
 class Pages(NamedTuple):
     """Where keys are.
 
-    lookup: (sequence [N], index of the page in it [N, P]) -> page [N, P], outside [0, count) where there is none.
+    lookup: (sequence [N], index of the page in it [N, P]) -> page [N, P], outside [0, total) where there is none.
     read: page [N, P] -> k [N, P, size, Hk, D], v [N, P, size, Hk, Dv], k_scale, v_scale [N, P, size, Hk] or None.
     """
 
     size: int
-    count: int
+    total: int
     per_sequence: int
     lookup: Callable[[jax.Array, jax.Array], jax.Array]
     read: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]]
@@ -75,7 +75,7 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
     def step(i, state):
         index = first[:, None] + i * per_step + jnp.arange(per_step, dtype=jnp.int32)
         page = pages.lookup(sequence, jnp.minimum(index, pages.per_sequence - 1))
-        there = (index < last[:, None]) & (page >= 0) & (page < pages.count)
+        there = (index < last[:, None]) & (page >= 0) & (page < pages.total)
         k, v, k_scale, v_scale = pages.read(jnp.where(there, page, 0))
         k, v = (x.reshape(n, -1, *x.shape[3:]).astype(F32 if x.dtype.itemsize == 1 else x.dtype) for x in (k, v))
         position = (index[:, :, None] * pages.size + jnp.arange(pages.size, dtype=jnp.int32)).reshape(n, -1)

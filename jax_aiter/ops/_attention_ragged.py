@@ -9,10 +9,10 @@ from jax_aiter.ops._running_sum import running_sum
 
 
 class Owner(NamedTuple):
-    """Per packed token: its sequence (clipped into range), its index in it, whether any sequence owns it."""
+    """Per packed token: its sequence (clipped into range), its offset in it, whether any sequence owns it."""
 
     sequence: jax.Array
-    index: jax.Array
+    offset: jax.Array
     owned: jax.Array
 
 
@@ -27,11 +27,11 @@ def owners(cu_seqlens: jax.Array, tokens: int) -> Owner:
 
 
 class Tiles(NamedTuple):
-    """Query tokens cut into tiles of `rows`, each of one sequence: token [N, rows], index of the token in its sequence, owned."""
+    """Query tokens cut into tiles of `rows`, each of one sequence: token [N, rows], its offset in its sequence, owned."""
 
     sequence: jax.Array
     token: jax.Array
-    index: jax.Array
+    offset: jax.Array
     owned: jax.Array
 
 
@@ -55,7 +55,7 @@ def tiles(cu_seqlens: jax.Array, tokens: int, rows: int) -> tuple[Tiles, jax.Arr
     owned = (tile < ends[-1])[:, None] & (index < lengths[sequence][:, None])
     token = jnp.where(owned, cu_seqlens[sequence][:, None] + index, 0)
     owner = owners(cu_seqlens, tokens)
-    place = starts[owner.sequence] * rows + owner.index
+    place = starts[owner.sequence] * rows + owner.offset
     return Tiles(sequence, token, index, owned), jnp.where(owner.owned, place, tile.shape[0] * rows)
 
 

@@ -62,7 +62,7 @@ def _reference(
         grouped[0], grouped[1], k.swapaxes(1, 2), v.swapaxes(1, 2), grouped[2], lse.reshape(b, hk, -1, sq), keys, scores
     )
     results = (merge_heads(dq).astype(q.dtype), dk.swapaxes(1, 2).astype(k.dtype), dv.swapaxes(1, 2).astype(v.dtype))
-    return (*results, jnp.zeros((b, 0), jnp.float32) if bias is None else dbias.astype(bias.dtype))
+    return (*results, jnp.zeros((b, 0), jnp.float32) if dbias is None else dbias.astype(bias.dtype))
 
 
 FLASH_ATTENTION_BWD = Op(

@@ -31,7 +31,8 @@ def _reference(*, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, caus
 
 def _backward(saved, cotangents, *, implementation, **params):
     grads = bwd.FLASH_ATTENTION_VARLEN_BWD(dout=cotangents["out"], **saved, implementation=implementation, **params)
-    return dict(zip(("q", "k", "v"), grads, strict=True))
+    dq, dk, dv = grads
+    return {"q": dq, "k": dk, "v": dv}
 
 
 def _data_checks(*, q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **_):

@@ -42,7 +42,7 @@ def packed_keys(cu_q, cu_k, queries: int, causal: bool, window: tuple[int, int])
     """The packed keys each packed query sees, and the sequence of each query."""
     owner = owners(cu_q, queries)
     first, length = cu_k[owner.sequence], (cu_k[1:] - cu_k[:-1])[owner.sequence]
-    position = owner.index + length - (cu_q[1:] - cu_q[:-1])[owner.sequence]
+    position = owner.offset + length - (cu_q[1:] - cu_q[:-1])[owner.sequence]
     begin, end, diagonal = visible_keys(position, first, length, causal, window)
     return Keys(jnp.where(owner.owned, begin, 0), jnp.where(owner.owned, end, 0), diagonal), owner.sequence
 
