@@ -93,11 +93,16 @@ def _serve(params, config, corpus, *, concurrent, requests, dtype, temperature, 
 @click.option("--topk", default=model.Config.topk)
 @click.option("--intermediate", default=model.Config.intermediate, help="Width of one expert.")
 @click.option("--sequence", default=model.Config.sequence, help="Bytes in a training window, and the most a request may hold.")
-@click.option("--steps", default=700)
+@click.option("--steps", default=600)
 @click.option("--batch", default=8, help="Windows per step, over all devices.")
 @click.option("--learning-rate", default=4e-3)
 @click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32", help="Compute type of training.")
 @click.option("--devices", default=1, help="Split the batch over this many devices.")
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder of Python files to learn from.  [default: the standard library]",
+)
 @click.option("--held-out-bytes", default=131072)
 @click.option("--concurrent", default=16, help="Places in the serving batch.")
 @click.option("--requests", default=24, help="Requests to serve; what exceeds the places joins as others leave.")
@@ -105,7 +110,7 @@ def _serve(params, config, corpus, *, concurrent, requests, dtype, temperature, 
 @click.option("--seed", default=0)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("out/moe_lm"), help="Folder for checkpoint and plot.")
 def main(
-    steps, batch, learning_rate, dtype, devices, held_out_bytes, concurrent, requests, temperature, seed, out, **sizes
+    steps, batch, learning_rate, dtype, devices, text, held_out_bytes, concurrent, requests, temperature, seed, out, **sizes
 ) -> None:
     """Train a byte-level mixture-of-experts language model with jax_aiter's ops, quantise it to FP8 and serve it."""
     begin = time.perf_counter(), time.process_time()
@@ -116,7 +121,7 @@ def main(
     config = model.Config(**sizes)
     out.mkdir(parents=True, exist_ok=True)
 
-    corpus = data.load(held_out_bytes, seed)
+    corpus = data.load(held_out_bytes, seed, text)
     size = sum(map(len, corpus.held_out))
     console.print(f"{len(corpus.train):,} bytes to train on; {size:,} bytes in {len(corpus.held_out)} files held out")
     trigram = baselines.trigram_bits_per_byte(corpus.train, corpus.held_out_stream)

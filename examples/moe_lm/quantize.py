@@ -1,5 +1,6 @@
 """From trained weights to FP8: every matrix of a layer but the router, one scale per output row."""
 
+import functools
 from typing import Any
 
 import jax
@@ -13,11 +14,12 @@ FP8_WEIGHTS = ("qkv", "out", "w1", "w2")  # the router decides, embedding and he
 def quantize(params: Params, quant_dtype: Any = "fp8") -> Params:
     """The same tree with `Quantized` leaves, in the e4m3 variant of the target."""
 
-    def one(w: jax.Array) -> Quantized:
-        return Quantized(*jax_aiter.per_token_quant(w, quant_dtype=quant_dtype))
+    @jax.jit
+    def convert(layers: list[Params]) -> list[Params]:
+        one = functools.partial(jax_aiter.per_token_quant, quant_dtype=quant_dtype)
+        return [{n: Quantized(*one(w)) if n in FP8_WEIGHTS else w for n, w in layer.items()} for layer in layers]
 
-    layers = [{n: one(w) if n in FP8_WEIGHTS else w for n, w in layer.items()} for layer in params["layers"]]
-    return {**params, "layers": layers}
+    return {**params, "layers": convert(params["layers"])}
 
 
 def size_in_bytes(params: Params) -> int:

@@ -58,8 +58,8 @@ def train(
     """Train from scratch and return float32 parameters; `report` gets every step's number and training bits per byte."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ("data",))
     optimise = optimiser(steps, learning_rate)
-    params = jax.device_put(model.init(config, jax.random.key(seed)), NamedSharding(mesh, P()))
-    state = jax.device_put(optimise.init(params), NamedSharding(mesh, P()))
+    params = jax.device_put(jax.jit(functools.partial(model.init, config))(jax.random.key(seed)), NamedSharding(mesh, P()))
+    state = jax.device_put(jax.jit(optimise.init)(params), NamedSharding(mesh, P()))
     step = make_step(config, optimise, mesh, dtype)
     for number in range(1, steps + 1):
         tokens = jax.device_put(next(batches), NamedSharding(mesh, P("data")))
