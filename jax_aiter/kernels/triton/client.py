@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import subprocess
@@ -25,33 +26,40 @@ class Worker:
     def __init__(self, arch: str, aiter: Path, root: Path) -> None:
         self.arch = arch
         self._lock = threading.Lock()
-        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
-        self._triton_cache = tempfile.TemporaryDirectory(prefix="jax_aiter-triton-")
-        python = os.environ.get("JAX_AITER_TRITON_PYTHON") or sys.executable
+        self._python = os.environ.get("JAX_AITER_TRITON_PYTHON") or sys.executable
+        with contextlib.ExitStack() as resources:
+            self._stderr = resources.enter_context(tempfile.TemporaryFile())
+            self._process = self._start(resources, [arch, str(aiter), str(root)])
+            resources.callback(self._stop)
+            hello = self._read()
+            if "error" in hello:
+                raise KernelBuildError(f"{hello['error']} (in {self._python}); {hello.get('remedy') or INSTALL}")
+            self._resources = resources.pop_all()  # all is well: they live until `close`
+        self.triton: str = hello["triton"]
+
+    def _start(self, resources: contextlib.ExitStack, arguments: list[str]) -> subprocess.Popen[str]:
         environment = {
             **os.environ,
-            "TRITON_CACHE_DIR": self._triton_cache.name,  # ours holds the results; Triton's would hold every IR
+            # The cache keeps the results; Triton's own would keep every intermediate form.
+            "TRITON_CACHE_DIR": resources.enter_context(tempfile.TemporaryDirectory(prefix="jax_aiter-triton-")),
             "TRITON_DISABLE_LINE_INFO": "1",  # line tables would put this machine's paths into the code objects
         }
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._stderr}
         try:
-            self._process = subprocess.Popen(
-                [python, str(MAIN), arch, str(aiter), str(root)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._stderr,
-                env=environment,
-                text=True,
-            )
+            return subprocess.Popen([self._python, str(MAIN), *arguments], env=environment, text=True, **pipes)
         except OSError as error:
             raise KernelBuildError(
-                f"cannot start the kernel worker with {python} ({error.strerror}); set JAX_AITER_TRITON_PYTHON to a "
-                "Python that has torch and triton"
+                f"cannot start the kernel worker with {self._python} ({error.strerror}); set JAX_AITER_TRITON_PYTHON "
+                "to a Python that has torch and triton"
             ) from error
-        hello = self._read()
-        if "error" in hello:
-            self.close()
-            raise KernelBuildError(f"{hello['error']} (in {python}); {hello.get('remedy') or INSTALL}")
-        self.triton: str = hello["triton"]
+
+    def _stop(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                with contextlib.suppress(BrokenPipeError):  # what was buffered for a dead worker is lost
+                    stream.close()
+        self._process.terminate()
+        self._process.wait()
 
     def ask(self, spec: CallSpec) -> dict[str, Any]:
         """The worker's answer for one call; KernelBuildError if it died."""
@@ -91,13 +99,8 @@ class Worker:
         )
 
     def close(self) -> None:
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
-        self._process.terminate()
-        self._process.wait()
-        self._stderr.close()
-        self._triton_cache.cleanup()
+        """End the process and remove its temporary files; may be called twice."""
+        self._resources.close()
 
 
 def stored_answer(answer: dict[str, Any], triton: str) -> tuple[dict[str, Any], str]:

@@ -1,0 +1,59 @@
+"""AITER's files as registered in the user's cache, a fresh plan cache beside it, and a worker's Python."""
+
+import importlib.util
+import os
+import stat
+import sys
+
+import pytest
+
+from jax_aiter.kernels.cache import cache_root
+from jax_aiter.kernels.store import aiter_location
+from jax_aiter.kernels.triton import client
+
+
+def has_triton() -> bool:
+    return "JAX_AITER_TRITON_PYTHON" in os.environ or None not in map(importlib.util.find_spec, ("torch", "triton"))
+
+
+@pytest.fixture(scope="session")
+def _own_root(tmp_path_factory):
+    """A cache whose plans are made anew, on compiled kernels that are shared with the user's cache (they cost seconds)."""
+    location = aiter_location()
+    if location is None or location.source != "cache":
+        pytest.skip("AITER's files are not registered: jax-aiter kernels add PATH")
+    if not has_triton():
+        pytest.skip("triton is not installed, so AITER's kernels cannot be recorded")
+    root, real = tmp_path_factory.mktemp("plans"), cache_root()
+    for name in ("aiter", "kernels", "code"):
+        (real / name).mkdir(exist_ok=True)
+        (root / name).symlink_to(real / name)
+    yield root
+    client.close_workers()
+
+
+@pytest.fixture
+def recording_root(_own_root, monkeypatch):
+    monkeypatch.setenv("JAX_AITER_CACHE", str(_own_root))
+    return _own_root
+
+
+@pytest.fixture
+def empty_root(tmp_path, monkeypatch):
+    """A cache without AITER and without plans."""
+    monkeypatch.setenv("JAX_AITER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def worker_python(tmp_path, monkeypatch):
+    """Makes the worker's Python a shell script; it sees "$PYTHON", the one that runs the tests."""
+
+    def use(script: str):
+        path = tmp_path / "python"
+        path.write_text(f'#!/bin/sh\nPYTHON="{sys.executable}"\n{script}\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("JAX_AITER_TRITON_PYTHON", str(path))
+
+    yield use
+    client.close_workers()

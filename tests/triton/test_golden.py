@@ -1,0 +1,97 @@
+"""What is recorded for a handful of calls: kernels, grids, argument layouts. A change here is a change of what runs."""
+
+import struct
+
+import pytest
+
+from jax_aiter.kernels.triton.provider import plan_for
+
+from .calls import call, launches, stored_record
+
+
+def _record(root, *arguments, **params):
+    spec = call(*arguments, **params)
+    plan_for(spec)
+    return stored_record(spec, root)
+
+
+def test_rms_norm(recording_root):
+    operands = {"x": "bfloat16[64,4096]", "weight": "bfloat16[4096]"}
+    record = _record(recording_root, "rms_norm", "gfx942", operands, ["bfloat16[64,4096]"], epsilon=1e-6)
+    assert record["buffers"] == [
+        {"kind": "operand", "index": 0, "nbytes": 64 * 4096 * 2},
+        {"kind": "operand", "index": 1, "nbytes": 4096 * 2},
+        {"kind": "result", "index": 0, "nbytes": 64 * 4096 * 2},
+        {"kind": "scratch", "index": 0, "nbytes": 64 * 4},  # 1 / rms per row, which AITER's kernel always writes
+    ]
+    (step,) = record["steps"]
+    assert (step["kernel"], step["grid"], step["threads"]) == ("_rms_norm_kernel", [64, 1, 1], 256)
+    pointers = [["ptr", 0, 0], ["ptr", 2, 0], ["ptr", 1, 0], ["ptr", 3, 0]]
+    strides = [["i32", 4096], ["i32", 4096], ["i32", 64], ["i32", 4096]]
+    assert step["args"] == [*pointers, *strides, ["fp32", 1e-6]]
+
+
+def test_arguments_equal_to_one_vanish_and_offsets_are_kept(recording_root):
+    """One row: Triton compiles n_rows == 1 in."""
+    operands = {"x": "bfloat16[1,4096]", "weight": "bfloat16[4096]"}
+    record = _record(recording_root, "rms_norm", "gfx942", operands, ["bfloat16[1,4096]"], epsilon=1e-6)
+    assert [a for a in record["steps"][0]["args"] if a[0] == "i32"] == [["i32", 4096]] * 3
+
+
+def test_per_tensor_quant_starts_from_a_floor(recording_root):
+    results = ["fp8[64,2048]", "float32[1]"]
+    record = _record(recording_root, "per_tensor_quant", "gfx942", {"x": "bfloat16[64,2048]"}, results, quant_dtype="fp8")
+    fill = record["steps"][0]
+    (floor,) = struct.unpack("<f", fill["value"].to_bytes(4, "little"))
+    assert (fill["step"], fill["target"], fill["nbytes"], fill["width"]) == ("fill", [2, 0], 4, 4)
+    assert floor == pytest.approx(1e-10 / 240)
+    assert launches(record)[1:] == [
+        ("_dynamic_per_tensor_quant_fp8_i8_kernel", (64, 1, 1)),
+        ("_static_per_tensor_quant_fp8_i8_kernel", (64, 1, 1)),
+    ]
+
+
+def test_fused_moe_is_one_plan(recording_root):
+    operands = {
+        "hidden_states": "bfloat16[64,1024]",
+        "w1": "bfloat16[8,1024,1024]",
+        "w2": "bfloat16[8,1024,512]",
+        "topk_weight": "float32[64,2]",
+        "topk_ids": "int32[64,2]",
+    }
+    params = {"quant_type": "none", "activation": "silu"}
+    record = _record(recording_root, "fused_moe", "gfx942", operands, ["bfloat16[64,1024]"], **params)
+    steps = launches(record)
+    assert [name for name, _ in steps] == [
+        "_local_experts_kernel",
+        "fill",  # every slot of the sorted list starts as padding
+        "fill",
+        "fill",
+        *(f"_moe_align_block_size_stage{n}_kernel" for n in (1, 2, 3, 4)),
+        "_skip_blocks_kernel",
+        "_fused_moe_kernel",
+        "fused_silu_mul_kernel",
+        "_fused_moe_kernel",
+        "_sum_slots_kernel",
+    ]
+    assert record["steps"][1]["value"] == 64 * 2
+    assert dict(steps)["_moe_align_block_size_stage1_kernel"] == (9, 1, 1)  # one expert more, for what is left out
+
+
+@pytest.mark.parametrize(
+    ("width", "kernels"),
+    [
+        (16, [("_paged_attn_decode_v1_w_dot_kernel", (4, 2, 1))]),
+        (256, [("_paged_attn_decode_v2_w_dot_kernel", (4, 2, 4)), ("_paged_attn_decode_v2_w_dot_reduce_kernel", (4, 2, 1))]),
+    ],
+)
+def test_paged_attention_splits_long_contexts(recording_root, width, kernels):
+    operands = {
+        "query": "bfloat16[4,8,128]",
+        "key_cache": "bfloat16[64,2,16,128]",
+        "value_cache": "bfloat16[64,2,16,128]",
+        "block_tables": f"int32[4,{width}]",
+        "context_lens": "int32[4]",
+    }
+    record = _record(recording_root, "paged_attention", "gfx942", operands, ["bfloat16[4,8,128]"], scale=0.1, kv_layout="HND")
+    assert launches(record) == [("_clip_kernel", (1, 1, 1)), *kernels, ("_clear_empty_kernel", (4, 1, 1))]

@@ -1,0 +1,55 @@
+"""Plans of every covered op, from AITER's files, for the three architectures. No GPU."""
+
+import numpy as np
+import pytest
+
+from benchmarks.h200.case import Shapes
+from benchmarks.h200.suite import checked, timed
+from jax_aiter.kernels.encode import decode, encode
+from jax_aiter.kernels.plan import Launch
+from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.provider import plan_for
+from jax_aiter.kernels.triton.spec import ARCHS
+
+from .calls import smallest
+
+
+def _check(case, arch):
+    spec = case.spec(case.make(Shapes(np.random.PCG64(0))), arch)
+    assert adapters()[spec.op].refuse(spec) is None
+    plan = plan_for(spec)
+    assert (plan.op, plan.arch) == (spec.op, arch)
+    assert [b.nbytes for b in plan.operands] == [a.nbytes for a in spec.operands.values()]
+    assert [b.nbytes for b in plan.results] == [a.nbytes for a in spec.results]
+    assert any(isinstance(step, Launch) for step in plan.steps)
+    written = set(_touched(plan))
+    for number, buffer in enumerate(plan.buffers):
+        assert buffer.kind == "operand" or buffer.nbytes == 0 or number in written, f"nothing touches {buffer}"
+    assert decode(encode(plan)) == plan
+
+
+def _touched(plan):
+    for step in plan.steps:
+        if isinstance(step, Launch):
+            yield from (slot.buffer for slot in step.args.pointers)
+        else:
+            yield step.dst if hasattr(step, "dst") else step.buffer
+
+
+def test_the_suite_covers_every_op_with_kernels():
+    assert {case.op for case in checked("gfx942")} == set(adapters())
+
+
+@pytest.mark.timeout(1200)  # the first run on a machine compiles
+@pytest.mark.parametrize("arch", ARCHS)
+def test_one_plan_per_op(arch, recording_root):
+    for case in smallest(arch):
+        _check(case, arch)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_case(arch, recording_root):
+    for case in [*checked(arch), *(entry.case for entry in timed(arch))]:
+        _check(case, arch)

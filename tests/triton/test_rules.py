@@ -1,0 +1,85 @@
+"""What the provider refuses, without AITER, torch or Triton: each reason names the argument, its value and the rule."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jax_aiter.kernels.provider import Call, Target
+from jax_aiter.kernels.triton import provider
+from jax_aiter.kernels.triton.ops import adapters
+
+from .calls import call
+
+ATTENTION = {"scale": 0.1, "causal": True, "sliding_window": (-1, -1), "logits_soft_cap": 0.0}
+QKV = {"q": "bfloat16[1,8,2,64]", "k": "bfloat16[1,8,2,64]", "v": "bfloat16[1,8,2,64]"}
+CACHE = {
+    "query": "bfloat16[4,8,128]",
+    "key_cache": "bfloat16[64,16,2,128]",
+    "value_cache": "bfloat16[64,16,2,128]",
+    "block_tables": "int32[4,8]",
+    "context_lens": "int32[4]",
+}
+MOE = {
+    "hidden_states": "bfloat16[4,256]",
+    "w1": "bfloat16[8,256,256]",
+    "w2": "bfloat16[8,256,128]",
+    "topk_weight": "float32[4,2]",
+    "topk_ids": "int32[4,2]",
+}
+
+REFUSED = [
+    ("rms_norm", {"x": "bfloat16[0,8]", "weight": "bfloat16[8]"}, {}, "x has shape (0, 8)"),
+    ("rms_norm", {"x": "bfloat16[65536,65536]", "weight": "bfloat16[65536]"}, {}, "indexes with 32 bits"),
+    ("per_token_quant", {"x": "bfloat16[4,70000]"}, {"out": "fp8[4,70000]"}, "at most 65536"),
+    ("per_token_quant", {"x": "bfloat16[4,64]"}, {"out": "int8[4,64]"}, "truncates instead of rounding"),
+    ("per_tensor_quant", {"x": "bfloat16[4,64]", "scale": "float32[1]"}, {"out": "fp8[4,64]"}, "does not saturate"),
+    ("group_quant", {"x": "bfloat16[4,96]"}, {"out": "fp8[4,96]", "group_size": 96}, "group_size = 96"),
+    ("gelu_and_mul", {"x": "bfloat16[4,200]"}, {}, "multiple of 128"),
+    ("gemm_a16w16", {"a": "float32[4,8]", "b": "float32[4,8]"}, {}, "a has dtype float32"),
+    ("flash_attention", {**QKV, "bias": "bfloat16[8,8]"}, ATTENTION, "bias is given"),
+    ("flash_attention", QKV, {**ATTENTION, "logits_soft_cap": 5.0}, "logits_soft_cap = 5.0"),
+    ("flash_attention", QKV, {**ATTENTION, "causal": False, "sliding_window": (3, 1)}, "sliding_window = (3, 1)"),
+    ("paged_attention", CACHE, {"kv_layout": "vllm"}, "kv_layout = 'vllm'"),
+    ("paged_attention", {**CACHE, "key_cache": "bfloat16[64,8,2,128]"}, {"kv_layout": "NHD"}, "blocks of 8 tokens"),
+    ("fused_moe", {**MOE, "bias1": "bfloat16[8,256]"}, {"quant_type": "none", "activation": "silu"}, "bias1 is given"),
+    ("fused_moe", MOE, {"quant_type": "none", "activation": "swiglu"}, "activation = 'swiglu'"),
+    ("fused_moe", {**MOE, "w1": "bfloat16[8,128,256]"}, {"quant_type": "none", "activation": "silu"}, "128 rows, not 2 * 128"),
+]
+
+
+@pytest.mark.parametrize(("op", "operands", "params", "reason"), REFUSED)
+def test_refused_with_the_rule(op, operands, params, reason):
+    params = dict(params)
+    first = next(iter(operands.values()))
+    spec = call(op, "gfx942", operands, [params.pop("out", first)], **params)
+    assert reason in adapters()[op].refuse(spec)
+
+
+def _call(arch="gfx942", dtype=jnp.bfloat16, op="rms_norm"):
+    struct = jax.ShapeDtypeStruct
+    operands = {"x": struct((4, 8), dtype), "weight": struct((8,), dtype)}
+    return Call(op, Target("rocm", arch), operands, {"epsilon": 1e-6}, (struct((4, 8), dtype),))
+
+
+@pytest.mark.parametrize("arch", ["gfx90a", "sm_80", None])
+def test_other_architectures(arch):
+    assert "compiled for gfx942, gfx950, sm_90" in provider().refuse(_call(arch))
+
+
+def test_ops_without_kernels_say_why():
+    assert "no Triton kernel for shuffle_weight" in provider().refuse(_call(op="shuffle_weight"))
+    assert "token | slot << 24" in provider().refuse(_call(op="moe_sorting"))
+
+
+def test_the_wrong_fp8_is_refused():
+    assert "computes in float8_e4m3fnuz" in provider().refuse(_call(dtype=jnp.float8_e4m3fn))
+
+
+def test_without_aiter_the_remedy_is_named(empty_root):
+    assert "jax-aiter kernels add PATH" in provider().refuse(_call())
+
+
+def test_adapters_name_aiters_sources():
+    assert all(a.source.startswith("aiter.ops.triton.") and isinstance(a.run, types.FunctionType) for a in adapters().values())
