@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import statistics
 import subprocess
 import tempfile
@@ -51,25 +52,29 @@ class Driver:
         return seconds
 
 
-class Replay:
-    """One plan on torch tensors: `operands` are given, results and scratch are allocated here."""
+@functools.cache
+def driver() -> Driver:
+    return Driver()
 
-    def __init__(self, plan: LaunchPlan, operands: list[Any], driver: Driver) -> None:
+
+class Replay:
+    """One plan: operands at given device addresses, results and scratch in torch's memory, on torch's streams."""
+
+    def __init__(self, plan: LaunchPlan, operands: list[int], driver: Driver) -> None:
         import torch
 
-        self._torch, self._driver, self._plan = torch, driver, plan
-        self.tensors: list[Any] = []
-        given = iter(operands)
-        for buffer in plan.buffers:
-            fresh = torch.empty(max(buffer.nbytes, 1), dtype=torch.uint8, device="cuda")
-            self.tensors.append(next(given) if buffer.kind == "operand" else fresh)
+        self._torch, self._driver, given = torch, driver, iter(operands)
+        sizes = [max(buffer.nbytes, 1) for buffer in plan.buffers if buffer.kind != "operand"]
+        self._own = [torch.empty(size, dtype=torch.uint8, device="cuda") for size in sizes]  # kept alive
+        own = iter(tensor.data_ptr() for tensor in self._own)
+        self._addresses = [next(given if buffer.kind == "operand" else own) for buffer in plan.buffers]
         self._steps = [self._prepared(step) for step in plan.steps]
 
     def _prepared(self, step: Launch | Fill | Copy):
         if not isinstance(step, Launch):
             return step
         function = self._driver.function(step.code.data, step.symbol, step.shared_bytes)
-        return step, function, bound_args(step.args, [tensor.data_ptr() for tensor in self.tensors])
+        return step, function, bound_args(step.args, self._addresses)
 
     def run(self, stream: int) -> None:
         for step in self._steps:
@@ -82,14 +87,14 @@ class Replay:
                 self._driver.launch(function, launch.grid, launch.block, launch.shared_bytes, args, stream)
 
     def _copy(self, step: Copy, stream: int) -> None:
-        source = self.tensors[step.src].data_ptr() + step.src_offset
-        target = self.tensors[step.dst].data_ptr() + step.dst_offset
+        source = self._addresses[step.src] + step.src_offset
+        target = self._addresses[step.dst] + step.dst_offset
         numbers = (ctypes.c_uint64(n) for n in (target, source, step.nbytes))
         self._driver.call("cuMemcpyDtoDAsync_v2", *numbers, ctypes.c_void_p(stream))
 
     def _fill(self, step: Fill, stream: int) -> None:
         name = {1: "cuMemsetD8Async", 2: "cuMemsetD16Async", 4: "cuMemsetD32Async"}[step.width]
-        at = ctypes.c_uint64(self.tensors[step.buffer].data_ptr() + step.byte_offset)
+        at = ctypes.c_uint64(self._addresses[step.buffer] + step.byte_offset)
         value = ctypes.c_uint(step.value)
         self._driver.call(name, at, value, ctypes.c_size_t(step.nbytes // step.width), ctypes.c_void_p(stream))
 
@@ -117,9 +122,7 @@ class Replay:
     def host_seconds_per_launch(self, count: int = 2000) -> float:
         """Median over the plan's kernels of the host time of a bare driver launch in a loop."""
         stream = self._torch.cuda.current_stream().cuda_stream
-        return statistics.median(
-            self._host_seconds(step, stream, count) for step in self._steps if isinstance(step, tuple)
-        )
+        return statistics.median(self._host_seconds(step, stream, count) for step in self._steps if isinstance(step, tuple))
 
     def _host_seconds(self, step, stream: int, count: int, burst: int = 200) -> float:
         launch, function, args = step
