@@ -124,7 +124,7 @@ bool decode_vop3p(const Words& w, Inst* out) {
     out->scaled = true;
     out->scale_src[0] = bits(y, 8, 0);
     out->scale_src[1] = bits(y, 17, 9);
-    out->scale_op_sel = bits(x, 13, 11);
+    out->scale_op_sel = bits(x, 12, 11);  // bit 13 is always set and means nothing
     out->scale_op_sel_hi = bits(y, 28, 27);
     x = w.p[2];
     y = w.p[3];

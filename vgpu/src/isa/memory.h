@@ -53,12 +53,7 @@ inline void check_global(Wave& w, const Op& op, uintptr_t address, unsigned byte
   slow_check(w, op, address, bytes, access, lane);
 }
 
-[[noreturn]] void fail_lds(const Wave& w, uint64_t offset, unsigned bytes, int lane);
-inline uint8_t* lds_pointer(Wave& w, const Op&, uint64_t offset, unsigned bytes, int lane) {
-  std::vector<uint8_t>& lds = w.group->lds;
-  if (offset + bytes > lds.size()) fail_lds(w, offset, bytes, lane);
-  return lds.data() + offset;
-}
+uint8_t* lds_pointer(Wave& w, const Op& op, uint64_t offset, unsigned bytes, int lane);
 uint8_t* scratch_pointer(Wave& w, const Op& op, int64_t offset, unsigned bytes, int lane);
 
 inline void run_transfer(const Op& op, const LanePointers& lanes, uint32_t* reg, uint32_t* ret) {

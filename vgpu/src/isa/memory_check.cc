@@ -110,9 +110,14 @@ bool slow_check(Wave& w, const Op& op, uintptr_t address, unsigned bytes, Access
   return true;
 }
 
-void fail_lds(const Wave& w, uint64_t offset, unsigned bytes, int lane) {
-  fail("LDS access of " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " by lane " +
-       std::to_string(lane) + " is outside the workgroup's " + std::to_string(w.group->lds.size()) + " bytes");
+uint8_t* lds_pointer(Wave& w, const Op& op, uint64_t offset, unsigned bytes, int lane) {
+  (void)op;
+  std::vector<uint8_t>& lds = w.group->lds;
+  if (offset + bytes > lds.size()) {
+    fail("LDS access of " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " by lane " +
+         std::to_string(lane) + " is outside the workgroup's " + std::to_string(lds.size()) + " bytes");
+  }
+  return lds.data() + offset;
 }
 
 uint8_t* scratch_pointer(Wave& w, const Op& op, int64_t offset, unsigned bytes, int lane) {

@@ -1,4 +1,4 @@
-"""bf16 GEMM kernels of gfx942, split-K ones (which wait on semaphores) included, against float64."""
+"""bf16 GEMM kernels, split-K ones (which wait on semaphores) included, against float64."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ BF16 = ml_dtypes.bfloat16
 K = 256
 
 
-def rows(hsa, name):
-    folder = hsa / "gfx942" / "bf16gemm"
+def rows(hsa, arch, name):
+    folder = hsa / arch / "bf16gemm"
     row = next((r for r in table(folder / "bf16gemm_fp32bf16.csv") if r["co_name"] == name + ".co"), None)
     if row is None:
         pytest.skip("AITER has no such kernel")
@@ -26,17 +26,18 @@ NAMES = [
 ]
 
 
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
 @pytest.mark.parametrize("out", [np.float32, BF16], ids=["f32", "bf16"])
 @pytest.mark.parametrize("name", NAMES)
-def test_matches_float64(hsa, machines, name, out):
-    folder, row = rows(hsa, name)
+def test_matches_float64(hsa, machines, arch, name, out):
+    folder, row = rows(hsa, arch, name)
     split = 2 if row["splitK"] == "1" else 1
     tile_m, tile_n = int(row["tileM"]), int(row["tileN"])
     m, n = tile_m + 3, 2 * tile_n  # a full tile and a ragged one
     rng = np.random.default_rng(tile_m)
     a = rng.standard_normal((m, K)).astype(BF16)
     b = rng.standard_normal((n, K)).astype(BF16)
-    machine = machines("gfx942")
+    machine = machines(arch)
     size = np.dtype(out).itemsize
     with (
         machine.array(a) as pa,

@@ -26,15 +26,16 @@ def attention(q, k, v, lengths, tables, group):
 # A first tile is 256 tokens. Lengths 241..255 are left out: the kernels compare the number of cache blocks with 16
 # instead of the length with 256, take the unmasked path for the whole tile and then the masked one once more.
 @pytest.mark.parametrize("lengths", [[1, 16], [17, 240, 256], [257, 300, 512]], ids=str)
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
 @pytest.mark.parametrize("group", [8, 16])
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_matches_float64(hsa, machines, dtype, group, lengths):
-    folder = hsa / "gfx942" / "pa"
+def test_matches_float64(hsa, machines, arch, dtype, group, lengths):
+    folder = hsa / arch / "pa"
     name = f"pa_{dtype}_noquant_gqa{group}_1tg_4w.co"
     row = next((r for r in table(folder / "pa_asm.csv") if r["co_name"] == name), None)
     if row is None:
         pytest.skip("AITER has no such kernel")
-    machine = machines("gfx942")
+    machine = machines(arch)
     kind = np.dtype(ml_dtypes.bfloat16 if dtype == "bf16" else np.float16)
     rng = np.random.default_rng(group)
     heads, batch = 2, len(lengths)

@@ -1,4 +1,4 @@
-"""Every top-k softmax kernel of gfx942 against a float64 softmax."""
+"""Every top-k softmax kernel against a float64 softmax."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ ROWS = [(subm, experts, topk, dtype) for subm in (4, 12) for experts in (128, 25
         for dtype in ("fp32", "bf16")]  # fmt: skip
 
 
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
 @pytest.mark.parametrize("tokens", [1, 13])
 @pytest.mark.parametrize(("subm", "experts", "topk", "dtype"), ROWS)
-def test_matches_softmax(hsa, machines, subm, experts, topk, dtype, tokens):
-    folder = hsa / "gfx942" / "topksoftmax"
+def test_matches_softmax(hsa, machines, arch, subm, experts, topk, dtype, tokens):
+    folder = hsa / arch / "topksoftmax"
     wanted = {"subm": str(subm), "num_experts": str(experts), "topk": str(topk), "dtype": dtype}
     row = next((r for r in table(folder / "topksoftmax.csv") if wanted.items() <= r.items()), None)
     if row is None:
         pytest.skip("AITER has no kernel of this shape")
-    machine = machines("gfx942")
+    machine = machines(arch)
     logits = np.random.default_rng(experts + topk).standard_normal((tokens, experts))
     logits = logits.astype(np.float32 if dtype == "fp32" else ml_dtypes.bfloat16)
     padded = (tokens + 3) // 4 * 4  # the kernel writes whole groups of four rows
