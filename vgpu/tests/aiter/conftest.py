@@ -11,7 +11,7 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "isa")]
 
-from machine import Machine, library_path  # noqa: E402
+from machine import Machine, library_path
 
 
 def aiter_root() -> Path | None:

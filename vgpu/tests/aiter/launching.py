@@ -12,7 +12,7 @@ from machine import Buffer, Machine
 LIMIT = 50_000_000  # instructions; a kernel at these sizes runs a few tens of thousands
 
 
-def pack(*values: Buffer | int | float | None) -> bytes:
+def pack(*values: Buffer | float | None) -> bytes:
     """One 16-byte slot per argument, the value first and padding after it."""
     slots = []
     for value in values:

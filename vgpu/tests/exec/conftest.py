@@ -9,8 +9,8 @@ import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "isa")]
 
-import assembler  # noqa: E402
-from machine import Machine, library_path  # noqa: E402
+import assembler
+from machine import Machine, library_path
 
 
 @pytest.fixture(scope="session")
