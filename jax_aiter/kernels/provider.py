@@ -50,5 +50,5 @@ def providers() -> tuple[Provider, ...]:
     for name in ("asm", "triton"):
         module = f"jax_aiter.kernels.{name}"
         if importlib.util.find_spec(module) is not None:
-            found.append(importlib.import_module(module).provider())
+            found.append(importlib.import_module(module).load())
     return tuple(found)

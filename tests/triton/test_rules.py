@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jax_aiter.kernels.provider import Call, Target
-from jax_aiter.kernels.triton import provider
+from jax_aiter.kernels.triton import load
 from jax_aiter.kernels.triton.ops import adapters
 
 from .calls import call
@@ -65,20 +65,20 @@ def _call(arch="gfx942", dtype=jnp.bfloat16, op="rms_norm"):
 
 @pytest.mark.parametrize("arch", ["gfx90a", "sm_80", None])
 def test_other_architectures(arch):
-    assert "compiled for gfx942, gfx950, sm_90" in provider().refuse(_call(arch))
+    assert "compiled for gfx942, gfx950, sm_90" in load().refuse(_call(arch))
 
 
 def test_ops_without_kernels_say_why():
-    assert "no Triton kernel for shuffle_weight" in provider().refuse(_call(op="shuffle_weight"))
-    assert "token | slot << 24" in provider().refuse(_call(op="moe_sorting"))
+    assert "no Triton kernel for shuffle_weight" in load().refuse(_call(op="shuffle_weight"))
+    assert "token | slot << 24" in load().refuse(_call(op="moe_sorting"))
 
 
 def test_the_wrong_fp8_is_refused():
-    assert "computes in float8_e4m3fnuz" in provider().refuse(_call(dtype=jnp.float8_e4m3fn))
+    assert "computes in float8_e4m3fnuz" in load().refuse(_call(dtype=jnp.float8_e4m3fn))
 
 
 def test_without_aiter_the_remedy_is_named(empty_root):
-    assert "jax-aiter kernels add PATH" in provider().refuse(_call())
+    assert "jax-aiter kernels add PATH" in load().refuse(_call())
 
 
 def test_adapters_name_aiters_sources():

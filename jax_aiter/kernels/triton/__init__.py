@@ -1,7 +1,7 @@
 """AITER's Triton kernels as a provider: recorded from AITER's own wrappers, compiled offline, replayed as launch plans."""
 
 
-def provider():
+def load():
     """The provider; imports neither torch nor triton."""
     from jax_aiter.kernels.triton.provider import TritonProvider
 
