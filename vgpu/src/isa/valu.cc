@@ -180,6 +180,8 @@ void exec_lanes_plain(Wave& w, const Op& op) {
 void exec_lanes(Wave& w, const Op& op) {
   alignas(32) uint32_t tmp[3][128], out[128];
   const Inst& inst = op.inst;
+  if ((w.mode & kModeFp16Ovfl) && op.dtype == 'h' && op.type[0] == 'h')
+    fail("f16 arithmetic with MODE.FP16_OVFL set is not supported");
   const F64Scope scope(w, op.aux & kF64Control);
   const uint64_t exec = w.exec();
   uint64_t mask = exec;

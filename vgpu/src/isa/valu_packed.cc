@@ -29,7 +29,9 @@ struct Context {
   bool ieee, clamp, dx10;
   explicit Context(const Lanes& v)
       : round(static_cast<sem::Round>(v.w->mode >> 2 & 3)), ieee(v.w->mode & kModeIeee), clamp(v.op->inst.clamp),
-        dx10(v.w->mode & kModeDx10Clamp) {}
+        dx10(v.w->mode & kModeDx10Clamp) {
+    if (v.w->mode & kModeFp16Ovfl) fail("f16 arithmetic with MODE.FP16_OVFL set is not supported");
+  }
 };
 
 uint16_t clamp_f16(uint16_t x, const Context& c) {

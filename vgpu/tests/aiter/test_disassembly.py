@@ -98,3 +98,29 @@ def test_every_instruction(hsa, machines, arch):
     checked, wrong = disagreements(machines(arch), Llvm(arch), objects(hsa, arch), None)
     assert checked > 100_000
     assert not wrong, wrong[:10]
+
+
+FAMILIES = {"gfx942": ["bf16gemm", "fmoe", "mla", "pa", "topksoftmax"], "gfx950": ["bf16gemm", "topksoftmax"]}
+
+
+@pytest.mark.parametrize(("arch", "family"), [(arch, f) for arch, families in FAMILIES.items() for f in families])
+def test_every_mnemonic_of_a_family_is_executable(hsa, machines, arch, family):
+    machine = machines(arch)
+    executable = {mnemonic for _, _, mnemonic, can in machine.opcodes() if can}
+    used: set[str] = set()
+    text = ctypes.create_string_buffer(512)
+    known: dict[bytes, tuple[int, str]] = {}
+    for file in sorted((hsa / arch / family).rglob("*.co"))[:: 1 if family != "fmoe" else 8]:
+        code, at = text_section(file.read_bytes()), 0
+        while at < len(code):
+            first = code[at : at + 16]
+            if first not in known:
+                size = machine.lib.vgpu_isa_disassemble(arch.encode(), first, ctypes.c_size_t(len(first)), text,
+                                                        ctypes.c_size_t(512))  # fmt: skip
+                known[first] = (size or 4, re.sub(r"_(e32|e64|sdwa|dpp)$", "", text.value.decode().split()[0]) if size else "")
+            size, mnemonic = known[first]
+            used.add(mnemonic.replace("v_mfma_scale_", "v_mfma_"))
+            at += size
+    used.discard("")  # padding
+    assert used
+    assert used <= executable, sorted(used - executable)
