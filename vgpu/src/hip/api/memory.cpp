@@ -1,4 +1,6 @@
 // Allocation and pointer queries.
+#include <cstring>
+
 #include "abi/types.h"
 #include "core/capture.h"
 #include "core/log.h"
@@ -109,6 +111,20 @@ HIP_API hipError_t hipPointerGetAttribute(void* data, hipPointer_attribute attri
     case HIP_POINTER_ATTRIBUTE_RANGE_SIZE: *static_cast<size_t*>(data) = block->size; break;
     case HIP_POINTER_ATTRIBUTE_MAPPED: *static_cast<bool*>(data) = true; break;
     default: return not_supported("hipPointerGetAttribute", "this attribute");
+  }
+  return hipSuccess;
+}
+
+// Several attributes at once. Unlike the function above this one does not fail on ordinary host memory: what
+// an attribute has no answer for is set to zero.
+HIP_API hipError_t hipDrvPointerGetAttributes(unsigned count, hipPointer_attribute* attributes, void** data,
+                                              hipDeviceptr_t ptr) {
+  for (unsigned i = 0; i < count; ++i) {
+    const bool byte = attributes[i] == HIP_POINTER_ATTRIBUTE_IS_MANAGED || attributes[i] == HIP_POINTER_ATTRIBUTE_MAPPED;
+    const bool word = attributes[i] == HIP_POINTER_ATTRIBUTE_MEMORY_TYPE || attributes[i] == HIP_POINTER_ATTRIBUTE_DEVICE_ORDINAL;
+    std::memset(data[i], 0, byte ? 1 : word ? 4 : 8);
+    const hipError_t status = hipPointerGetAttribute(data[i], attributes[i], ptr);
+    if (status == hipErrorNotSupported) return finish(__func__, status);
   }
   return hipSuccess;
 }
