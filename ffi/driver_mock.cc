@@ -12,10 +12,6 @@ constexpr int kErrorDevice = 101;
 
 thread_local int current_device = 0;
 
-struct Module {
-  std::vector<std::string> symbols;
-};
-
 template <typename T>
 T Read(const void* args, size_t offset) {
   T value;
@@ -92,10 +88,12 @@ Status MockDriver::LoadModule(const CodeObject& code, void** module) {
   std::istringstream lines(std::string(reinterpret_cast<const char*>(code.image.data()), code.size()));
   std::string line;
   if (!std::getline(lines, line) || line != "mock") return Status(Code::kInternal, "mock: not a mock code object");
-  auto* loaded = new Module;  // lives on, like every module
-  while (std::getline(lines, line)) loaded->symbols.push_back(line);
-  *module = loaded;
+  auto symbols = std::make_unique<Symbols>();
+  while (std::getline(lines, line)) symbols->push_back(line);
+  *module = symbols.get();
   Keep(std::move(record));
+  std::lock_guard<std::mutex> lock(mutex_);
+  modules_.push_back(std::move(symbols));
   return Status();
 }
 
@@ -105,7 +103,7 @@ Status MockDriver::FindKernel(void* module, const Launch& launch, void** kernel)
   record.call = "find";
   record.symbol = launch.symbol;
   record.device = current_device;
-  for (std::string& symbol : static_cast<Module*>(module)->symbols) {
+  for (std::string& symbol : *static_cast<Symbols*>(module)) {
     if (symbol != launch.symbol) continue;
     *kernel = &symbol;
     Keep(std::move(record));

@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
@@ -62,6 +63,8 @@ class MockDriver final : public Driver {
   mutable std::mutex mutex_;
   Settings settings_;
   std::vector<Record> records_;
+  using Symbols = std::vector<std::string>;
+  std::vector<std::unique_ptr<Symbols>> modules_;  // a module is the list of its kernels' names; kept like every module
 };
 
 MockDriver& GlobalMockDriver();

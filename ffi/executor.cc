@@ -72,7 +72,7 @@ int Executor::Run(const Step& step, void* kernel, char* const* addresses, void* 
   Driver& driver = backend_.driver;
   if (const Launch* launch = std::get_if<Launch>(&step)) {
     alignas(16) unsigned char args[kMaxArgumentBytes];
-    std::memcpy(args, launch->blob.data(), launch->blob.size());
+    if (!launch->blob.empty()) std::memcpy(args, launch->blob.data(), launch->blob.size());  // not even 0 bytes from null
     for (const PointerSlot& slot : launch->pointers) {
       char* address = addresses[slot.buffer] + slot.byte_offset;
       std::memcpy(args + slot.offset, &address, sizeof(address));

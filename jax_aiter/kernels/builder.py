@@ -71,9 +71,7 @@ class PlanBuilder:
         self._steps.append(Launch(self._codes[code], symbol, _dim3(grid), _dim3(block), shared_bytes, packed))
 
     def build(self) -> LaunchPlan:
-        return LaunchPlan(
-            self._op, self._arch, tuple(self._buffers), tuple(self._steps), tuple(sorted(self._aliases))
-        )
+        return LaunchPlan(self._op, self._arch, tuple(self._buffers), tuple(self._steps), tuple(sorted(self._aliases)))
 
 
 def _dim3(dims: Sequence[int]) -> tuple[int, int, int]:

@@ -56,9 +56,7 @@ def call_plan(plan: LaunchPlan, *operands: Any, result_shape_dtypes: Sequence[An
     """
     check_avals(plan, operands, result_shape_dtypes)
     scratch = [jax.ShapeDtypeStruct((b.nbytes,), np.uint8) for b in plan.scratch]
-    call = jax.ffi.ffi_call(
-        _native.TARGET_NAME, [*result_shape_dtypes, *scratch], input_output_aliases=dict(plan.aliases)
-    )
+    call = jax.ffi.ffi_call(_native.TARGET_NAME, [*result_shape_dtypes, *scratch], input_output_aliases=dict(plan.aliases))
     return list(call(*operands, **attributes(plan)))[: len(plan.results)]
 
 

@@ -116,8 +116,6 @@ class _Reader:
             offset, size = end + self._varint(), self._varint()
             params.append(Param(offset, size))
             end = offset + size
-        pointers = tuple(
-            PointerSlot(self._varint(), self._varint(), self._varint()) for _ in range(self._varint())
-        )
+        pointers = tuple(PointerSlot(self._varint(), self._varint(), self._varint()) for _ in range(self._varint()))
         args = KernelArgs(blob, pointers, tuple(params))
         return Launch(code, symbol, (gx, gy, gz), (bx, by, bz), shared, args)

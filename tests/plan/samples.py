@@ -1,5 +1,7 @@
 """Plans for the tests: small ones with a known effect, and hypothesis strategies for arbitrary valid ones."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from hypothesis import strategies as st
@@ -12,6 +14,11 @@ from jax_aiter.kernels.plan import BUFFER_KINDS, Buffer, CodeObject, Copy, Fill,
 
 COPY = "mock_copy_u32"
 ADD = "mock_add_u32"
+
+
+def u32(*shape: int) -> jax.Array:
+    """0, 1, 2, ..."""
+    return jnp.arange(math.prod(shape), dtype=jnp.uint32).reshape(shape)
 
 
 def add_constant_plan(n: int, constant: int, *, op: str = "add_constant", filler: bytes = b"") -> LaunchPlan:

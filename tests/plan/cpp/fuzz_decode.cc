@@ -4,6 +4,7 @@
 //
 // Any bytes must give an error or a plan that stays within its buffers. Prints what was seen, so that the caller can
 // tell that the mutations reached every part of the decoder.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
