@@ -58,23 +58,26 @@ def text_section(image: bytes) -> bytes:
 
 
 def disagreements(machine, llvm: Llvm, files: list[Path], limit: int | None) -> tuple[int, list[str]]:
-    seen: dict[bytes, int] = {}
+    """Number of distinct instructions compared, and those whose length or text differ."""
+    sizes: dict[bytes, int] = {}  # the first dword decides the length
+    seen: set[bytes] = set()
     wrong = []
     mine = ctypes.create_string_buffer(512)
     for file in files:
         code, at, count = text_section(file.read_bytes()), 0, 0
         while at < len(code) and (limit is None or count < limit):
-            words = code[at : at + 16]
-            size = seen.get(words)
-            if size is None:
+            first = code[at : at + 4]
+            size = sizes.get(first)
+            if size is None or code[at : at + size] not in seen:
+                words = code[at : at + 16]
                 size, expected = llvm(words)
                 length = machine.lib.vgpu_isa_disassemble(machine.arch.encode(), words, ctypes.c_size_t(len(words)), mine,
                                                           ctypes.c_size_t(512))  # fmt: skip
                 got = mine.value.decode()
                 if size != length or (size and got != expected):
                     wrong.append(f"{file.name}+{at:#x}: LLVM {size} {expected!r}, ours {length} {got!r}")
-                size = size or 4  # padding that LLVM does not decode either
-                seen[words] = size
+                size = sizes[first] = size or 4  # padding that LLVM does not decode either
+                seen.add(code[at : at + size])
             at += size
             count += 1
     return len(seen), wrong
