@@ -130,6 +130,10 @@ bool lower_lanes(Op& op, const LaneDef& def, std::string* why) {
   }
   if (def.flags & kOwnModifiers) {
     op.fn = exec_lanes_plain;
+    if ((def.flags & kAccumulate) && (inst.abs | inst.neg | inst.op_sel | inst.omod)) {
+      *why = "modifiers on this instruction";
+      return false;
+    }
     if (!inst.sdwa && !inst.dpp) return true;
     *why = "DPP or SDWA on this instruction";
     return false;

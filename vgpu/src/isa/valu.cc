@@ -63,6 +63,20 @@ T clamp01(T x, bool dx10) {
   return x > T(0) ? (x < T(1) ? x : T(1)) : T(0);
 }
 
+// Denormal f16 or f64 values become zeros of their sign.
+void flush(char type, uint32_t* p) {
+  if (type == 'h') {
+    for (int l = 0; l < 64; ++l) p[l] = (p[l] & 0x7c00) ? p[l] : p[l] & ~0x3ffu;
+  } else {
+    for (int l = 0; l < 64; ++l) {
+      const uint32_t keep = (p[64 + l] & 0x7ff00000u) ? ~0u : 0u;
+      p[l] &= keep;
+      p[64 + l] &= keep | kSign;
+    }
+  }
+}
+bool follows_mode64(char type) { return type == 'h' || type == 'd'; }
+
 void output_modifiers(const Wave& w, const Op& op, uint32_t* out) {
   const unsigned omod = op.inst.omod;
   const bool clamp = op.inst.clamp, dx10 = w.mode & kModeDx10Clamp;
@@ -207,6 +221,15 @@ void exec_lanes(Wave& w, const Op& op) {
     p[0] = tmp[0];
   }
   for (int i = 0; i < op.sources; ++i) p[i] = modify(op, i, p[i], tmp[i]);
+  const bool moves_bits = op.dtype == 'u' && op.type[0] == 'h';  // v_pack_b32_f16
+  if ((op.aux & kF64Control) && !(w.mode & 0x40) && !moves_bits) {
+    for (int i = 0; i < op.sources; ++i) {
+      if (!follows_mode64(op.type[i])) continue;
+      if (p[i] != tmp[i]) std::memcpy(tmp[i], p[i], op.width[i] * 256);
+      flush(op.type[i], tmp[i]);
+      p[i] = tmp[i];
+    }
+  }
   v.a = p[0];
   v.b = p[1];
   v.c = p[2];
@@ -218,6 +241,7 @@ void exec_lanes(Wave& w, const Op& op) {
     return;
   }
   if (inst.omod || inst.clamp) output_modifiers(w, op, out);
+  if (follows_mode64(op.dtype) && !(w.mode & 0x80)) flush(op.dtype, out);
   uint32_t* dst = w.vreg(inst.vdst);
   merge_part(op, out, dst);
   write_lanes(dst, out, mask);

@@ -84,7 +84,7 @@ LANE_U3(msad_u8, sad_bytes(x, y, z, true))
 LANE_U3(sad_u16, z + absdiff(x & 0xffff, y & 0xffff) + absdiff(x >> 16, y >> 16))
 LANE_U3(sad_u32, z + (x > y ? x - y : y - x))
 
-VGPU_LANES(lshl_add_u64, set_pair(out, l, (pair(a, l) << (b[l] & 63)) + pair(c, l)))
+VGPU_LANES(lshl_add_u64, set_pair(out, l, (pair(a, l) << (b[l] & 7)) + pair(c, l)))
 VGPU_LANES(lshlrev_b64, set_pair(out, l, pair(b, l) << (a[l] & 63)))
 VGPU_LANES(lshrrev_b64, set_pair(out, l, pair(b, l) >> (a[l] & 63)))
 VGPU_LANES(ashrrev_i64, set_pair(out, l, static_cast<uint64_t>(static_cast<int64_t>(pair(b, l)) >> (a[l] & 63))))

@@ -31,6 +31,7 @@ struct Context {
       : round(static_cast<sem::Round>(v.w->mode >> 2 & 3)), ieee(v.w->mode & kModeIeee), clamp(v.op->inst.clamp),
         dx10(v.w->mode & kModeDx10Clamp) {
     if (v.w->mode & kModeFp16Ovfl) fail("f16 arithmetic with MODE.FP16_OVFL set is not supported");
+    if ((v.w->mode & kModeDenorm64) != kModeDenorm64) fail("flushing f16 denormals in packed instructions is not supported");
   }
 };
 
