@@ -63,8 +63,9 @@ def flash() -> list[Case]:
 
         def oracle(a, p):
             slope = wide(a["alibi_slopes"]) if slopes else None
-            rows = [probabilities(*(wide(a[n])[i] for n in "qkv"), p["scale"], causal, window, 0.0, slope) for i in range(b)]
-            return [np.stack([np.einsum("hqk,khd->qhd", w, v) for w, v, _ in rows]), None]
+            q, k, v = (wide(a[n]) for n in "qkv")
+            rows = [attend(q[i], k[i], v[i], p["scale"], causal=causal, window=window, slopes=slope) for i in range(b)]
+            return [np.stack(rows), None]
 
         name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}{'-alibi' if slopes else ''}"
         name += f"-window{window[0]}" if window[0] >= 0 else ""
@@ -94,7 +95,8 @@ def _dense_backward(b, sq, sk, hq, hk, d, causal) -> Case:
     def make(rng):
         a = {"dout": normal(rng, b, sq, hq, d), "q": normal(rng, b, sq, hq, d)}
         a |= {"k": normal(rng, b, sk, hk, d), "v": normal(rng, b, sk, hk, d)}
-        rows = [probabilities(*(wide(a[n])[i] for n in "qkv"), scale, causal) for i in range(b)]
+        q, k, v = (wide(a[n]) for n in "qkv")
+        rows = [probabilities(q[i], k[i], v[i], scale, causal) for i in range(b)]
         a["out"] = np.stack([np.einsum("hqk,khd->qhd", w, v) for w, v, _ in rows]).astype(np.float32).astype(bf16)
         return {**a, "lse": np.stack([lse for _, _, lse in rows]).astype(np.float32)}
 

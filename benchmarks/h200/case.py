@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -27,7 +27,7 @@ class Case:
     make: Callable[[np.random.Generator], Arrays]
     params: dict[str, Any]
     results: Callable[[Arrays], list[tuple[tuple[int, ...], Any]]]
-    oracle: Callable[[Arrays, dict[str, Any]], list[np.ndarray | None]]
+    oracle: Callable[[Arrays, dict[str, Any]], Sequence[np.ndarray | None]]
     roundings: float = 2.0
     extra: float = 0.0
     check: Callable[[Arrays, dict[str, Any], list[np.ndarray]], float] | None = None  # own measure, <= 1 passes
@@ -71,7 +71,7 @@ def wide(x: np.ndarray) -> np.ndarray:
 
 
 bf16 = np.dtype(ml_dtypes.bfloat16)
-f16, f32, i32 = np.dtype(np.float16), np.dtype(np.float32), np.dtype(np.int32)
+f16, f32, i32, i8 = (np.dtype(name) for name in ("float16", "float32", "int32", "int8"))
 
 
 class Shapes(np.random.Generator):

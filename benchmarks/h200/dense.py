@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from benchmarks.h200.case import Arrays, Case, bf16, f16, f32, fp8_max, i32, normal, uniform, wide
+from benchmarks.h200.case import Arrays, Case, bf16, f16, f32, fp8_max, i8, i32, normal, uniform, wide
 
 
 def cases(fp8: np.dtype) -> list[Case]:
@@ -146,7 +146,7 @@ def gemms(fp8: np.dtype) -> list[Case]:
         x, w = ("xq", "wq") if batch is None else ("XQ", "WQ")
 
         def draw(rng, *shape):
-            if dtype == np.int8:
+            if dtype == i8:
                 return rng.integers(-127, 128, shape).astype(np.int8)
             return normal(rng, *shape, dtype=dtype)
 
@@ -195,7 +195,7 @@ def gemms(fp8: np.dtype) -> list[Case]:
     return [
         g16(1, 256, 512), g16(63, 96, 200), g16(65, 512, 4096), g16(33, 128, 256, bias=True), g16(256, 256, 256, out=f32),
         g8("gemm_a8w8", 1, 256, 512), g8("gemm_a8w8", 127, 130, 384), g8("gemm_a8w8", 64, 512, 4096),
-        g8("gemm_a8w8", 64, 256, 512, dtype=np.int8), g8("gemm_a8w8", 33, 128, 256, bias=True),
+        g8("gemm_a8w8", 64, 256, 512, dtype=i8), g8("gemm_a8w8", 33, 128, 256, bias=True),
         block(1, 256, 512), block(65, 576, 2048), block(256, 130, 256),
         batched(3, 5, 7, 17), batched(4, 65, 128, 512), batched(2, 33, 64, 128, bias=True),
         g8("batched_gemm_a8w8", 5, 7, 32, batch=3), g8("batched_gemm_a8w8", 65, 128, 512, batch=2),

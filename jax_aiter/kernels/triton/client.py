@@ -110,7 +110,7 @@ def stored_answer(answer: dict[str, Any], triton: str) -> tuple[dict[str, Any], 
     if answer["refused"]:
         return {"refused": answer["error"]}, triton
     raise KernelBuildError(
-        f"recording failed in AITER or Triton {triton}: {answer['error']}. Use implementation=\"xla\" for this call"
+        f'recording failed in AITER or Triton {triton}: {answer["error"]}. Use implementation="xla" for this call'
     )
 
 

@@ -1,5 +1,7 @@
 """Attention over dense or packed sequences, forward and backward."""
 
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op

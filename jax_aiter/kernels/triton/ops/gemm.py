@@ -1,5 +1,7 @@
 """Matrix products: a @ b.T with b stored [N, K], plain or batched, 16 bit or fp8 with scales."""
 
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op

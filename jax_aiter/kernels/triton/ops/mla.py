@@ -1,5 +1,7 @@
 """Multi-head latent attention over a paged latent cache (DeepSeek)."""
 
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
@@ -60,10 +62,10 @@ def _tiled(ctx, tables, lengths):
     bounds = glue.iota(q.shape[0] + 1)
     shape = (rank, q.shape[-1] - rank)
     longest, scale = tables.shape[1] * page, ctx.spec.params["sm_scale"]
-    parts = kernel(
+    parts, tops, sums = kernel(
         q, cache, out, bounds, lengths, longest, tables, scale, *shape, True, None, ctx.operand("kv_scale"), skip_reduce=True
     )
-    glue.join_segments(*parts, lengths, out, lse, page)
+    glue.join_segments(parts, tops, sums, lengths, out, lse, page)
     return out, lse
 
 

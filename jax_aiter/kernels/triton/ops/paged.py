@@ -1,5 +1,7 @@
 """Attention over a paged key/value cache: decode (one query per sequence) and ragged prefill + decode."""
 
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
 import math

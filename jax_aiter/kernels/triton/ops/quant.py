@@ -1,5 +1,7 @@
 """fp8 quantisation. scale = amax / largest value of the dtype; amax is at least AITER's floor of 1e-10."""
 
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
@@ -60,10 +62,8 @@ def quantise_tensor(x, scale, xq, scale_out):
     refuse=lambda spec: first(_common(spec), absent(spec, "scale")),
 )
 def per_token_quant(ctx):
-    import triton
-
     # AITER's own per-token kernel divides by zero for an all-zero row; its group kernel with one group does not.
-    return quantise_groups(ctx.operand("x"), triton.next_power_of_2(ctx.operand("x").shape[-1]))
+    return quantise_groups(ctx.operand("x"), 1 << (ctx.operand("x").shape[-1] - 1).bit_length())
 
 
 def quantise_groups(x, group_size: int, transpose_scale: bool = False):
@@ -72,9 +72,7 @@ def quantise_groups(x, group_size: int, transpose_scale: bool = False):
     from aiter.ops.triton.quant.fused_fp8_quant import fused_flatten_fp8_group_quant
 
     rows = x.view(-1, 1, x.shape[-1])
-    xq, scale = fused_flatten_fp8_group_quant(
-        rows, group_size, dtype_quant=aiter.dtypes.fp8, transpose_scale=transpose_scale
-    )
+    xq, scale = fused_flatten_fp8_group_quant(rows, group_size, dtype_quant=aiter.dtypes.fp8, transpose_scale=transpose_scale)
     return xq, scale.T if transpose_scale else scale
 
 

@@ -1,5 +1,7 @@
 """Rotary position embedding from a table of cosines and sines."""
 
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op

@@ -1,6 +1,8 @@
 """Choosing experts. AITER's own routing kernels order by expert number and prefer the highest among equals; its plain
 top-k kernel orders by value and prefers the lowest, which is the contract here."""
 
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op

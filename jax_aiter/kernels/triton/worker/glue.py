@@ -1,5 +1,7 @@
 """Small Triton kernels of our own that join AITER's where its host code would use torch, or assumes valid data."""
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# Triton may be absent where types are checked, and its kernels are no Python functions.
 from __future__ import annotations
 
 import torch
@@ -43,9 +45,7 @@ def local_experts(topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts
     n, has_table = topk_ids.numel(), mask is not None
     limit = num_experts if mask is None else mask.numel()
     table = topk_ids if mask is None else expert_table(mask, num_experts)
-    _local_experts_kernel[(triton.cdiv(n, 256),)](
-        topk_ids, table, out, n, limit, num_experts, HAS_TABLE=has_table, BLOCK=256
-    )
+    _local_experts_kernel[(triton.cdiv(n, 256),)](topk_ids, table, out, n, limit, num_experts, HAS_TABLE=has_table, BLOCK=256)
     return out
 
 

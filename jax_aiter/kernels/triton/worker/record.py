@@ -1,5 +1,7 @@
 """Turns one call description into a record: buffers and steps, with every kernel compiled and stored."""
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# Triton may be absent where types are checked, and its kernels are no Python functions.
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -72,9 +74,7 @@ def _assign(memory: Memory, role: str, index: int) -> None:
 
 def _bind_result(recorder: Recorder, index: int, tensor: torch.Tensor, result: torch.Tensor) -> None:
     if tensor.dtype != result.dtype or tensor.numel() != result.numel():
-        raise RecordError(
-            f"result {index} is {tuple(result.shape)} {result.dtype}, recorded {tuple(tensor.shape)} {tensor.dtype}"
-        )
+        raise RecordError(f"result {index} is {tuple(result.shape)} {result.dtype}, recorded {tuple(tensor.shape)} {tensor.dtype}")
     memory, wanted = recorder.memory(tensor), recorder.memory(result)
     if memory is wanted:
         return

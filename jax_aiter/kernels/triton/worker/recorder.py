@@ -1,5 +1,7 @@
 """Replaces Triton's launch: each kernel an AITER wrapper launches becomes one step with traced-back arguments."""
 
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# Triton may be absent where types are checked, and its kernels are no Python functions.
 from __future__ import annotations
 
 import contextlib
@@ -91,7 +93,7 @@ class Recorder:
     def pointer(self, tensor: torch.Tensor) -> Pointer:
         if tensor.device.type != "meta":
             raise RecordError(f"a kernel is given a host tensor of shape {tuple(tensor.shape)}")
-        return Pointer(self.memory(tensor), tensor.storage_offset() * tensor.element_size())
+        return Pointer(self.memory(tensor), int(tensor.storage_offset()) * tensor.element_size())
 
     def _fill(self, tensor: torch.Tensor, value: Any) -> None:
         if tensor.numel() == 0:
@@ -124,9 +126,7 @@ class Recorder:
         from triton.runtime.jit import create_function_from_signature
 
         if function not in self._binders:
-            self._binders[function] = create_function_from_signature(
-                function.signature, function.params, self.backend
-            )
+            self._binders[function] = create_function_from_signature(function.signature, function.params, self.backend)
         return self._binders[function](*args, **kwargs)
 
     def launch(self, function: JITFunction, *args: Any, grid: Any, warmup: bool = False, **kwargs: Any) -> None:
@@ -138,19 +138,15 @@ class Recorder:
         kwargs.setdefault("debug", False)
         kwargs["instrumentation_mode"] = ""
         bound, specialization, options = self._bind(function, args, kwargs)
-        options, signature, constexprs, attrs = function._pack_args(
-            self.backend, kwargs, bound, specialization, options
-        )
-        shape = grid(bound) if callable(grid) else grid
-        blocks = tuple(int(n) for n in shape) + (1,) * (3 - len(shape))
+        options, signature, constexprs, attrs = function._pack_args(self.backend, kwargs, bound, specialization, options)
+        x, y, z = (*(int(n) for n in (grid(bound) if callable(grid) else grid)), 1, 1)[:3]  # type: ignore[union-attr]
+        blocks = (x, y, z)
         if 0 in blocks:
             return  # nothing to do: CUDA and HIP reject an empty grid
         if blocks[0] > 2**31 - 1 or max(blocks[1:]) > 65535:
             raise RecordError(f"kernel {function.__name__} needs grid {blocks}; the limit is (2147483647, 65535, 65535)")
         packed = [self._argument(function, name, signature[name], bound[name]) for name in names]
-        self.steps.append(
-            Launch(function, blocks, options, signature, constexprs, attrs, [a for a in packed if a is not None])
-        )
+        self.steps.append(Launch(function, blocks, options, signature, constexprs, attrs, [a for a in packed if a is not None]))
 
     def _argument(self, function: JITFunction, name: str, kind: str, value: Any) -> tuple[str, Any] | None:
         if kind == "constexpr":
