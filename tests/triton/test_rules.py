@@ -21,6 +21,15 @@ CACHE = {
     "block_tables": "int32[4,8]",
     "context_lens": "int32[4]",
 }
+MLA = {
+    "q": "bfloat16[2,16,576]",
+    "kv_buffer": "bfloat16[9,16,1,576]",
+    "qo_indptr": "int32[3]",
+    "kv_indptr": "int32[3]",
+    "kv_indices": "int32[8]",
+    "kv_last_page_lens": "int32[2]",
+}
+LATENT = {"max_seqlen_qo": 1, "sm_scale": 0.04, "logit_cap": 0.0, "causal": True}
 MOE = {
     "hidden_states": "bfloat16[4,256]",
     "w1": "bfloat16[8,256,256]",
@@ -43,6 +52,8 @@ REFUSED = [
     ("flash_attention", QKV, {**ATTENTION, "causal": False, "sliding_window": (3, 1)}, "sliding_window = (3, 1)"),
     ("paged_attention", CACHE, {"kv_layout": "vllm"}, "kv_layout = 'vllm'"),
     ("paged_attention", {**CACHE, "key_cache": "bfloat16[64,8,2,128]"}, {"kv_layout": "NHD"}, "blocks of 8 tokens"),
+    ("mla_decode_fwd", MLA, {**LATENT, "logit_cap": 20.0}, "logit_cap = 20.0"),
+    ("mla_decode_fwd", MLA, {**LATENT, "max_seqlen_qo": 2}, "max_seqlen_qo = 2"),
     ("fused_moe", {**MOE, "bias1": "bfloat16[8,256]"}, {"quant_type": "none", "activation": "silu"}, "bias1 is given"),
     ("fused_moe", MOE, {"quant_type": "none", "activation": "swiglu"}, "activation = 'swiglu'"),
     ("fused_moe", {**MOE, "w1": "bfloat16[8,128,256]"}, {"quant_type": "none", "activation": "silu"}, "128 rows, not 2 * 128"),

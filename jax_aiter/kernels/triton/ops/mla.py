@@ -20,6 +20,8 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(
         nonempty(spec),
         param_is(spec, "causal", True),
+        # AITER's Triton kernel takes tanh as 2 * sigmoid - 1 of a 16-bit score: off by up to cap * 2^-8.
+        param_is(spec, "logit_cap", 0.0, 0, None),
         absent(spec, "q_scale"),
         dtype_in(spec, "q", HALF),
         dtype_in(spec, "kv_buffer", (*HALF, spec.fp8)),
@@ -46,7 +48,7 @@ def mla_decode_fwd(ctx):
     lengths = glue.sequence_lengths(ctx.operand("kv_indptr"), ctx.operand("kv_last_page_lens"), page)
     tables = torch.empty((sequences, pages), dtype=torch.int32, device="meta")
     csr_to_dense_block_table(ctx.operand("kv_indices"), ctx.operand("kv_indptr"), tables, pages, sequences)
-    if page >= 16 and not ctx.spec.params["logit_cap"]:
+    if page >= 16:
         return _tiled(ctx, tables, lengths)
     return _token_by_token(ctx, tables, lengths)
 
@@ -70,7 +72,7 @@ def _tiled(ctx, tables, lengths):
 
 
 def _token_by_token(ctx, tables, lengths):
-    """Pages too small for a matrix tile, or a soft cap: AITER's split-key kernel with elementwise products."""
+    """Pages too small for a matrix tile: AITER's split-key kernel with elementwise products."""
     import torch
     from aiter.ops.triton.attention.mla_decode import decode_attention_fwd
 
@@ -85,7 +87,7 @@ def _token_by_token(ctx, tables, lengths):
         kv_scale = torch.ones((1,), dtype=torch.float32, device="meta")
     # Strides are per token: [pages, page, 1, D] seen as [pages * page, 1, D].
     tokens = cache.view(-1, 1, cache.shape[-1])
-    values, scale, cap = tokens[..., :rank], ctx.spec.params["sm_scale"], float(ctx.spec.params["logit_cap"])
-    arguments = (tables, lengths, logits, splits, scale, page, cap, kv_scale, kv_scale)
+    values, scale = tokens[..., :rank], ctx.spec.params["sm_scale"]
+    arguments = (tables, lengths, logits, splits, scale, page, 0.0, kv_scale, kv_scale)
     decode_attention_fwd(q, tokens, values, out, lse, *arguments)
     return glue.clear_empty(out, lengths), glue.empty_lse(lse, lengths)
