@@ -49,11 +49,19 @@ bool slow_check(Wave& w, const Op& op, uintptr_t address, unsigned bytes, Access
 inline void check_global(Wave& w, const Op& op, uintptr_t address, unsigned bytes, Access access, int lane) {
   const MemoryCache& cache = w.worker->cache;
   const int i = cache.next;
-  if (address >= cache.lo[i] && address + bytes <= cache.hi[i] && (access == Access::Load || cache.writable[i])) return;
+  // The second comparison also catches an end that wraps around.
+  if (address >= cache.lo[i] && address < cache.hi[i] && address + bytes <= cache.hi[i] &&
+      (access == Access::Load || cache.writable[i]))
+    return;
   slow_check(w, op, address, bytes, access, lane);
 }
 
-uint8_t* lds_pointer(Wave& w, const Op& op, uint64_t offset, unsigned bytes, int lane);
+[[noreturn]] void fail_lds(const Wave& w, uint64_t offset, unsigned bytes, int lane);
+inline uint8_t* lds_pointer(Wave& w, const Op&, uint64_t offset, unsigned bytes, int lane) {
+  std::vector<uint8_t>& lds = w.group->lds;
+  if (offset >= lds.size() || offset + bytes > lds.size()) fail_lds(w, offset, bytes, lane);
+  return lds.data() + offset;
+}
 uint8_t* scratch_pointer(Wave& w, const Op& op, int64_t offset, unsigned bytes, int lane);
 
 inline void run_transfer(const Op& op, const LanePointers& lanes, uint32_t* reg, uint32_t* ret) {

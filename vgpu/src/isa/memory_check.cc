@@ -1,5 +1,4 @@
 // Checks of global, LDS and scratch accesses, and the text of their reports.
-#include "isa/code.h"
 #include "isa/launch_state.h"
 #include "isa/memory.h"
 #include "isa/race.h"
@@ -59,7 +58,7 @@ bool slow_check(Wave& w, const Op& op, uintptr_t address, unsigned bytes, Access
   LaunchState& launch = *w.worker->launch;
   const LaunchOptions& options = launch.options;
   if (!launch.checks_global()) {
-    if (address < 4096) report(w, "null pointer", address, bytes, access, lane);
+    if (address < 4096 || address + bytes < address) report(w, "wild pointer", address, bytes, access, lane);
     return false;
   }
   MemoryCache& cache = w.worker->cache;
@@ -70,17 +69,19 @@ bool slow_check(Wave& w, const Op& op, uintptr_t address, unsigned bytes, Access
   }
   // The argument block belongs to the launch and is in no map.
   const uintptr_t args = reinterpret_cast<uintptr_t>(launch.kernarg);
-  if (access == Access::Load && address >= args && address + bytes <= args + launch.argument_bytes) return true;
+  if (access == Access::Load && address - args < launch.argument_bytes && address - args + bytes <= launch.argument_bytes)
+    return true;
   bool found = false;
   for (int i = 0; i < MemoryCache::kEntries && !found; ++i) {
-    if (address >= cache.lo[i] && address + bytes <= cache.hi[i] && (access == Access::Load || cache.writable[i])) {
+    if (address >= cache.lo[i] && address < cache.hi[i] && address + bytes <= cache.hi[i] &&
+        (access == Access::Load || cache.writable[i])) {
       if (!launch.checks_bytes()) cache.next = i;
       found = true;
     }
   }
   if (!found) {
     const auto a = map.find(address);
-    if (!a || address + bytes > a->base + a->size) {
+    if (!a || address + bytes > a->base + a->size || address + bytes < address) {
       if (options.check_memory) report(w, "access outside every allocation", address, bytes, access, lane);
     } else if (a->freed) {
       if (options.check_memory) report(w, "use after free", address, bytes, access, lane);
@@ -110,14 +111,9 @@ bool slow_check(Wave& w, const Op& op, uintptr_t address, unsigned bytes, Access
   return true;
 }
 
-uint8_t* lds_pointer(Wave& w, const Op& op, uint64_t offset, unsigned bytes, int lane) {
-  (void)op;
-  std::vector<uint8_t>& lds = w.group->lds;
-  if (offset + bytes > lds.size()) {
-    fail("LDS access of " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " by lane " +
-         std::to_string(lane) + " is outside the workgroup's " + std::to_string(lds.size()) + " bytes");
-  }
-  return lds.data() + offset;
+void fail_lds(const Wave& w, uint64_t offset, unsigned bytes, int lane) {
+  fail("LDS access of " + std::to_string(bytes) + " bytes at offset " + std::to_string(offset) + " by lane " +
+       std::to_string(lane) + " is outside the workgroup's " + std::to_string(w.group->lds.size()) + " bytes");
 }
 
 uint8_t* scratch_pointer(Wave& w, const Op& op, int64_t offset, unsigned bytes, int lane) {

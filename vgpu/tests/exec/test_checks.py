@@ -151,3 +151,10 @@ def test_launch_requests_are_checked(machine):
             machine.launch(module, "k", arguments(0), **keywords)
     with pytest.raises(RuntimeError, match="arguments"):
         machine.launch(module, "k", b"")
+
+
+@pytest.mark.parametrize("address", [0, 8, 2**47 + 4096, 2**64 - 8])
+def test_wild_addresses(machine, address):
+    body = PROLOGUE + "  v_mov_b32 v2, s4\n  v_mov_b32 v3, s5\n  global_load_dwordx4 v[4:7], v[2:3], off"
+    with pytest.raises(RuntimeError, match="access outside every allocation: load of 16 bytes"):
+        machine.launch(load(machine, body), "k", arguments(address))
