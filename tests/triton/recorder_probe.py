@@ -57,7 +57,7 @@ def host_tensor():
 
 
 def too_large_a_grid():
-    launch(meta(64), meta(64), grid=(1, 70000))
+    launch(meta(64), meta(64), grid=(2**25, 1))
 
 
 def too_large_a_number():

@@ -46,7 +46,7 @@ def test_pointers_keep_their_byte_offset_and_its_alignment(probed):
         ("transposes", "converts or transposes (64, 8)"),
         ("converts", "converts or transposes (64,) torch.bfloat16"),
         ("host_tensor", "is given a host tensor"),
-        ("too_large_a_grid", "needs grid (1, 70000, 1)"),
+        ("too_large_a_grid", "needs grid (33554432, 1, 1)"),
         ("fills_a_strided_view", "fill of a strided view"),
         ("pattern_too_wide", "at most 4 bytes"),
     ],

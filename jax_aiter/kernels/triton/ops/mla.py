@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import HALF, absent, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, nonempty, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -17,6 +17,8 @@ def _refuse(spec: CallSpec) -> str | None:
         rule = f"max_seqlen_qo = {longest}, {tokens} tokens, {sequences} sequences; recorded for one query token each"
     if page & (page - 1):
         rule = rule or f"kv_buffer has pages of {page} tokens; AITER's Triton kernel needs a power of two"
+    if page < 16 and spec["kv_buffer"].size > INT32_MAX:
+        rule = rule or f"kv_buffer has {spec['kv_buffer'].size} elements in pages of {page}; AITER's kernel indexes with 32 bits"
     return first(
         nonempty(spec),
         param_is(spec, "causal", True),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
 from jax_aiter.kernels.triton.ops.quant import quantise_groups, quantise_tensor
-from jax_aiter.kernels.triton.ops.rules import HALF, absent, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, nonempty, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
@@ -24,6 +24,9 @@ def _refuse(spec: CallSpec) -> str | None:
     for name, size in (("D", spec["hidden_states"].shape[1]), ("I", inter)):
         if quant in BLOCK_SCALES and size % 128:
             rule = rule or f"{name} = {size}; AITER's block-scale kernel needs a multiple of 128"
+    slots = spec["topk_ids"].size
+    if max(slots * 2 * inter, spec["hidden_states"].size) > INT32_MAX:
+        rule = rule or f"T * k * 2I = {slots * 2 * inter}; AITER's activation kernel indexes with 32 bits"
     if quant == "per_tensor" and (spec.has("a1_scale") or spec.has("a2_scale")) and not spec.arch.startswith("sm_"):
         rule = rule or "a1_scale, a2_scale: AITER's static Triton quantisation does not saturate on AMD"
     return first(

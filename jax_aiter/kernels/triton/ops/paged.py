@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import HALF, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, dtype_in, first, nonempty, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -45,6 +45,14 @@ def _refuse_paged(spec: CallSpec) -> str | None:
     return layout or first(nonempty(spec), _cache_rules(spec, "query"), _slopes_and_cap(spec))
 
 
+def _beyond_32_bits(spec: CallSpec) -> bool:
+    """AITER's decode kernels index the cache and their partial results with 32 bits; the unified kernel does not."""
+    cache, query, tables = (spec[name] for name in ("key_cache", "query", "block_tables"))
+    block = cache.shape[2 if spec.params["kv_layout"] == "HND" else 1]
+    partial = query.size * math.ceil(tables.shape[1] * block / 1024)
+    return max(cache.size, spec["value_cache"].size, partial) > INT32_MAX
+
+
 @op(
     "paged_attention",
     source="aiter.ops.triton.attention.pa_decode.paged_attn_decode_v1/v2, unified_attention.unified_attention",
@@ -63,6 +71,7 @@ def paged_attention(ctx):
         or spec["key_cache"].dtype not in HALF
         or _scalar(spec.params.get("logits_soft_cap")) > 0
         or bool(spec.params.get("sliding_window"))
+        or _beyond_32_bits(spec)
     )
     if needs_unified:
         _unified(ctx, out, lengths, glue.iota(out.shape[0] + 1), 1, "query")

@@ -143,10 +143,18 @@ class Recorder:
         blocks = (x, y, z)
         if 0 in blocks:
             return  # nothing to do: CUDA and HIP reject an empty grid
-        if blocks[0] > 2**31 - 1 or max(blocks[1:]) > 65535:
-            raise RecordError(f"kernel {function.__name__} needs grid {blocks}; the limit is (2147483647, 65535, 65535)")
+        threads = options.num_warps * self.target.warp_size
+        self._check_grid(function, blocks, threads)
         packed = [self._argument(function, name, signature[name], bound[name]) for name in names]
         self.steps.append(Launch(function, blocks, options, signature, constexprs, attrs, [a for a in packed if a is not None]))
+
+    def _check_grid(self, function: JITFunction, blocks: tuple[int, int, int], threads: int) -> None:
+        if self.arch.startswith("sm_"):
+            limits = (2**31 - 1, 65535, 65535)
+        else:  # HSA packets count work-items in 32 bits
+            limits = ((2**32 - 1) // threads, 2**31 - 1, 2**31 - 1)
+        if any(n > limit for n, limit in zip(blocks, limits, strict=True)):
+            raise RecordError(f"kernel {function.__name__} needs grid {blocks}; the limit on {self.arch} is {limits}")
 
     def _argument(self, function: JITFunction, name: str, kind: str, value: Any) -> tuple[str, Any] | None:
         if kind == "constexpr":
