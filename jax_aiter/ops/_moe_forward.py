@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops import _moe_expert, _moe_groups, _moe_quant
+from jax_aiter.ops import _moe_batched, _moe_expert, _moe_groups, _moe_quant
 
 
 def routing(operands: Mapping[str, jax.Array | None]) -> _moe_groups.Groups:
@@ -50,10 +50,17 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
     def step(expert, rows, total, out):
         a = _intermediate(operands, params, x, expert, rows)
         y = _moe_expert.second_gemm(expert, _moe_expert.requantize(a, scale, operands["w2"].dtype, params))
-        # Blocks come in order, so rows past this expert's last are written over by the next expert's.
+        if batched:  # the rows behind this expert's last are done already
+            y = jnp.where(rows.valid[:, None], y, jax.lax.dynamic_slice(out, (rows.start, 0), y.shape))
+        # Otherwise blocks come in order, so rows past this expert's last are written over by the next expert's.
         return total, jax.lax.dynamic_update_slice(out, y, (rows.start, 0))
 
-    rows = _moe_groups.over_experts(groups, block, load, step, jnp.zeros((tokens * k + block, width), jnp.float32))
+    batched = _moe_batched.rows_per_expert(operands, params)
+    if batched:
+        start = jnp.pad(_moe_batched.first_rows(operands, params, groups, batched), ((0, block), (0, 0)))
+        rows = _moe_groups.over_experts(_moe_batched.rest(groups, batched), block, load, step, start)
+    else:
+        rows = _moe_groups.over_experts(groups, block, load, step, jnp.zeros((tokens * k + block, width), jnp.float32))
     weight = None if params["doweight_stage1"] else operands["topk_weight"]
     out = _moe_groups.combine(groups, rows, (tokens, k), weight)
     return out.astype(params["output_dtype"])
