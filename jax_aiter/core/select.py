@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from jax_aiter.core import tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.provider import Call, Target, providers
@@ -57,7 +58,7 @@ def _warn_once(message: str) -> None:
 
 
 def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
-    """Explicit runs that or raises NotSupportedError; None takes the first provider that says yes, else the reference."""
+    """Explicit runs that or raises NotSupportedError; None takes the kernel that tuning prefers, else the reference."""
     if implementation == "xla":
         return Choice("xla", None, dict.fromkeys(("asm", "triton"), "implementation='xla' was asked for"))
     reasons = refusals(call)
@@ -67,22 +68,28 @@ def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
             raise NotSupportedError(f"{op.name}: implementation={implementation!r} cannot run this call: {reason}")
         provider = next(p for p in providers() if p.name == implementation)
         return Choice(implementation, provider.plan(call), {})
-    refused = {name: reason for name, reason in reasons.items() if reason is not None}
-    for provider in () if len(refused) == len(reasons) else providers():
-        if provider.name in refused:
-            continue
+    preference, refused = _ranked(call, reasons)
+    by_name = {provider.name: provider for provider in providers()} if preference.order else {}
+    for name in preference.order:
         try:
-            return Choice(provider.name, provider.plan(call), refused)
+            return Choice(name, by_name[name].plan(call), refused)
         except KernelBuildError as error:
-            refused[provider.name] = str(error)
-            _warn_once(f"{op.name} runs its reference lowering because the {provider.name} kernel could not be built: {error}")
+            refused[name] = str(error)
+            _warn_once(f"{op.name} runs its reference lowering because the {name} kernel could not be built: {error}")
     return Choice("xla", None, refused)
+
+
+def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[tuning.Preference, dict[str, str]]:
+    """The kernels auto would try, in order, and why each other one is not tried."""
+    refused = {name: reason for name, reason in reasons.items() if reason is not None}
+    preference = tuning.preference(call, [name for name in reasons if name not in refused])
+    return preference, {**refused, **preference.passed_over}
 
 
 def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, str]]:
     """What `choose` would take, judged from the refusals alone: nothing is built."""
     reasons = refusals(call)
-    refused = {name: reason for name, reason in reasons.items() if reason is not None}
     if implementation is not None:
-        return implementation, refused
-    return next((name for name, reason in reasons.items() if reason is None), "xla"), refused
+        return implementation, {name: reason for name, reason in reasons.items() if reason is not None}
+    preference, refused = _ranked(call, reasons)
+    return next(iter(preference.order), "xla"), refused
