@@ -5,6 +5,7 @@ A process that finds its plan here starts no worker and imports neither torch no
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def plan_path(spec: CallSpec, root: Path) -> Path:
     return root / "plans" / aiter_identity(root)[:24] / spec.arch / spec.op / key[:40]
 
 
+@functools.cache  # asked twice per traced call, and finding a distribution takes a millisecond
 def triton_version() -> str | None:
     """Triton's version in this environment, without importing it; None if absent."""
     try:

@@ -20,6 +20,8 @@ SUPPORTED_TRITON = ((3, 6), (3, 7))
 
 
 def _package_without_init(package_root: Path) -> None:
+    here = str(Path(__file__).resolve().parent)
+    sys.path[:] = [path for path in sys.path if path != here]  # our trace.py must not stand in for Python's
     for name in ("jax_aiter", "jax_aiter.kernels", "jax_aiter.kernels.triton"):
         module = types.ModuleType(name)
         module.__path__ = [str(package_root.joinpath(*name.split(".")[1:]))]
