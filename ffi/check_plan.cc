@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "decode.h"
 
@@ -63,11 +64,22 @@ Status CheckStep(const Plan& plan, const Fill& fill) {
   return CheckRange(plan, fill.buffer, fill.byte_offset, fill.nbytes);
 }
 
+// The memory behind a buffer: an aliased result is its operand.
+std::pair<BufferKind, uint32_t> MemoryOf(const Plan& plan, uint32_t buffer) {
+  const Buffer& b = plan.buffers[buffer];
+  for (const auto& [operand, result] : plan.aliases) {
+    if (b.kind == BufferKind::kResult && b.index == result) return {BufferKind::kOperand, operand};
+  }
+  return {b.kind, b.index};
+}
+
 Status CheckStep(const Plan& plan, const Copy& copy) {
   JAX_AITER_RETURN_IF_ERROR(CheckRange(plan, copy.dst, copy.dst_offset, copy.nbytes));
   JAX_AITER_RETURN_IF_ERROR(CheckRange(plan, copy.src, copy.src_offset, copy.nbytes));
   uint64_t low = std::min(copy.dst_offset, copy.src_offset), high = std::max(copy.dst_offset, copy.src_offset);
-  if (copy.dst == copy.src && high - low < copy.nbytes) return Invalid("source and destination overlap");
+  if (high - low < copy.nbytes && MemoryOf(plan, copy.dst) == MemoryOf(plan, copy.src)) {
+    return Invalid("source and destination overlap");
+  }
   return Status();
 }
 

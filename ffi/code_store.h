@@ -15,15 +15,14 @@ class CodeStore {
  public:
   // The store's object with the same image: `code` itself if it is the first.
   //
-  // Identity is the image, compared in full; `id` only finds candidates. So an id that does not belong to its image
-  // can waste memory but never run the wrong code.
+  // Identity is the image, compared in full; `id` plays no part, as it comes from the plan and may not be its image's.
   std::shared_ptr<const CodeObject> Intern(CodeObject code);
 
   size_t size() const;
 
  private:
   mutable std::mutex mutex_;
-  std::unordered_multimap<uint64_t, std::shared_ptr<const CodeObject>> by_id_;
+  std::unordered_multimap<size_t, std::shared_ptr<const CodeObject>> by_hash_;
 };
 
 // The process's store. Objects in it stay: drivers may keep referring to an image for as long as its module is

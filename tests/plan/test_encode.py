@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jax_aiter.kernels import _native, wire
+from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.encode import decode, encode
 from jax_aiter.kernels.plan import BUFFER_KINDS, Copy, Fill, LaunchPlan, PlanError
 from tests.plan.samples import add_constant_plan, plans
@@ -56,8 +57,6 @@ def test_round_trip(plan):
 
 
 def test_aliases_round_trip():
-    from jax_aiter.kernels.builder import PlanBuilder
-
     b = PlanBuilder("inplace", "mock")
     x, y, out, out2 = b.operand(8), b.operand(16), b.result(16), b.result(8)
     b.alias(x, out2)
@@ -128,3 +127,18 @@ def test_varint(value):
     encoded = wire.varint(value)
     assert len(encoded) == max(1, -(-value.bit_length() // 7))
     assert sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(encoded)) == value
+
+
+def test_copy_within_aliased_memory_is_refused_by_both():
+    """An overlapping copy between an operand and the result that shares its memory, written by going round the constructor."""
+    b = PlanBuilder("shift", "mock")
+    x, out = b.operand(64), b.result(64)
+    b.alias(x, out)
+    b.copy(out, x, nbytes=16, dst_offset=20)
+    data = encode(b.build())
+    assert data.endswith(bytes([2, 1, 20, 0, 0, 16]))  # copy to buffer 1 at 20 from buffer 0 at 0, 16 bytes
+    overlapping = with_checksum(data[:-4] + bytes([8, 0, 0, 16]))
+    with pytest.raises(PlanError, match="overlap"):
+        decode(overlapping)
+    with pytest.raises(ValueError, match="source and destination overlap"):
+        native_decode(overlapping)
