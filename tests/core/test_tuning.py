@@ -110,8 +110,7 @@ def test_a_file_that_cannot_be_used_is_warned_about_once(text, reason, providers
     path.parent.mkdir(parents=True)
     path.write_text(text)
     with pytest.warns(RuntimeWarning, match=f"ignores the tuning file .*{reason}") as caught:
-        assert tuning.lookup(call()) is None
-        assert tuning.lookup(call()) is None
+        assert (tuning.lookup(call()), tuning.lookup(call())) == (None, None)
     assert len(caught) == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -259,7 +258,8 @@ def test_the_command_writes_what_auto_reads(monkeypatch, tmp_path, providers):
 
     monkeypatch.setattr(tune_command, "arch_of", lambda device: "sm_90")
     monkeypatch.setattr(tune_command, "platform_name", lambda: "cuda")
-    monkeypatch.setattr(tune_command, "device_seconds", lambda op, params, operands, names: dict(zip(names, (3.0, 2.0, 1.0))))
+    times = {"xla": 3.0, "asm": 2.0, "triton": 1.0}
+    monkeypatch.setattr(tune_command, "device_seconds", lambda op, params, operands, names: {n: times[n] for n in names})
     shapes = tmp_path / "shapes.json"
     one = {"op": "rms_norm", "operands": {"x": ["bfloat16", 100, 64], "weight": ["bfloat16", 64]}, "params": {"epsilon": 1e-6}}
     shapes.write_text(json.dumps([one]))
