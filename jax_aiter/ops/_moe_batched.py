@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jax_aiter.ops import _moe_expert, _moe_groups
 
-FEWEST, MOST = 8, 128  # mean rows per expert between which the batched GEMM wins on x86 (benchmarks/moe_reference.py)
+FEWEST, MOST = 16, 128  # mean rows per expert between which the batched GEMM wins on x86 (benchmarks/moe_reference.py)
 
 
 def rows_per_expert(operands: Mapping[str, Any], params: Mapping[str, Any]) -> int:
