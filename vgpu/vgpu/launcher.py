@@ -8,10 +8,12 @@ from typing import Any
 
 from vgpu.environment import Options, environment
 
+DEFAULT = Options()
+
 
 def run(
-    command: Sequence[str], options: Options = Options(), env: Mapping[str, str] | None = None, **kwargs: Any
-) -> subprocess.CompletedProcess:
+    command: Sequence[str], options: Options = DEFAULT, env: Mapping[str, str] | None = None, **kwargs: Any
+) -> subprocess.CompletedProcess[Any]:
     """`subprocess.run` of `command` under the virtual device.
 
     Args:
@@ -20,4 +22,5 @@ def run(
       env: base environment; default os.environ.
       **kwargs: passed to `subprocess.run`.
     """
+    kwargs.setdefault("check", False)
     return subprocess.run(list(command), env=environment(options, env), **kwargs)

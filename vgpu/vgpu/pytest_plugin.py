@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from vgpu.environment import ARCHITECTURES, Options, environment
-from vgpu.launcher import run
+from vgpu.launcher import DEFAULT, run
 
 # Set in the second process, which must not start a third.
 _INSIDE = "VGPU_PYTEST"
@@ -45,7 +45,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def vgpu_run() -> Callable[..., subprocess.CompletedProcess[str]]:
     """vgpu_run(arguments, options): Python with `arguments` under the device; output is captured as text."""
 
-    def start(arguments: Sequence[str], options: Options = Options(), **kwargs: Any) -> subprocess.CompletedProcess[str]:
+    def start(arguments: Sequence[str], options: Options = DEFAULT, **kwargs: Any) -> subprocess.CompletedProcess[str]:
         return run([sys.executable, *arguments], options, capture_output=True, text=True, **kwargs)
 
     return start

@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 import vgpu
+from vgpu.launcher import DEFAULT
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "isa")]
 
-import assembler  # noqa: E402
-import kernels  # noqa: E402
+import assembler
+import kernels
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +34,7 @@ def code_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def program(code_object: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """program(text, options): runs Python text with `from hip import *` before it."""
 
-    def run(text: str, options: vgpu.Options = vgpu.Options(), timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    def run(text: str, options: vgpu.Options = DEFAULT, timeout: float = 120) -> subprocess.CompletedProcess[str]:
         env = {k: v for k, v in os.environ.items() if not k.startswith("VGPU_") or k == "VGPU_LIBRARY_DIR"}
         env["KERNELS"] = str(code_object)
         env["PYTHONPATH"] = f"{HERE}{os.pathsep}{env.get('PYTHONPATH', '')}"

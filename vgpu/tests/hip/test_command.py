@@ -66,10 +66,19 @@ def test_a_bad_variable_ends_the_process(program):
     assert done.returncode == 2 and "VGPU_CHECK=memroy" in done.stderr
 
 
+INSIDE = """
+import ctypes
+
+def test_device():
+    count = ctypes.c_int()
+    ctypes.CDLL("libamdhip64.so.7").hipGetDeviceCount(ctypes.byref(count))
+    assert count.value == 3
+"""
+
+
 def test_pytest_option(tmp_path):
     test = tmp_path / "test_inside.py"
-    test.write_text("import ctypes\ndef test_device():\n    n = ctypes.c_int()\n"
-                    "    ctypes.CDLL('libamdhip64.so.7').hipGetDeviceCount(ctypes.byref(n))\n    assert n.value == 3\n")  # fmt: skip
+    test.write_text(INSIDE)
     plugin = ["-p", "vgpu.pytest_plugin"] if not _installed() else []
     command = [sys.executable, "-m", "pytest", "-q", *plugin, "--vgpu", "--vgpu-devices", "3", str(test)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)

@@ -87,5 +87,5 @@ def test_profile_counts_are_deterministic(program, tmp_path):
     assert (counts["kernel"], counts["grid"], counts["block"]) == ("add", [2, 1, 1], [64, 1, 1])
     assert (counts["workgroups"], counts["waves"]) == (2, 2)
     assert (counts["bytes_loaded"], counts["bytes_stored"]) == (400, 400)  # 100 active lanes of 128
-    classes = "salu smem valu mfma lds flat global scratch buffer branch other".split()
+    classes = ["salu", "smem", "valu", "mfma", "lds", "flat", "global", "scratch", "buffer", "branch", "other"]
     assert sum(counts[c] for c in classes) == counts["instructions"] > 0

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import vgpu
+from vgpu.launcher import DEFAULT
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -30,7 +31,7 @@ def _plugin() -> None:
 
 
 def run_python(
-    arguments: list[str], options: vgpu.Options = vgpu.Options(), xla_flags: str = "", timeout: float = 540
+    arguments: list[str], options: vgpu.Options = DEFAULT, xla_flags: str = "", timeout: float = 540
 ) -> subprocess.CompletedProcess[str]:
     """Runs Python under the device. The process gets a clean XLA environment of ours."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "VGPU_")) or k == "VGPU_LIBRARY_DIR"}

@@ -47,9 +47,9 @@ for name, (function, low, high, ulps) in UNARY.items():
 # round steps of a composed function in between, which costs another.
 for name in ("exp", "log", "sin", "tanh", "sqrt", "rsqrt", "logistic", "erf", "silu"):
     function, low, high, _ = UNARY[name]
-    high = min(high, 10)
-    case(f"{name}-bf16", function, floats(SHAPE, low, high, ml_dtypes.bfloat16), ulps=2 if name in ("logistic", "silu") else 1)
-    case(f"{name}-f16", function, floats(SHAPE, max(low, 1e-3) if low > 0 else low, high, np.float16), ulps=2 if name in ("logistic", "silu") else 1)
+    high, ulps = min(high, 10), 2 if name in ("logistic", "silu") else 1
+    case(f"{name}-bf16", function, floats(SHAPE, low, high, ml_dtypes.bfloat16), ulps=ulps)
+    case(f"{name}-f16", function, floats(SHAPE, max(low, 1e-3) if low > 0 else low, high, np.float16), ulps=ulps)
 
 for name, function in {
     "floor": jnp.floor, "ceil": jnp.ceil, "round": jnp.round, "trunc": jnp.trunc, "abs": jnp.abs, "negative": jnp.negative,

@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 from cases import case, floats, integers
 
-X, I = floats((17, 37)), integers((17, 37))  # noqa: E741
+X, I = floats((17, 37)), integers((17, 37))
 ROWS = np.array([3, 16, 0, 5, 3], np.int32)
 
 for name, function in {

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("jax")
 
-import cases  # noqa: E402
+import cases
 
 COMMAND_BUFFERS = {
     "streams": "--xla_gpu_enable_command_buffer=",
