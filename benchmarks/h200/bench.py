@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import statistics
+import subprocess
 import time
 import traceback
 from collections.abc import Callable
@@ -133,11 +134,14 @@ def _difference(got: jax.Array, want: jax.Array) -> float:
     return float(jax.numpy.linalg.norm(got - want) / jax.numpy.linalg.norm(want))
 
 
-def _from_torch(plan: LaunchPlan, values: list[jax.Array]) -> dict[str, float]:
+def _from_torch(plan: LaunchPlan, values: list[jax.Array]) -> dict[str, Any]:
     from benchmarks.h200 import replay
 
-    replayed = replay.Replay(plan, [value.unsafe_buffer_pointer() for value in values], replay.driver())
-    return {"torch_s": replayed.device_seconds(), "driver_host_s": replayed.host_seconds_per_launch()}
+    try:
+        replayed = replay.Replay(plan, [value.unsafe_buffer_pointer() for value in values], replay.driver())
+        return {"torch_s": replayed.device_seconds(), "driver_host_s": replayed.host_seconds_per_launch()}
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # no compiler, no memory left for torch
+        return {"torch_failed": f"{type(error).__name__}: {error}"[:300]}
 
 
 def bench_all(arch: str, ops: set[str]) -> dict[str, Any]:
@@ -171,6 +175,8 @@ def line(row: dict[str, Any], rates: dict[str, float]) -> str:
     if "driver_host_s" in row:
         parts.append(f"bare {row['driver_host_s'] * 1e6:.2f}")
     parts.append(f"{row['launches']} launches, trace {row['trace_s'] * 1e3:.0f} ms")
+    if "torch_failed" in row:
+        parts.append(row["torch_failed"])
     if "difference" in row:
         parts.append(f"diff {row['difference']:.1e}")
     return ", ".join(parts)
