@@ -2,10 +2,14 @@
 #pragma once
 #include "fp8.h"
 #include "mfma.h"
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
 
 namespace vgpu::sem::matrix {
 
-// Each element type: kBits, the accumulator's scalar type Acc, and unpack(lanes, s, count, out).
+// Each element type: kBits, the result's scalar type Acc, and unpack(lanes, s, count, out) for 64 lanes of one dword.
+// Operands are multiplied as floats: exact for i8 as well, whose sums of products stay below 2^24 for every shape.
 struct F32 {
   static constexpr int kBits = 32;
   using Acc = float;
@@ -26,7 +30,16 @@ struct F16 {
   static constexpr int kBits = 16;
   using Acc = float;
   static void unpack(const uint32_t* lanes, int s, int count, float* out, const MfmaCtl&) {
+#if defined(__F16C__)
+    for (int i = 0; i < count; i += 8) {  // the instruction also quiets NaN and ignores MXCSR's denormal bits
+      const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(lanes + i));
+      const __m256i half = _mm256_and_si256(_mm256_srli_epi32(x, 16 * s), _mm256_set1_epi32(0xffff));
+      const __m256i packed = _mm256_permute4x64_epi64(_mm256_packus_epi32(half, half), 0x08);
+      _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm256_castsi256_si128(packed)));
+    }
+#else
     for (int i = 0; i < count; ++i) out[i] = f16_to_f32(static_cast<uint16_t>(lanes[i] >> (16 * s)));
+#endif
   }
 };
 
@@ -53,8 +66,9 @@ using BF8 = Float8<true>;
 struct I8 {
   static constexpr int kBits = 8;
   using Acc = int32_t;
-  static void unpack(const uint32_t* lanes, int s, int count, int32_t* out, const MfmaCtl&) {
-    for (int i = 0; i < count; ++i) out[i] = static_cast<int32_t>(lanes[i] << (24 - 8 * s)) >> 24;
+  static void unpack(const uint32_t* lanes, int s, int count, float* out, const MfmaCtl&) {
+    for (int i = 0; i < count; ++i)
+      out[i] = static_cast<float>(static_cast<int32_t>(lanes[i] << (24 - 8 * s)) >> 24);
   }
 };
 

@@ -12,15 +12,14 @@ struct Operand {
   static constexpr int kPerLane = EDGE * K * BLOCKS / kWave;
   static constexpr int kPerDword = 32 / T::kBits;
   static constexpr int kRegs = (kPerLane + kPerDword - 1) / kPerDword;
-  using Acc = typename T::Acc;
-  alignas(32) Acc at[BLOCKS][K][EDGE];
+  alignas(32) float at[BLOCKS][K][EDGE];
 
   void load(const uint32_t* regs, const MfmaCtl& ctl) {
     for (int e = 0; e < kPerLane; ++e) {
-      alignas(32) Acc row[kWave];
+      alignas(32) float row[kWave];
       T::unpack(regs + (e / kPerDword) * kWave, e % kPerDword, kWave, row, ctl);
       for (int group = 0; group < kWave / EDGE; ++group)
-        std::memcpy(at[group % BLOCKS][(group / BLOCKS) * kPerLane + e], row + group * EDGE, sizeof(Acc) * EDGE);
+        std::memcpy(at[group % BLOCKS][(group / BLOCKS) * kPerLane + e], row + group * EDGE, sizeof(float) * EDGE);
     }
   }
 };

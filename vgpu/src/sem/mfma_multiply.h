@@ -58,19 +58,18 @@ inline void multiply(const float (*a)[M], const float (*b)[N], float (*acc)[N]) 
       for (int n = 0; n < N; ++n) acc[m][n] = __builtin_fmaf(a[k][m], b[k][n], acc[m][n]);
 }
 
-// The sums of products fit in 32 bits for every shape; only adding C can overflow.
+// i32 results: the products' sum is exact in f32, adding C may wrap or saturate.
+inline int32_t add_i32(int32_t c, float sum, bool clamp) {
+  const int64_t wide = static_cast<int64_t>(c) + static_cast<int64_t>(sum);
+  const int64_t limited = wide > INT32_MAX ? INT32_MAX : wide < INT32_MIN ? INT32_MIN : wide;
+  return static_cast<int32_t>(static_cast<uint32_t>(clamp ? limited : wide));
+}
 template <int M, int N, int K>
-inline void multiply(const int32_t (*a)[M], const int32_t (*b)[N], int32_t (*acc)[N], bool clamp) {
-  for (int m = 0; m < M; ++m) {
-    int32_t sum[N] = {};
-    for (int k = 0; k < K; ++k)
-      for (int n = 0; n < N; ++n) sum[n] += a[k][m] * b[k][n];
-    for (int n = 0; n < N; ++n) {
-      const int64_t wide = static_cast<int64_t>(acc[m][n]) + sum[n];
-      const int64_t limited = wide > INT32_MAX ? INT32_MAX : wide < INT32_MIN ? INT32_MIN : wide;
-      acc[m][n] = static_cast<int32_t>(static_cast<uint32_t>(clamp ? limited : wide));
-    }
-  }
+inline void multiply(const float (*a)[M], const float (*b)[N], int32_t (*acc)[N], bool clamp) {
+  alignas(32) float sum[M][N] = {};
+  multiply<M, N, K>(a, b, sum);
+  for (int m = 0; m < M; ++m)
+    for (int n = 0; n < N; ++n) acc[m][n] = add_i32(acc[m][n], sum[m][n], clamp);
 }
 
 }  // namespace vgpu::sem::matrix

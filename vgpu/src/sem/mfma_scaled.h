@@ -11,20 +11,20 @@
 namespace vgpu::sem::matrix {
 
 struct ScaledOperand {
-  double at[32][128];  // [row or column][k]; K is 64 or 128
+  double at[128][32];  // [k][row or column]; K is 64 or 128
 
   void load(const uint32_t* regs, int format, int edge, int k_size, const uint32_t* scale, int scale_byte) {
     for (int lane = 0; lane < kWave; ++lane) {
       const int row = lane % edge, group = lane / edge;
       for (int e = 0; e < 32; ++e) {
         const int k = format < 2 ? (e / 16) * (k_size / 2) + 16 * group + e % 16 : 32 * group + e;
-        at[row][k] = decode(regs, lane, e, format);
+        at[k][row] = decode(regs, lane, e, format);
       }
     }
     if (!scale) return;
-    for (int row = 0; row < edge; ++row)
-      for (int k = 0; k < k_size; ++k)
-        at[row][k] *= e8m0_to_f64((scale[row + edge * (k / 32)] >> (8 * scale_byte)) & 0xffu);
+    for (int k = 0; k < k_size; ++k)
+      for (int row = 0; row < edge; ++row)
+        at[k][row] *= e8m0_to_f64((scale[row + edge * (k / 32)] >> (8 * scale_byte)) & 0xffu);
   }
 
  private:
@@ -51,12 +51,13 @@ void scaled(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c
   left.load(a, ctl.cbsz, M, K, ctl.scale_a, ctl.scale_a_byte);
   right.load(b, ctl.blgp, N, K, ctl.scale_b, ctl.scale_b_byte);
   result.load(c);
-  for (int m = 0; m < M; ++m)
-    for (int n = 0; n < N; ++n) {
-      double sum = result.at[0][m][n];
-      for (int k = 0; k < K; ++k) sum += left.at[m][k] * right.at[n][k];
-      result.at[0][m][n] = static_cast<float>(sum);
-    }
+  for (int m = 0; m < M; ++m) {
+    double sum[N];
+    for (int n = 0; n < N; ++n) sum[n] = result.at[0][m][n];
+    for (int k = 0; k < K; ++k)
+      for (int n = 0; n < N; ++n) sum[n] += left.at[k][m] * right.at[k][n];
+    for (int n = 0; n < N; ++n) result.at[0][m][n] = static_cast<float>(sum[n]);
+  }
   canonical_nans(&result.at[0][0][0], M * N);
   result.store(d);
 }

@@ -23,20 +23,23 @@ void sparse(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c
   result.load(c);
   constexpr int kSetBits = 2 * left.kPerLane, kSets = 32 / kSetBits;
   const int set = ctl.cbsz ? 0 : ctl.abid % kSets;
-  for (int m = 0; m < M; ++m)
+  for (int m = 0; m < M; ++m) {
+    alignas(32) float sum[N] = {};
+    if constexpr (!std::is_integral_v<Acc>) std::memcpy(sum, result.at[0][m], sizeof sum);
     for (int e = 0; e < kHalf; ++e) {
       const int lane = m + M * (e / left.kPerLane), in_lane = e % left.kPerLane;
       const int which = (ctl.index[lane] >> (set * (kSetBits % 32) + 2 * in_lane)) & 3;
-      const Acc* row = right.at[0][4 * (e / 2) + which];
-      const Acc x = left.at[0][e][m];
-      for (int n = 0; n < N; ++n) {
-        if constexpr (std::is_integral_v<Acc>)
-          result.at[0][m][n] = static_cast<int32_t>(static_cast<uint32_t>(result.at[0][m][n]) +
-                                                    static_cast<uint32_t>(x * row[n]));
-        else
-          result.at[0][m][n] = __builtin_fmaf(x, row[n], result.at[0][m][n]);
-      }
+      const float* row = right.at[0][4 * (e / 2) + which];
+      const float x = left.at[0][e][m];
+      for (int n = 0; n < N; ++n) sum[n] = __builtin_fmaf(x, row[n], sum[n]);
     }
+    for (int n = 0; n < N; ++n) {
+      if constexpr (std::is_integral_v<Acc>)
+        result.at[0][m][n] = add_i32(result.at[0][m][n], sum[n], ctl.clamp);
+      else
+        result.at[0][m][n] = sum[n];
+    }
+  }
   canonical_nans(&result.at[0][0][0], M * N);
   result.store(d);
 }

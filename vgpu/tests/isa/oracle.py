@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from fractions import Fraction
 
@@ -90,7 +91,13 @@ def _extra() -> dict:
             "i4_to_i32": lambda v: make("i", 32, make("i", 4, v.bits).integer)}  # fmt: skip
 
 
+_FUNCTIONS = {**FUNCTIONS, **_extra()}
+
+
+@functools.cache
 def program(base: str) -> str | None:
+    if base == "v_div_fixup_legacy_f16":  # the same with the high half cleared; its own text mixes up its types
+        base = "v_div_fixup_f16"
     return REPLACED.get(base) or load().get(base)
 
 
@@ -159,7 +166,7 @@ def run(base: str, sources: list[tuple[int, int]], old: tuple[int, int], lane: i
     compare = base.startswith("v_cmp")
     if compare:
         store["D0"] = make("b", 64, 0)
-    Interpreter(store, mode, {**FUNCTIONS, **_extra()}).run(text)
+    Interpreter(store, mode, _FUNCTIONS).run(text)
     d = store["D0"].bits
     sdst = (d >> lane) & 1 if compare else (store["D1"].bits & 1 if "D1" in store else (store["VCC"].bits >> lane) & 1)
     result = result_type(text)

@@ -11,6 +11,7 @@ import oracle
 import pytest
 from kernels import HEADER
 from memory_cases import EXEC, LOCAL, OFFSET, OFFSETS, SLOT, SOFFSET, MemoryCase, build
+from pcode.functions import FUNCTIONS
 from pcode.interpreter import Interpreter
 from pcode.values import Value, make
 from vectors import fill
@@ -133,7 +134,7 @@ def expected(case: MemoryCase, column: np.ndarray, active: bool) -> tuple[list[i
                  "CalcFlatAddr": lambda *unused: base_address, "CalcScratchAddr": lambda *unused: base_address}  # fmt: skip
     if "CalcDsAddr" in text and not two:  # the address function gets the raw offset bytes
         store["OFFSET0"], store["OFFSET1"] = make("u", 32, OFFSET), make("u", 32, 0)
-    Interpreter(store, functions=functions).run(text)
+    Interpreter(store, functions={**FUNCTIONS, **functions}).run(text)
     atomic = "atomic" in op.base or op.encoding == "DS" and op.width("d")
     got = store["RETURN_DATA"] if atomic else store["VDATA"] if "load" in op.base else old
     width = op.width("d") or (op.width("0") // (2 if "cmpswap" in op.base else 1) if atomic else op.width("0"))

@@ -59,6 +59,9 @@ def variants(op: Opcode) -> Iterator[Case]:
     result = result_type(text)
     vop3 = op.encoding == "VOP3"
     yield build(op, "vector")
+    if op.mnemonic.endswith("_e64"):  # the short encoding has been through the other forms with the same lane kernel
+        yield from modified(op, roles, kinds, result)
+        return
     yield build(op, "overlap", destination=10 if op.width("d") <= 2 else 14)
     constant = {"int": "-7", "f16": "0.5"}.get(kinds[0], "-4.0")
     if op.encoding != "VOP3P" and roles:
@@ -68,15 +71,21 @@ def variants(op: Opcode) -> Iterator[Case]:
         if op.encoding in ("VOP1", "VOP2", "VOPC") and op.base not in LITERAL_K:
             bits = LITERAL << 32 if kinds[0] == "f64" else LITERAL
             yield build(op, "literal", replace={"0": ("bits", bits, hex(LITERAL))})
-    floats = [i for i, r in enumerate(roles) if kinds[int(r)] != "int"]
-    if vop3 and floats:
+    if op.base in FLUSHABLE:
+        yield build(op, "flush", mode=Mode(denorm_32=0, denorm_16_64=0))
+    if vop3:
+        yield from modified(op, roles, kinds, result)
+
+
+def modified(op: Opcode, roles: list[str], kinds: list[str], result: str) -> Iterator[Case]:
+    """VOP3's modifiers, where there is a floating-point operand."""
+    if any(kinds[int(r)] != "int" for r in roles) and "_pk_" not in op.base:
         yield build(op, "neg_abs", negate=0b101, absolute=0b110)
         if result in ("f16", "f32", "f64"):
             yield build(op, "clamp", negate=0b010, clamp=True)
             yield build(op, "clamp_nan", clamp=True, mode=Mode(dx10_clamp=False))
+        if op.base in FLUSHABLE:  # omod works only where denormal results are flushed
             yield build(op, "omod", omod=2, mode=Mode(denorm_32=0, denorm_16_64=0, ieee=False))
-    if op.base in FLUSHABLE:
-        yield build(op, "flush", mode=Mode(denorm_32=0, denorm_16_64=0))
 
 
 FLUSHABLE = {f"v_{n}_{t}" for t in ("f32", "f16", "f64") for n in ("add", "sub", "subrev", "mul", "fma", "fmac", "ldexp")}

@@ -109,7 +109,8 @@ def binary(op: str, a: Value, b: Value, mode: str = "even") -> Value:
     if op in ("==", "!=", "<>", "<", "<=", ">", ">="):
         return _compare(op, a, b)
     if op == "**":
-        return Value("real", 0, Fraction(number(a)) ** int(number(b)))
+        # Beyond the range of every format times every denormal, so larger exponents mean the same.
+        return Value("real", 0, Fraction(number(a)) ** min(max(int(number(b)), -5000), 5000))
     if a.is_float or b.is_float:
         return _float_arithmetic(op, a, b, mode)
     if "real" in (a.kind, b.kind):

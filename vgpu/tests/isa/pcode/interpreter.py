@@ -39,7 +39,7 @@ class Interpreter:
     def __init__(self, store: dict[str, Any], mode: str = "even", functions: dict[str, Callable] | None = None):
         self.store = store
         self.mode = mode
-        self.functions = {**FUNCTIONS, **(functions or {})}
+        self.functions = FUNCTIONS if functions is None else functions
 
     def run(self, text: str) -> None:
         self.execute(parse(text))
@@ -83,7 +83,8 @@ class Interpreter:
 
     def do_assign(self, op: str, target: tuple, source: tuple) -> None:
         if source[0] == "lambda":
-            self.functions[target[1]] = self.closure(source[1], source[2])
+            # a copy: the table handed in is shared
+            self.functions = {**self.functions, target[1]: self.closure(source[1], source[2])}
             return
         value = self.evaluate(source)
         if op != "=":
