@@ -20,7 +20,7 @@ from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 
 #: calls of the measured program; device time per call is the slope between one and this many.
-CALLS = 21
+CALLS = 41
 #: the reference lowerings are long programs: fewer copies of them.
 REFERENCE_CALLS = 6
 
