@@ -10,23 +10,6 @@ import triton.language as tl
 
 
 @triton.jit
-def _convert_kernel(src, dst, n, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    tl.store(dst + i, tl.load(src + i, mask=i < n).to(dst.dtype.element_ty), mask=i < n)
-
-
-def convert(src: torch.Tensor, dtype: torch.dtype, dst: torch.Tensor | None = None) -> torch.Tensor:
-    """`src` (contiguous) converted to `dtype`."""
-    if src.dtype == dtype and dst is None:
-        return src
-    if dst is None:
-        dst = torch.empty(src.shape, dtype=dtype, device=src.device)
-    n = src.numel()
-    _convert_kernel[(triton.cdiv(n, 1024),)](src, dst, n, BLOCK=1024)
-    return dst
-
-
-@triton.jit
 def _local_experts_kernel(ids, table, out, n, limit, num_experts, HAS_TABLE: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     expert = tl.load(ids + i, mask=i < n, other=-1)

@@ -40,10 +40,6 @@ class Context:
         """The operand, or None when the call does not have it."""
         return self.operands.get(name)
 
-    def empty(self, shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-        """Scratch."""
-        return torch.empty(shape, dtype=dtype, device="meta")
-
 
 def record(spec: CallSpec, run: Callable[[Context], Any], root: Path) -> dict[str, Any]:
     """Run `run` (it returns the result tensors, in order) and describe what it launched.
