@@ -31,12 +31,13 @@ def _plugin() -> None:
 
 
 def run_python(
-    arguments: list[str], options: vgpu.Options = DEFAULT, xla_flags: str = "", timeout: float = 540
+    arguments: list[str], options: vgpu.Options = DEFAULT, xla_flags: str = "", timeout: float = 540, **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Runs Python under the device. The process gets a clean XLA environment of ours."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("XLA_", "VGPU_")) or k == "VGPU_LIBRARY_DIR"}
     env["XLA_FLAGS"] = xla_flags
     env["JAX_PLATFORMS"] = "rocm,cpu"
+    env |= variables
     return vgpu.run([sys.executable, *arguments], options, env, capture_output=True, text=True, timeout=timeout, cwd=HERE)
 
 
