@@ -68,8 +68,16 @@ LANE_U3(lerp_u8, average_bytes(x, y, z))
 LANE_U1(sat_pk_u8_i16,
         static_cast<uint32_t>(std::min(std::max<int32_t>(static_cast<int16_t>(x), 0), 255)) |
             static_cast<uint32_t>(std::min(std::max<int32_t>(static_cast<int16_t>(x >> 16), 0), 255)) << 8)
-// Uses the raw bits of both halves; op_sel is handled by the 16-bit source types.
-LANE_U2(pack_b32_f16, (x & 0xffff) | y << 16)
+// Packs the raw bits of two halves, chosen by op_sel; clamp limits each to [0, 1].
+uint32_t limit_half(uint32_t x, const Lanes& v) {
+  x &= 0xffff;
+  if (!v.clamp) return x;
+  const uint32_t magnitude = x & 0x7fff;
+  if (magnitude > 0x7c00) return v.w->mode & kModeDx10Clamp ? 0 : x;
+  if (x & 0x8000) return 0;
+  return magnitude > 0x3c00 ? 0x3c00 : x;
+}
+LANE_U2(pack_b32_f16, limit_half(x, v) | limit_half(y, v) << 16)
 
 void mbcnt_lo(Lanes& v) {
   for (int l = 0; l < 64; ++l) {
