@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -15,7 +15,7 @@ ROUNDS = 15
 BUDGET_S = 1.5  # a slow call is repeated fewer times; its median is steady anyway
 
 
-def _chained(op: Op, params: Mapping[str, Any], implementation: str, count: int) -> Callable[..., Any]:
+def _chained(op: Op, params: Mapping[str, Any], implementation: str, count: int) -> Any:
     """`count` calls in one program, none of which XLA can share, drop or run at once: each waits for the one before.
 
     What an op updates in place is handed on, so that a cache is not copied for every call.

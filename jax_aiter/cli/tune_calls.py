@@ -168,7 +168,8 @@ def _filled(op: str, name: str, struct: Any, structs: Mapping[str, Any], params:
     if name == "topk_ids":
         among = structs["expert_mask"].shape[0] if "expert_mask" in structs else structs["w1"].shape[0] if "w1" in structs else 0
         if among:
-            return distinct(*struct.shape, among)
+            rows, k = struct.shape
+            return distinct(rows, k, among)
     if name == "block_tables":
         blocks = structs["key_cache"].shape[0]
         return Array(struct.shape, struct.dtype, lambda rng, s: rng.permutation(int(np.prod(s))).reshape(s) % blocks)
