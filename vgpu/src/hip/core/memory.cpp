@@ -14,6 +14,9 @@ namespace vgpu::hip::memory {
 namespace {
 
 constexpr size_t kHostArenaBytes = size_t{64} << 30;  // address space for pinned memory
+// Kernels may touch the whole dword around a live byte: compilers make 8- and 16-bit atomics of 32-bit ones.
+// Accesses are therefore checked against sizes rounded up to this; copies against the exact size.
+constexpr size_t kAccessGranule = 4;
 constexpr size_t kQuarantineBlocks = 4096;            // freed blocks that stay recognisable
 
 struct Device {
@@ -103,8 +106,10 @@ Error allocate(MemoryKind kind, int device, size_t size, unsigned flags, void** 
   if (kind == MemoryKind::device) owner.used += size;
   s.blocks[block.base] = block;
   void* ptr = reinterpret_cast<void*>(block.base);
-  s.registry.add(ptr, size, format("%s #%lu of device %d", kind_name(kind), (unsigned long)block.id, device));
+  const size_t accessible = (size + kAccessGranule - 1) / kAccessGranule * kAccessGranule;
+  s.registry.add(ptr, accessible, format("%s #%lu of device %d", kind_name(kind), (unsigned long)block.id, device));
   s.registry.mark_uninitialised(block.base, size);
+  s.registry.mark_initialised(block.base + size, accessible - size);
   lock.unlock();
   std::memset(ptr, kFreshByte, size);
   trace("%s #%lu: %zu bytes at %p on device %d", kind_name(kind), (unsigned long)block.id, size, ptr, device);
