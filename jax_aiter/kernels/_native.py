@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import jax
-import jaxlib
+import jaxlib.version
 
 from jax_aiter.kernels import wire
 
@@ -82,10 +82,10 @@ def incompatibility(build_info: dict[str, Any], runtime: tuple[int, int] | None)
     """
     built = build_info["xla_ffi_api"]
     if runtime is None:
-        return f"jaxlib {jaxlib.__version__} does not tell its XLA FFI version: its c_api.h is missing or unreadable"
+        return f"jaxlib {jaxlib.version.__version__} does not tell its XLA FFI version: its c_api.h is missing or unreadable"
     if built[0] != runtime[0] or built[1] > runtime[1]:
         return (
-            f"jax_aiter was built with XLA FFI {built[0]}.{built[1]}, jaxlib {jaxlib.__version__} has "
+            f"jax_aiter was built with XLA FFI {built[0]}.{built[1]}, jaxlib {jaxlib.version.__version__} has "
             f"{runtime[0]}.{runtime[1]}; install a newer jaxlib, or build jax_aiter with jaxlib 0.9.1's headers"
         )
     if build_info["plan_version"] != wire.VERSION:
