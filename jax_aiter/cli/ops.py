@@ -24,7 +24,8 @@ def rows() -> list[tuple[str, str, str, str, str]]:
 def markdown() -> str:
     lines = ["| op | what it computes | ∂ | mirrors |", "|---|---|---|---|"]
     for _, name, sentence, gradient, mirrors in rows():
-        lines.append(f"| `{name}` | {sentence.replace('|', chr(92) + '|')} | {gradient} | {mirrors} |")
+        text = sentence.replace("``", "`").replace("|", "&#124;")
+        lines.append(f"| `{name}` | {text} | {gradient} | {mirrors} |")
     return "\n".join(lines)
 
 

@@ -1,0 +1,35 @@
+"""Lint, types, and the project's own rules of layout."""
+
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("jax_aiter", "ffi", "examples", "benchmarks", "tests")
+FILES = [p for f in FOLDERS for p in (ROOT / f).rglob("*") if p.suffix in {".py", ".cc", ".h", ".c"}]
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=ROOT, timeout=500)
+
+
+def test_ruff():
+    done = run("ruff", "check", *FOLDERS[:1], *FOLDERS[2:])
+    assert done.returncode == 0, done.stdout
+
+
+def test_pyright():
+    done = run("pyright", "--pythonpath", sys.executable)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_no_file_over_400_lines(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_median_file_is_at_most_150_lines():
+    assert statistics.median(len(p.read_text().splitlines()) for p in FILES) <= 150
