@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "isa")]
 
 import assembler
-import kernels
+import hip_kernels
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +26,7 @@ def code_object(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not assembler.available():
         pytest.skip("needs LLVM's assembler and linker (llvm-mc and ld.lld, version 19 or later)")
     path = tmp_path_factory.mktemp("code") / "kernels.co"
-    path.write_bytes(assembler.assemble(kernels.source("gfx942"), "gfx942"))
+    path.write_bytes(assembler.assemble(hip_kernels.source("gfx942"), "gfx942"))
     return path
 
 

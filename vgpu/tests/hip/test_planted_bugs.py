@@ -44,7 +44,7 @@ DEPENDENCY = """
 slow, add = function("slow_add"), function("add")
 source, middle, out = upload(np.full(64, 5, np.int32)), upload(np.zeros(64, np.int32)), malloc(256)
 first, second = stream(), stream()
-launch(slow, middle, source, 64, 20000, first)
+launch(slow, middle, source, 64, {turns}, first)
 if {wait}:
     done = event()
     call("hipEventRecord", done, first)
@@ -58,19 +58,21 @@ print(download(out, 64)[0])
 def test_missing_dependency_between_streams(program):
     # With the dependency every schedule is right; without it some seed among a few shows the wrong result.
     seeds = [vgpu.Options(check=f"order={seed}") for seed in range(4)]
-    assert {program(DEPENDENCY.format(wait=True), options).stdout for options in seeds} == {"7\n"}
-    assert "1\n" in {program(DEPENDENCY.format(wait=False), options).stdout for options in seeds}
+    assert {program(DEPENDENCY.format(wait=True, turns=20000), options).stdout for options in seeds} == {"7\n"}
+    assert "1\n" in {program(DEPENDENCY.format(wait=False, turns=20000), options).stdout for options in seeds}
 
 
 def test_missing_dependency_shows_with_real_threads(program):
-    # Without checks launches return at once, and the slow producer loses against the consumer.
-    assert program(DEPENDENCY.format(wait=True), vgpu.Options(check="none")).stdout == "7\n"
-    assert program(DEPENDENCY.format(wait=False), vgpu.Options(check="none")).stdout == "1\n"
+    # Without checks launches return at once, and the slow producer (millions of instructions) loses against the
+    # consumer unless the machine stalls the latter's thread all the while: three attempts.
+    none = vgpu.Options(check="none")
+    assert program(DEPENDENCY.format(wait=True, turns=1000000), none).stdout == "7\n"
+    assert "1\n" in {program(DEPENDENCY.format(wait=False, turns=1000000), none).stdout for _ in range(3)}
 
 
 def test_an_order_seed_reproduces(program):
     options = vgpu.Options(check="order=1")
-    runs = {program(DEPENDENCY.format(wait=False), options).stdout for _ in range(3)}
+    runs = {program(DEPENDENCY.format(wait=False, turns=20000), options).stdout for _ in range(3)}
     assert len(runs) == 1
 
 
