@@ -75,9 +75,15 @@ def _refuse_blockscale(spec: CallSpec) -> str | None:
 def gemm_a8w8_blockscale(ctx):
     from aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale import gemm_a8w8_blockscale as kernel
 
-    y = ctx.results[0]
+    y, config = ctx.results[0], None
+    if ctx.spec.arch == "gfx950":
+        # AITER's one-warp tiles for few tokens do not compile with Triton 3.6 for gfx950; those from 65 tokens on do.
+        from aiter.ops.triton._triton_kernels.gemm.basic.gemm_a8w8_blockscale import _get_config
+
+        (rows, columns), depth = y.shape, ctx.spec["xq"].shape[1]
+        config, _ = _get_config(max(rows, 65), columns, depth, backend="triton")
     operands = (ctx.operand(name) for name in ("xq", "wq", "x_scale", "w_scale"))
-    return kernel(*operands, dtype=y.dtype, y=y)
+    return kernel(*operands, dtype=y.dtype, y=y, config=config)
 
 
 @op(

@@ -44,23 +44,26 @@ def launch_options(arch: str, parameters: set[str], options: dict[str, Any]) -> 
 
 
 def compile_launch(function, arch: str, target, options, signature, constexprs, attrs, sizes: list[int]) -> Compiled:
-    """Compile `function`; on NVIDIA fewer pipeline stages are tried when AITER's AMD config needs too much memory.
+    """Compile `function`; fewer pipeline stages are tried when AITER's config needs too much memory or fails to compile.
 
     `sizes` are the byte sizes of the arguments as they will be packed; the compiled kernel must declare the same.
     """
     import triton
     from triton.compiler import ASTSource
 
-    stages = [options.num_stages]
-    if arch.startswith("sm_"):
-        stages += list(range(options.num_stages - 1, 0, -1))
-    shared = 0
-    for num_stages in stages:
+    shared, crash = 0, None
+    for num_stages in range(options.num_stages, 0, -1):
         source = ASTSource(fn=function, constexprs=constexprs, signature=signature, attrs=attrs)
-        kernel = triton.compile(source, target=target, options={**options.__dict__, "num_stages": num_stages})
+        try:
+            kernel = triton.compile(source, target=target, options={**options.__dict__, "num_stages": num_stages})
+        except RuntimeError as error:  # a pass of Triton gave up on this pipeline depth
+            crash = error
+            continue
         shared = kernel.metadata.shared
         if shared <= SHARED_LIMIT[arch]:
             return _checked(kernel, arch, sizes)
+    if crash is not None and not shared:
+        raise crash
     raise RecordError(
         f"kernel {function.__name__} needs {shared} bytes of shared memory with AITER's config; {arch} has {SHARED_LIMIT[arch]}"
     )
