@@ -10,6 +10,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[2] / "src"
@@ -51,7 +52,9 @@ def build() -> Path:
 
         def compile_one(job: tuple[Path, Path]) -> None:
             source, obj = job
+            started = time.time()
             subprocess.run([compiler, *flags(), "-MMD", "-c", str(source), "-o", str(obj)], check=True)
+            os.utime(obj, (started, started))  # a header edited meanwhile makes it stale
 
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             list(pool.map(compile_one, todo))

@@ -10,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import assembler  # noqa: E402
-from machine import Machine, library_path  # noqa: E402
+import assembler
+from machine import Machine, library_path
 
 
 @pytest.fixture(scope="session")

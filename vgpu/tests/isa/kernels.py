@@ -25,8 +25,10 @@ class Mode(NamedTuple):
     fp16_overflow: bool = False
 
 
-def kernel(name: str, body: str, inputs: int, outputs: list[str], mode: Mode = Mode(), lds: int = 0,
-           scratch: int = 0) -> str:  # fmt: skip
+DEFAULT_MODE = Mode()
+
+
+def kernel(name: str, body: str, inputs: int, outputs: list[str], mode: Mode = DEFAULT_MODE, lds: int = 0, scratch: int = 0) -> str:
     """`outputs` are registers: v24 is stored as is, s10 is copied to a lane first."""
     loads = "\n".join(f"  global_load_dword v{10 + i}, v0, s[4:5] offset:{256 * i - 4096}" for i in range(inputs))
     stores = []

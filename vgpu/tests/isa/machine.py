@@ -55,13 +55,34 @@ class Machine:
     def array(self, data: np.ndarray) -> Buffer:
         return Buffer(self, data)
 
-    def launch(self, module: int, kernel: str, args: bytes, grid=(1, 1, 1), block=(64, 1, 1), lds: int = 0,
-               threads: int = 1, checks: int = CHECK_MEMORY, limit: int = 0) -> list[int]:  # fmt: skip
+    def launch(
+        self,
+        module: int,
+        kernel: str,
+        args: bytes,
+        grid=(1, 1, 1),
+        block=(64, 1, 1),
+        lds: int = 0,
+        threads: int = 1,
+        checks: int = CHECK_MEMORY,
+        limit: int = 0,
+    ) -> list[int]:
         three = ctypes.c_uint32 * 3
         counts = (ctypes.c_uint64 * 24)()
         status = self.lib.vgpu_isa_launch(
-            self.handle, module, kernel.encode(), three(*grid), three(*block), ctypes.c_uint32(lds), args,
-            ctypes.c_size_t(len(args)), ctypes.c_uint32(checks), ctypes.c_uint32(threads), ctypes.c_uint64(limit), counts)
+            self.handle,
+            module,
+            kernel.encode(),
+            three(*grid),
+            three(*block),
+            ctypes.c_uint32(lds),
+            args,
+            ctypes.c_size_t(len(args)),
+            ctypes.c_uint32(checks),
+            ctypes.c_uint32(threads),
+            ctypes.c_uint64(limit),
+            counts,
+        )
         if status:
             raise RuntimeError(self.error())
         return list(counts)

@@ -8,12 +8,12 @@ from kernels import kernel
 from opcodes import Opcode
 from valu_cases import registers
 
-SLOT = 64        # bytes per lane
-OFFSET = 8       # the instruction's immediate
+SLOT = 64  # bytes per lane
+OFFSET = 8  # the instruction's immediate
 OFFSETS = (1, 3)  # of the two-address LDS forms, in elements
 EXEC = 0xF7FF_FFFF_FFFF_FFFE
 LOCAL = ("DS", "SCRATCH")
-SOFFSET = 4      # buffer instructions
+SOFFSET = 4  # buffer instructions
 
 
 class MemoryCase(NamedTuple):

@@ -12,7 +12,7 @@ _FLOAT = {"f16": 16, "bf16": 16, "f32": 32, "f64": 64}
 def source_type(text: str, index: int) -> str:
     """f16, bf16, f32, f64 or int: the type the pseudo-code reads S<index> as."""
     found = re.findall(rf"\bS{index}(?:\[[^\]]*\])?\.(b?f\d+)\b", text)
-    if not found and re.search(rf"\bS\[i\]", text):
+    if not found and re.search(r"\bS\[i\]", text):
         found = ["f32"]
     return found[0] if found and found[0] in _FLOAT else "int"
 

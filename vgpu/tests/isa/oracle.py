@@ -7,7 +7,8 @@ import re
 from fractions import Fraction
 
 from operand_types import result_type, source_type
-from pcode.functions import FUNCTIONS, frexp_exponent
+from pcode.arithmetic import cast
+from pcode.functions import FUNCTIONS, frexp_exponent, quieted
 from pcode.interpreter import Interpreter
 from pcode.source import load
 from pcode.values import Value, infinity, is_inf, is_nan, make, number, round_to, sign
@@ -16,8 +17,11 @@ KIND = {"f16": ("f", 16), "bf16": ("bf", 16), "f32": ("f", 32), "f64": ("f", 64)
 
 # The f32 transcendental unit does not handle denormals whatever MODE says.
 FLUSHING = {f"v_{n}_f32" for n in ("exp", "log", "rcp", "rsq", "sqrt", "rcp_iflag", "exp_legacy", "log_legacy")}
-APPROXIMATE = FLUSHING | {f"v_{n}_f16" for n in ("exp", "log", "rcp", "rsq", "sqrt", "sin", "cos")} | {
-    "v_sin_f32", "v_cos_f32", "v_rcp_f64", "v_rsq_f64", "v_sqrt_f64"}  # fmt: skip
+APPROXIMATE = (
+    FLUSHING
+    | {f"v_{n}_f16" for n in ("exp", "log", "rcp", "rsq", "sqrt", "sin", "cos")}
+    | {"v_sin_f32", "v_cos_f32", "v_rcp_f64", "v_rsq_f64", "v_sqrt_f64"}
+)
 # Sums whose intermediate roundings the documents do not fix (fused or not): a bound instead of bits.
 SUMS = {"v_dot2_f32_f16", "v_dot2c_f32_f16", "v_dot2_f32_bf16", "v_dot2c_f32_bf16"}
 
@@ -34,7 +38,7 @@ def turns(cosine: bool):
             return round_to(v.kind, v.width, Fraction(int(cosine)))
         r = x - round(x)
         exact = math.cos(2 * math.pi * float(r)) if cosine else math.sin(2 * math.pi * float(r))
-        if cosine and abs(r) == Fraction(1, 4) or not cosine and abs(r) in (0, Fraction(1, 2)):
+        if (cosine and abs(r) == Fraction(1, 4)) or (not cosine and abs(r) in (0, Fraction(1, 2))):
             exact = 0.0
         return round_to(v.kind, v.width, Fraction(exact), bool(sign(v)) and not cosine)
 
@@ -43,23 +47,28 @@ def turns(cosine: bool):
 
 # Where the documents' text is known to be wrong or silent, what is tested instead (the reasons are in src/sem).
 REPLACED = {
-    "v_sin_f32": "D0.f32 = turns_sin(S0.f32)", "v_cos_f32": "D0.f32 = turns_cos(S0.f32)",
-    "v_sin_f16": "D0.f16 = turns_sin(S0.f16)", "v_cos_f16": "D0.f16 = turns_cos(S0.f16)",
+    "v_sin_f32": "D0.f32 = turns_sin(S0.f32)",
+    "v_cos_f32": "D0.f32 = turns_cos(S0.f32)",
+    "v_sin_f16": "D0.f16 = turns_sin(S0.f16)",
+    "v_cos_f16": "D0.f16 = turns_cos(S0.f16)",
     # the power of two alone would overflow f16
     "v_ldexp_f16": "D0.f16 = S0.f16 * 2.0F ** 32'I(S1.i16)",
     # x - floor(x), kept below one
-    "v_fract_f32": "D0.f32 = fract_below_one(S0.f32)", "v_fract_f16": "D0.f16 = fract_below_one(S0.f16)",
+    "v_fract_f32": "D0.f32 = fract_below_one(S0.f32)",
+    "v_fract_f16": "D0.f16 = fract_below_one(S0.f16)",
     "v_fract_f64": "D0.f64 = fract_below_one(S0.f64)",
     # the true exponent, denormals included; 0 for 0
-    "v_frexp_exp_i32_f32": "D0.i32 = true_exponent(S0.f32)", "v_frexp_exp_i32_f64": "D0.i32 = true_exponent(S0.f64)",
+    "v_frexp_exp_i32_f32": "D0.i32 = true_exponent(S0.f32)",
+    "v_frexp_exp_i32_f64": "D0.i32 = true_exponent(S0.f64)",
     "v_frexp_exp_i16_f16": "D0.i16 = true_exponent(S0.f16)",
     # floor(x + 0.5) before rounding to f32
     "v_cvt_rpi_i32_f32": "D0.i32 = f64_to_i32(floor(64'F(S0.f32) + 0.5))",
     # trunc, then the directed step, loses the sign of zero results that IEEE's functions keep
     **{f"v_{n}_{t}": f"D0.{t} = ieee_{n}(S0.{t})" for n in ("ceil", "floor", "rndne") for t in ("f16", "f32", "f64")},
-    "v_exp_legacy_f32": "D0.f32 = pow(2.0F, S0.f32)", "v_log_legacy_f32": "D0.f32 = log2(S0.f32)",
+    "v_exp_legacy_f32": "D0.f32 = pow(2.0F, S0.f32)",
+    "v_log_legacy_f32": "D0.f32 = log2(S0.f32)",
     "v_cvt_off_f32_i4": "D0.f32 = 32'F(i4_to_i32(S0[3 : 0].i4)) * 0.0625F",
-}  # fmt: skip
+}
 
 
 def _ieee(rounding):
@@ -85,13 +94,33 @@ def _fract(v: Value) -> Value:
 def _extra() -> dict:
     import math
 
-    return {"turns_sin": turns(False), "turns_cos": turns(True), "fract_below_one": _fract,
-            "true_exponent": lambda v: make("i", 32, 0 if is_nan(v) or is_inf(v) or number(v) == 0 else frexp_exponent(v)),
-            "ieee_ceil": _ieee(math.ceil), "ieee_floor": _ieee(math.floor), "ieee_rndne": _ieee(round),
-            "i4_to_i32": lambda v: make("i", 32, make("i", 4, v.bits).integer)}  # fmt: skip
+    return {
+        "turns_sin": turns(False),
+        "turns_cos": turns(True),
+        "fract_below_one": _fract,
+        "true_exponent": lambda v: make("i", 32, 0 if is_nan(v) or is_inf(v) or number(v) == 0 else frexp_exponent(v)),
+        "ieee_ceil": _ieee(math.ceil),
+        "ieee_floor": _ieee(math.floor),
+        "ieee_rndne": _ieee(round),
+        "i4_to_i32": lambda v: make("i", 32, make("i", 4, v.bits).integer),
+    }
 
 
-_FUNCTIONS = {**FUNCTIONS, **_extra()}
+def _ieee_extreme(maximum: bool):
+    """minimum and maximum of IEEE 754-2019: NaN wins, -0 is below +0."""
+
+    def apply(a: Value, b: Value) -> Value:
+        for v in (a, b):
+            if is_nan(v):
+                return Value(v.kind, v.width, v.bits | 1 << (v.format.mantissa - 1))
+        below = (number(a), -sign(a)) <= (number(b), -sign(b))
+        return a if below != maximum else b
+
+    return apply
+
+
+_FUNCTIONS = {**FUNCTIONS, **_extra(), "v_minimum_f32": _ieee_extreme(False), "v_maximum_f32": _ieee_extreme(True)}
+_TOWARD_ZERO = {**_FUNCTIONS, "f32_to_f16": lambda v: quieted(cast("f", 16, v, "zero"))}
 
 
 @functools.cache
@@ -140,8 +169,18 @@ class Lane:
         self.d, self.vcc, self.sdst, self.store = d, vcc, sdst, store
 
 
-def run(base: str, sources: list[tuple[int, int]], old: tuple[int, int], lane: int = 0, *, mask: int = 0, ieee: bool = True,
-        literal: int = 0, flush_inputs: bool = False, extra: dict | None = None) -> Lane:  # fmt: skip
+def run(
+    base: str,
+    sources: list[tuple[int, int]],
+    old: tuple[int, int],
+    lane: int = 0,
+    *,
+    mask: int = 0,
+    ieee: bool = True,
+    literal: int = 0,
+    flush_inputs: bool = False,
+    extra: dict | None = None,
+) -> Lane:
     """`sources` and `old` are (bits, width). `mask` is VCC or the mask source, all 64 bits."""
     text = program(base)
     assert text is not None
@@ -162,11 +201,10 @@ def run(base: str, sources: list[tuple[int, int]], old: tuple[int, int], lane: i
     store["SDWA_SRC0_SEL"] = make("b", 3, 0)
     store.update({f"{n}{i}": make("b", 3, i) for n in ("BYTE", "WORD") for i in range(4)})
     store.update(extra or {})
-    mode = "zero" if base == "v_cvt_pkrtz_f16_f32" else "even"
     compare = base.startswith("v_cmp")
     if compare:
         store["D0"] = make("b", 64, 0)
-    Interpreter(store, mode, _FUNCTIONS).run(text)
+    Interpreter(store, functions=_TOWARD_ZERO if base == "v_cvt_pkrtz_f16_f32" else _FUNCTIONS).run(text)
     d = store["D0"].bits
     sdst = (d >> lane) & 1 if compare else (store["D1"].bits & 1 if "D1" in store else (store["VCC"].bits >> lane) & 1)
     result = result_type(text)
@@ -192,5 +230,17 @@ def ulps_apart(kind: str, a: int, b: int) -> int:
     return abs(place(x) - place(y))
 
 
-__all__ = ["APPROXIMATE", "KIND", "SUMS", "float_of", "flush", "infinity", "modify", "output", "program", "run", "re",
-           "ulps_apart"]  # fmt: skip
+__all__ = [
+    "APPROXIMATE",
+    "KIND",
+    "SUMS",
+    "float_of",
+    "flush",
+    "infinity",
+    "modify",
+    "output",
+    "program",
+    "re",
+    "run",
+    "ulps_apart",
+]

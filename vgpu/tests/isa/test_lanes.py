@@ -17,14 +17,21 @@ ROW, IN_ROW = LANES // 16, LANES % 16
 # DPP control -> the lane each lane reads, -1 where there is none.
 DPP = {
     "quad_perm:[3,1,0,2]": LANES // 4 * 4 + np.array([3, 1, 0, 2])[LANES % 4],
-    "row_shl:1": np.where(IN_ROW + 1 < 16, LANES + 1, -1), "row_shl:15": np.where(IN_ROW + 15 < 16, LANES + 15, -1),
-    "row_shr:1": np.where(IN_ROW >= 1, LANES - 1, -1), "row_shr:7": np.where(IN_ROW >= 7, LANES - 7, -1),
-    "row_ror:3": ROW * 16 + (IN_ROW - 3) % 16, "wave_shl:1": np.where(LANES < 63, LANES + 1, -1),
-    "wave_rol:1": (LANES + 1) % 64, "wave_shr:1": LANES - 1, "wave_ror:1": (LANES - 1) % 64,
-    "row_mirror": ROW * 16 + 15 - IN_ROW, "row_half_mirror": LANES // 8 * 8 + 7 - LANES % 8,
-    "row_bcast:15": np.where(ROW > 0, ROW * 16 - 1, -1), "row_bcast:31": np.where(LANES >= 32, 31, -1),
+    "row_shl:1": np.where(IN_ROW + 1 < 16, LANES + 1, -1),
+    "row_shl:15": np.where(IN_ROW + 15 < 16, LANES + 15, -1),
+    "row_shr:1": np.where(IN_ROW >= 1, LANES - 1, -1),
+    "row_shr:7": np.where(IN_ROW >= 7, LANES - 7, -1),
+    "row_ror:3": ROW * 16 + (IN_ROW - 3) % 16,
+    "wave_shl:1": np.where(LANES < 63, LANES + 1, -1),
+    "wave_rol:1": (LANES + 1) % 64,
+    "wave_shr:1": LANES - 1,
+    "wave_ror:1": (LANES - 1) % 64,
+    "row_mirror": ROW * 16 + 15 - IN_ROW,
+    "row_half_mirror": LANES // 8 * 8 + 7 - LANES % 8,
+    "row_bcast:15": np.where(ROW > 0, ROW * 16 - 1, -1),
+    "row_bcast:31": np.where(LANES >= 32, 31, -1),
     "row_newbcast:5": ROW * 16 + 5,
-}  # fmt: skip
+}
 MASKS = {"": (15, 15), " row_mask:0xa bank_mask:0xf": (10, 15), " row_mask:0xf bank_mask:0x6": (15, 6)}
 
 
@@ -39,8 +46,15 @@ def dpp_expected(control: str, masks: str, bound_ctrl: bool, source: np.ndarray,
     return np.where(enabled, moved + other, old).astype(np.uint32)
 
 
-SDWA_SELECT = {"BYTE_0": (0, 8), "BYTE_1": (8, 8), "BYTE_2": (16, 8), "BYTE_3": (24, 8), "WORD_0": (0, 16),
-               "WORD_1": (16, 16), "DWORD": (0, 32)}  # fmt: skip
+SDWA_SELECT = {
+    "BYTE_0": (0, 8),
+    "BYTE_1": (8, 8),
+    "BYTE_2": (16, 8),
+    "BYTE_3": (24, 8),
+    "WORD_0": (0, 16),
+    "WORD_1": (16, 16),
+    "DWORD": (0, 32),
+}
 
 
 def select(x: np.ndarray, name: str, sign: bool) -> np.ndarray:
@@ -53,15 +67,26 @@ def place(result: np.ndarray, old: np.ndarray, name: str, unused: str) -> np.nda
     low, width = SDWA_SELECT[name]
     field = ((1 << width) - 1) << low
     result = result.astype(np.int64) & ((1 << width) - 1)
-    rest = {"UNUSED_PAD": np.zeros_like(result), "UNUSED_PRESERVE": old.astype(np.int64) & ~field & 0xFFFFFFFF,
-            "UNUSED_SEXT": np.where(result >> (width - 1) & 1, (0xFFFFFFFF << (low + width)) & 0xFFFFFFFF, 0)}[unused]  # fmt: skip
+    rest = {
+        "UNUSED_PAD": np.zeros_like(result),
+        "UNUSED_PRESERVE": old.astype(np.int64) & ~field & 0xFFFFFFFF,
+        "UNUSED_SEXT": np.where(result >> (width - 1) & 1, (0xFFFFFFFF << (low + width)) & 0xFFFFFFFF, 0),
+    }[unused]
     return (rest | result << low).astype(np.uint32)
 
 
-SDWA = [(d, u, a, sa, b, sb) for (d, u), (a, sa, b, sb) in zip(
-    [(d, u) for d in SDWA_SELECT for u in ("UNUSED_PAD", "UNUSED_SEXT", "UNUSED_PRESERVE")],
-    [(a, sa, b, sb) for i, a in enumerate(SDWA_SELECT) for sa, b, sb in
-     ((False, "WORD_1", True), (True, "BYTE_3", False), (i % 2 == 0, "DWORD", False))], strict=True)]  # fmt: skip
+SDWA = [
+    (d, u, a, sa, b, sb)
+    for (d, u), (a, sa, b, sb) in zip(
+        [(d, u) for d in SDWA_SELECT for u in ("UNUSED_PAD", "UNUSED_SEXT", "UNUSED_PRESERVE")],
+        [
+            (a, sa, b, sb)
+            for i, a in enumerate(SDWA_SELECT)
+            for sa, b, sb in ((False, "WORD_1", True), (True, "BYTE_3", False), (i % 2 == 0, "DWORD", False))
+        ],
+        strict=True,
+    )
+]
 
 
 def sdwa_text(d: str, u: str, a: str, sa: bool, b: str, sb: bool) -> str:
@@ -81,7 +106,7 @@ SIMPLE = {
     "swizzle_quad": SET_EXEC + "  ds_swizzle_b32 v18, v10 offset:swizzle(QUAD_PERM,1,3,2,0)\n  s_waitcnt lgkmcnt(0)",
     "swizzle_mask": SET_EXEC + '  ds_swizzle_b32 v18, v10 offset:swizzle(BITMASK_PERM,"01pi0")\n  s_waitcnt lgkmcnt(0)',
     "swizzle_swap": SET_EXEC + "  ds_swizzle_b32 v18, v10 offset:swizzle(SWAP,8)\n  s_waitcnt lgkmcnt(0)",
-}  # fmt: skip
+}
 
 
 def gfx942_kernels() -> dict[str, str]:
@@ -94,12 +119,14 @@ def gfx942_kernels() -> dict[str, str]:
                 bodies[f"dpp_{i}_{j}_{int(bound)}"] = SET_EXEC + f"  v_add_u32_dpp v18, v10, v12 {control}{full}{suffix}"
     for i, parts in enumerate(SDWA):
         bodies[f"sdwa_{i}"] = SET_EXEC + "  " + sdwa_text(*parts)
-    bodies["sdwa_float"] = (SET_EXEC + "  v_mul_f32_sdwa v18, -v10, |v12| clamp dst_sel:DWORD dst_unused:UNUSED_PAD "
-                            "src0_sel:DWORD src1_sel:DWORD")  # fmt: skip
+    bodies["sdwa_float"] = (
+        SET_EXEC + "  v_mul_f32_sdwa v18, -v10, |v12| clamp dst_sel:DWORD dst_unused:UNUSED_PAD src0_sel:DWORD src1_sel:DWORD"
+    )
     bodies["sdwa_compare"] = SET_EXEC + "  v_cmp_lt_u32_sdwa s[10:11], v10, v12 src0_sel:BYTE_1 src1_sel:WORD_1"
     bodies["dpp_64"] = SET_EXEC + "  v_mov_b64_dpp v[18:19], v[10:11] row_newbcast:3 row_mask:0xf bank_mask:0xf"
-    return {f"lanes_{name}": kernel(f"lanes_{name}", body, 10, ["v18", "v10", "s10", "s11", "v19"])
-            for name, body in bodies.items()}  # fmt: skip
+    return {
+        f"lanes_{name}": kernel(f"lanes_{name}", body, 10, ["v18", "v10", "s10", "s11", "v19"]) for name, body in bodies.items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -189,11 +216,14 @@ def test_permutes(run):
     np.testing.assert_array_equal(out[0], np.where(ACTIVE, want, data[8]))
 
 
-@pytest.mark.parametrize(("name", "source"), [
-    ("swizzle_quad", LANES // 4 * 4 + np.array([1, 3, 2, 0])[LANES % 4]),
-    ("swizzle_mask", (LANES & ~31) | ((LANES & 0b00110 | 0b01000) ^ 0b00010)),
-    ("swizzle_swap", LANES ^ 8),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "source"),
+    [
+        ("swizzle_quad", LANES // 4 * 4 + np.array([1, 3, 2, 0])[LANES % 4]),
+        ("swizzle_mask", (LANES & ~31) | ((LANES & 0b00110 | 0b01000) ^ 0b00010)),
+        ("swizzle_swap", LANES ^ 8),
+    ],
+)
 def test_swizzle(run, name, source):
     data, out = run(name)
     want = np.where(ACTIVE[source], data[0][source], 0)
@@ -213,7 +243,9 @@ def test_gfx950_lane_swaps(machines):
         for first in range(0, 64, 2 * size):
             # the second half of the destination's pair changes places with the first half of the source's
             d[first + size : first + 2 * size], s[first : first + size] = (
-                data[0, 2, first : first + size], data[0, 0, first + size : first + 2 * size])  # fmt: skip
+                data[0, 2, first : first + size],
+                data[0, 0, first + size : first + 2 * size],
+            )
         np.testing.assert_array_equal(out, [d, s])
     out = launch(machine, module, "l_bitop", data, 2)[0]
     a, b, c = data[0, 0], data[0, 2], data[0, 4]

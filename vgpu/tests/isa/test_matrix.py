@@ -15,8 +15,15 @@ import pytest
 from kernels import HEADER, kernel
 from valu_check import launch
 
-ONE = {"f32": 0x3F800000, "xf32": 0x3F800000, "f16": 0x3C003C00, "bf16": 0x3F803F80, "i8": 0x01010101,
-       "fp8": 0x40404040, "bf8": 0x40404040}  # 1.0 in FNUZ  # fmt: skip
+ONE = {
+    "f32": 0x3F800000,
+    "xf32": 0x3F800000,
+    "f16": 0x3C003C00,
+    "bf16": 0x3F803F80,
+    "i8": 0x01010101,
+    "fp8": 0x40404040,
+    "bf8": 0x40404040,
+}  # 1.0 in FNUZ
 ONE_OCP = {**ONE, "fp8": 0x38383838, "bf8": 0x3C3C3C3C}
 
 
@@ -39,12 +46,17 @@ def text_of(op: opcodes.Opcode, letters: str, arch: str, constant: str | None = 
     ones = ONE if arch == "gfx942" else ONE_OCP
     a, b, d = op.width("0"), op.width("1"), op.width("d")
     place = {"v": 64, "a": 0}
-    names = [registers(place[letters[0]], d, letters[0]), registers(24 if letters[1] == "v" else 40, a, letters[1]),
-             registers(40 if letters[2] == "v" else 48, b, letters[2])]  # fmt: skip
+    names = [
+        registers(place[letters[0]], d, letters[0]),
+        registers(24 if letters[1] == "v" else 40, a, letters[1]),
+        registers(40 if letters[2] == "v" else 48, b, letters[2]),
+    ]
     c = constant or names[0]
     lines = []
-    for letter, first, count, value in ((letters[1], 24 if letters[1] == "v" else 40, a, ones[ta]),
-                                        (letters[2], 40 if letters[2] == "v" else 48, b, ones[tb])):  # fmt: skip
+    for letter, first, count, value in (
+        (letters[1], 24 if letters[1] == "v" else 40, a, ones[ta]),
+        (letters[2], 40 if letters[2] == "v" else 48, b, ones[tb]),
+    ):
         for i in range(count):
             lines.append(f"  v_mov_b32 v3, {value:#x}")
             lines.append(f"  v_mov_b32 v{first + i}, v3" if letter == "v" else f"  v_accvgpr_write_b32 a{first + i}, v3")
@@ -76,8 +88,10 @@ def suite(machines):
                     # 32 results do not fit the 32-dword window twice over: the first 16 and the last 15 are read
                     outputs = [f"v{64 + i}" for i in range(min(d, 31))]
                     texts[name] = kernel(name, text_of(op, form[:3], arch, constant), 1, outputs)
-            texts = {n: t.replace("next_free_vgpr 128", "next_free_vgpr 256").replace("accum_offset 64", "accum_offset 128")
-                     for n, t in texts.items()}  # fmt: skip
+            texts = {
+                n: t.replace("next_free_vgpr 128", "next_free_vgpr 256").replace("accum_offset 64", "accum_offset 128")
+                for n, t in texts.items()
+            }
             image, rejected = assembler.assemble_valid(texts, arch, HEADER)
             assert not rejected, rejected
             found[arch] = machines(arch), machines(arch).load(image)

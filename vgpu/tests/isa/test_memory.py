@@ -18,15 +18,30 @@ from vectors import fill
 
 ENCODINGS = ("DS", "GLOBAL", "FLAT", "MUBUF", "SCRATCH")
 # Tested in test_lds and test_buffer, or not about a lane's own memory.
-SKIPPED = {"ds_nop", "ds_write_addtid_b32", "ds_read_addtid_b32", "ds_swizzle_b32", "ds_permute_b32", "ds_bpermute_b32",
-           "ds_consume", "ds_append", "ds_wrap_rtn_b32", "ds_condxchg32_rtn_b64", "buffer_wbl2", "buffer_inv"}  # fmt: skip
+SKIPPED = {
+    "ds_nop",
+    "ds_write_addtid_b32",
+    "ds_read_addtid_b32",
+    "ds_swizzle_b32",
+    "ds_permute_b32",
+    "ds_bpermute_b32",
+    "ds_consume",
+    "ds_append",
+    "ds_wrap_rtn_b32",
+    "ds_condxchg32_rtn_b64",
+    "buffer_wbl2",
+    "buffer_inv",
+}
 SKIPPED_PARTS = ("_format", "_lds_", "gws", "_tr_b")
 GROUPS = 2
 
 
 def covered() -> list[opcodes.Opcode]:
-    return [op for op in opcodes.rows("gfx942") if op.encoding in ENCODINGS and op.base not in SKIPPED
-            and not any(part in op.base for part in SKIPPED_PARTS)]  # fmt: skip
+    return [
+        op
+        for op in opcodes.rows("gfx942")
+        if op.encoding in ENCODINGS and op.base not in SKIPPED and not any(part in op.base for part in SKIPPED_PARTS)
+    ]
 
 
 class Slot:
@@ -45,7 +60,16 @@ class Slot:
 
 def access_bytes(op: opcodes.Opcode) -> int:
     width = max(op.width("d"), op.width("0"))
-    for name, size in (("byte", 1), ("b8", 1), ("_u8", 1), ("_i8", 1), ("short", 2), ("b16", 2), ("_u16", 2), ("_i16", 2)):
+    for name, size in (
+        ("byte", 1),
+        ("b8", 1),
+        ("_u8", 1),
+        ("_i8", 1),
+        ("short", 2),
+        ("b16", 2),
+        ("_u16", 2),
+        ("_i16", 2),
+    ):
         if name in op.base:
             return size
     if "cmpswap" in op.base or "2_" in op.base or "2st64" in op.base:
@@ -125,17 +149,33 @@ def expected(case: MemoryCase, column: np.ndarray, active: bool) -> tuple[list[i
 
     base_address = make("u", 64, at + fixed)
     old = make("b", 128, sum(x << (32 * i) for i, x in enumerate(result)))
-    store = {"MEM": Slot(slot), "ADDR": address, "ADDR_BASE": make("u", 64, at), "DATA": wide(2, 4), "DATA2": wide(6, 4),
-             "OFFSET": make("u", 32, OFFSET), "OFFSET0": make("u", 32, offsets[0]), "OFFSET1": make("u", 32, offsets[1]),
-             "VDATA": old if "load" in op.base else wide(2, 4), "RETURN_DATA": old, "SADDR": make("u", 64, 0),
-             "VADDR": address, "SRSRC": make("u", 64, 0), "SOFFSET": make("u", 32, 0)}  # fmt: skip
-    functions = {"CalcDsAddr": lambda a, o0, o1: make("u", 64, at + (OFFSET if o0.bits or o1.bits else 0)),
-                 "CalcGlobalAddr": lambda *unused: base_address, "CalcBufferAddr": lambda *unused: base_address,
-                 "CalcFlatAddr": lambda *unused: base_address, "CalcScratchAddr": lambda *unused: base_address}  # fmt: skip
+    store = {
+        "MEM": Slot(slot),
+        "ADDR": address,
+        "ADDR_BASE": make("u", 64, at),
+        "DATA": wide(2, 4),
+        "DATA2": wide(6, 4),
+        "OFFSET": make("u", 32, OFFSET),
+        "OFFSET0": make("u", 32, offsets[0]),
+        "OFFSET1": make("u", 32, offsets[1]),
+        "VDATA": old if "load" in op.base else wide(2, 4),
+        "RETURN_DATA": old,
+        "SADDR": make("u", 64, 0),
+        "VADDR": address,
+        "SRSRC": make("u", 64, 0),
+        "SOFFSET": make("u", 32, 0),
+    }
+    functions = {
+        "CalcDsAddr": lambda a, o0, o1: make("u", 64, at + (OFFSET if o0.bits or o1.bits else 0)),
+        "CalcGlobalAddr": lambda *unused: base_address,
+        "CalcBufferAddr": lambda *unused: base_address,
+        "CalcFlatAddr": lambda *unused: base_address,
+        "CalcScratchAddr": lambda *unused: base_address,
+    }
     if "CalcDsAddr" in text and not two:  # the address function gets the raw offset bytes
         store["OFFSET0"], store["OFFSET1"] = make("u", 32, OFFSET), make("u", 32, 0)
     Interpreter(store, functions={**FUNCTIONS, **functions}).run(text)
-    atomic = "atomic" in op.base or op.encoding == "DS" and op.width("d")
+    atomic = "atomic" in op.base or (op.encoding == "DS" and op.width("d"))
     got = store["RETURN_DATA"] if atomic else store["VDATA"] if "load" in op.base else old
     width = op.width("d") or (op.width("0") // (2 if "cmpswap" in op.base else 1) if atomic else op.width("0"))
     if "load" in op.base or atomic:

@@ -14,10 +14,27 @@ from valu_check import launch
 from vectors import fill
 
 # Control flow, MODE access, relative moves and hardware-only instructions are tested in test_control, or refused.
-SKIPPED = {"s_getpc_b64", "s_setpc_b64", "s_swappc_b64", "s_rfe_b64", "s_rfe_restore_b64", "s_cbranch_join",
-           "s_cbranch_g_fork", "s_cbranch_i_fork", "s_call_b64", "s_getreg_b32", "s_setreg_b32", "s_setreg_imm32_b32",
-           "s_movrels_b32", "s_movrels_b64", "s_movreld_b32", "s_movreld_b64", "s_set_gpr_idx_idx", "s_set_gpr_idx_on",
-           "s_setvskip"}  # fmt: skip
+SKIPPED = {
+    "s_getpc_b64",
+    "s_setpc_b64",
+    "s_swappc_b64",
+    "s_rfe_b64",
+    "s_rfe_restore_b64",
+    "s_cbranch_join",
+    "s_cbranch_g_fork",
+    "s_cbranch_i_fork",
+    "s_call_b64",
+    "s_getreg_b32",
+    "s_setreg_b32",
+    "s_setreg_imm32_b32",
+    "s_movrels_b32",
+    "s_movrels_b64",
+    "s_movreld_b32",
+    "s_movreld_b64",
+    "s_set_gpr_idx_idx",
+    "s_set_gpr_idx_on",
+    "s_setvskip",
+}
 IMMEDIATES = (0, 1, 0x7FFF, 0x8000, 0xFFFF, 0x1234)
 EXEC = 0xFFFF_FFFF_0F0F_1234
 VECTORS = 96
@@ -77,8 +94,13 @@ def test_opcode(module, op):
             words = [int(x) for x in data[i, 0, :8]]
             pair = [words[2 * j] | words[2 * j + 1] << 32 for j in range(3)]
             width = max(op.width("d"), 1) * 32
-            store = {"S0": make("b", 64, pair[0]), "S1": make("b", 64, pair[1]), "SCC": make("b", 1, words[6] & 1),
-                     "D0": make("b", width, pair[2]), "EXEC": make("b", 64, EXEC)}  # fmt: skip
+            store = {
+                "S0": make("b", 64, pair[0]),
+                "S1": make("b", 64, pair[1]),
+                "SCC": make("b", 1, words[6] & 1),
+                "D0": make("b", width, pair[2]),
+                "EXEC": make("b", 64, EXEC),
+            }
             if imm is not None:
                 if op.base.startswith("s_cmpk"):
                     store["S0"], store["S1"] = make("b", 32, words[4]), make("b", 16, imm)

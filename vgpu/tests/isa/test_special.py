@@ -42,25 +42,33 @@ DIVIDE_F64 = """
   v_div_fixup_f64 v[18:19], v[20:21], v[12:13], v[10:11]
 """
 BODIES = {
-    "divide_f32": DIVIDE_F32, "divide_f64": DIVIDE_F64,
+    "divide_f32": DIVIDE_F32,
+    "divide_f64": DIVIDE_F64,
     **{f"cvt_f32_{t}_{i}": f"  v_cvt_f32_{t}_sdwa v18, v10 src0_sel:BYTE_{i}" for t in ("fp8", "bf8") for i in range(4)},
     **{f"cvt_f32_{t}": f"  v_cvt_f32_{t} v18, v10" for t in ("fp8", "bf8")},
     **{f"cvt_pk_f32_{t}": f"  v_cvt_pk_f32_{t} v[18:19], v10" for t in ("fp8", "bf8")},
     **{f"cvt_pk_f32_{t}_1": f"  v_cvt_pk_f32_{t}_sdwa v[18:19], v10 src0_sel:WORD_1" for t in ("fp8", "bf8")},
     **{f"cvt_pk_{t}_f32": f"  v_cvt_pk_{t}_f32 v18, v10, v12" for t in ("fp8", "bf8")},
     **{f"cvt_pk_{t}_f32_1": f"  v_cvt_pk_{t}_f32 v18, v10, v12 op_sel:[0,0,1]" for t in ("fp8", "bf8")},
-    **{f"cvt_sr_{t}_f32_{i}": f"  v_cvt_sr_{t}_f32 v18, v10, v12 op_sel:[0,0,{i & 1},{i >> 1}]"
-       for t in ("fp8", "bf8") for i in range(4)},
-    "dot2_f32_f16": "  v_dot2_f32_f16 v18, v10, v12, v14", "dot2c_f32_f16": "  v_dot2c_f32_f16 v18, v10, v12",
+    **{
+        f"cvt_sr_{t}_f32_{i}": f"  v_cvt_sr_{t}_f32 v18, v10, v12 op_sel:[0,0,{i & 1},{i >> 1}]"
+        for t in ("fp8", "bf8")
+        for i in range(4)
+    },
+    "dot2_f32_f16": "  v_dot2_f32_f16 v18, v10, v12, v14",
+    "dot2c_f32_f16": "  v_dot2c_f32_f16 v18, v10, v12",
     "fma_mix": "  v_fma_mix_f32 v18, v10, |v12|, -v14 op_sel:[1,0,0] op_sel_hi:[1,1,0]",
     "fma_mixlo": "  v_fma_mixlo_f16 v18, v10, v12, v14 op_sel_hi:[1,0,1]",
     "fma_mixhi": "  v_fma_mixhi_f16 v18, v10, v12, v14 op_sel:[0,1,1] op_sel_hi:[0,1,1] clamp",
-    "pk_fma_sel": "  v_pk_fma_f32 v[18:19], v[10:11], v[12:13], v[14:15] op_sel:[1,0,1] op_sel_hi:[0,0,1] neg_lo:[1,0,0] neg_hi:[0,0,1]",
+    "pk_fma_sel": "  v_pk_fma_f32 v[18:19], v[10:11], v[12:13], v[14:15] op_sel:[1,0,1] op_sel_hi:[0,0,1] "
+    "neg_lo:[1,0,0] neg_hi:[0,0,1]",
     "pk_mul_f16_sel": "  v_pk_mul_f16 v18, v10, v12 op_sel:[1,0] op_sel_hi:[0,0] neg_lo:[0,1] neg_hi:[1,0]",
     "pk_mov": "  v_pk_mov_b32 v[18:19], v[10:11], v[12:13] op_sel:[1,0]",
-    **{f"add_clamp_{n}": f"  v_{n} v18, v10, v12 clamp" for n in
-       ("add_u32", "sub_u32", "add_i32", "sub_i32", "add_u16", "sub_u16", "add_i16", "sub_i16")},
-}  # fmt: skip
+    **{
+        f"add_clamp_{n}": f"  v_{n} v18, v10, v12 clamp"
+        for n in ("add_u32", "sub_u32", "add_i32", "sub_i32", "add_u16", "sub_u16", "add_i16", "sub_i16")
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -148,8 +156,10 @@ def test_f32_to_8bit_stochastic(run, name):
         x, got = data[0].view(np.float32), bytes_as(out[0], byte, name)
         limit = float(ml_dtypes.finfo(FORMATS[name]).max)
         inside = np.abs(x) < limit
-        step = np.maximum(np.exp2(np.floor(np.log2(np.maximum(np.abs(x[inside]), 1e-30)))) * (0.125 if name == "fp8" else 0.25),
-                          float(ml_dtypes.finfo(FORMATS[name]).smallest_subnormal))  # fmt: skip
+        step = np.maximum(
+            np.exp2(np.floor(np.log2(np.maximum(np.abs(x[inside]), 1e-30)))) * (0.125 if name == "fp8" else 0.25),
+            float(ml_dtypes.finfo(FORMATS[name]).smallest_subnormal),
+        )
         assert (np.abs(got[inside].astype(np.float64) - x[inside]) < step * 1.0001).all()
         assert np.isnan(got[~(np.abs(x) < limit * 1.2)]).all()
 

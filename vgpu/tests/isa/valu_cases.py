@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import oracle
-from kernels import Mode, kernel
+from kernels import DEFAULT_MODE, Mode, kernel
 from opcodes import Opcode
 from operand_types import result_type, source_type
 
@@ -25,8 +25,8 @@ class Case(NamedTuple):
     op: Opcode
     text: str
     sources: tuple[tuple[str, int], ...]  # per source: ("v", register), ("bits", value), ("mask", value)
-    widths: tuple[int, ...]               # dwords of each source
-    destination: int                      # first VGPR
+    widths: tuple[int, ...]  # dwords of each source
+    destination: int  # first VGPR
     exec: int = (1 << 64) - 1
     negate: int = 0
     absolute: int = 0
@@ -81,7 +81,7 @@ def modified(op: Opcode, roles: list[str], kinds: list[str], result: str) -> Ite
     """VOP3's modifiers, where there is a floating-point operand."""
     if any(kinds[int(r)] != "int" for r in roles) and "_pk_" not in op.base:
         yield build(op, "neg_abs", negate=0b101, absolute=0b110)
-        if result in ("f16", "f32", "f64"):
+        if result in ("f16", "f32", "f64") and not op.base.startswith(("v_pack", "v_cvt_pk")):
             yield build(op, "clamp", negate=0b010, clamp=True)
             yield build(op, "clamp_nan", clamp=True, mode=Mode(dx10_clamp=False))
         if op.base in FLUSHABLE:  # omod works only where denormal results are flushed
@@ -91,8 +91,19 @@ def modified(op: Opcode, roles: list[str], kinds: list[str], result: str) -> Ite
 FLUSHABLE = {f"v_{n}_{t}" for t in ("f32", "f16", "f64") for n in ("add", "sub", "subrev", "mul", "fma", "fmac", "ldexp")}
 
 
-def build(op: Opcode, variant: str, *, destination: int = OLD, replace: dict | None = None, exec_mask: int = (1 << 64) - 1,
-          negate: int = 0, absolute: int = 0, omod: int = 0, clamp: bool = False, mode: Mode = Mode()) -> Case:  # fmt: skip
+def build(
+    op: Opcode,
+    variant: str,
+    *,
+    destination: int = OLD,
+    replace: dict | None = None,
+    exec_mask: int = (1 << 64) - 1,
+    negate: int = 0,
+    absolute: int = 0,
+    omod: int = 0,
+    clamp: bool = False,
+    mode: Mode = DEFAULT_MODE,
+) -> Case:
     text = oracle.program(op.base)
     replace = replace or {}
     operands, sources, widths = [], [], []
@@ -138,5 +149,17 @@ def build(op: Opcode, variant: str, *, destination: int = OLD, replace: dict | N
     name = f"{op.mnemonic}__{variant}"
     width = max(op.width("d"), 1)
     outputs = [f"v{destination + i}" for i in range(width)] + ["vcc_lo", "vcc_hi", "s10", "s11", "s14", "s15", "v10"]
-    return Case(name, op, kernel(name, body, INPUTS, outputs, mode), tuple(sources), tuple(widths), destination, exec_mask,
-                negate, absolute, omod, clamp, mode)  # fmt: skip
+    return Case(
+        name,
+        op,
+        kernel(name, body, INPUTS, outputs, mode),
+        tuple(sources),
+        tuple(widths),
+        destination,
+        exec_mask,
+        negate,
+        absolute,
+        omod,
+        clamp,
+        mode,
+    )

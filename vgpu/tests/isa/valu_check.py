@@ -12,8 +12,16 @@ from valu_cases import INPUTS, LITERAL, MASK, MASK_SOURCES, OLD, SOURCE, VCC, Ca
 from vectors import fill
 
 # VOP3 forms with op_sel write one half of the register and keep the other.
-KEEP_HIGH = {"v_mad_f16", "v_mad_u16", "v_mad_i16", "v_fma_f16", "v_div_fixup_f16", "v_add_i16", "v_sub_i16",
-             *(f"v_{n}_{t}" for n in ("min3", "max3", "med3") for t in ("f16", "i16", "u16"))}  # fmt: skip
+KEEP_HIGH = {
+    "v_mad_f16",
+    "v_mad_u16",
+    "v_mad_i16",
+    "v_fma_f16",
+    "v_div_fixup_f16",
+    "v_add_i16",
+    "v_sub_i16",
+    *(f"v_{n}_{t}" for n in ("min3", "max3", "med3") for t in ("f16", "i16", "u16")),
+}
 
 
 def inputs_for(case: Case, groups: int) -> np.ndarray:
@@ -57,8 +65,16 @@ def expected(case: Case, column: np.ndarray, lane: int) -> tuple[oracle.Lane, in
     if flushing and op.base.startswith(("v_fmac", "v_mac")) and result_type(text) in oracle.KIND:
         old = oracle.flush(result_type(text), old)
     mask = MASK if op.base in MASK_SOURCES and op.encoding == "VOP3" else VCC
-    got = oracle.run(op.base, sources, (old, 32 * width), lane, mask=mask, ieee=case.mode.ieee, literal=LITERAL,
-                     flush_inputs=flushing)  # fmt: skip
+    got = oracle.run(
+        op.base,
+        sources,
+        (old, 32 * width),
+        lane,
+        mask=mask,
+        ieee=case.mode.ieee,
+        literal=LITERAL,
+        flush_inputs=flushing,
+    )
     kind = result_type(text)
     if kind in ("f16", "f32", "f64") and (case.omod or case.clamp or flushing):
         v = oracle.float_of(kind, got.d)
@@ -95,7 +111,7 @@ def check(machine: Machine, module: int, case: Case, groups: int) -> None:
     width = max(op.width("d"), 1)
     out = launch(machine, module, case.name, data, width + 7)
     compare = op.base.startswith("v_cmp")
-    vcc_written = compare and op.encoding == "VOPC" or any(r == "c" for r, _ in op.operands[:2]) and op.width("d")
+    vcc_written = (compare and op.encoding == "VOPC") or (any(r == "c" for r, _ in op.operands[:2]) and op.width("d"))
     sdst_written = any(r in ("b", "e") for r, _ in op.operands)
     for group in range(groups):
         mask = 0
@@ -107,8 +123,10 @@ def check(machine: Machine, module: int, case: Case, groups: int) -> None:
             if op.width("d"):
                 value = want.d & ((1 << (32 * width)) - 1) if active else old
                 ok = same(case, got, value) if active else got == wide(column, case.destination - 10, width)
-                shown = ", ".join(hex(wide(column, v - 10, w)) if h == "v" else hex(v)
-                                  for (h, v), w in zip(case.sources, case.widths, strict=True))  # fmt: skip
+                shown = ", ".join(
+                    hex(wide(column, v - 10, w)) if h == "v" else hex(v)
+                    for (h, v), w in zip(case.sources, case.widths, strict=True)
+                )
                 assert ok, f"{case.name} lane {lane}: ({shown}) old {old:#x} gave {got:#x}, expected {value:#x}"
         vcc, sdst = wide(out[group, :, 0], width, 2), wide(out[group, :, 0], width + 2, 2)
         after = wide(out[group, :, 0], width + 4, 2)

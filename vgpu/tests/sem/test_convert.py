@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from edge_values import sample_f32, sample_f64
 
-FP8 = {("fp8", 0): ml_dtypes.float8_e4m3fnuz, ("fp8", 1): ml_dtypes.float8_e4m3fn,
-       ("bf8", 0): ml_dtypes.float8_e5m2fnuz, ("bf8", 1): ml_dtypes.float8_e5m2}  # fmt: skip
+FP8 = {
+    ("fp8", 0): ml_dtypes.float8_e4m3fnuz,
+    ("fp8", 1): ml_dtypes.float8_e4m3fn,
+    ("bf8", 0): ml_dtypes.float8_e5m2fnuz,
+    ("bf8", 1): ml_dtypes.float8_e5m2,
+}
 SMALL = {"fp6": ml_dtypes.float6_e2m3fn, "bf6": ml_dtypes.float6_e3m2fn, "fp4": ml_dtypes.float4_e2m1fn}
 
 
@@ -77,8 +81,12 @@ def test_fp8_to_f32_every_code(apply, name, kind):
 @pytest.mark.parametrize(("name", "kind"), FP8)
 def test_f32_to_fp8(apply, name, kind):
     dtype = FP8[name, kind]
-    x = np.concatenate([sample_f32(200_000, seed=3).view(np.float32),
-                        np.random.default_rng(4).normal(size=200_000).astype(np.float32) * 100])  # fmt: skip
+    x = np.concatenate(
+        [
+            sample_f32(200_000, seed=3).view(np.float32),
+            np.random.default_rng(4).normal(size=200_000).astype(np.float32) * 100,
+        ]
+    )
     with np.errstate(all="ignore"):
         want = x.astype(dtype)
     got = apply(f"f32_to_{name}", np.uint8, x, np.int32(kind)).view(dtype)
@@ -120,9 +128,15 @@ def test_small_floats(apply, name):
     np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize(("name", "source", "target"), [("f32_to_i32", np.float32, np.int32),
-                         ("f32_to_u32", np.float32, np.uint32), ("f64_to_i32", np.float64, np.int32),
-                         ("f64_to_u32", np.float64, np.uint32)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "source", "target"),
+    [
+        ("f32_to_i32", np.float32, np.int32),
+        ("f32_to_u32", np.float32, np.uint32),
+        ("f64_to_i32", np.float64, np.int32),
+        ("f64_to_u32", np.float64, np.uint32),
+    ],
+)
 def test_float_to_integer_saturates(apply, name, source, target):
     wide = sample_f32(200_000, seed=6).view(np.float32) if source is np.float32 else sample_f64(200_000).view(np.float64)
     near = np.random.default_rng(7).uniform(-(2.0**33), 2.0**33, 200_000).astype(source)

@@ -17,10 +17,20 @@ from matrix_layout import LANES, Shape, operand, operand_8bit_scaled, pack, resu
 
 
 class Info(ctypes.Structure):
-    _fields_ = [("name", ctypes.c_char_p), ("fn", ctypes.c_void_p), ("m", ctypes.c_uint16), ("n", ctypes.c_uint16),
-                ("k", ctypes.c_uint16), ("blocks", ctypes.c_uint16), ("a_regs", ctypes.c_uint8),
-                ("b_regs", ctypes.c_uint8), ("c_regs", ctypes.c_uint8), ("on_gfx942", ctypes.c_bool),
-                ("on_gfx950", ctypes.c_bool), ("sparse", ctypes.c_bool)]  # fmt: skip
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("fn", ctypes.c_void_p),
+        ("m", ctypes.c_uint16),
+        ("n", ctypes.c_uint16),
+        ("k", ctypes.c_uint16),
+        ("blocks", ctypes.c_uint16),
+        ("a_regs", ctypes.c_uint8),
+        ("b_regs", ctypes.c_uint8),
+        ("c_regs", ctypes.c_uint8),
+        ("on_gfx942", ctypes.c_bool),
+        ("on_gfx950", ctypes.c_bool),
+        ("sparse", ctypes.c_bool),
+    ]
 
 
 class Type(NamedTuple):
@@ -31,9 +41,16 @@ class Type(NamedTuple):
 def element_type(name: str, ocp: bool) -> Type:
     fp8 = ml_dtypes.float8_e4m3fn if ocp else ml_dtypes.float8_e4m3fnuz
     bf8 = ml_dtypes.float8_e5m2 if ocp else ml_dtypes.float8_e5m2fnuz
-    return {"f32": Type(32, np.float32), "xf32": Type(32, np.float32), "f64": Type(64, np.float64),
-            "f16": Type(16, np.float16), "bf16": Type(16, ml_dtypes.bfloat16), "i8": Type(8, np.int8),
-            "fp8": Type(8, fp8), "bf8": Type(8, bf8)}[name]  # fmt: skip
+    return {
+        "f32": Type(32, np.float32),
+        "xf32": Type(32, np.float32),
+        "f64": Type(64, np.float64),
+        "f16": Type(16, np.float16),
+        "bf16": Type(16, ml_dtypes.bfloat16),
+        "i8": Type(8, np.int8),
+        "fp8": Type(8, fp8),
+        "bf8": Type(8, bf8),
+    }[name]
 
 
 UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
@@ -59,8 +76,10 @@ def table(shim: ctypes.CDLL) -> dict[str, Info]:
 
 def execute(shim, info: Info, a, b, c, controls=(), scales=(None, None), index=None) -> np.ndarray:
     d = np.zeros((info.c_regs, LANES), np.uint32)
-    pointers = [None if x is None else np.ascontiguousarray(x, np.uint32).ctypes.data_as(ctypes.c_void_p)
-                for x in (d, a, b, c, *scales, index)]  # fmt: skip
+    pointers = [
+        None if x is None else np.ascontiguousarray(x, np.uint32).ctypes.data_as(ctypes.c_void_p)
+        for x in (d, a, b, c, *scales, index)
+    ]
     pointers[0] = d.ctypes.data_as(ctypes.c_void_p)
     control = (ctypes.c_uint8 * 7)(*controls, *[0] * (7 - len(controls)))
     shim.shim_mfma(ctypes.byref(info), *pointers[:4], control, *pointers[4:])
@@ -86,16 +105,17 @@ def accumulator(c: np.ndarray, shape: Shape, kind: str) -> np.ndarray:
     element, lane = result_positions(shape, kind == "f64")
     bits = 64 if kind == "f64" else 32
     codes = unpack(c, bits)[element, lane]
-    return codes.astype(np.uint32).view(np.int32).astype(np.float64) if kind == "i32" else (
-        codes.astype(np.uint32).view(np.float32).astype(np.float64) if kind == "f32" else codes.view(np.float64))  # fmt: skip
+    return (
+        codes.astype(np.uint32).view(np.int32).astype(np.float64)
+        if kind == "i32"
+        else (codes.astype(np.uint32).view(np.float32).astype(np.float64) if kind == "f32" else codes.view(np.float64))
+    )
 
 
-DENSE = [f"v_mfma_f32_{s}_{t}" for s in ("32x32x4_2b", "16x16x4_4b", "4x4x4_16b", "32x32x8", "16x16x16")
-         for t in ("f16", "bf16")]  # fmt: skip
+DENSE = [f"v_mfma_f32_{s}_{t}" for s in ("32x32x4_2b", "16x16x4_4b", "4x4x4_16b", "32x32x8", "16x16x16") for t in ("f16", "bf16")]
 DENSE += [f"v_mfma_f32_{s}_f32" for s in ("32x32x1_2b", "16x16x1_4b", "4x4x1_16b", "32x32x2", "16x16x4")]
 DENSE += ["v_mfma_f32_16x16x8_xf32", "v_mfma_f32_32x32x4_xf32", "v_mfma_f64_16x16x4_f64", "v_mfma_f64_4x4x4_4b_f64"]
-DENSE += [f"v_mfma_i32_{s}_i8" for s in ("32x32x4_2b", "16x16x4_4b", "4x4x4_16b", "32x32x16", "16x16x32", "16x16x64",
-                                         "32x32x32")]  # fmt: skip
+DENSE += [f"v_mfma_i32_{s}_i8" for s in ("32x32x4_2b", "16x16x4_4b", "4x4x4_16b", "32x32x16", "16x16x32", "16x16x64", "32x32x32")]
 DENSE += [f"v_mfma_f32_{s}_{a}_{b}" for s in ("16x16x32", "32x32x16") for a in ("fp8", "bf8") for b in ("fp8", "bf8")]
 DENSE += [f"v_mfma_f32_{s}_{t}" for s in ("16x16x32", "32x32x16") for t in ("f16", "bf16")]
 
@@ -155,9 +175,16 @@ def test_b_lane_group_patterns(shim, table, blgp):
         np.testing.assert_array_equal(got, want)
 
 
-@pytest.mark.parametrize(("name", "cbsz", "abid"), [("v_mfma_f32_32x32x4_2b_f16", 1, 1), ("v_mfma_f32_16x16x4_4b_f16", 1, 1),
-                         ("v_mfma_f32_16x16x4_4b_f16", 2, 3), ("v_mfma_f32_4x4x4_16b_f16", 3, 5),
-                         ("v_mfma_i32_4x4x4_16b_i8", 4, 15)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "cbsz", "abid"),
+    [
+        ("v_mfma_f32_32x32x4_2b_f16", 1, 1),
+        ("v_mfma_f32_16x16x4_4b_f16", 1, 1),
+        ("v_mfma_f32_16x16x4_4b_f16", 2, 3),
+        ("v_mfma_f32_4x4x4_16b_f16", 3, 5),
+        ("v_mfma_i32_4x4x4_16b_i8", 4, 15),
+    ],
+)
 def test_a_broadcast(shim, table, name, cbsz, abid):
     got, want, _ = dense_case(shim, table[name], name, small=True, controls=(cbsz, abid, 0))
     np.testing.assert_array_equal(got, want)
@@ -231,8 +258,13 @@ def test_sparse(shim, table, name, cbsz, abid):
     np.testing.assert_array_equal(got, accumulator(c, shape, out)[0] + left @ right.T)
 
 
-FORMATS = [Type(8, ml_dtypes.float8_e4m3fn), Type(8, ml_dtypes.float8_e5m2), Type(6, ml_dtypes.float6_e2m3fn),
-           Type(6, ml_dtypes.float6_e3m2fn), Type(4, ml_dtypes.float4_e2m1fn)]  # fmt: skip
+FORMATS = [
+    Type(8, ml_dtypes.float8_e4m3fn),
+    Type(8, ml_dtypes.float8_e5m2),
+    Type(6, ml_dtypes.float6_e2m3fn),
+    Type(6, ml_dtypes.float6_e3m2fn),
+    Type(4, ml_dtypes.float4_e2m1fn),
+]
 
 
 @pytest.mark.parametrize("size", ["16x16x128", "32x32x64"])
@@ -260,7 +292,10 @@ def test_f8f6f4(shim, table, size, scaled, format_a, format_b):
                     matrix[row, k] *= 2.0 ** (int(scale[row + edge * (k // 32)]) - 127)
     c = random_operand(rng, info.c_regs, element_type("f32", False), True)
     shape = Shape(info.m, info.n, info.k, 1)
-    got = accumulator(execute(shim, info, a, b, c, (format_a, 0, format_b, 1, 0, byte_a, byte_b),
-                              registers if scaled else (None, None)), shape, "f32")[0]  # fmt: skip
+    got = accumulator(
+        execute(shim, info, a, b, c, (format_a, 0, format_b, 1, 0, byte_a, byte_b), registers if scaled else (None, None)),
+        shape,
+        "f32",
+    )[0]
     want = accumulator(c, shape, "f32")[0] + left @ right.T
     np.testing.assert_array_equal(got, want.astype(np.float32))  # sums of quarters: exact in f64, rounded once

@@ -12,9 +12,14 @@ from edge_values import sample_f32, sample_f64
 
 TAU = 2 * np.pi
 FUNCTIONS = {
-    "exp": np.exp2, "log": np.log2, "rcp": lambda x: 1 / x, "rsq": lambda x: 1 / np.sqrt(x), "sqrt": np.sqrt,
-    "sin": lambda x: sin_turns(x), "cos": lambda x: cos_turns(x),
-}  # fmt: skip
+    "exp": np.exp2,
+    "log": np.log2,
+    "rcp": lambda x: 1 / x,
+    "rsq": lambda x: 1 / np.sqrt(x),
+    "sqrt": np.sqrt,
+    "sin": lambda x: sin_turns(x),
+    "cos": lambda x: cos_turns(x),
+}
 
 
 def sin_turns(x: np.ndarray) -> np.ndarray:
@@ -93,10 +98,15 @@ def test_f64_within_an_ulp(apply, name):
 
 def test_zero_and_infinity_signs(apply):
     x = np.array([0.0, -0.0, np.inf, -np.inf], np.float32)
-    for name, want in {"rcp": [np.inf, -np.inf, 0.0, -0.0], "rsq": [np.inf, -np.inf, 0.0, np.nan],
-                       "sqrt": [0.0, -0.0, np.inf, np.nan], "log": [-np.inf, -np.inf, np.inf, np.nan],
-                       "exp": [1.0, 1.0, np.inf, 0.0], "sin": [0.0, -0.0, np.nan, np.nan],
-                       "cos": [1.0, 1.0, np.nan, np.nan]}.items():  # fmt: skip
+    for name, want in {
+        "rcp": [np.inf, -np.inf, 0.0, -0.0],
+        "rsq": [np.inf, -np.inf, 0.0, np.nan],
+        "sqrt": [0.0, -0.0, np.inf, np.nan],
+        "log": [-np.inf, -np.inf, np.inf, np.nan],
+        "exp": [1.0, 1.0, np.inf, 0.0],
+        "sin": [0.0, -0.0, np.nan, np.nan],
+        "cos": [1.0, 1.0, np.nan, np.nan],
+    }.items():
         got = apply(f"{name}_f32", np.uint32, x.view(np.uint32)).view(np.float32)
         np.testing.assert_array_equal(got, np.array(want, np.float32), err_msg=name)
         number = ~np.isnan(got)

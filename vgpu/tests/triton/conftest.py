@@ -15,7 +15,7 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "isa
 
 pytest.importorskip("triton", reason="needs the triton package")
 
-from machine import Buffer, Machine, library_path  # noqa: E402
+from machine import Buffer, Machine, library_path
 
 ARCHITECTURES = ("gfx942", "gfx950")
 
@@ -31,7 +31,8 @@ class Compiled(NamedTuple):
 def compile_kernel(function: Any, arch: str, signature: dict[str, str], constants: dict[str, int], **options: Any) -> Compiled:
     """`signature` names the run-time parameters' types in order, e.g. {"x_ptr": "*fp32", "n": "i32"}."""
     from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource, compile as compile_source
+    from triton.compiler import ASTSource
+    from triton.compiler import compile as compile_source
 
     types = {**signature, **dict.fromkeys(constants, "constexpr")}
     names = list(function.arg_names)
@@ -77,8 +78,15 @@ def run(machine) -> Callable[..., list[np.ndarray]]:
             size = struct.calcsize(code)
             packed += bytes(-len(packed) % size) + struct.pack("<" + code, value)
         packed += bytes(-len(packed) % 8) + struct.pack("<QQ", 0, 0)
-        device.launch(module, compiled.name, packed, grid=(*grid, *[1] * (3 - len(grid))),
-                      block=(64 * compiled.warps, 1, 1), lds=compiled.shared, threads=threads)  # fmt: skip
+        device.launch(
+            module,
+            compiled.name,
+            packed,
+            grid=(*grid, *[1] * (3 - len(grid))),
+            block=(64 * compiled.warps, 1, 1),
+            lds=compiled.shared,
+            threads=threads,
+        )
         results = [b.numpy() for b in buffers]
         for b in buffers:
             b.free()

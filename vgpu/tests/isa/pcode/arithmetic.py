@@ -122,8 +122,15 @@ def binary(op: str, a: Value, b: Value, mode: str = "even") -> Value:
     x, y = a.integer, b.integer
     if kind == "u":  # a signed operand beside an unsigned one counts modulo 2^width
         x, y = x & ((1 << width) - 1), y & ((1 << width) - 1)
-    operations = {"+": lambda: x + y, "-": lambda: x - y, "*": lambda: x * y, "&": lambda: x & y, "|": lambda: x | y,
-                  "^": lambda: x ^ y, "%": lambda: x % y}  # fmt: skip
+    operations = {
+        "+": lambda: x + y,
+        "-": lambda: x - y,
+        "*": lambda: x * y,
+        "&": lambda: x & y,
+        "|": lambda: x | y,
+        "^": lambda: x ^ y,
+        "%": lambda: x % y,
+    }
     return make(kind, width, operations[op]())
 
 

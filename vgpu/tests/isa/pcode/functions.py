@@ -113,26 +113,46 @@ def prng(v: Value) -> Value:
 
 
 FUNCTIONS: dict[str, Callable[..., Value]] = {
-    "abs": lambda v: Value(v.kind, v.width, v.bits & ~(1 << (v.width - 1))) if v.is_float else make(
-        v.kind, v.width, abs(v.integer)),
-    "sign": lambda v: boolean(bool(sign(v))), "exponent": exponent, "mantissa": mantissa,
-    "isNAN": lambda v: boolean(is_nan(v)), "isSignalNAN": lambda v: boolean(is_signal_nan(v)),
-    "isQuietNAN": lambda v: boolean(is_nan(v) and not is_signal_nan(v)), "cvtToQuietNAN": quieted,
+    "abs": lambda v: (
+        Value(v.kind, v.width, v.bits & ~(1 << (v.width - 1))) if v.is_float else make(v.kind, v.width, abs(v.integer))
+    ),
+    "sign": lambda v: boolean(bool(sign(v))),
+    "exponent": exponent,
+    "mantissa": mantissa,
+    "isNAN": lambda v: boolean(is_nan(v)),
+    "isSignalNAN": lambda v: boolean(is_signal_nan(v)),
+    "isQuietNAN": lambda v: boolean(is_nan(v) and not is_signal_nan(v)),
+    "cvtToQuietNAN": quieted,
     "isEven": lambda v: boolean(not isinstance(number(v), float) and int(number(v)) % 2 == 0),
-    "fma": fma, "ldexp": lambda v, n: v if is_nan(v) or is_inf(v) else round_to(
-        v.kind, v.width, number(v) * Fraction(2) ** n.integer, bool(sign(v))),
-    "trunc": _round_float(math.trunc), "floor": _round_float(math.floor),
+    "fma": fma,
+    "ldexp": lambda v, n: (
+        v if is_nan(v) or is_inf(v) else round_to(v.kind, v.width, number(v) * Fraction(2) ** n.integer, bool(sign(v)))
+    ),
+    "trunc": _round_float(math.trunc),
+    "floor": _round_float(math.floor),
     "fract": lambda v: v if isinstance(number(v), float) else round_to(v.kind, v.width, number(v) - math.floor(number(v))),
-    "sqrt": _through_f64(np.sqrt), "log2": _through_f64(np.log2), "pow": power,
-    "sin": _through_f64(np.sin), "cos": _through_f64(np.cos),
-    "signext": lambda v: make("i", 64, make("i", v.width, v.bits).integer), "signext_from_bit": sign_extend_from,
-    "f32_to_i32": _to_integer("i", 32), "f32_to_u32": _to_integer("u", 32), "f64_to_i32": _to_integer("i", 32),
-    "f64_to_u32": _to_integer("u", 32), "f16_to_i16": _to_integer("i", 16), "f16_to_u16": _to_integer("u", 16),
-    "f32_to_u8": to_u8, "i32_to_i16": _clamp_integer("i", 16), "u32_to_u16": _clamp_integer("u", 16),
-    "f32_to_snorm": norm(32767, True), "f32_to_unorm": norm(65535, False),
-    "f16_to_snorm": norm(32767, True), "f16_to_unorm": norm(65535, False),
+    "sqrt": _through_f64(np.sqrt),
+    "log2": _through_f64(np.log2),
+    "pow": power,
+    "sin": _through_f64(np.sin),
+    "cos": _through_f64(np.cos),
+    "signext": lambda v: make("i", 64, make("i", v.width, v.bits).integer),
+    "signext_from_bit": sign_extend_from,
+    "f32_to_i32": _to_integer("i", 32),
+    "f32_to_u32": _to_integer("u", 32),
+    "f64_to_i32": _to_integer("i", 32),
+    "f64_to_u32": _to_integer("u", 32),
+    "f16_to_i16": _to_integer("i", 16),
+    "f16_to_u16": _to_integer("u", 16),
+    "f32_to_u8": to_u8,
+    "i32_to_i16": _clamp_integer("i", 16),
+    "u32_to_u16": _clamp_integer("u", 16),
+    "f32_to_snorm": norm(32767, True),
+    "f32_to_unorm": norm(65535, False),
+    "f16_to_snorm": norm(32767, True),
+    "f16_to_unorm": norm(65535, False),
     "v_prng_b32": prng,
-}  # fmt: skip
+}
 for _name, _kind, _width in (("f16", "f", 16), ("f32", "f", 32), ("f64", "f", 64), ("bf16", "bf", 16)):
     for _source in ("f16", "f32", "f64", "bf16", "i32", "u32", "i16", "u16"):
         FUNCTIONS[f"{_source}_to_{_name}"] = lambda v, k=_kind, w=_width: quieted(cast(k, w, v))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable
@@ -94,10 +95,8 @@ class Interpreter:
     def closure(self, names: list, body: tuple) -> Callable:
         def call(*args: Value) -> Value:
             inner = Interpreter({**self.store, **dict(zip(names, args, strict=True))}, self.mode, self.functions)
-            try:
+            with contextlib.suppress(Return):
                 inner.execute(body)
-            except Return:
-                pass
             return inner.store["return"]
 
         return call
@@ -187,9 +186,14 @@ class Interpreter:
     def get_name(self, name: str) -> Value:
         if name in self.store:
             return self.store[name]
-        constants = {"INF": infinity("f", 64), "PI": Value("real", 0, Fraction(math.pi)),
-                     "UNDERFLOW_F32": make("f", 32, 0), "UNDERFLOW_F64": make("f", 64, 0),
-                     "OVERFLOW_F32": infinity("f", 32), "OVERFLOW_F64": infinity("f", 64)}  # fmt: skip
+        constants = {
+            "INF": infinity("f", 64),
+            "PI": Value("real", 0, Fraction(math.pi)),
+            "UNDERFLOW_F32": make("f", 32, 0),
+            "UNDERFLOW_F64": make("f", 64, 0),
+            "OVERFLOW_F32": infinity("f", 32),
+            "OVERFLOW_F64": infinity("f", 64),
+        }
         if name in constants:
             return constants[name]
         raise KeyError(f"pseudo-code reads {name}, which nothing set")
@@ -226,7 +230,10 @@ class Interpreter:
 
     def get_cast(self, text: str, node: tuple) -> Value:
         width, letter = text.split("'")
-        return cast(letter.lower(), int(width), self.evaluate(node), self.mode)
+        value = self.evaluate(node)
+        if letter == "F" and node[0] == "int":  # 32'F(0xffc00000) means those bits
+            value = make("b", int(width), value.bits)
+        return cast(letter.lower(), int(width), value, self.mode)
 
     def get_ternary(self, condition: tuple, yes: tuple, no: tuple) -> Value:
         return self.evaluate(yes if self.evaluate(condition).truth else no)

@@ -7,8 +7,19 @@ import re
 
 from .lexer import Token, tokenize
 
-_LEVELS = [["||"], ["&&"], ["|"], ["^"], ["&"], ["==", "!=", "<>"], ["<", "<=", ">", ">="], ["<<", ">>"], ["+", "-"],
-           ["*", "/", "%"], ["**"]]  # fmt: skip
+_LEVELS = [
+    ["||"],
+    ["&&"],
+    ["|"],
+    ["^"],
+    ["&"],
+    ["==", "!=", "<>"],
+    ["<", "<=", ">", ">="],
+    ["<<", ">>"],
+    ["+", "-"],
+    ["*", "/", "%"],
+    ["**"],
+]
 
 
 class Parser:
@@ -196,8 +207,7 @@ def number(text: str) -> tuple:
         width = int(prefix)
     if "." in body or (re.fullmatch(r"\d+F", body)):
         return ("float", width or (32 if body.endswith("F") else 64), float(body.rstrip("F")))
-    suffix = re.search(r"(ULL|LL|U|L)?$", body).group() if not body.startswith("0x") else (
-        re.search(r"(ULL|LL|U|L)?$", body).group())  # fmt: skip
+    suffix = re.search(r"(ULL|LL|U|L)?$", body).group()
     value = int(body[: len(body) - len(suffix)], 0)
     natural = 64 if "LL" in suffix else 32
     return ("int", "u" if "U" in suffix else "i", width or max(natural, value.bit_length()), value)

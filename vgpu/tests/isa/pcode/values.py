@@ -18,8 +18,12 @@ class Format(NamedTuple):
         return (1 << (self.exponent - 1)) - 1
 
 
-FORMATS = {("f", 16): Format(16, 5, 10), ("f", 32): Format(32, 8, 23), ("f", 64): Format(64, 11, 52),
-           ("bf", 16): Format(16, 8, 7)}  # fmt: skip
+FORMATS = {
+    ("f", 16): Format(16, 5, 10),
+    ("f", 32): Format(32, 8, 23),
+    ("f", 64): Format(64, 11, 52),
+    ("bf", 16): Format(16, 8, 7),
+}
 
 
 class Value(NamedTuple):
@@ -116,8 +120,12 @@ def round_to(kind: str, width: int, x: Fraction | float, negative_zero: bool = F
     units = magnitude / ulp
     whole = units.numerator // units.denominator
     rest = units - whole
-    up = {"even": rest > Fraction(1, 2) or (rest == Fraction(1, 2) and whole & 1), "zero": False,
-          "plus": rest > 0 and not negative, "minus": rest > 0 and negative}[mode]  # fmt: skip
+    up = {
+        "even": rest > Fraction(1, 2) or (rest == Fraction(1, 2) and whole & 1),
+        "zero": False,
+        "plus": rest > 0 and not negative,
+        "minus": rest > 0 and negative,
+    }[mode]
     whole += int(up)
     bits = whole + ((exponent + f.bias - 1) << f.mantissa)  # the leading one adds itself to the exponent field
     top = ((1 << f.exponent) - 1) << f.mantissa
