@@ -19,7 +19,7 @@ def test_shard_map(name, axis_type):
     operands = case.draw()
     want = bound(op, case, "xla")(operands)
     mesh = mesh_of(axis_type)
-    axis = splittable(op, case)[0]
+    axis = next(iter(splittable(op, case)), None)  # fused_moe declares no axis that splits: all of it on both devices
     in_specs, out_specs = specs(op, case, axis)
     mapped = jax.jit(jax.shard_map(bound(op, case, "triton"), mesh=mesh, in_specs=(in_specs,), out_specs=out_specs))
     placed = place(operands, mesh, in_specs)
@@ -34,6 +34,8 @@ def test_sharded_inputs_under_jit_are_not_gathered(name):
     operands = case.draw()
     want = bound(op, case, "xla")(operands)
     mesh = mesh_of(AxisType.Auto)
+    if not splittable(op, case):
+        pytest.skip(f"{name} declares no axis that splits without communication")
     axis = splittable(op, case)[0]
     in_specs, out_specs = specs(op, case, axis)
     with jax.set_mesh(mesh):

@@ -14,6 +14,12 @@ def _out(spec: CallSpec, allowed: tuple[str, ...] = HALF) -> str | None:
     return None if got in allowed else f"out_dtype = {got}; AITER's Triton kernel writes {', '.join(allowed)}"
 
 
+def _deep(spec: CallSpec, name: str, least: int) -> str | None:
+    """Triton's matrix instruction needs `least` elements of K per step, and AITER's block size follows a small K down."""
+    k = spec[name].shape[-1]
+    return None if k >= least else f"K = {k} of {name}; AITER's Triton kernel needs K >= {least}"
+
+
 def _refuse_16(spec: CallSpec) -> str | None:
     return first(
         nonempty(spec),
@@ -36,6 +42,7 @@ def _refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
     kinds = (spec.fp8, "int8")
     return first(
         nonempty(spec),
+        _deep(spec, x, 32),
         dtype_in(spec, x, kinds),
         dtype_in(spec, w, kinds),
         dtype_in(spec, "x_scale", ("float32",)),
