@@ -19,34 +19,12 @@ from benchmarks.h200.suite import Timed, timed
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 
-#: calls of the measured program; device time per call is the slope between one and this many.
-CALLS = 41
-#: the reference lowerings are long programs: fewer copies of them.
-REFERENCE_CALLS = 6
+#: calls in one queue.
+CALLS = 40
+REFERENCE_CALLS = 10
 
 
-def chained(call: Callable[..., Any], count: int) -> Callable[..., Any]:
-    """`count` calls one after another in one program.
-
-    One element of a float operand gets 0 times an element of the last result added: XLA cannot know that to be nothing, so no call
-    can be shared or dropped. The addition is in place and costs a launch of about 2 µs, for ours and for XLA's lowering alike.
-    """
-
-    def function(*values):
-        values = list(values)
-        wide = [i for i, x in enumerate(values) if x.dtype in (jax.numpy.float32, jax.numpy.bfloat16, jax.numpy.float16)]
-        results = call(*values)
-        for _ in range(count - 1):
-            x, corner = values[wide[0]], (0,) * values[wide[0]].ndim
-            nothing = 0.0 * results[0][(0,) * results[0].ndim].astype(jax.numpy.float32)
-            values[wide[0]] = x.at[corner].add(nothing.astype(x.dtype))
-            results = call(*values)
-        return results
-
-    return jax.jit(function)
-
-
-def median_seconds(run: Callable[[], Any], repeats: int = 15) -> float:
+def median_seconds(run: Callable[[], Any], repeats: int = 9) -> float:
     run()
     times = []
     for _ in range(repeats):
@@ -57,10 +35,20 @@ def median_seconds(run: Callable[[], Any], repeats: int = 15) -> float:
 
 
 def device_seconds(call: Callable[..., Any], values: list[jax.Array], calls: int = CALLS) -> float:
-    """Time of one call on the device, from the difference of a program with many and one with one."""
-    one, many = (chained(call, n) for n in (1, calls))
-    few, lots = (median_seconds(lambda f=f: jax.block_until_ready(f(*values))) for f in (one, many))
-    return (lots - few) / (calls - 1)
+    """Time of one call in a queue of asynchronous calls of one compiled program.
+
+    The device is the bottleneck, and this its time, wherever it exceeds what the host needs to dispatch a call, some 10 to 20 µs;
+    for shorter kernels it is an upper bound. (Several calls inside one program would not do: XLA shares or drops equal ones.)
+    """
+    function = jax.jit(call)
+
+    def queue():
+        results = None
+        for _ in range(calls):
+            results = function(*values)
+        jax.block_until_ready(results)
+
+    return median_seconds(queue) / calls
 
 
 def draw(case: Case) -> dict[str, jax.Array]:
@@ -77,21 +65,16 @@ def _drawn(value: np.ndarray, seed: int) -> jax.Array:
     return jax.random.normal(jax.random.key(seed), value.shape, jax.numpy.bfloat16).astype(value.dtype)
 
 
-def host_seconds_per_launch(call: Callable[..., Any], values: list[jax.Array], launches: int) -> float:
-    """Host time per launched kernel: what dispatching a longer program costs more, the device not waited for."""
-    one, many = (chained(call, n) for n in (1, CALLS))
-
-    def dispatch(function):
-        times = []
-        for _ in range(30):
-            jax.block_until_ready(function(*values))
-            start = time.perf_counter()
-            result = function(*values)
-            times.append(time.perf_counter() - start)
-            jax.block_until_ready(result)
-        return statistics.median(times)
-
-    return (dispatch(many) - dispatch(one)) / (CALLS - 1) / launches
+def host_seconds_per_call(call: Callable[..., Any], values: list[jax.Array]) -> float:
+    """Host time to dispatch one call of the compiled program, the device idle before and not waited for."""
+    function, times = jax.jit(call), []
+    for _ in range(30):
+        jax.block_until_ready(function(*values))
+        start = time.perf_counter()
+        result = function(*values)
+        times.append(time.perf_counter() - start)
+        jax.block_until_ready(result)
+    return statistics.median(times)
 
 
 def copy_rate() -> float:
@@ -118,7 +101,7 @@ def one(entry: Timed, arch: str) -> dict[str, Any]:
     launches = sum(isinstance(step, Launch) for step in plan.steps)
     row: dict[str, Any] = {"case": case.label, "launches": launches, "moved": entry.moved, "work": entry.work}
     row["ours_s"] = device_seconds(call, values)
-    row["host_per_launch_s"] = host_seconds_per_launch(call, values, launches)
+    row["host_per_launch_s"] = host_seconds_per_call(call, values) / launches
     row["trace_s"] = _trace_seconds(case, arrays, arch, values)
     if importlib.util.find_spec("torch") is not None:
         row |= _from_torch(plan, values)
