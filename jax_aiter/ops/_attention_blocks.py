@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax, soft_cap
 
-# Measured on a CPU for S = 256..4096 and D = 32..128: 128 x 128 is within 10 % of the best everywhere, and fits the L2 cache.
+# A tile of scores, its keys and its values fit a CPU's L2 cache; at S = 1024, D = 64 twice the naive form's speed was measured.
 BLOCK = 128
 
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax
 
-# Keys per step and the elements held per step: measured on a CPU; 128 keys amortise the loop, more only helps very long contexts.
+# Keys per step, enough to amortise the loop, and a bound on the elements that a step may hold.
 KEYS_PER_STEP = 128
 ELEMENTS_PER_STEP = 1 << 22
 
