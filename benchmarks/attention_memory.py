@@ -1,4 +1,4 @@
-"""Scratch memory and time of attention against sequence length: ``python benchmarks/attention_memory.py``.
+"""Scratch memory and time of attention against sequence length: ``python -m benchmarks.attention_memory``.
 
 Compares `jax_aiter.flash_attention` (forward, and forward with backward) with a plain softmax, which holds all Sq x Sk scores, and
 `jax_aiter.paged_attention` over growing contexts. Memory is XLA's own account of the compiled program; time is the best of three
@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 import jax_aiter
+from benchmarks.scratch import temporary_bytes
 
 
 def plain(q, k, v):
@@ -31,7 +32,7 @@ def with_backward(f):
 def measure(f, args, timed: bool) -> tuple[float, float | None]:
     """(scratch MiB, milliseconds)."""
     compiled = jax.jit(f).lower(*args).compile()
-    scratch = compiled.memory_analysis().temp_size_in_bytes / 2**20
+    scratch = temporary_bytes(compiled) / 2**20
     if not timed:
         return scratch, None
     best = float("inf")
@@ -48,7 +49,7 @@ def row(label: str, size: int, result: tuple[float, float | None]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024, 2048])
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--head-dim", type=int, default=64)

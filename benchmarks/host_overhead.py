@@ -1,7 +1,7 @@
 """Host time per launched kernel: the bare driver call, our handler's loop, and the whole jitted custom call.
 
-    python benchmarks/host_overhead.py                   # CUDA or ROCm if jax has such a device, else the mock driver
-    python benchmarks/host_overhead.py --driver mock
+    python -m benchmarks.host_overhead                   # CUDA or ROCm if jax has such a device, else the mock driver
+    python -m benchmarks.host_overhead --driver mock
 
 Rows, each a median over rounds of the calling thread's time, in microseconds per kernel:
 

@@ -1,6 +1,6 @@
 """The grouped reference of fused_moe against the dense all-experts einsum, side by side: time and peak temporary memory.
 
-    python benchmarks/moe_reference.py            # T=256, E=64, k=8, D=I=512, and two training shapes with their gradients
+    python -m benchmarks.moe_reference            # T=256, E=64, k=8, D=I=512, and two training shapes with their gradients
 
 Times are medians over interleaved runs, so that a busy machine slows both alike; memory is XLA's own figure for temporaries.
 """
@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.scratch import temporary_bytes
 from jax_aiter import fused_moe
 
 SHAPES = [  # tokens, experts, top-k, model, intermediate, with gradient
@@ -73,7 +74,7 @@ def measure(functions: dict[str, Callable], args: list[jax.Array], repeats: int)
             start = time.perf_counter()
             jax.block_until_ready(c(*args))
             times[name].append(time.perf_counter() - start)
-    return {n: (statistics.median(times[n]), compiled[n].memory_analysis().temp_size_in_bytes) for n in compiled}
+    return {n: (statistics.median(times[n]), temporary_bytes(compiled[n])) for n in compiled}
 
 
 def main() -> None:

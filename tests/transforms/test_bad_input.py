@@ -58,7 +58,8 @@ def wrong_calls(draw):
     struct = operands[name]
     if kind == "rank":
         axes = op.operand_args(case.params)[name].axes
-        if axes == "..." or name == "alibi_slopes":  # any rank is right; one slope per head or per sequence and head
+        # Any rank is right for "..."; a slope may stand per head or per sequence and head, and a count may be a scalar.
+        if axes == "..." or name in ("alibi_slopes", "num_local_tokens"):
             names = ("implementation",)
             arguments["implementation"] = "cuda"
         else:
