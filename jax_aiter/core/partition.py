@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_aiter.core.axes import axis_names
-from jax_aiter.core.sharding import is_parallel
+from jax_aiter.core.sharding import is_parallel, placements
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
@@ -52,15 +52,9 @@ def partitioned(op: "Op", names: tuple[str, ...], params: Mapping[str, Any], bod
     ins, outs = _names(op, names, operands, results, params)
 
     def shardings(mesh, arg_infos):
-        placed: dict[str, Any] = {}
-        used: set[str] = set()
-        for axes, info in zip(ins, arg_infos, strict=True):
-            spec = tuple(info.sharding.spec) + (None,) * (len(axes) - len(info.sharding.spec))
-            for axis, entry in zip(axes, spec, strict=True):
-                mesh_axes = {entry} if isinstance(entry, str) else set(entry or ())
-                if mesh_axes and is_parallel(op, axis) and axis not in placed and not used & mesh_axes:
-                    placed[axis] = entry
-                    used |= mesh_axes
+        specs = [tuple(info.sharding.spec) for info in arg_infos]
+        full = [spec + (None,) * (len(axes) - len(spec)) for axes, spec in zip(ins, specs, strict=True)]
+        placed = placements(op, zip(ins, full, strict=True))
 
         def named(axes):
             return NamedSharding(mesh, PartitionSpec(*(placed.get(a) for a in axes)))

@@ -1,6 +1,6 @@
 """What a mesh with Explicit axes says about an op's results: the parallel axes keep the sharding of the operand that has it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -25,20 +25,29 @@ def is_parallel(op: "Op", axis: str) -> bool:
     return axis in op.parallel or (axis.startswith("...") and "..." in op.parallel)
 
 
+def placements(op: "Op", operands: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> dict[str, Any]:
+    """Mesh axes by parallel axis, from each operand's axis names and PartitionSpec entries.
+
+    The first operand that splits an axis decides, and a mesh axis serves one axis only.
+    """
+    placed: dict[str, Any] = {}
+    used: set[str] = set()
+    for axes, spec in operands:
+        for axis, entry in zip(axes, spec, strict=True):
+            mesh_axes = {entry} if isinstance(entry, str) else set(entry or ())
+            if mesh_axes and is_parallel(op, axis) and axis not in placed and not used & mesh_axes:
+                placed[axis] = entry
+                used |= mesh_axes
+    return placed
+
+
 def result_specs(op: "Op", avals: Mapping[str, Any], results, params) -> list[NamedSharding | None]:
     """One sharding per result for explicit meshes; all None (no say) without one."""
     mesh = explicit_mesh(avals.values())
     if mesh is None:
         return [None] * len(results)
-    placed: dict[str, Any] = {}
-    used: set[str] = set()
     args = op.operand_args(params)
-    for name, aval in avals.items():
-        for axis, entry in zip(axis_names(args[name].axes, aval.ndim), aval.sharding.spec, strict=True):
-            mesh_axes = (entry,) if isinstance(entry, str) else tuple(entry or ())
-            if mesh_axes and is_parallel(op, axis) and axis not in placed and not used & set(mesh_axes):
-                placed[axis] = entry
-                used |= set(mesh_axes)
+    placed = placements(op, ((axis_names(args[n].axes, a.ndim), a.sharding.spec) for n, a in avals.items()))
     out = []
     for struct, axes in zip(results, op.result_axes(params).values(), strict=True):
         names = axis_names(axes, len(struct.shape))

@@ -25,19 +25,19 @@ def split(op, case):
     return wrt, rest
 
 
-def scalar(op, case, rest, implementation=None, seed=7):
+def weighted(results, seed=7):
     """A scalar of all float results with fixed random weights, so that no cotangent is a constant."""
+    total = jnp.float32(0)
+    for i, x in enumerate(results):
+        if is_float(x):
+            weight = np.random.default_rng(seed + i).standard_normal(x.shape).astype(np.float32)
+            total += jnp.sum(jnp.where(jnp.isfinite(x), x, 0).astype(jnp.float32) * weight)
+    return total
 
-    def loss(wrt):
-        results = op(**wrt, **rest, **case.params, implementation=implementation)
-        total = jnp.float32(0)
-        for i, x in enumerate(results):
-            if is_float(x):
-                weight = np.random.default_rng(seed + i).standard_normal(x.shape).astype(np.float32)
-                total += jnp.sum(jnp.where(jnp.isfinite(x), x, 0).astype(jnp.float32) * weight)
-        return total
 
-    return loss
+def scalar(op, case, rest, implementation=None):
+    """`weighted` of the op, as a function of the operands to differentiate."""
+    return lambda wrt: weighted(op(**wrt, **rest, **case.params, implementation=implementation))
 
 
 @differentiable_case
@@ -50,13 +50,7 @@ def test_gradient_matches_reference_autodiff(op, case, request):
 
     def direct(wrt):
         full = {n: wrt.get(n, rest.get(n)) for n in op.operands}
-        results = op.reference(**full, **case.params)
-        total = jnp.float32(0)
-        for i, x in enumerate(results):
-            if is_float(x):
-                weight = np.random.default_rng(7 + i).standard_normal(x.shape).astype(np.float32)
-                total += jnp.sum(jnp.where(jnp.isfinite(x), x, 0).astype(jnp.float32) * weight)
-        return total
+        return weighted(op.reference(**full, **case.params))
 
     want = jax.grad(direct)(wrt)
     # Two orders of the same sums: the rule rounds its saved values and its result to the operand's dtype, autodiff every step
