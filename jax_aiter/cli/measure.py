@@ -1,55 +1,70 @@
-"""Device time of one call of an op, per implementation, on the present device."""
+"""Time of one call of an op, per implementation, on the present device."""
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 
 from jax_aiter.core.op import Op
 
-# The time of one call is the slope between programs with one and with this many calls: launch latency and the host's share cancel.
-CALLS = 7
-ROUNDS = 15
-BUDGET_S = 1.5  # a slow call is repeated fewer times; its median is steady anyway
+ROUNDS = 9
+QUEUE_S = 0.01  # long enough that the clock and the wait at the end do not show
+MAX_CALLS = 400
+BUDGET_S = 3.0  # slow calls are repeated in fewer rounds; their median is steady anyway
 
 
-def _chained(op: Op, params: Mapping[str, Any], implementation: str, count: int) -> Any:
-    """`count` calls in one program, none of which XLA can share, drop or run at once: each waits for the one before.
+def side_by_side(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
+    """Median seconds per call of each function, which starts one call and returns something to wait for.
 
-    What an op updates in place is handed on, so that a cache is not copied for every call.
+    Each is timed in queues of asynchronous calls of one compiled program, the functions in turns so that a drift of the device's
+    clock hits all alike. The result is what a jitted call costs: the device's time, or the host's to dispatch it (some 10 to 20 µs)
+    where that is longer. Several calls inside one program would not do: XLA removes optimization barriers before it looks for
+    common subexpressions, and then shares, drops or fuses the calls.
     """
+    counts, times = {}, {name: [] for name in calls}
+    for name, call in calls.items():
+        jax.block_until_ready(call())  # compiles, loads modules
+        once = statistics.median(_queue(call, 1) for _ in range(3))
+        counts[name] = min(MAX_CALLS, max(2, int(QUEUE_S / max(once, 1e-7))))
+    spent = 0.0
+    for number in range(ROUNDS):
+        for name in list(calls) if number % 2 == 0 else reversed(list(calls)):
+            seconds = _queue(calls[name], counts[name])
+            times[name].append(seconds / counts[name])
+            spent += seconds
+        if spent > BUDGET_S and number >= 3:
+            break
+    return {name: statistics.median(values) for name, values in times.items()}
 
-    def function(operands: dict[str, jax.Array]):
-        results = op(**operands, **params, implementation=implementation)
-        for _ in range(count - 1):
-            operands, results = jax.lax.optimization_barrier((operands, results))
-            named = dict(zip(op.results, results, strict=True))
-            operands = {**operands, **{o: named[r] for o, r in op.aliases.items()}}
-            results = op(**operands, **params, implementation=implementation)
+
+def _queue(call: Callable[[], Any], count: int) -> float:
+    start, result = time.perf_counter(), None
+    for _ in range(count):
+        result = call()
+    jax.block_until_ready(result)
+    return time.perf_counter() - start
+
+
+class OneOp:
+    """Starts a call of one implementation; what the op updates in place is donated and handed on to the next call."""
+
+    def __init__(self, op: Op, params: Mapping[str, Any], operands: Mapping[str, jax.Array], implementation: str) -> None:
+        def run(updated: dict[str, jax.Array], others: dict[str, jax.Array]):
+            return op(**updated, **others, **params, implementation=implementation)
+
+        self._op, self._run = op, jax.jit(run, donate_argnums=0)
+        self._updated = {name: operands[name].copy() for name in op.aliases}
+        self._others = {name: x for name, x in operands.items() if name not in op.aliases}
+
+    def __call__(self) -> tuple[jax.Array, ...]:
+        results = self._run(self._updated, self._others)
+        named = dict(zip(self._op.results, results, strict=True))
+        self._updated = {operand: named[result] for operand, result in self._op.aliases.items()}
         return results
-
-    return jax.jit(function)
 
 
 def device_seconds(op: Op, params: Mapping[str, Any], operands: dict[str, jax.Array], names: list[str]) -> dict[str, float]:
-    """Median seconds per call of each implementation in `names`, measured in turns so that drift hits all alike."""
-    programs = {
-        (name, count): _chained(op, params, name, count).lower(operands).compile() for name in names for count in (1, CALLS)
-    }
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in programs}
-    for run in programs.values():
-        jax.block_until_ready(run(operands))
-    order, spent = list(programs), 0.0
-    for number in range(ROUNDS):
-        for key in order if number % 2 == 0 else reversed(order):
-            start = time.perf_counter()
-            jax.block_until_ready(programs[key](operands))
-            times[key].append(time.perf_counter() - start)
-            spent += times[key][-1]
-        if spent > BUDGET_S and number >= 4:
-            break
-    medians = {key: statistics.median(values) for key, values in times.items()}
-    # Below a microsecond the slope is noise; it must stay positive, and a call is no faster than an empty kernel.
-    return {name: max((medians[name, CALLS] - medians[name, 1]) / (CALLS - 1), 1e-6) for name in names}
+    """`side_by_side` of the implementations in `names` of one call."""
+    return side_by_side({name: OneOp(op, params, operands, name) for name in names})

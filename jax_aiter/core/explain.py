@@ -22,10 +22,12 @@ class Explanation:
     arch: str | None
     implementation: str
     refusals: dict[str, str]
+    details: tuple[str, ...] = ()  # of a hand-written kernel: symbol, code object, grid, and the rule that chose it
 
     def __str__(self) -> str:
         operands = ", ".join(f"{n}={s}" for n, s in self.operands.items())
         lines = [f"{self.op}({operands})  ->  {self.implementation}  [{self.platform}, {self.arch or 'no arch'}]"]
+        lines += [f"    {line}" for line in self.details]
         lines += [f"    not {name}: {reason}" for name, reason in self.refusals.items()]
         return "\n".join(lines)
 
@@ -47,8 +49,8 @@ def explain(fn: Callable[..., Any], *args: Any, platform: str | None = None, **k
     process. For another platform set ``config(arch=...)`` as well. Nothing is executed, compiled or built.
     """
     platform = platform or platform_name()
-    by_primitive = {op.primitive: op for op in OPS.values()}
     jaxpr = jax.make_jaxpr(fn)(*args, **kwargs)
+    by_primitive = {op.primitive: op for op in OPS.values()}  # after the trace, which is what imports an op's module
     found = []
     for eqn in _equations(jaxpr.jaxpr):
         if eqn.primitive in by_primitive:
@@ -60,10 +62,11 @@ def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
     params = primitive.static_params(eqn.params)
     operands = {n: jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)}
     results = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
-    call = select.make_call(op, platform, eqn.params["arch"], operands, params, results)
+    call = select.make_call(op, platform, eqn.params["arch"], operands, params, results, eqn.params["kernel"])
     implementation, refused = select.preferred(call, eqn.params["implementation"])
     shapes = {n: f"{s.dtype.name}{list(s.shape)}" for n, s in operands.items()}
-    return Explanation(op.name, shapes, params, platform, call.target.arch, implementation, refused)
+    details = select.details(call, implementation)
+    return Explanation(op.name, shapes, params, platform, call.target.arch, implementation, refused, details)
 
 
 def supports(op: str, arch: str, *avals: Any, **params: Any) -> dict[str, str | None]:

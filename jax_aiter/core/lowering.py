@@ -9,23 +9,27 @@ from jax.interpreters import mlir
 from jax.sharding import AxisType
 
 from jax_aiter.core import partition, select, sharding
+from jax_aiter.kernels.provider import Program
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
 
 
-def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], implementation, arch, **params):
+def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], implementation, arch, kernel, **params):
     operands = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in]
     results = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_out]
-    call = select.make_call(op, platform, arch, dict(zip(names, operands, strict=True)), params, results)
+    call = select.make_call(op, platform, arch, dict(zip(names, operands, strict=True)), params, results, kernel)
     if op.parallel and partition.can_split(ctx) and select.preferred(call, implementation)[0] != "xla":
         # Each device's part is lowered by this same function, for its own size, when XLA has split the program.
         def body(*parts):
-            return tuple(op.primitive.bind(*parts, names=names, implementation=implementation, arch=arch, **params))
+            options = {"names": names, "implementation": implementation, "arch": arch, "kernel": kernel}
+            return tuple(op.primitive.bind(*parts, **options, **params))
 
         split = partition.partitioned(op, names, params, body, operands, results)
         return _lower_plain(op, ctx, values, split)
     choice = select.choose(op, call, implementation)
+    if isinstance(choice.plan, Program):
+        return _lower_plain(op, ctx, values, lambda *parts: tuple(choice.plan.run(dict(zip(names, parts, strict=True)))))
     if choice.plan is not None:
         from jax_aiter.kernels.call import lower_plan  # only where a kernel runs: it loads the native module
 

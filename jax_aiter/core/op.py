@@ -87,12 +87,13 @@ class Op:
         full = {name: operands.get(name) for name in self.operands}
         return tuple(self.abstract(dims, **full, **params))
 
-    def __call__(self, *, implementation: str | None = None, **arguments: Any) -> tuple[jax.Array, ...]:
+    def __call__(self, *, implementation: str | None = None, kernel: str | None = None, **arguments: Any) -> tuple[jax.Array, ...]:
         operands = {n: _as_array(self.name, n, arguments.pop(n, None)) for n in self.operands}
         present = {n: x for n, x in operands.items() if x is not None}
         structs = {n: Struct(x.shape, x.dtype) for n, x in present.items()}
         self.infer(structs, arguments)
-        bound = {"implementation": resolve_implementation(self, implementation), "arch": config.arch}
+        chosen = resolve_implementation(self, implementation, kernel)
+        bound = {"implementation": chosen, "arch": config.arch, "kernel": kernel}
         if config.debug_checks and self.data_checks:
             _insert_checks(self, operands, arguments)
         values = primitive.same_varying_axes(list(present.values()))
@@ -113,8 +114,16 @@ def all_ops() -> dict[str, Op]:
     return OPS
 
 
-def resolve_implementation(op: Op, implementation: str | None) -> str | None:
-    """What the caller asked for, else what the configuration says; None stays None, which means auto."""
+def resolve_implementation(op: Op, implementation: str | None, kernel: str | None = None) -> str | None:
+    """What the caller asked for, else what the configuration says; None stays None, which means auto.
+
+    `kernel` names one of AITER's hand-written kernels, so it asks for ``"asm"``.
+    """
+    if kernel is not None:
+        if not isinstance(kernel, str) or implementation not in (None, "asm"):
+            rule = "a kernel name goes with implementation='asm' or none"
+            raise ValueError(f"{op.name}: kernel={kernel!r} with implementation={implementation!r}: {rule}")
+        return "asm"
     if implementation is not None:
         check.choice(op.name, "implementation", implementation, IMPLEMENTATIONS)
         return implementation

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jax_aiter.core.op import Op
 
 # Parameters of the equation that say how to run the op rather than what it computes.
-OPTIONS = ("names", "implementation", "arch")
+OPTIONS = ("names", "implementation", "arch", "kernel")
 
 
 def static_params(params: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def _eager(prim: "Primitive", *values, **params):
     return _jitted(prim, tuple(sorted(params.items())))(*values)
 
 
-def _abstract_eval(op: "Op", *avals, names: tuple[str, ...], implementation, arch, **params):
+def _abstract_eval(op: "Op", *avals, names: tuple[str, ...], implementation, arch, kernel, **params):
     structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(names, avals, strict=True)}
     out = op.infer(structs, params)
     specs = sharding.result_specs(op, dict(zip(names, avals, strict=True)), out, params)

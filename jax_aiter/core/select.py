@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True)
 class Choice:
     implementation: str
-    plan: Any  # LaunchPlan, None for "xla"
+    plan: Any  # LaunchPlan or Program, None for "xla"
     refusals: Mapping[str, str]  # implementation -> the rule that refused it
 
 
@@ -32,8 +32,8 @@ def target(platform: str, arch: str | None) -> Target:
     return Target(platform, arch)
 
 
-def make_call(op: "Op", platform: str, arch: str | None, operands, params: Mapping[str, Any], results) -> Call:
-    return Call(op.name, target(platform, arch), dict(operands), dict(params), tuple(results))
+def make_call(op: "Op", platform: str, arch: str | None, operands, params: Mapping[str, Any], results, kernel=None) -> Call:
+    return Call(op.name, target(platform, arch), dict(operands), dict(params), tuple(results), kernel)
 
 
 def refusals(call: Call) -> dict[str, str | None]:
@@ -72,7 +72,7 @@ def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
     by_name = {provider.name: provider for provider in providers()} if preference.order else {}
     for name in preference.order:
         try:
-            return Choice(name, by_name[name].plan(call), refused)
+            return Choice(name, by_name[name].plan(call), {n: why for n, why in refused.items() if n != name})
         except KernelBuildError as error:
             refused[name] = str(error)
             _warn_once(f"{op.name} runs its reference lowering because the {name} kernel could not be built: {error}")
@@ -82,8 +82,11 @@ def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
 def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[tuning.Preference, dict[str, str]]:
     """The kernels auto would try, in order, and why each other one is not tried."""
     refused = {name: reason for name, reason in reasons.items() if reason is not None}
-    preference = tuning.preference(call, [name for name in reasons if name not in refused])
-    return preference, {**refused, **preference.passed_over}
+    accepting = [provider for provider in providers() if reasons.get(provider.name) is None and provider.name in reasons]
+    # A kernel that its library would not take here still beats no kernel, but comes after the other libraries' kernels.
+    behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
+    preference = tuning.preference(call, sorted((p.name for p in accepting), key=lambda name: name in behind))
+    return preference, {**refused, **behind, **preference.passed_over}
 
 
 def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, str]]:
@@ -92,4 +95,12 @@ def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, st
     if implementation is not None:
         return implementation, {name: reason for name, reason in reasons.items() if reason is not None}
     preference, refused = _ranked(call, reasons)
-    return next(iter(preference.order), "xla"), refused
+    taken = next(iter(preference.order), "xla")
+    return taken, {name: reason for name, reason in refused.items() if name != taken}
+
+
+def details(call: Call, implementation: str) -> tuple[str, ...]:
+    """What `implementation` would launch for a call it can run, as far as that is known without building it."""
+    if refusals(call).get(implementation, "") is not None:
+        return ()
+    return next(provider for provider in providers() if provider.name == implementation).details(call)

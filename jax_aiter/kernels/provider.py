@@ -8,7 +8,7 @@ import dataclasses
 import functools
 import importlib
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -29,6 +29,18 @@ class Call:
     operands: Mapping[str, jax.ShapeDtypeStruct]
     params: Mapping[str, Any]
     results: tuple[jax.ShapeDtypeStruct, ...]
+    kernel: str | None = None  # the one kernel that the caller insists on
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A call that is more than one launch plan: plans with `jax.numpy` between them, emitted in the op's place.
+
+    run: ``{operand: array} -> results``; calls `jax_aiter.kernels.call.call_plan` for its plans.
+    """
+
+    plans: tuple[Any, ...]
+    run: Callable[[Mapping[str, jax.Array]], Sequence[jax.Array]]
 
 
 class Provider(Protocol):
@@ -39,7 +51,15 @@ class Provider(Protocol):
         ...
 
     def plan(self, call: Call) -> Any:
-        """The LaunchPlan. May take seconds the first time; raises KernelBuildError with a remedy."""
+        """The LaunchPlan or Program. May take seconds the first time; raises KernelBuildError with a remedy."""
+        ...
+
+    def passes_over(self, call: Call) -> str | None:
+        """Of a call it can run: why `implementation=None` should rather take the next provider, None if it should not."""
+        ...
+
+    def details(self, call: Call) -> tuple[str, ...]:
+        """For `explain`, of a call it can run: what would be launched and which rule chose it, as far as that is known unbuilt."""
         ...
 
 

@@ -49,7 +49,12 @@ TOPK_SOFTMAX = Op(
 
 
 def topk_softmax(
-    gating_output: jax.Array, topk: int, *, renormalize: bool = True, implementation: str | None = None
+    gating_output: jax.Array,
+    topk: int,
+    *,
+    renormalize: bool = True,
+    implementation: str | None = None,
+    kernel: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """The `topk` most probable experts of each token and their softmax probabilities.
 
@@ -58,6 +63,7 @@ def topk_softmax(
       topk: static, 1 <= topk <= E.
       renormalize: static; divide each row's weights by their sum.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, most probable first; among equals the lowest
@@ -68,5 +74,7 @@ def topk_softmax(
     """
     topk = check.integer("topk_softmax", "topk", topk, 1)
     renormalize = check.boolean("topk_softmax", "renormalize", renormalize)
-    weights, ids = TOPK_SOFTMAX(gating_output=gating_output, topk=topk, renormalize=renormalize, implementation=implementation)
+    weights, ids = TOPK_SOFTMAX(
+        gating_output=gating_output, topk=topk, renormalize=renormalize, implementation=implementation, kernel=kernel
+    )
     return weights, ids

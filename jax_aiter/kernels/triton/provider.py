@@ -36,6 +36,12 @@ class TritonProvider:
                 return f"{name} has dtype {array.dtype}; {arch} computes in {FP8[arch]} (see convert_fp8)"
         return adapter.refuse(spec) or _cannot_build(spec)
 
+    def passes_over(self, call: Any) -> str | None:
+        return None
+
+    def details(self, call: Any) -> tuple[str, ...]:
+        return ()  # which kernels a wrapper launches is known once it was recorded
+
     def plan(self, call: Any) -> LaunchPlan:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
         return plan_for(CallSpec.of(call))

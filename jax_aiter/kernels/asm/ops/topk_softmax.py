@@ -1,0 +1,78 @@
+"""Top-k routing by softmax: one workgroup routes `subm` tokens."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.structs import struct
+from jax_aiter.kernels.asm.tables import kernels
+from jax_aiter.kernels.asm.writer import PlanWriter
+from jax_aiter.kernels.provider import Call
+
+TABLE = "topksoftmax/topksoftmax.csv"
+SOURCE = "csrc/py_itfs_cu/asm_topksoftmax.cu topk_softmax_asm"
+ARGUMENTS = struct(
+    "topksoftmax",
+    SOURCE,
+    "ptr ids int32 [ceil4(T), k]",
+    "ptr weights float32 [ceil4(T), k]",
+    "ptr gating float32 or bfloat16 [T, E]",
+    "u32 batch T",
+    "u32 expert E",
+    "u32 topk k",
+    "u32 renormalize 0 or 1",
+    "u32 out_stride bytes between rows of ids, and of weights",
+)
+DTYPES = {"float32": "fp32", "bfloat16": "bf16"}
+# AITER lets one workgroup take up to 12 tokens only when there are many.
+MANY_TOKENS = 10000
+
+
+@op("topk_softmax", source=SOURCE, tables=(TABLE,))
+def select(call: Call) -> Selected:
+    gating = call.operands["gating_output"]
+    (tokens, experts), topk = gating.shape, call.params["topk"]
+    dtype = DTYPES.get(gating.dtype.name)
+    need(dtype is not None, f"gating_output has dtype {gating.dtype.name}; the kernels take {' or '.join(DTYPES)}")
+    assert call.target.arch is not None
+    fitting = [r for r in kernels(call.target.arch, TABLE) if (r["num_experts"], r["topk"], r["dtype"]) == (experts, topk, dtype)]
+    pairs = sorted({(r.number("num_experts"), r.number("topk")) for r in kernels(call.target.arch, TABLE)})
+    need(bool(fitting), f"(E, topk) = ({experts}, {topk}); AITER has kernels for {', '.join(map(str, pairs))}")
+    row, rule = forced(call, fitting), "the caller's kernel="
+    if row is None:
+        limit = 4 if tokens < MANY_TOKENS else 12
+        rows = [r for r in fitting if r.number("subm") <= limit]
+        row = max(rows, key=lambda r: r.number("subm"))
+        rule = f"AITER's heuristic: the most tokens per workgroup, at most {limit} for T = {tokens}"
+    per_group = row.number("subm")
+    grid = (-(-tokens // per_group), 1, 1)
+    need(tokens * experts * 4 < 2**32, f"gating_output is {tokens} x {experts}; the kernel addresses it with 32 bits")
+
+    def build():
+        writer = PlanWriter.of(call, ("topk_weights", "topk_ids"))
+        # A workgroup writes all its rows. Where T is not a multiple the last ones would lie behind the result.
+        padded = grid[0] * per_group * topk * 4
+        targets = {"topk_weights": "topk_weights", "topk_ids": "topk_ids"}
+        if padded != tokens * topk * 4:
+            for name in ("topk_weights", "topk_ids"):
+                targets[name] = f"padded_{name}"
+                writer.temporary(targets[name], padded)
+        writer.kernel(
+            row,
+            grid,
+            256,
+            ARGUMENTS,
+            ids=writer.pointer(targets["topk_ids"]),
+            weights=writer.pointer(targets["topk_weights"]),
+            gating=writer.pointer("gating_output"),
+            batch=tokens,
+            expert=experts,
+            topk=topk,
+            renormalize=int(call.params["renormalize"]),
+            out_stride=topk * 4,
+        )
+        for name, target in targets.items():
+            if target != name:
+                writer.copy(writer.numbers[name], writer.numbers[target], nbytes=tokens * topk * 4)
+        return writer.build()
+
+    return Selected(row, grid, rule, build)

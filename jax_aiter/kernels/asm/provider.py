@@ -1,0 +1,83 @@
+"""The provider: AITER's hand-written code objects for gfx942 and gfx950."""
+
+from __future__ import annotations
+
+import functools
+
+from jax_aiter.core.errors import KernelBuildError, NotSupportedError
+from jax_aiter.kernels.args import PlanError
+from jax_aiter.kernels.asm.device import ARCHS, FP8
+from jax_aiter.kernels.asm.registry import Refusal, Selected, adapters
+from jax_aiter.kernels.asm.tables import location
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.provider import Call, Program
+
+
+class AsmProvider:
+    """Runs an op with the hand-written kernels that AITER ships for it."""
+
+    name = "asm"
+
+    def refuse(self, call: Call) -> str | None:
+        found = _select(call)
+        return found if isinstance(found, str) else None
+
+    def plan(self, call: Call) -> LaunchPlan | Program:
+        try:
+            return self._selected(call).build()
+        except PlanError as error:
+            raise KernelBuildError(f"{call.op}: {error}") from error
+
+    def passes_over(self, call: Call) -> str | None:
+        return self._selected(call).passes_over
+
+    def details(self, call: Call) -> tuple[str, ...]:
+        found = self._selected(call)
+        return (f"kernel {found.kernel.symbol}", f"in {found.kernel.path}, grid {found.grid}", f"chosen by {found.rule}")
+
+    @staticmethod
+    def _selected(call: Call) -> Selected:
+        found = _select(call)
+        if isinstance(found, str):
+            raise NotSupportedError(f"{call.op}: {found}")
+        return found
+
+
+def _select(call: Call) -> Selected | str:
+    """The kernel for a call, or why there is none."""
+    if call.target.platform != "rocm" or call.target.arch not in ARCHS:
+        return f"AITER's code objects are for {' and '.join(ARCHS)}, the target is {call.target.platform} {call.target.arch}"
+    adapter = adapters().get(call.op)
+    if adapter is None:
+        return f"AITER has no hand-written kernel for {call.op}"
+    for name, x in call.operands.items():
+        if x.dtype in FP8.values() and x.dtype != FP8[call.target.arch]:
+            return f"{name} has dtype {x.dtype.name}; {call.target.arch} computes in {FP8[call.target.arch].name} (see convert_fp8)"
+    try:
+        where = location()
+    except KernelBuildError as error:
+        return str(error)
+    key = (call.op, call.target, tuple(call.operands.items()), tuple(sorted(call.params.items())), call.results, call.kernel)
+    return _remembered(_Keyed(key, call), where)
+
+
+class _Keyed:
+    """A call under a hashable key (its mappings are not hashable)."""
+
+    def __init__(self, key: tuple, call: Call):
+        self.key, self.call = key, call
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self.key == other.key
+
+
+@functools.lru_cache(maxsize=1024)
+def _remembered(keyed: _Keyed, where: object) -> Selected | str:
+    """`explain`, the trace and the plan each ask; AITER's location is part of the key because the tables are read from it."""
+    try:
+        return adapters()[keyed.call.op].select(keyed.call)
+    except Refusal as refusal:
+        return str(refusal)

@@ -1,0 +1,86 @@
+"""The ops AITER has hand-written kernels for: per op, a function that selects the kernel and knows how to plan its launch.
+
+One small file per family under `ops`. A selecting function sees a `Call`, raises `Refusal` with the rule that forbids it, and
+returns a `Selected`; it reads tables but no code object, so it is quick enough to be asked at every trace.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+
+from jax_aiter.kernels.asm.tables import Kernel, named
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.provider import Call, Program
+
+
+class Refusal(Exception):
+    """AITER's kernels cannot run a call; the text names the argument, its value and the rule."""
+
+
+def need(condition: bool, rule: str) -> None:
+    if not condition:
+        raise Refusal(rule)
+
+
+@dataclasses.dataclass(frozen=True)
+class Selected:
+    """The kernel that would run a call.
+
+    kernel, grid: what does the op's work (helpers such as a reduction are found in the plan).
+    rule: why this one: the tuned row, AITER's heuristic, or that the caller named it.
+    build: makes the plan.
+    passes_over: why auto should rather take another provider (AITER itself would run something else), None if it should not.
+    """
+
+    kernel: Kernel
+    grid: tuple[int, int, int]
+    rule: str
+    build: Callable[[], LaunchPlan | Program]
+    passes_over: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    op: str
+    source: str  # the host code in AITER that this mirrors
+    tables: tuple[str, ...]  # of ``hsa/<arch>``: the kernels this can select
+    select: Callable[[Call], Selected]
+
+
+def op(name: str, *, source: str, tables: Iterable[str]) -> Callable:
+    """Declares the decorated function as what selects kernels for op `name`."""
+
+    def declare(select: Callable[[Call], Selected]) -> Callable[[Call], Selected]:
+        select.__dict__.setdefault("adapters", []).append(Adapter(name, source, tuple(tables), select))
+        return select
+
+    return declare
+
+
+@functools.cache
+def adapters() -> dict[str, Adapter]:
+    """All adapters by op name."""
+    package = importlib.import_module("jax_aiter.kernels.asm.ops")
+    found: dict[str, Adapter] = {}
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        for value in vars(module).values():
+            for declared in getattr(value, "adapters", ()):
+                if found.setdefault(declared.op, declared) is not declared:
+                    raise RuntimeError(f"two adapters for op {declared.op!r}")
+    return found
+
+
+def forced(call: Call, rows: Iterable[Kernel]) -> Kernel | None:
+    """The row that the caller named with ``kernel=``, None if nothing was named; Refusal if there is no such row."""
+    if call.kernel is None:
+        return None
+    rows = tuple(rows)
+    row = named(rows, call.kernel)
+    known = ", ".join(sorted(r.symbol for r in rows)[:8])
+    need(row is not None, f"kernel = {call.kernel!r}; kernels of {call.op} on {call.target.arch} that fit are {known or 'none'}")
+    return row

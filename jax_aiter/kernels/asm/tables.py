@@ -1,0 +1,133 @@
+"""AITER's tables: which kernel lies in which code object (``hsa/<arch>/**.csv``), and tuned choices (``aiter/configs/**.csv``).
+
+Each file is read once per process, when something first asks for it.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.cache import cache_root
+from jax_aiter.kernels.manifest import file_hash, manifest
+from jax_aiter.kernels.store import Location, aiter_location
+
+Value = int | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernel:
+    """One row of a kernel table.
+
+    symbol: the kernel's name in its code object. path: the code object, from AITER's top folder. table: the file that lists it,
+    from ``hsa/<arch>``. fields: the remaining columns, numbers as int.
+    """
+
+    arch: str
+    symbol: str
+    path: str
+    table: str
+    fields: Mapping[str, Value] = dataclasses.field(hash=False, compare=False)
+
+    def __getitem__(self, column: str) -> Value:
+        return self.fields[column]
+
+    def number(self, column: str) -> int:
+        value = self.fields[column]
+        if not isinstance(value, int):
+            raise KernelBuildError(f"AITER's table {self.table}: column {column} of {self.symbol} is {value!r}, not a number")
+        return value
+
+    def code(self) -> bytes:
+        """The code object. KernelBuildError if it is gone, or differs from the pinned commit's."""
+        return _code(self.path, location())
+
+    def __str__(self) -> str:
+        return f"{self.symbol} ({self.path})"
+
+
+def location() -> Location:
+    """Where AITER's files are. KernelBuildError with the remedy if they are not there."""
+    found = aiter_location(cache_root())
+    if found is None or not (found.path / "hsa").is_dir():
+        raise KernelBuildError(
+            "AITER's code objects were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=256)
+def _code(path: str, where: Location) -> bytes:
+    try:
+        data = (where.path / path).read_bytes()
+    except OSError as error:
+        raise KernelBuildError(f"AITER's code object {path}: {error.strerror}; run `jax-aiter kernels add PATH` again") from error
+    if where.verified and manifest().get(path) != file_hash(data):
+        raise KernelBuildError(f"AITER's code object {path} is damaged; run `jax-aiter kernels add PATH` again")
+    return data
+
+
+def kernels(arch: str, table: str) -> tuple[Kernel, ...]:
+    """The rows of ``hsa/<arch>/<table>`` in the file's order; () if AITER has no such table for the arch."""
+    return _kernels(arch, table, location().path)
+
+
+@functools.cache
+def _kernels(arch: str, table: str, top: Path) -> tuple[Kernel, ...]:
+    folder = f"hsa/{arch}/{table}".rpartition("/")[0]
+    found = []
+    for row in _rows(top / f"hsa/{arch}/{table}"):
+        symbol, path = str(row.pop("knl_name")), f"{folder}/{row.pop('co_name')}"
+        found.append(Kernel(arch, symbol, path, table, row))
+    return tuple(found)
+
+
+def named(rows: Iterable[Kernel], kernel: str) -> Kernel | None:
+    """The row whose symbol, or code object's file name without ``.co``, is `kernel`."""
+    return next((r for r in rows if kernel in (r.symbol, Path(r.path).stem)), None)
+
+
+def loose(arch: str, path: str, symbol: str) -> Kernel | None:
+    """A code object that no table lists, ``hsa/<arch>/<path>``; None if AITER does not ship it."""
+    full = f"hsa/{arch}/{path}"
+    return Kernel(arch, symbol, full, "", {}) if (location().path / full).is_file() else None
+
+
+def tuned(pattern: str, key: Sequence[str]) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
+    """Rows of the tuned tables ``aiter/configs/<pattern>`` (a glob) by the named columns; of equal keys the first row stands.
+
+    Files are taken in the order of their names, those directly under ``configs`` before those of ``model_configs``.
+    """
+    return _tuned(pattern, tuple(key), location().path)
+
+
+@functools.cache
+def _tuned(pattern: str, key: tuple[str, ...], top: Path) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
+    folder = top / "aiter" / "configs"
+    found: dict[tuple[Value, ...], Mapping[str, Value]] = {}
+    for path in [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"model_configs/{pattern}"))]:
+        for row in _rows(path):
+            if all(column in row for column in key):
+                found.setdefault(tuple(row[column] for column in key), row)
+    return found
+
+
+def _rows(path: Path) -> list[dict[str, Value]]:
+    """The rows of a CSV file; lines that begin with # or // are comments. A file that is not there has none."""
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        lines = (line for line in file if not line.lstrip().startswith(("#", "//")))
+        return [{k.strip(): _value(v) for k, v in row.items() if k} for row in csv.DictReader(lines)]
+
+
+def _value(text: str | None) -> Value:
+    text = (text or "").strip()
+    try:
+        return int(text)
+    except ValueError:
+        return text

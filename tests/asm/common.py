@@ -1,0 +1,63 @@
+"""Running an op on one of AITER's hand-written kernels, and remembering which code objects ran and agreed.
+
+The record (JAX_AITER_COVERAGE names a file) is what `python -m jax_aiter.kernels.asm.coverage` reads.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jax_aiter
+from jax_aiter.kernels.asm import registry
+from jax_aiter.kernels.asm.tables import Kernel, kernels
+
+_record: dict[str, dict[str, str]] = {}
+
+
+def selected(call: Callable[..., Any], *args: Any) -> Kernel:
+    """The hand-written kernel that the one op in `call` would run; fails if another implementation would."""
+    (found,) = [e for e in jax_aiter.explain(call, *args) if e.implementation == "asm"]
+    symbol = found.details[0].removeprefix("kernel ")
+    path = found.details[1].removeprefix("in ").partition(",")[0]
+    return Kernel(str(found.arch), symbol, path, "", {})
+
+
+@contextmanager
+def running(call: Callable[..., Any], *args: Any) -> Iterator[Any]:
+    """The results of ``jax.jit(call)(*args)``; its kernel counts as executed, and as agreed if the block raises nothing.
+
+    The compiled program is checked to hold the kernel that `explain` names.
+    """
+    kernel = selected(call, *args)
+    compiled = jax.jit(call).lower(*args).compile()
+    assert kernel.symbol in compiled.as_text(), f"{kernel} is not in the compiled program"
+    entry = _record.setdefault(kernel.path, {"symbol": kernel.symbol, "arch": kernel.arch, "outcome": "executed"})
+    results = jax.block_until_ready(compiled(*args))
+    try:
+        yield results
+    except BaseException:
+        entry["outcome"] = "differed"
+        raise
+    if entry["outcome"] == "executed":
+        entry["outcome"] = "agreed"
+
+
+def rows(op: str, arch: str, table: str) -> tuple[Kernel, ...]:
+    """The kernels of one of the op's tables, for a sweep over all of them."""
+    assert table in registry.adapters()[op].tables
+    return kernels(arch, table)
+
+
+def write_record() -> None:
+    """Merge what this session ran into the file that JAX_AITER_COVERAGE names."""
+    name = os.environ.get("JAX_AITER_COVERAGE")
+    if not name or not _record:
+        return
+    path = Path(name)
+    old = json.loads(path.read_text()) if path.exists() else {}
+    path.write_text(json.dumps({**old, **_record}, indent=1, sort_keys=True))

@@ -1,0 +1,30 @@
+"""AITER's hand-written kernels through the public ops, on the device this process sees: a virtual gfx942 or gfx950, or a real one.
+
+    vgpu run --check=memory -- python -m pytest tests/asm            # --arch gfx950 for the other one
+"""
+
+import jax
+import pytest
+
+from jax_aiter.core.arch import arch_of
+from jax_aiter.kernels.store import aiter_location
+
+from . import common
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _device():
+    if arch_of(jax.devices()[0]) not in ("gfx942", "gfx950"):
+        pytest.skip("needs a gfx942 or gfx950 device: run under `vgpu run`")
+    location = aiter_location()
+    if location is None or not (location.path / "hsa").is_dir():
+        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+
+
+@pytest.fixture(scope="session")
+def arch(_device) -> str:
+    return str(arch_of(jax.devices()[0]))
+
+
+def pytest_sessionfinish(session):
+    common.write_record()
