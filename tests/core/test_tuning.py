@@ -1,6 +1,7 @@
 """The tuning file and what auto makes of it: keys, damaged files, precedence, and the choice with providers of the test's own."""
 
 import json
+import time
 import warnings
 
 import jax
@@ -197,7 +198,6 @@ def test_a_written_file_reads_back():
     assert json.loads(text)["entries"]["k"]["best"] == "triton"
 
 
-@pytest.mark.filterwarnings("ignore:Some donated buffers")
 def test_measuring_runs_every_implementation_named():
     case = tune_calls.TuneCall(OP, OP.cases()[0])
     seconds = measure.device_seconds(OP, case.case.params, case.draw(), ["xla"])
@@ -205,14 +205,32 @@ def test_measuring_runs_every_implementation_named():
     assert 0 < seconds["xla"] < 1
 
 
-def test_an_op_that_updates_in_place_is_chained_through_its_result():
+def test_the_slower_of_two_calls_reads_as_slower_by_its_factor():
+    def waits(seconds):
+        def call():
+            time.sleep(seconds)
+            return jnp.zeros(())
+
+        return call
+
+    found = measure.side_by_side({"quick": waits(2e-3), "slow": waits(8e-3)})
+    # A sleep lasts at least as long as asked for and, on a busy machine, up to some milliseconds longer.
+    assert found["quick"] >= 2e-3
+    assert found["slow"] >= 8e-3
+    assert found["slow"] > found["quick"]
+
+
+@pytest.mark.filterwarnings("ignore:Some donated buffers")
+def test_an_op_that_updates_in_place_hands_its_result_on():
     op = all_ops()["reshape_and_cache"]
     case = op.cases()[0]
     operands = case.draw()
     once = op(**operands, **case.params, implementation="xla")
-    many = measure._chained(op, case.params, "xla", 3)(operands)
+    call = measure.OneOp(op, case.params, operands, "xla")
+    many = [call() for _ in range(3)][-1]
     for a, b in zip(once, many, strict=True):  # writing the same slots again changes nothing
         np.testing.assert_array_equal(np.asarray(a, np.float32), np.asarray(b, np.float32))
+    assert not any(x.is_deleted() for x in operands.values()), "the caller's own arrays are not given away"
 
 
 def test_calls_to_measure_are_valid_on_the_target():
