@@ -24,7 +24,11 @@ KINDS = {
     "v_lshl_add_u32": "v_lshl_add_u32 v{d}, v{a}, 3, v{b}",
     "v_cmp + v_cndmask": "v_cmp_lt_f32 vcc, v{a}, v{b}\n  v_cndmask_b32 v{d}, v{a}, v{b}, vcc",
     "v_pk_fma_f32": "v_pk_fma_f32 v[{e}:{e1}], v[16:17], v[18:19], v[{e}:{e1}]",
-    "v_exp_f32": "v_exp_f32 v{d}, v{a}",
+    **{
+        f"v_{name}_{kind}": f"v_{name}_{kind} v{{d}}, v{{a}}"
+        for kind in ("f32", "f16")
+        for name in ("exp", "log", "sin", "cos", "rcp", "rsq", "sqrt")
+    },
     "v_max_f32": "v_max_f32 v{d}, v{a}, v{b}",
     "v_cvt_f16_f32": "v_cvt_f16_f32 v{d}, v{a}",
     "s_add_u32": "s_add_u32 s12, s12, s8",

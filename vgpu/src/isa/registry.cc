@@ -26,6 +26,7 @@ void ensure_filled() {
     register_valu_int();
     register_valu_bits();
     register_valu_f32();
+    register_valu_transcendental();
     register_valu_f64();
     register_valu_f16();
     register_valu_i16();

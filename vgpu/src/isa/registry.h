@@ -38,6 +38,7 @@ void register_control();
 void register_valu_int();
 void register_valu_bits();
 void register_valu_f32();
+void register_valu_transcendental();
 void register_valu_f64();
 void register_valu_f16();
 void register_valu_i16();

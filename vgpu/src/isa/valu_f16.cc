@@ -6,7 +6,6 @@
 #include "sem/arith.h"
 #include "sem/divide.h"
 #include "sem/fpmisc.h"
-#include "sem/transcendental.h"
 
 namespace vgpu::isa {
 namespace {
@@ -54,13 +53,6 @@ HALF3(max3_f16, sem::max_f16(sem::max_f16(x, y, ieee), z, ieee))
 HALF3(med3_f16, sem::med3_f16(x, y, z, ieee))
 HALF3(div_fixup_f16, sem::div_fixup_f16(x, y, z))
 HALF_LANES(ldexp_f16, , sem::ldexp_f16(x, static_cast<int16_t>(b[l]), round))
-HALF1(rcp_f16, sem::rcp_f16(x))
-HALF1(sqrt_f16, sem::sqrt_f16(x))
-HALF1(rsq_f16, sem::rsq_f16(x))
-HALF1(log_f16, sem::log_f16(x))
-HALF1(exp_f16, sem::exp_f16(x))
-HALF1(sin_f16, sem::sin_f16(x))
-HALF1(cos_f16, sem::cos_f16(x))
 HALF1(fract_f16, sem::fract_f16(x))
 HALF1(frexp_mant, sem::frexp_mant_f16(x))
 VGPU_LANES(frexp_exp, out[l] = static_cast<uint16_t>(sem::frexp_exp_i16_f16(h(a[l]))))  // an integer result
@@ -78,9 +70,7 @@ const LaneDef kDefs[] = {
     {"v_madak_f16", mad_f16, "h:hhh"}, {"v_min3_f16", min3_f16, "h:hhh", kKeepHigh},
     {"v_max3_f16", max3_f16, "h:hhh", kKeepHigh}, {"v_med3_f16", med3_f16, "h:hhh", kKeepHigh},
     {"v_div_fixup_f16", div_fixup_f16, "h:hhh", kKeepHigh}, {"v_div_fixup_legacy_f16", div_fixup_f16, "h:hhh"},
-    {"v_ldexp_f16", ldexp_f16, "h:hw"}, {"v_rcp_f16", rcp_f16, "h:h"}, {"v_sqrt_f16", sqrt_f16, "h:h"},
-    {"v_rsq_f16", rsq_f16, "h:h"}, {"v_log_f16", log_f16, "h:h"}, {"v_exp_f16", exp_f16, "h:h"},
-    {"v_sin_f16", sin_f16, "h:h"}, {"v_cos_f16", cos_f16, "h:h"}, {"v_fract_f16", fract_f16, "h:h"},
+    {"v_ldexp_f16", ldexp_f16, "h:hw"}, {"v_fract_f16", fract_f16, "h:h"},
     {"v_frexp_mant_f16", frexp_mant, "h:h"}, {"v_frexp_exp_i16_f16", frexp_exp, "w:h"},
     {"v_floor_f16", floor_f16, "h:h"}, {"v_ceil_f16", ceil_f16, "h:h"}, {"v_trunc_f16", trunc_f16, "h:h"},
     {"v_rndne_f16", rndne_f16, "h:h"},

@@ -7,7 +7,6 @@
 #include "sem/arith.h"
 #include "sem/divide.h"
 #include "sem/fpmisc.h"
-#include "sem/transcendental.h"
 
 namespace vgpu::isa {
 namespace {
@@ -101,16 +100,6 @@ LANE_F1(ceil_f32, __builtin_ceilf(x))
 LANE_F1(floor_f32, __builtin_floorf(x))
 LANE_F1(rndne_f32, __builtin_roundevenf(x))
 LANE_U1(fract_f32, sem::fract_f32(x))
-LANE_U1(exp_f32, sem::exp_f32(x))
-LANE_U1(log_f32, sem::log_f32(x))
-LANE_U1(rcp_f32, sem::rcp_f32(x))
-LANE_U1(rcp_iflag_f32, sem::rcp_iflag_f32(x))
-LANE_U1(rsq_f32, sem::rsq_f32(x))
-LANE_U1(sqrt_f32, sem::sqrt_f32(x))
-LANE_U1(sin_f32, sem::sin_f32(x))
-LANE_U1(cos_f32, sem::cos_f32(x))
-LANE_U1(exp_legacy, sem::exp_legacy_f32(x))
-LANE_U1(log_legacy, sem::log_legacy_f32(x))
 LANE_U1(frexp_exp, sem::frexp_exp_i32_f32(x))
 LANE_U1(frexp_mant, sem::frexp_mant_f32(x))
 LANE_U2(ldexp_f32, sem::ldexp_f32(x, static_cast<int32_t>(y)))
@@ -139,10 +128,7 @@ const LaneDef kDefs[] = {
     {"v_min3_f32", min_max3<false>, "f:fff"}, {"v_max3_f32", min_max3<true>, "f:fff"},
     {"v_med3_f32", med3_f32, "f:fff"}, {"v_trunc_f32", trunc_f32, "f:f"}, {"v_ceil_f32", ceil_f32, "f:f"},
     {"v_floor_f32", floor_f32, "f:f"}, {"v_rndne_f32", rndne_f32, "f:f"}, {"v_fract_f32", fract_f32, "f:f"},
-    {"v_exp_f32", exp_f32, "f:f"}, {"v_log_f32", log_f32, "f:f"}, {"v_rcp_f32", rcp_f32, "f:f"},
-    {"v_rcp_iflag_f32", rcp_iflag_f32, "f:f"}, {"v_rsq_f32", rsq_f32, "f:f"}, {"v_sqrt_f32", sqrt_f32, "f:f"},
-    {"v_sin_f32", sin_f32, "f:f"}, {"v_cos_f32", cos_f32, "f:f"}, {"v_exp_legacy_f32", exp_legacy, "f:f"},
-    {"v_log_legacy_f32", log_legacy, "f:f"}, {"v_frexp_exp_i32_f32", frexp_exp, "u:f"},
+    {"v_frexp_exp_i32_f32", frexp_exp, "u:f"},
     {"v_frexp_mant_f32", frexp_mant, "f:f"}, {"v_ldexp_f32", ldexp_f32, "f:fu"}, {"v_cubeid_f32", cubeid, "f:fff"},
     {"v_cubesc_f32", cubesc, "f:fff"}, {"v_cubetc_f32", cubetc, "f:fff"}, {"v_cubema_f32", cubema, "f:fff"},
     {"v_div_fixup_f32", div_fixup, "f:fff"}, {"v_div_fmas_f32", div_fmas, "f:fff"},

@@ -1,165 +1,138 @@
-// The transcendental unit: v_exp, v_log, v_rcp, v_rsq, v_sqrt, v_sin, v_cos for f32, f16 and f64.
+// The transcendental unit: v_exp, v_log, v_rcp, v_rsq, v_sqrt, v_sin, v_cos for f32 and f64 (f16: transcendental_f16.h).
 //
-// Hardware documents these to about 1 ulp and not bit for bit. Here each is evaluated in f64 and rounded once, so f32
-// and f16 results are within 0.501 ulp (rcp, rsq, sqrt of f64 are correctly rounded or within 1 ulp), which any code
-// written for the hardware's bound accepts.
+// Hardware documents these to about 1 ulp and not bit for bit. Here the f32 forms are evaluated in f64 and rounded once,
+// so results are within 0.501 ulp (rcp, rsq, sqrt of f64 are correctly rounded or within 1 ulp), which any code written
+// for the hardware's bound accepts. Nothing depends on the processor's approximate instructions: results are the same on
+// every machine.
 //
 // The f32 forms of exp, log, rcp, rsq and sqrt do not handle denormals whatever MODE says: inputs and results are flushed
 // to zero. Compilers know and scale around it. f16 and f64 forms handle them.
 //
-// The bodies are free of branches and calls, so a loop over 64 lanes vectorises.
+// They are frequent in softmax and activations, so their speed counts: they take eight lanes at a time. The scalar forms
+// are the same code on one value.
 #pragma once
-#include "convert.h"
+#include "lanes.h"
 
 namespace vgpu::sem {
 namespace detail {
 
-// 2^n for n in [-1022, 1023].
-inline double power_of_two(int32_t n) { return double_of(static_cast<uint64_t>(static_cast<int64_t>(n) + 1023) << 52); }
+// The polynomials interpolate at Chebyshev's nodes; their relative errors are given beside them. f32 needs 2^-34 to
+// stay within 0.501 ulp.
 
-// Nearest integer of |x| < 2^51 without depending on the rounding mode set for the wave (or SSE4.1).
-inline double nearest(double x) {
-  const double magic = 6755399441055744.0;  // 1.5 * 2^52
-  return (x + magic) - magic;
-}
-
-// 2^x for finite |x| <= 1000; relative error below 2^-40.
-inline double exp2_core(double x) {
-  const double n = nearest(x), y = (x - n) * 0.693147180559945309417;
-  double p = 1.0 / 3628800.0;
-  p = p * y + 1.0 / 362880.0;
-  p = p * y + 1.0 / 40320.0;
-  p = p * y + 1.0 / 5040.0;
-  p = p * y + 1.0 / 720.0;
-  p = p * y + 1.0 / 120.0;
-  p = p * y + 1.0 / 24.0;
-  p = p * y + 1.0 / 6.0;
-  p = p * y + 0.5;
-  p = p * y + 1.0;
-  p = p * y + 1.0;
-  return p * power_of_two(static_cast<int32_t>(n));
+// 2^x for |x| <= 1000; 2^-38. Integers are exact.
+inline F64x4 exp2_core(F64x4 x) {
+  static const double c[] = {1.325080551750225e-06,  1.5303700711365693e-05, 0.00015403475186530786,
+                             0.0013333478473685416,  0.00961812913523614,    0.055504109063258665,
+                             0.24022650695888503,    0.6931471805568324,     1.0};
+  const F64x4 n = nearest(x);
+  // The sum's low bits hold n; moved to the exponent field they scale by 2^n.
+  const __m256i scale = _mm256_slli_epi64(_mm256_castpd_si256(n + all(6755399441055744.0)), 52);
+  return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(polynomial(x - n, c)), scale));
 }
 
-// log2 of a positive, normal, finite double. log2(m) = 2/ln2 * atanh((m-1)/(m+1)), m in [sqrt(1/2), sqrt(2)).
-inline double log2_core(double x) {
-  const uint64_t u = bits_of(x);
-  const uint64_t shifted = u - 0x3fe6a09e667f3bcdull;  // bits of sqrt(1/2)
-  const int32_t exponent = static_cast<int32_t>(static_cast<uint32_t>(shifted >> 32)) >> 20;
-  const double m = double_of(u - (static_cast<uint64_t>(static_cast<int64_t>(exponent)) << 52));
-  const double t = (m - 1.0) / (m + 1.0), z = t * t;
-  double p = 1.0 / 19.0;
-  p = p * z + 1.0 / 17.0;
-  p = p * z + 1.0 / 15.0;
-  p = p * z + 1.0 / 13.0;
-  p = p * z + 1.0 / 11.0;
-  p = p * z + 1.0 / 9.0;
-  p = p * z + 1.0 / 7.0;
-  p = p * z + 1.0 / 5.0;
-  p = p * z + 1.0 / 3.0;
-  p = p * z + 1.0;
-  return static_cast<double>(exponent) + t * p * 2.885390081777926814720;
+// log2(m * 2^exponent) = exponent + 2/ln2 * atanh(t), t = (m-1)/(m+1); 2^-43. `inverse` approximates 1/(m+1), and t is
+// mended by the remainder: dividing in f64 would take twice the time of everything else.
+inline F64x4 log2_core(F64x4 m, F64x4 inverse, __m128i exponent) {
+  static const double c[] = {0.27934570398209857, 0.320154153881988,  0.41220328713002397,
+                             0.5770779989982416,  0.9617966939362008, 2.885390081777926814720};
+  const F64x4 above_one = m - all(1.0), q = above_one * inverse;
+  const F64x4 t = fma(_mm256_fnmadd_pd(q, m + all(1.0), above_one), inverse, q);
+  return fma(t, polynomial(t * t, c), _mm256_cvtepi32_pd(exponent));
 }
 
-// sin(2*pi*x), |x| <= 2^20. Folded to a quarter turn, then Taylor to y^19 (error below 2^-45 there).
-inline double sin_turns(double x) {
-  const double r = x - nearest(x);
-  const double folded = r > 0.25 ? 0.5 - r : r < -0.25 ? -0.5 - r : r;
-  const double y = folded * 6.283185307179586476925, z = y * y;
-  double p = -1.0 / 121645100408832000.0;
-  p = p * z + 1.0 / 355687428096000.0;
-  p = p * z - 1.0 / 1307674368000.0;
-  p = p * z + 1.0 / 6227020800.0;
-  p = p * z - 1.0 / 39916800.0;
-  p = p * z + 1.0 / 362880.0;
-  p = p * z - 1.0 / 5040.0;
-  p = p * z + 1.0 / 120.0;
-  p = p * z - 1.0 / 6.0;
-  return y + y * z * p;
+// sin(2*pi*y) for |y| <= 1/4; 2^-41.
+inline F64x4 sin_core(F64x4 y) {
+  static const double c[] = {3.6875700696159743, -15.085385683541546, 42.05839472888148,       -76.70585537595058,
+                             81.6052492526416,   -41.34170224037942,  6.283185307179586476925};
+  return y * polynomial(y * y, c);
 }
 
-inline uint32_t quiet(uint32_t nan) { return nan | 0x400000u; }
-inline uint32_t to_f32_bits(double x) { return bits_of(static_cast<float>(x)); }
-inline double to_f64(uint32_t f32_bits) { return static_cast<double>(float_of(f32_bits)); }
+// Functions of f32 patterns that are no denormals; what they make of NaN does not matter.
+inline U32x8 exp_core(U32x8 u) {
+  const F32x8 x = _mm256_min_ps(_mm256_max_ps(floats(u), all(-200.0f)), all(200.0f));
+  return bits(narrowed(exp2_core(widened(x, 0)), exp2_core(widened(x, 1))));
+}
+// What a logarithm is where there is nothing to compute.
+inline U32x8 log_special(U32x8 u, U32x8 r) {
+  r = choose(equal(u, all(0x7f800000u)), u, r);
+  r = choose(above(u, 0x80000000u), all(kNanF32), r);
+  return choose(is_zero(magnitude_of(u)), all(0xff800000u), r);
+}
+inline U32x8 log_core(U32x8 u) {
+  const Split s(u);
+  const F32x8 inverse = all(1.0f) / (s.m + all(1.0f));
+  const F64x4 low = log2_core(widened(s.m, 0), widened(inverse, 0), _mm256_castsi256_si128(s.exponent));
+  const F64x4 high = log2_core(widened(s.m, 1), widened(inverse, 1), _mm256_extracti128_si256(s.exponent, 1));
+  return log_special(u, bits(narrowed(low, high)));
+}
+inline U32x8 rcp_core(U32x8 u) { return bits(all(1.0f) / floats(u)); }
+inline U32x8 sqrt_core(U32x8 u) {
+  const U32x8 r = bits(_mm256_sqrt_ps(floats(magnitude_of(u))));
+  return choose(above(u, 0x80000000u), all(kNanF32), _mm256_or_si256(r, sign_of(u)));
+}
+// The f32 quotient of the f32 root is off by 2^-23; one step of Newton's in f64 leaves 2^-45.
+inline F64x4 rsq_step(F64x4 x, F64x4 y) {
+  return fma(y * all(0.5), _mm256_fnmadd_pd(x * y, y, all(1.0)), y);
+}
+inline U32x8 rsq_core(U32x8 u) {
+  const U32x8 m = magnitude_of(u);
+  const F32x8 x = floats(m), y = all(1.0f) / _mm256_sqrt_ps(x);
+  U32x8 r = bits(narrowed(rsq_step(widened(x, 0), widened(y, 0)), rsq_step(widened(x, 1), widened(y, 1))));
+  r = choose(_mm256_or_si256(is_zero(m), equal(m, all(0x7f800000u))), bits(y), r);  // there the step is NaN
+  return choose(above(u, 0x80000000u), all(kNanF32), _mm256_or_si256(r, sign_of(u)));  // rsq(-0) = -inf
+}
 
-// Functions of an f32 bit pattern that is neither NaN nor denormal.
-inline uint32_t exp_core(uint32_t u) {
-  const double x = to_f64(u);
-  const double limited = x > 200.0 ? 200.0 : x < -200.0 ? -200.0 : x;
-  return to_f32_bits(exp2_core(limited));
+// sin and cos take turns (revolutions). |x| > 256 gives 0 and 1, infinity NaN.
+inline U32x8 turns_outside(U32x8 u) { return above(magnitude_of(u), 0x43800000u); }
+inline U32x8 turns_special(U32x8 u, U32x8 r, uint32_t outside) {
+  r = choose(turns_outside(u), all(outside), r);
+  return choose(equal(magnitude_of(u), all(0x7f800000u)), all(kNanF32), r);
 }
-inline uint32_t log_core(uint32_t u) {
-  const uint32_t safe = (u & 0x80000000u) || u == 0 || u == 0x7f800000u ? 0x3f800000u : u;
-  uint32_t r = to_f32_bits(log2_core(to_f64(safe)));
-  r = u == 0x7f800000u ? u : r;
-  r = (u & 0x7fffffffu) == 0 ? 0xff800000u : r;
-  return u > 0x80000000u ? kNanF32 : r;
+// The part of a turn, in [-1/2, 1/2]; exact.
+inline F32x8 turn_part(U32x8 u) {
+  const F32x8 x = floats(_mm256_andnot_si256(turns_outside(u), u));
+  return x - nearest(x);
 }
-inline uint32_t rsq_core(uint32_t u) {
-  const uint32_t r = to_f32_bits(1.0 / __builtin_sqrt(to_f64(u & 0x7fffffffu)));
-  return u > 0x80000000u ? kNanF32 : r | (u & 0x80000000u);  // rsq(-0) = -inf
+// The same sine within a quarter turn; exact.
+inline F32x8 quarter_turn(F32x8 r) {
+  const F32x8 sign = all(-0.0f), half = _mm256_or_ps(all(0.5f), _mm256_and_ps(sign, r));
+  return _mm256_blendv_ps(r, half - r, _mm256_cmp_ps(_mm256_andnot_ps(sign, r), all(0.25f), _CMP_GT_OQ));
 }
-inline uint32_t sqrt_core(uint32_t u) {
-  const uint32_t r = to_f32_bits(__builtin_sqrt(to_f64(u & 0x7fffffffu)));
-  return u > 0x80000000u ? kNanF32 : r | (u & 0x80000000u);
+inline U32x8 sin_turns(U32x8 u) {
+  const F32x8 y = quarter_turn(turn_part(u));
+  const U32x8 r = bits(narrowed(sin_core(widened(y, 0)), sin_core(widened(y, 1))));
+  return turns_special(u, choose(is_zero(magnitude_of(u)), u, r), 0);
 }
-inline uint32_t sin_core(uint32_t u, bool cosine) {
-  const uint32_t magnitude = u & 0x7fffffffu;
-  const bool in_range = magnitude <= 0x43800000u;  // 256 turns
-  const double x = in_range ? to_f64(u) : 0.0;
-  // cos as the sine of a quarter turn ahead: exact here, as f64 holds x + 0.25 for every f32 x that matters.
-  const uint32_t r = to_f32_bits(sin_turns(cosine ? x - nearest(x) + 0.25 : x));
-  const uint32_t out_of_range = cosine ? 0x3f800000u : 0u;
-  const uint32_t finite = in_range ? r : out_of_range;
-  return magnitude == 0x7f800000u ? kNanF32 : (magnitude == 0 && !cosine) ? u : finite;
+// cos(r) = sin(1/4 - |r|); the difference needs f64.
+inline U32x8 cos_turns(U32x8 u) {
+  const F32x8 r = floats(magnitude_of(bits(turn_part(u))));
+  const F64x4 low = sin_core(all(0.25) - widened(r, 0)), high = sin_core(all(0.25) - widened(r, 1));
+  return turns_special(u, bits(narrowed(low, high)), 0x3f800000u);
 }
 
-// Every v_*_f16 is the f32 core on the exact widened value, rounded once more; with f64 inside, the double rounding
-// could only matter within 2^-13 ulp of a tie.
 template <class Core>
-inline uint16_t through_f32(uint16_t h, Core core) {
-  const uint32_t u = bits_of(f16_to_f32(h));
-  const uint32_t r = is_nan_f32(u) ? quiet(u) : core(u);
-  return f32_to_f16(float_of(r));
+inline U32x8 without_denormals(U32x8 u, Core core) {
+  const U32x8 in = denormals_flushed(u);
+  return nan_quieted(in, denormals_flushed(core(in)));
 }
-template <class Core>
-inline uint32_t without_denormals(uint32_t u, Core core) {
-  const uint32_t in = flush_f32(u);
-  const uint32_t r = flush_f32(core(is_nan_f32(in) ? 0x3f800000u : in));
-  return is_nan_f32(in) ? quiet(in) : r;
-}
-inline uint32_t rcp_core(uint32_t u) { return to_f32_bits(1.0 / to_f64(u)); }
 
 }  // namespace detail
 
-inline uint32_t exp_f32(uint32_t u) { return detail::without_denormals(u, detail::exp_core); }
-inline uint32_t log_f32(uint32_t u) { return detail::without_denormals(u, detail::log_core); }
-inline uint32_t rcp_f32(uint32_t u) { return detail::without_denormals(u, detail::rcp_core); }
-inline uint32_t rsq_f32(uint32_t u) { return detail::without_denormals(u, detail::rsq_core); }
-inline uint32_t sqrt_f32(uint32_t u) { return detail::without_denormals(u, detail::sqrt_core); }
-// The integer-flag form differs only in which exceptions it may raise.
-inline uint32_t rcp_iflag_f32(uint32_t u) { return rcp_f32(u); }
-inline uint32_t exp_legacy_f32(uint32_t u) { return exp_f32(u); }
-inline uint32_t log_legacy_f32(uint32_t u) { return log_f32(u); }
+inline U32x8 exp_f32(U32x8 u) { return detail::without_denormals(u, detail::exp_core); }
+inline U32x8 log_f32(U32x8 u) { return detail::without_denormals(u, detail::log_core); }
+inline U32x8 rcp_f32(U32x8 u) { return detail::without_denormals(u, detail::rcp_core); }
+inline U32x8 rsq_f32(U32x8 u) { return detail::without_denormals(u, detail::rsq_core); }
+inline U32x8 sqrt_f32(U32x8 u) { return detail::without_denormals(u, detail::sqrt_core); }
+inline U32x8 sin_f32(U32x8 u) { return nan_quieted(u, detail::sin_turns(u)); }
+inline U32x8 cos_f32(U32x8 u) { return nan_quieted(u, detail::cos_turns(u)); }
 
-// In turns (revolutions). |x| > 256 gives 0 and 1, infinity NaN.
-inline uint32_t sin_f32(uint32_t u) {
-  return is_nan_f32(u) ? detail::quiet(u) : detail::sin_core(u, false);
-}
-inline uint32_t cos_f32(uint32_t u) {
-  return is_nan_f32(u) ? detail::quiet(u) : detail::sin_core(u, true);
-}
-
-inline uint16_t exp_f16(uint16_t h) { return detail::through_f32(h, detail::exp_core); }
-inline uint16_t log_f16(uint16_t h) { return detail::through_f32(h, detail::log_core); }
-inline uint16_t rcp_f16(uint16_t h) { return detail::through_f32(h, detail::rcp_core); }
-inline uint16_t rsq_f16(uint16_t h) { return detail::through_f32(h, detail::rsq_core); }
-inline uint16_t sqrt_f16(uint16_t h) { return detail::through_f32(h, detail::sqrt_core); }
-inline uint16_t sin_f16(uint16_t h) {
-  return detail::through_f32(h, [](uint32_t u) { return detail::sin_core(u, false); });
-}
-inline uint16_t cos_f16(uint16_t h) {
-  return detail::through_f32(h, [](uint32_t u) { return detail::sin_core(u, true); });
-}
+inline uint32_t exp_f32(uint32_t u) { return first_lane(exp_f32(all(u))); }
+inline uint32_t log_f32(uint32_t u) { return first_lane(log_f32(all(u))); }
+inline uint32_t rcp_f32(uint32_t u) { return first_lane(rcp_f32(all(u))); }
+inline uint32_t rsq_f32(uint32_t u) { return first_lane(rsq_f32(all(u))); }
+inline uint32_t sqrt_f32(uint32_t u) { return first_lane(sqrt_f32(all(u))); }
+inline uint32_t sin_f32(uint32_t u) { return first_lane(sin_f32(all(u))); }
+inline uint32_t cos_f32(uint32_t u) { return first_lane(cos_f32(all(u))); }
 
 inline uint64_t rcp_f64(uint64_t u) {
   return is_nan_f64(u) ? u | 0x8000000000000ull : bits_of(1.0 / double_of(u));

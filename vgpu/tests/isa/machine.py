@@ -12,9 +12,16 @@ CHECK_MEMORY = 1
 
 
 def library_path() -> Path:
-    """VGPU_LIBRARY, or the installed package's, or a build of the sources beside this test."""
+    """VGPU_LIBRARY, or the installed package's (or VGPU_LIBRARY_DIR's), or a build of the sources beside this test."""
     if path := os.environ.get("VGPU_LIBRARY"):
         return Path(path)
+    try:
+        from vgpu.environment import library_dir
+
+        if (installed := library_dir() / "libvgpu_isa.so").exists():
+            return installed
+    except (ImportError, FileNotFoundError):  # the sources are here, so this is a checkout
+        pass
     from build import build
 
     return build()

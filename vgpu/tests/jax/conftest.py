@@ -1,8 +1,11 @@
-"""JAX under the virtual device, in subprocesses: a process sees either the device or the plain machine."""
+"""JAX under the virtual device, in subprocesses: a process sees either the device or the plain machine.
+
+The ROCm plugin may live in an environment of its own, so that the one running these tests stays a plain CPU one:
+VGPU_JAX_PYTHON names its Python.
+"""
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -19,15 +22,19 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
 
+PYTHON = os.environ.get("VGPU_JAX_PYTHON", sys.executable)
+FIND = """
+import importlib.util
+for name in ("jax", "jax_rocm7_plugin", "jax_plugins"):
+    print(name if importlib.util.find_spec(name) is None else "", end=" ")
+"""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _plugin() -> None:
-    for name in ("jax", "jax_rocm7_plugin", "jax_plugins.xla_rocm7"):
-        try:
-            found = importlib.util.find_spec(name)
-        except ModuleNotFoundError:
-            found = None
-        if found is None:
-            pytest.skip(f"needs jax with its ROCm plugin ({name} is absent): pip install jax-rocm7-plugin jax-rocm7-pjrt")
+    done = subprocess.run([PYTHON, "-c", FIND], capture_output=True, text=True, check=True)
+    if missing := done.stdout.split():
+        pytest.skip(f"{PYTHON} lacks {', '.join(missing)}: pip install jax-rocm7-plugin jax-rocm7-pjrt, or set VGPU_JAX_PYTHON")
 
 
 def run_python(
@@ -38,7 +45,7 @@ def run_python(
     env["XLA_FLAGS"] = xla_flags
     env["JAX_PLATFORMS"] = "rocm,cpu"
     env |= variables
-    return vgpu.run([sys.executable, *arguments], options, env, capture_output=True, text=True, timeout=timeout, cwd=HERE)
+    return vgpu.run([PYTHON, *arguments], options, env, capture_output=True, text=True, timeout=timeout, cwd=HERE)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@
 #include "sem/fpmisc.h"
 #include "sem/mfma.h"
 #include "sem/small_float.h"
-#include "sem/transcendental.h"
+#include "sem/transcendental_f16.h"
 
 using namespace vgpu::sem;
 

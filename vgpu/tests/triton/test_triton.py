@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import kernels
+import triton_kernels as kernels
 import ml_dtypes
 import numpy as np
 import pytest
