@@ -2,53 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import os
 import statistics
 import subprocess
+import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from benchmarks.h200.case import Case, Shapes
-from benchmarks.h200.execute import plan_of, through_op, through_plan
+from benchmarks.h200.execute import plan_of, runs_plan, through_op, through_plan
 from benchmarks.h200.suite import Timed, timed
+from jax_aiter.cli.measure import side_by_side
+from jax_aiter.core import tuning
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.plan import Launch, LaunchPlan
-
-#: calls in one queue.
-CALLS = 40
-REFERENCE_CALLS = 10
-
-
-def median_seconds(run: Callable[[], Any], repeats: int = 9) -> float:
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
-
-
-def device_seconds(call: Callable[..., Any], values: list[jax.Array], calls: int = CALLS) -> float:
-    """Time of one call in a queue of asynchronous calls of one compiled program.
-
-    The device is the bottleneck, and this its time, wherever it exceeds what the host needs to dispatch a call, some 10 to 20 µs;
-    for shorter kernels it is an upper bound. (Several calls inside one program would not do: XLA shares or drops equal ones.)
-    """
-    function = jax.jit(call)
-
-    def queue():
-        results = None
-        for _ in range(calls):
-            results = function(*values)
-        jax.block_until_ready(results)
-
-    return median_seconds(queue) / calls
 
 
 def draw(case: Case) -> dict[str, jax.Array]:
@@ -80,18 +55,19 @@ def host_seconds_per_call(call: Callable[..., Any], values: list[jax.Array]) -> 
 def copy_rate() -> float:
     """Bytes per second (read plus written) of a large device copy."""
     x = jax.numpy.ones((1 << 28,), jax.numpy.float32)
-    seconds = device_seconds(lambda v: [v * jax.numpy.float32(1.5)], [x])
-    return 2.0 * x.nbytes / seconds
+    scaled = jax.jit(lambda v: v * jax.numpy.float32(1.5))
+    return 2.0 * x.nbytes / side_by_side({"copy": lambda: scaled(x)})["copy"]
 
 
 def matrix_rate() -> float:
     """bfloat16 operations per second of XLA's own large matrix product."""
     n = 8192
     a, b = (jax.random.normal(jax.random.key(i), (n, n), jax.numpy.bfloat16) for i in range(2))
-    return 2.0 * n**3 / device_seconds(lambda x, y: [x @ y], [a, b])
+    product = jax.jit(jax.numpy.matmul)
+    return 2.0 * n**3 / side_by_side({"product": lambda: product(a, b)})["product"]
 
 
-def one(entry: Timed, arch: str) -> dict[str, Any]:
+def one(entry: Timed, arch: str, tuned: Path | None) -> dict[str, Any]:
     case = entry.case
     arrays: dict[str, Any] = draw(case)
     plan = plan_of(case, arrays, arch)
@@ -100,16 +76,44 @@ def one(entry: Timed, arch: str) -> dict[str, Any]:
     call = lambda *operands: call_plan(plan, *operands, result_shape_dtypes=results)  # noqa: E731
     launches = sum(isinstance(step, Launch) for step in plan.steps)
     row: dict[str, Any] = {"case": case.label, "launches": launches, "moved": entry.moved, "work": entry.work}
-    row["ours_s"] = device_seconds(call, values)
     row["host_per_launch_s"] = host_seconds_per_call(call, values) / launches
     row["trace_s"] = _trace_seconds(case, arrays, arch, values)
+    row |= _against_reference(case, arrays, arch, values, tuned)
     if importlib.util.find_spec("torch") is not None:
         row |= _from_torch(plan, values)
-    reference = through_op(case, arrays, arch, "xla")
-    if reference is not None:
-        row["xla_s"] = device_seconds(reference, values, REFERENCE_CALLS)
-        row["difference"] = _difference(through_plan(case, arrays, arch)(*values)[0], reference(*values)[0])
     return row
+
+
+def _against_reference(case: Case, arrays, arch: str, values: list[jax.Array], tuned: Path | None) -> dict[str, Any]:
+    """Our kernels, XLA's lowering, what auto takes by its rule and (`tuned`) by a tuning file: one run, in turns."""
+    made = {"ours": through_plan(case, arrays, arch), "xla": through_op(case, arrays, arch, "xla")}
+    programs = {name: function.lower(*values).compile() for name, function in made.items()}
+    row: dict[str, Any] = {}
+    for name, file in (("auto", None), ("tuned", tuned)):
+        if name == "auto" or file is not None:
+            with _tuning_file(file):
+                programs[name] = through_op(case, arrays, arch, None).lower(*values).compile()
+            row[f"{name}_took"] = "triton" if runs_plan(programs[name]) else "xla"
+    starts = {name: lambda program=program: program(*values) for name, program in programs.items()}
+    row |= {f"{name}_s": seconds for name, seconds in side_by_side(starts).items()}
+    return {**row, "difference": _difference(programs["ours"](*values)[0], programs["xla"](*values)[0])}
+
+
+@contextlib.contextmanager
+def _tuning_file(path: Path | None) -> Iterator[None]:
+    """Auto reads this tuning file inside, or none: then its documented rule decides."""
+    before = os.environ.get(tuning.ENVIRONMENT)
+    with tempfile.TemporaryDirectory() as folder:
+        if path is None:
+            path = Path(folder, "empty.json")
+            path.write_bytes(tuning.render({}))
+        os.environ[tuning.ENVIRONMENT] = str(path)
+        try:
+            yield
+        finally:
+            os.environ.pop(tuning.ENVIRONMENT)
+            if before is not None:
+                os.environ[tuning.ENVIRONMENT] = before
 
 
 def _trace_seconds(case, arrays, arch: str, values) -> float:
@@ -130,13 +134,15 @@ def _from_torch(plan: LaunchPlan, values: list[jax.Array]) -> dict[str, Any]:
 
     try:
         replayed = replay.Replay(plan, [value.unsafe_buffer_pointer() for value in values], replay.driver())
-        return {"torch_s": replayed.device_seconds(), "driver_host_s": replayed.host_seconds_per_launch()}
+        return {"driver_host_s": replayed.host_seconds_per_launch()}
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:  # no compiler, no memory left for torch
         return {"torch_failed": f"{type(error).__name__}: {error}"[:300]}
 
 
-def bench_all(arch: str, ops: set[str]) -> dict[str, Any]:
-    """Rows of the table and the card's two measured rates."""
+def bench_all(
+    arch: str, ops: set[str], tuned: Path | None = None, filed: Callable[[dict], None] = lambda found: None
+) -> dict[str, Any]:
+    """Rows of the table and the card's two measured rates; `filed` is given them after every row."""
     rates = {"copy_bytes_per_s": copy_rate(), "matrix_flops": matrix_rate()}
     print(f"copy {rates['copy_bytes_per_s'] / 1e12:.2f} TB/s, bf16 product {rates['matrix_flops'] / 1e12:.0f} TF/s", flush=True)
     rows = []
@@ -144,13 +150,14 @@ def bench_all(arch: str, ops: set[str]) -> dict[str, Any]:
         if ops and entry.case.op not in ops:
             continue
         try:
-            row = one(entry, arch)
+            row = one(entry, arch, tuned)
         except Exception as error:  # one shape must not cost the others their numbers; it is reported as it is
             traceback.print_exc()
             rows.append({"case": entry.case.label, "failed": f"{type(error).__name__}: {error}"[:300]})
             continue
         rows.append(row)
         print(line(row, rates), flush=True)
+        filed({"rates": rates, "bench": rows})
     return {"rates": rates, "bench": rows}
 
 
@@ -159,9 +166,10 @@ def line(row: dict[str, Any], rates: dict[str, float]) -> str:
     ours = row["ours_s"]
     share = max(row["moved"] / ours / rates["copy_bytes_per_s"], row["work"] / ours / rates["matrix_flops"])
     parts = [f"{row['case']:60} ours {ours * 1e6:9.1f}", f"{share:4.0%} of the card"]
-    for name, key in (("torch", "torch_s"), ("xla", "xla_s")):
-        if key in row:
-            parts.append(f"{name} {row[key] * 1e6:9.1f} (x{row[key] / ours:.2f})")
+    parts.append(f"xla {row['xla_s'] * 1e6:9.1f} (x{row['xla_s'] / ours:.2f})")
+    for name in ("auto", "tuned"):
+        if f"{name}_s" in row:
+            parts.append(f"{name} {row[f'{name}_took']} {row[f'{name}_s'] / row['xla_s']:.3f} of xla")
     parts.append(f"host/launch {row['host_per_launch_s'] * 1e6:.2f}")
     if "driver_host_s" in row:
         parts.append(f"bare {row['driver_host_s'] * 1e6:.2f}")

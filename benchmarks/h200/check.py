@@ -21,8 +21,6 @@ def check_all(arch: str, ops: set[str], through: str, seeds: int = 1) -> list[di
                 arrays = case.arrays(seed)
                 make = through_plan if through == "plan" else lambda *a: through_op(*a, implementation="triton")
                 function = make(case, arrays, arch)
-                if function is None:
-                    raise LookupError(f"the package has no op {case.op} yet")
                 error = case.error(arrays, run(function, arrays))
                 worst = error if error != error else max(worst, error)
             row |= {"error": worst, "ok": bool(worst <= 1.0), "why": ""}

@@ -40,6 +40,11 @@ class Driver:
             self.call("cuFuncSetAttribute", function, 8, shared)
         return function
 
+    def copy(self, target: int, source: int, nbytes: int, stream: int = 0) -> None:
+        """Starts a copy on the device."""
+        numbers = (ctypes.c_uint64(n) for n in (target, source, nbytes))
+        self.call("cuMemcpyDtoDAsync_v2", *numbers, ctypes.c_void_p(stream))
+
     def launch(self, function, grid, block, shared: int, args: bytes, stream: int, count: int = 1) -> float:
         """Host seconds for `count` launches."""
         dims = (ctypes.c_uint * 6)(*grid, *block)
@@ -89,35 +94,13 @@ class Replay:
     def _copy(self, step: Copy, stream: int) -> None:
         source = self._addresses[step.src] + step.src_offset
         target = self._addresses[step.dst] + step.dst_offset
-        numbers = (ctypes.c_uint64(n) for n in (target, source, step.nbytes))
-        self._driver.call("cuMemcpyDtoDAsync_v2", *numbers, ctypes.c_void_p(stream))
+        self._driver.copy(target, source, step.nbytes, stream)
 
     def _fill(self, step: Fill, stream: int) -> None:
         name = {1: "cuMemsetD8Async", 2: "cuMemsetD16Async", 4: "cuMemsetD32Async"}[step.width]
         at = ctypes.c_uint64(self._addresses[step.buffer] + step.byte_offset)
         value = ctypes.c_uint(step.value)
         self._driver.call(name, at, value, ctypes.c_size_t(step.nbytes // step.width), ctypes.c_void_p(stream))
-
-    def device_seconds(self, repeats: int = 20, inside: int = 50) -> float:
-        """Median device time of one run, from CUDA events around `inside` runs captured in one graph."""
-        torch = self._torch
-        side = torch.cuda.Stream()
-        self.run(side.cuda_stream)
-        side.synchronize()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=side):
-            for _ in range(inside):
-                self.run(torch.cuda.current_stream().cuda_stream)
-        graph.replay()
-        times = []
-        for _ in range(repeats):
-            start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            graph.replay()
-            stop.record()
-            stop.synchronize()
-            times.append(start.elapsed_time(stop) * 1e-3 / inside)
-        return statistics.median(times)
 
     def host_seconds_per_launch(self, count: int = 2000) -> float:
         """Host time of a bare driver launch in a loop; NaN for a plan of several kernels.

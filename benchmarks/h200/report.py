@@ -1,4 +1,7 @@
-"""The run's JSON as a Markdown table and a plot: python -m benchmarks.h200.report OUT/h200.json FOLDER."""
+"""What the runs left in OUT as Markdown tables and a plot: python -m benchmarks.h200.report OUT FOLDER.
+
+OUT holds h200.json (benchmarks.h200.run --bench) and may hold device_time.json (benchmarks.h200.device_time).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from benchmarks.h200 import device_time
+
 HEADER = (
-    "| case | ours, µs | of the card | kernels from torch, µs | ratio | XLA, µs | speed-up | "
-    "host per launch, µs | bare launch, µs | warm trace, ms |"
+    "| case | ours, µs | of the card | XLA, µs | speed-up | auto takes | auto / XLA | tuned takes | tuned / XLA | "
+    "kernels | host per launch, µs | bare launch, µs | warm trace, ms |"
 )
+SLOWER = 1.03
 
 
 def share(row: dict[str, Any], rates: dict[str, float]) -> float:
@@ -22,7 +28,10 @@ def table(report: dict[str, Any]) -> str:
     rates = report["rates"]
     lines = [
         f"{report['device']}, jax {report['jax']}. Measured on the same card: copy {rates['copy_bytes_per_s'] / 1e12:.2f} TB/s, "
-        f"bfloat16 matrix product {rates['matrix_flops'] / 1e12:.0f} TFLOP/s. Medians.",
+        f"bfloat16 matrix product {rates['matrix_flops'] / 1e12:.0f} TFLOP/s. Medians of calls of jitted "
+        "programs, in turns. `auto` is `implementation=None` by its rule, `tuned` with the file that `jax-aiter tune` wrote.",
+        "",
+        *(slower(report, name) for name in ("auto", "tuned")),
         "",
         HEADER,
         "|---|" + "---:|" * (HEADER.count("|") - 2),
@@ -32,17 +41,27 @@ def table(report: dict[str, Any]) -> str:
             lines.append(f"| {row['case']} | failed: {row['failed']} |" + " |" * (HEADER.count("|") - 3))
             continue
         ours = row["ours_s"]
-        cells = [row["case"], f"{ours * 1e6:.1f}", f"{share(row, rates):.0%}"]
-        cells += _pair(row, "torch_s", lambda value, ours=ours: ours / value)
-        cells += _pair(row, "xla_s", lambda value, ours=ours: value / ours)
+        cells = [row["case"], f"{ours * 1e6:.1f}", f"{share(row, rates):.0%}", f"{row['xla_s'] * 1e6:.1f}"]
+        cells += [f"{row['xla_s'] / ours:.2f}", *_choice(row, "auto"), *_choice(row, "tuned"), str(row["launches"])]
         cells += [f"{row['host_per_launch_s'] * 1e6:.2f}"]
-        cells += [f"{row['driver_host_s'] * 1e6:.2f}" if "driver_host_s" in row else "", f"{row['trace_s'] * 1e3:.0f}"]
+        bare = row.get("driver_host_s", float("nan"))
+        cells += [f"{bare * 1e6:.2f}" if bare == bare else "", f"{row['trace_s'] * 1e3:.0f}"]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _pair(row: dict[str, Any], key: str, ratio) -> list[str]:
-    return [f"{row[key] * 1e6:.1f}", f"{ratio(row[key]):.2f}"] if key in row else ["", ""]
+def _choice(row: dict[str, Any], name: str) -> list[str]:
+    return [row[f"{name}_took"], f"{row[f'{name}_s'] / row['xla_s']:.3f}"] if f"{name}_s" in row else ["", ""]
+
+
+def slower(report: dict[str, Any], name: str) -> str:
+    """Where auto lost against XLA's lowering; where it took that lowering, the ratio is the noise of the measurement."""
+    rows = [row for row in report["bench"] if f"{name}_s" in row]
+    lost = [row for row in rows if row[f"{name}_s"] > SLOWER * row["xla_s"]]
+    same = sorted(row[f"{name}_s"] / row["xla_s"] for row in rows if row[f"{name}_took"] == "xla")
+    noise = f"; the same program twice reads {same[0]:.3f} to {same[-1]:.3f} ({len(same)} rows)" if same else ""
+    names = ", ".join(f"{row['case']} ({row[f'{name}_took']})" for row in lost) or "none"
+    return f"`{name}` more than 3 % above XLA: {names}, of {len(rows)}{noise}."
 
 
 def plot(report: dict[str, Any], path: Path) -> None:
@@ -64,9 +83,12 @@ def plot(report: dict[str, Any], path: Path) -> None:
 
 
 def main(source: Path, folder: Path) -> None:
-    report = json.loads(source.read_text())
+    report = json.loads((source / "h200.json").read_text())
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "h200.md").write_text(table(report))
+    text = table(report)
+    if (source / "device_time.json").exists():
+        text += "\n## Our launches against torch's\n\n" + device_time.table(json.loads((source / "device_time.json").read_text()))
+    (folder / "h200.md").write_text(text)
     plot(report, folder / "h200.svg")
 
 

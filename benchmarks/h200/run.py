@@ -1,4 +1,5 @@
-"""The whole suite on a GPU: python -m benchmarks.h200.run --out DIR [--check] [--bench] [--through plan|op] [--ops a,b].
+"""The whole suite on a GPU: python -m benchmarks.h200.run --out DIR [--check] [--bench] [--through plan|op] [--ops a,b]
+[--tuned FILE].
 
 Needs the plans that `benchmarks.h200.prebuild` made (JAX_AITER_CACHE), jax with CUDA and, for the comparison with
 launches from torch, torch. Exits with 1 if any case is outside its tolerance.
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--through", default="plan", choices=["plan", "op"])
     parser.add_argument("--ops", default="")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--tuned", type=Path, help="a file of jax-aiter tune: --bench also times what auto takes with it")
     options = parser.parse_args()
     _native.require()
     device = jax.devices()[0]
@@ -40,7 +42,10 @@ def main() -> None:
     if options.bench:
         from benchmarks.h200.bench import bench_all
 
-        report |= bench_all(arch, ops)
+        def filed(found: dict) -> None:  # after every row, so that a run that is cut off leaves what it measured
+            (options.out / "h200.json").write_text(json.dumps({**report, **found}, indent=1))
+
+        report |= bench_all(arch, ops, options.tuned, filed)
     (options.out / "h200.json").write_text(json.dumps(report, indent=1))
     failed = [row["case"] for row in report.get("check", ()) if not row["ok"]]
     print(f"{len(report.get('check', ())) - len(failed)} cases right, {len(failed)} wrong: {failed}")
