@@ -12,13 +12,20 @@ from jax_aiter.kernels.store import aiter_location
 from . import common
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="session")
 def _device():
     if arch_of(jax.devices()[0]) not in ("gfx942", "gfx950"):
         pytest.skip("needs a gfx942 or gfx950 device: run under `vgpu run`")
     location = aiter_location()
     if location is None or not (location.path / "hsa").is_dir():
         pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+
+
+@pytest.fixture(autouse=True)
+def _run_on_a_device(request):
+    """All tests here run kernels, but for those that only look at plans: the modules called ``test_..._launch(es)``."""
+    if not request.module.__name__.endswith(("_launch", "_launches")):
+        request.getfixturevalue("_device")
 
 
 @pytest.fixture(scope="session")

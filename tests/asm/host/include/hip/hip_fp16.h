@@ -1,0 +1,7 @@
+#pragma once
+#include <hip/hip_runtime.h>
+
+struct __half {
+    uint16_t x;
+};
+using half = __half;

@@ -1,0 +1,77 @@
+"""Our plans launch what AITER's own host code launches: kernel symbol, grid, block and argument bytes, addresses aside.
+
+`host_launches.json` was recorded from AITER's launch code, compiled unmodified (see `host/README.md`). For each recorded call the plan
+of the same call of our op is made, without a device, and compared: the launches in order, every byte of their argument blocks, and for each
+address the buffer it points into.
+"""
+
+import importlib
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jax_aiter.core.op import OPS
+from jax_aiter.kernels.asm.provider import AsmProvider
+from jax_aiter.kernels.plan import Launch, LaunchPlan
+from jax_aiter.kernels.provider import Call, Program, Target
+from jax_aiter.kernels.store import aiter_location
+
+RECORDS = json.loads((Path(__file__).parent / "host_launches.json").read_text())
+# Scratch that stands for a result whose rows a kernel pads.
+SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids"}
+
+
+@pytest.fixture(autouse=True)
+def _files():
+    location = aiter_location()
+    if location is None or not (location.path / "hsa").is_dir():
+        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+
+
+def struct(text: str) -> jax.ShapeDtypeStruct:
+    dtype, _, shape = text.rstrip("]").partition("[")
+    return jax.ShapeDtypeStruct(tuple(map(int, filter(None, shape.split(",")))), jnp.dtype(dtype))
+
+
+def static(name: str, value):
+    """A parameter as ops have it: JSON knows neither dtypes nor tuples."""
+    if name.endswith("dtype"):
+        return np.dtype(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def plans(record) -> tuple[LaunchPlan, ...]:
+    """The plans of the recorded call of our op."""
+    importlib.import_module(f"jax_aiter.ops.{record['op']}")
+    op = OPS[record["op"]]
+    operands = {name: struct(text) for name, text in record["operands"].items()}
+    params = {k: static(k, v) for k, v in record["params"].items()}
+    call = Call(op.name, Target("rocm", record["arch"]), operands, params, op.infer(operands, params), record.get("kernel"))
+    plan = AsmProvider().plan(call)
+    return plan.plans if isinstance(plan, Program) else (plan,)
+
+
+def described(plan: LaunchPlan, launch: Launch) -> dict:
+    names = {s.offset: plan.buffers[s.buffer].name + (f"+{s.byte_offset}" if s.byte_offset else "") for s in launch.args.pointers}
+    return {
+        "symbol": launch.symbol,
+        "grid": list(launch.grid),
+        "block": list(launch.block),
+        "args": launch.args.blob.hex(),
+        "pointers": {str(offset): SAME_BUFFER.get(name, name) for offset, name in names.items()},
+    }
+
+
+@pytest.mark.parametrize("family", RECORDS)
+def test_launches(family):
+    differing = []
+    for record in RECORDS[family]:
+        ours = [described(p, s) for p in plans(record) for s in p.steps if isinstance(s, Launch)]
+        theirs = [{k: v for k, v in a.items() if k != "action"} for a in record["actions"] if a["action"] == "launch"]
+        if [o for o in ours if o["symbol"] in {t["symbol"] for t in theirs}] != theirs:
+            differing.append((record, ours))
+    assert not differing, f"{len(differing)} of {len(RECORDS[family])} differ, the first: {differing[0]}"
