@@ -8,8 +8,9 @@ from typing import Any
 # AiterDtype's numbers.
 DTYPES = {"fp8": 0, "fp16": 2, "bf16": 3, "fp32": 4, "u32": 7, "i32": 8, "i8": 10, "u8": 11, "i64": 12, "u64": 13}
 SIZES = {"fp8": 1, "fp16": 2, "bf16": 2, "fp32": 4, "u32": 4, "i32": 4, "i8": 1, "u8": 1, "i64": 8, "u64": 8}
-# Buffers lie this far apart, above everything that could be a size or a stride.
+# Buffers lie this far apart, behind an address that no size or stride next to another looks like.
 SPACING = 1 << 40
+BASE = 0x7EC5 << 48
 
 
 class _Tensor(ctypes.Structure):
@@ -36,7 +37,7 @@ class Host:
     def tensor(self, name: str, dtype: str, *shape: int) -> Any:
         strides = [math.prod(shape[i + 1 :]) for i in range(len(shape))]
         self._names.append(name)
-        address = len(self._names) * SPACING
+        address = BASE + len(self._names) * SPACING
         sizes, steps = (ctypes.c_int64 * 8)(*shape), (ctypes.c_int64 * 8)(*strides)
         return ctypes.byref(_Tensor(address, math.prod(shape), len(shape), sizes, steps, DTYPES[dtype], 0))
 
@@ -74,7 +75,7 @@ class Host:
         return {"action": "launch", "symbol": symbol, "grid": grid, "block": block, "args": blob.hex(), "pointers": pointers}
 
     def _name(self, address: int) -> str | None:
-        index, offset = divmod(address, SPACING)
+        index, offset = divmod(address - BASE, SPACING)
         if not 1 <= index <= len(self._names) or offset >= 1 << 32:
             return None
         return self._names[index - 1] + (f"+{offset}" if offset else "")
