@@ -18,10 +18,12 @@ import jax
 import numpy as np
 
 from benchmarks.h200.case import Case, Shapes
-from benchmarks.h200.execute import plan_of, runs_plan, through_op, through_plan
+from benchmarks.h200.execute import plan_of, runs_plan, through_plan
 from benchmarks.h200.suite import Timed, timed
-from jax_aiter.cli.measure import side_by_side
+from jax_aiter.cli.measure import OneOp, side_by_side
 from jax_aiter.core import tuning
+from jax_aiter.core.config import config
+from jax_aiter.core.op import all_ops
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 
@@ -78,25 +80,23 @@ def one(entry: Timed, arch: str, tuned: Path | None) -> dict[str, Any]:
     row: dict[str, Any] = {"case": case.label, "launches": launches, "moved": entry.moved, "work": entry.work}
     row["host_per_launch_s"] = host_seconds_per_call(call, values) / launches
     row["trace_s"] = _trace_seconds(case, arrays, arch, values)
-    row |= _against_reference(case, arrays, arch, values, tuned)
+    row |= _against_reference(case, arrays, arch, tuned)
     if importlib.util.find_spec("torch") is not None:
         row |= _from_torch(plan, values)
     return row
 
 
-def _against_reference(case: Case, arrays, arch: str, values: list[jax.Array], tuned: Path | None) -> dict[str, Any]:
+def _against_reference(case: Case, arrays, arch: str, tuned: Path | None) -> dict[str, Any]:
     """Our kernels, XLA's lowering, what auto takes by its rule and (`tuned`) by a tuning file: one run, in turns."""
-    made = {"ours": through_plan(case, arrays, arch), "xla": through_op(case, arrays, arch, "xla")}
-    programs = {name: function.lower(*values).compile() for name, function in made.items()}
-    row: dict[str, Any] = {}
-    for name, file in (("auto", None), ("tuned", tuned)):
-        if name == "auto" or file is not None:
-            with _tuning_file(file):
-                programs[name] = through_op(case, arrays, arch, None).lower(*values).compile()
-            row[f"{name}_took"] = "triton" if runs_plan(programs[name]) else "xla"
-    starts = {name: lambda program=program: program(*values) for name, program in programs.items()}
-    row |= {f"{name}_s": seconds for name, seconds in side_by_side(starts).items()}
-    return {**row, "difference": _difference(programs["ours"](*values)[0], programs["xla"](*values)[0])}
+    calls, row = {}, {}
+    named = {"ours": ("triton", None), "xla": ("xla", None), "auto": (None, None)} | ({"tuned": (None, tuned)} if tuned else {})
+    for name, (implementation, file) in named.items():
+        with _tuning_file(file), config(arch=arch):
+            calls[name] = OneOp(all_ops()[case.op], case.params, arrays, implementation)
+        if implementation is None:
+            row[f"{name}_took"] = "triton" if runs_plan(calls[name].program) else "xla"
+    row |= {f"{name}_s": seconds for name, seconds in side_by_side(calls).items()}
+    return {**row, "difference": _difference(calls["ours"]()[0], calls["xla"]()[0])}
 
 
 @contextlib.contextmanager

@@ -50,16 +50,19 @@ def _queue(call: Callable[[], Any], count: int) -> float:
 class OneOp:
     """Starts a call of one implementation; what the op updates in place is donated and handed on to the next call."""
 
-    def __init__(self, op: Op, params: Mapping[str, Any], operands: Mapping[str, jax.Array], implementation: str) -> None:
-        def run(updated: dict[str, jax.Array], others: dict[str, jax.Array]):
+    def __init__(
+        self, op: Op, params: Mapping[str, Any], operands: Mapping[str, jax.Array], implementation: str | None
+    ) -> None:
+        def one_op(updated: dict[str, jax.Array], others: dict[str, jax.Array]):
             return op(**updated, **others, **params, implementation=implementation)
 
-        self._op, self._run = op, jax.jit(run, donate_argnums=0)
+        self._op = op
         self._updated = {name: operands[name].copy() for name in op.aliases}
         self._others = {name: x for name, x in operands.items() if name not in op.aliases}
+        self.program = jax.jit(one_op, donate_argnums=0).lower(self._updated, self._others).compile()
 
     def __call__(self) -> tuple[jax.Array, ...]:
-        results = self._run(self._updated, self._others)
+        results = self.program(self._updated, self._others)
         named = dict(zip(self._op.results, results, strict=True))
         self._updated = {operand: named[result] for operand, result in self._op.aliases.items()}
         return results

@@ -1,6 +1,7 @@
 """``jax-aiter tune``: measure the implementations on this machine's device, and write down which one auto shall take."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -111,26 +112,32 @@ def tune(ops: str, shapes: Path | None, cases: bool, out: Path | None) -> None:
     path = out or tuning.tune_file(arch)
     known = _known(path)
     calls = _calls(shapes, cases, ops)
-    rows = _measured(calls, arch)
-    try:
+
+    def save(rows: list[Row]) -> None:
         write_atomic(path, tuning.render(merge(known, rows), arch=arch, device=device.device_kind, jax=jax.__version__))
+
+    try:
+        rows = _measured(calls, arch, save)
     except CacheError as error:
         raise click.ClickException(str(error)) from error
     _print(rows)
     click.echo(f"{sum(row.entry is not None for row in rows)} of {len(rows)} calls measured, written to {path}")
 
 
-def _measured(calls: list[TuneCall], arch: str) -> list[Row]:
+def _measured(calls: list[TuneCall], arch: str, save: Callable[[list[Row]], None]) -> list[Row]:
+    """`save` is given the rows after every call: a run that is cut off leaves what it measured."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    rows = []
+    rows: list[Row] = []
+    save(rows)  # a place that cannot be written to is reported before anything is measured
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("measuring", total=len(calls))
         for item in calls:
             progress.update(task, description=f"{item.op.name} {item.case.name}")
             rows.append(measure(item, arch))
+            save(rows)
             progress.advance(task)
     return rows
 
