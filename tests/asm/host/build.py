@@ -21,9 +21,8 @@ def compile_source(aiter: Path, source: str, tables: str | None, out: Path, *fla
     library = out / f"lib{Path(source).stem}.so"
     include = [f"-I{out}", f"-I{aiter / 'csrc/include'}"]
     link = [f"-L{out}", "-lrecorder", f"-Wl,-rpath,{out}"]
-    subprocess.run(
-        [*common, "-x", "c++", "-DENABLE_CK=1", *include, *flags, "-o", library, aiter / "csrc" / source, "-x", "none", *link], check=True
-    )
+    command = [*common, "-x", "c++", "-DENABLE_CK=1", *include, *flags, "-o", library, aiter / "csrc" / source, "-x", "none", *link]
+    subprocess.run(command, check=True)
     return library
 
 
@@ -33,7 +32,8 @@ def config_header(aiter: Path, module: str) -> str:
     for arch in ARCHS:
         for path in sorted((aiter / "hsa" / arch / module).rglob("*.csv")):
             folder = path.parent.relative_to(aiter / "hsa" / arch)
-            lines = [x for x in path.read_text(encoding="utf-8-sig").splitlines() if x.strip() and not x.lstrip().startswith(("#", "//"))]
+            lines = [x.strip() for x in path.read_text(encoding="utf-8-sig").splitlines()]
+            lines = [x for x in lines if x and not x.startswith(("#", "//"))]
             groups.setdefault(path.stem, []).extend((arch, str(folder), row) for row in csv.DictReader(lines))
     columns = dict.fromkeys(c for rows in groups.values() for *_, row in rows for c in row if c not in ("knl_name", "co_name"))
     # A column some files lack counts as 0 there.

@@ -18,4 +18,5 @@ def cases(host, arch):
                     renormalize,
                 )
                 operands = {"gating_output": f"{dtype}[{tokens},{experts}]"}
-                yield {"op": "topk_softmax", "operands": operands, "params": {"topk": topk, "renormalize": bool(renormalize)}}, launches
+                params = {"topk": topk, "renormalize": bool(renormalize)}
+                yield {"op": "topk_softmax", "operands": operands, "params": params}, launches
