@@ -119,6 +119,7 @@ def fused_moe(
     swiglu_limit: float | None = None,
     output_dtype: Any = None,
     implementation: str | None = None,
+    kernel: str | None = None,
 ) -> jax.Array:
     """``out[t] = Σ_s topk_weight[t, s] · (w2[e] @ act(w1[e] @ x[t] + bias1[e]) + bias2[e])`` with ``e = topk_ids[t, s]``.
 
@@ -151,6 +152,7 @@ def fused_moe(
       swiglu_limit: static > 0, needs a gate. With silu, gelu and none it clamps gate and up in the same way; None does not.
       output_dtype: float32, bfloat16 or float16; default that of float `hidden_states`.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
       ``[T, D]`` in `output_dtype`, accumulated in float32. Differentiable in `hidden_states`, `topk_weight`, biases and float `w1`,
@@ -197,6 +199,7 @@ def fused_moe(
         output_dtype=check.static_dtype(op, "output_dtype", output_dtype, FLOATING),
         weight_layout=layout,
         implementation=implementation,
+        kernel=kernel,
     )
     return out
 

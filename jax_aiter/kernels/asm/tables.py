@@ -105,14 +105,24 @@ def tuned(pattern: str, key: Sequence[str]) -> Mapping[tuple[Value, ...], Mappin
     return _tuned(pattern, tuple(key), location().path)
 
 
+def tuned_rows(pattern: str) -> tuple[Mapping[str, Value], ...]:
+    """All rows of the tuned tables `pattern`, in the order that `tuned` takes them."""
+    return _tuned_rows(pattern, location().path)
+
+
+@functools.cache
+def _tuned_rows(pattern: str, top: Path) -> tuple[Mapping[str, Value], ...]:
+    folder = top / "aiter" / "configs"
+    files = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"model_configs/{pattern}"))]
+    return tuple(row for path in files for row in _rows(path))
+
+
 @functools.cache
 def _tuned(pattern: str, key: tuple[str, ...], top: Path) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
-    folder = top / "aiter" / "configs"
     found: dict[tuple[Value, ...], Mapping[str, Value]] = {}
-    for path in [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"model_configs/{pattern}"))]:
-        for row in _rows(path):
-            if all(column in row for column in key):
-                found.setdefault(tuple(row[column] for column in key), row)
+    for row in _tuned_rows(pattern, top):
+        if all(column in row for column in key):
+            found.setdefault(tuple(row[column] for column in key), row)
     return found
 
 

@@ -1,0 +1,122 @@
+"""g1u1 (gate and up in w1): per-token fp8 and int8, and 128x128 block-scale fp8, each in one kernel."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.asm.device import compute_units
+from jax_aiter.kernels.asm.ops._moe_checks import OUT
+from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid, global_experts, sorted_blocks
+from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised
+from jax_aiter.kernels.asm.ops._moe_tuned import lookup, padded_tokens
+from jax_aiter.kernels.asm.registry import Selected, forced, need
+from jax_aiter.kernels.asm.tables import Kernel, kernels, named
+from jax_aiter.kernels.provider import Call
+
+KINDS = ("pertokenFp8", "pertokenInt8", "blockscaleFp8", "blockscaleBf16")
+TABLES = tuple(f"fmoe/{act}/fmoe_{out}_{kind}_g1u1_{act}.csv" for act in ("silu", "gelu") for out in OUT.values() for kind in KINDS)
+BLOCK = 32  # rows per workgroup that AITER's rules take where nothing is tuned
+
+
+def table(call: Call, kind: str) -> tuple[Kernel, ...]:
+    assert call.target.arch is not None
+    act = call.params["activation"]
+    return kernels(call.target.arch, f"fmoe/{act}/fmoe_{OUT[call.results[0].dtype.name]}_{kind}_g1u1_{act}.csv")
+
+
+def kind(call: Call) -> str:
+    if call.params["quant_type"] == "per_1x128":
+        return "blockscaleFp8"
+    return "pertokenInt8" if call.operands["w1"].dtype.name == "int8" else "pertokenFp8"
+
+
+def takes_float(row: Kernel) -> bool:
+    """Whether the kernel quantises the hidden states itself."""
+    return "_a16_" in row.symbol or "blockscaleBf16" in row.symbol
+
+
+def refuse(call: Call, row: Kernel) -> str | None:
+    """Why a row of the right table cannot run the call."""
+    inter, dim, tile = call.operands["w2"].shape[2], call.operands["w2"].shape[1], row.number("subGU_n")
+    if inter % tile:
+        return f"I = {inter}; a workgroup of {row.symbol} takes {tile} columns, I must be a multiple"
+    if dim < 512 or dim % 128:
+        return f"D = {dim}; the kernels fetch two steps of 256 ahead, D must be >= 512 and a multiple of 128"
+    if row["smf"] != 0:
+        return f"{row.symbol} takes smooth-quantisation scales, which fused_moe has none of"
+    if takes_float(row) and call.operands["hidden_states"].dtype.name != "bfloat16":
+        return f"hidden_states has dtype {call.operands['hidden_states'].dtype.name}; {row.symbol} quantises bfloat16"
+    return None
+
+
+def select_g1u1(call: Call) -> Selected:
+    """AITER's choice: the tuned row if it is one of these kernels, else ``get_heuristic_kernel``."""
+    name = kind(call)
+    rows = table(call, name) + (table(call, "blockscaleBf16") if name == "blockscaleFp8" else ())
+    rows = tuple({row.symbol: row for row in rows}.values())
+    need(bool(rows), f"AITER has no {name} kernel with {call.results[0].dtype.name} output on {call.target.arch}")
+    refused = {row: why for row in rows if (why := refuse(call, row)) is not None}
+    fitting = tuple(row for row in rows if row not in refused)
+    if call.kernel is not None and (asked := named(rows, call.kernel)) in refused:
+        need(False, f"kernel = {call.kernel!r}: {refused[asked]}")
+    row, rule, passes_over = forced(call, fitting), "the caller's kernel=", None
+    if row is None:
+        row, rule, passes_over = _automatic(call, fitting, next(iter(refused.values()), ""))
+    stage = OneStage.of(row)
+
+    def build():
+        return one_stage(call, stage, lambda operands: _inputs(call, stage, operands))
+
+    return Selected(row, call_grid(call, stage), rule, build, passes_over)
+
+
+def _inputs(call: Call, stage: OneStage, operands: Operands):
+    scales = {"GUQ": operands["w1_scale"], "DQ": operands["w2_scale"]}
+    if takes_float(stage.kernel):
+        return {"X": operands["hidden_states"], **scales}
+    x = quantised(operands, call.params["quant_type"])
+    return {"X": x.values, "XQ": x.scale, **scales}
+
+
+def _automatic(call: Call, fitting: tuple[Kernel, ...], why: str) -> tuple[Kernel, str, str | None]:
+    tuned = lookup(call)
+    if tuned is not None and str(tuned.get("run_1stage")) == "1":
+        row = named(fitting, str(tuned["kernelName1"]))
+        if row is not None:
+            return row, f"the tuned row for {tuned['token']} tokens", None
+    row = heuristic(call, [r for r in fitting if not takes_float(r)], BLOCK)
+    need(row is not None, why or "no kernel of AITER's rule fits")
+    assert row is not None
+    rule = f"AITER's heuristic: fewest rounds over {compute_units(call.target)} compute units, then fewest idle, then persistent"
+    if tuned is not None:
+        return row, rule, f"AITER's tuned row for {tuned['token']} tokens takes {tuned['kernelName1'] or 'another library'}"
+    return row, rule, passed_over(call)
+
+
+def heuristic(call: Call, rows: list[Kernel], block: int) -> Kernel | None:
+    """``get_heuristic_kernel`` with vskip: AITER's loop has no ties but between a persistent kernel and its plain twin."""
+    tokens, topk = call.operands["topk_ids"].shape
+    units, inter = compute_units(call.target), call.operands["w2"].shape[2]
+    blocks = sorted_blocks(tokens, topk, global_experts(call), block)
+
+    def cost(row: Kernel) -> tuple[int, int, bool]:
+        groups = inter // row.number("subGU_n") * blocks
+        rounds = -(-groups // units)
+        return rounds, rounds * units - groups, row["ps"] != 1
+
+    wanted = [r for r in rows if r["vskip"] == 1 and r["smf"] == 0 and r["subGU_m"] == block and not r.fields.get("flat")]
+    return min(wanted, key=cost, default=None)
+
+
+def passed_over(call: Call) -> str | None:
+    """Where nothing is tuned and AITER's default rule (``get_2stage_cfgs``) takes CK instead."""
+    inter, padded = call.operands["w2"].shape[2], padded_tokens(call.operands["topk_ids"].shape[0])
+    name, out = kind(call), call.results[0].dtype.name
+    if out != "bfloat16":
+        return f"AITER takes CK for output_dtype = {out}"
+    if call.target.arch == "gfx950" and name == "pertokenInt8":
+        return "AITER takes CK for int8 on gfx950"
+    if call.target.arch == "gfx942" and name == "blockscaleFp8" and call.params["activation"] == "gelu":
+        return "AITER takes CK for block scales with gelu on gfx942"
+    limit = {"pertokenFp8": 16, "pertokenInt8": 32, "blockscaleFp8": 32}[name]
+    if padded > limit or (name == "pertokenFp8" and inter % 128):
+        return None
+    return f"AITER takes CK for up to {limit} tokens"

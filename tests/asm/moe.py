@@ -1,0 +1,149 @@
+"""Calls of fused_moe for kernel tests, and what AITER's one-stage kernels compute of them, in float64.
+
+The oracle shares no code with the package: numpy, token by token. It models the kernels' own requantisation of the intermediate:
+the columns one workgroup holds (`tile`) get one scale per row (per token), or each 128 of them (block scale).
+"""
+
+import dataclasses
+import math
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+
+FP8 = {"gfx942": ml_dtypes.float8_e4m3fnuz, "gfx950": ml_dtypes.float8_e4m3fn}
+GROUP = 128
+
+
+@dataclasses.dataclass(frozen=True)
+class Shape:
+    tokens: int = 33
+    experts: int = 4
+    topk: int = 2
+    dim: int = 512
+    inter: int = 256
+
+
+def largest(dtype):
+    return 127.0 if np.dtype(dtype) == np.int8 else float(ml_dtypes.finfo(dtype).max)
+
+
+def cast(x, dtype):
+    """Saturating; fp8 to nearest even, int8 toward zero."""
+    x = np.clip(x, -largest(dtype), largest(dtype))
+    return np.trunc(x).astype(np.int8) if np.dtype(dtype) == np.int8 else x.astype(np.float32).astype(dtype)
+
+
+def scaled(x, dtype, width):
+    """x [..., n] quantised per `width` columns: values, and scales [..., n / width]."""
+    groups = np.asarray(x, np.float64).reshape(*x.shape[:-1], -1, width)
+    amax = np.abs(groups).max(-1, keepdims=True)
+    scale = np.where(amax == 0, 1.0, amax / largest(dtype)).astype(np.float32)
+    return cast(groups / scale, dtype).reshape(x.shape), scale[..., 0]
+
+
+def requantised(x, dtype, width):
+    values, scale = scaled(x, dtype, width)
+    return values.astype(np.float64) * np.repeat(scale.astype(np.float64), width, axis=-1)
+
+
+def activate(name, x):
+    if name == "silu":
+        return x / (1 + np.exp(-x))
+    return 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+
+
+def weights(rng, rows, columns, experts, dtype, quant):
+    """An expert stack in `dtype` with its scales, plain layout."""
+    w = rng.standard_normal((experts, rows, columns)) / math.sqrt(columns)
+    if quant == "per_token":
+        values, scale = scaled(w, dtype, columns)
+        return values, scale[..., 0]
+    blocks = w.reshape(experts, rows // GROUP, GROUP, columns // GROUP, GROUP)
+    scale = (np.abs(blocks).max((2, 4), keepdims=True) / largest(dtype)).astype(np.float32)
+    return cast(blocks / scale, dtype).reshape(w.shape), scale[:, :, 0, :, 0]
+
+
+def arguments(rng, shape, dtype, quant, *, hidden="bfloat16", ids=None):
+    """Everything fused_moe takes, as numpy arrays; weights in plain layout."""
+    s = shape
+    w1, w1_scale = weights(rng, 2 * s.inter, s.dim, s.experts, dtype, quant)
+    w2, w2_scale = weights(rng, s.dim, s.inter, s.experts, dtype, quant)
+    if ids is None:
+        ids = np.argsort(rng.random((s.tokens, s.experts)), axis=-1)[:, : s.topk]
+    x = rng.standard_normal((s.tokens, s.dim)).astype(np.float32)
+    return {
+        "hidden_states": np.asarray(jnp.asarray(x, hidden)),
+        "w1": w1,
+        "w2": w2,
+        "topk_weight": (0.1 + rng.random(ids.shape)).astype(np.float32),
+        "topk_ids": ids.astype(np.int32),
+        "w1_scale": w1_scale,
+        "w2_scale": w2_scale,
+    }
+
+
+def dequantised(w, scale):
+    if scale.ndim == 2:
+        return w.astype(np.float64) * scale[..., None]
+    return w.astype(np.float64) * np.repeat(np.repeat(scale.astype(np.float64), GROUP, axis=1), GROUP, axis=2)
+
+
+def local(ids, experts, mask=None, local_tokens=None):
+    """The expert of each entry in the arrays held here, -1 for none."""
+    ids = np.array(ids)
+    if mask is not None:
+        numbers = np.where(mask != 0, np.cumsum(mask != 0) - 1, -1)
+        ids = np.where((ids >= 0) & (ids < len(mask)), numbers[np.clip(ids, 0, len(mask) - 1)], -1)
+    ids = np.where((ids >= 0) & (ids < experts), ids, -1)
+    return ids if local_tokens is None else np.where(np.arange(len(ids))[:, None] < local_tokens, ids, -1)
+
+
+def oracle(args, *, tile, activation="silu", mask=None, local_tokens=None, a1_scale=None, early=False):
+    """float64 [T, D]."""
+    x, w1, w2 = args["hidden_states"], args["w1"], args["w2"]
+    blocked = args["w1_scale"].ndim == 3
+    width = GROUP if blocked else x.shape[1]
+    if x.dtype == w1.dtype:
+        x = x.astype(np.float64) * np.repeat(a1_scale.astype(np.float64), width, axis=-1)
+    else:
+        x = requantised(x.astype(np.float64), w1.dtype, width)
+    inter, experts = w2.shape[2], w1.shape[0]
+    ids = local(args["topk_ids"], experts, mask, local_tokens)
+    out = np.zeros((len(x), w2.shape[1]))
+    for e in range(experts):
+        token, slot = np.nonzero(ids == e)
+        if not len(token):
+            continue
+        weight = args["topk_weight"][token, slot].astype(np.float64)[:, None]
+        h = x[token] @ dequantised(w1[e : e + 1], args["w1_scale"][e : e + 1])[0].T
+        if early:
+            h = h * weight
+        middle = requantised(activate(activation, h[:, :inter]) * h[:, inter:], w1.dtype, GROUP if blocked else tile)
+        part = middle @ dequantised(w2[e : e + 1], args["w2_scale"][e : e + 1])[0].T
+        np.add.at(out, token, part if early else part * weight)
+    return out
+
+
+def assert_agrees(out, expected):
+    """Within 1 % RMS and correlation 0.9999, over everything and over each quarter of the columns.
+
+    The kernel rounds where the oracle does, but its float32 sums put a value on the other side of a rounding boundary now and then:
+    one step of fp8 in a few hundred of the intermediate's values is 0.2 % of the output's RMS; the 16-bit atomics of k parts add
+    0.3 % (bf16). An error in a whole tile, row or scale is far above both. Quarters, because some of AITER's objects leave whole
+    ranges of columns out.
+    """
+    out, expected = np.asarray(out, np.float64), np.asarray(expected, np.float64)
+    assert np.isfinite(out).all()
+    untouched = ~expected.any(axis=1)
+    assert (out[untouched] == 0).all(), "rows that nothing contributes to must be zero"
+    quarter = out.shape[1] // 4
+    for start in range(0, out.shape[1], quarter):
+        a, b = out[:, start : start + quarter], expected[:, start : start + quarter]
+        scale = np.sqrt((b**2).mean())
+        if scale == 0:
+            continue
+        error = np.sqrt(((a - b) ** 2).mean()) / scale
+        assert error < 0.01, f"columns {start}..: RMS error {error:.4f}"
+        correlation = (a * b).sum() / np.sqrt((a**2).sum() * (b**2).sum())
+        assert correlation >= 0.9999, f"columns {start}..: correlation {correlation:.6f}"
