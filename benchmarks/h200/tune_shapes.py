@@ -1,4 +1,4 @@
-"""The benchmark table's shapes as a file for `jax-aiter tune --shapes`: python -m benchmarks.h200.tune_shapes FILE [--arch sm_90]."""
+"""The table's shapes as a file for `jax-aiter tune --shapes`: python -m benchmarks.h200.tune_shapes FILE [--arch sm_90]."""
 
 from __future__ import annotations
 

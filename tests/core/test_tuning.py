@@ -153,37 +153,6 @@ def test_measurement_goes_before_the_rule(providers):
 def test_a_kernel_nobody_timed_does_not_replace_a_measured_one(providers):
     write([(call(), {"xla": 2e-5, "triton": 1e-5})])
     assert select.choose(OP, call(), None).implementation == "triton"
-
-
-def test_a_tuning_run_that_is_cut_off_leaves_what_it_measured(monkeypatch, tmp_path, providers):
-    from jax_aiter.cli.main import cli
-
-    def cut_off(op, params, operands, names):
-        if operands["x"].shape[0] == 7:
-            raise KeyboardInterrupt
-        return {n: 1.0 if n == "triton" else 2.0 for n in names}
-
-    monkeypatch.setattr(tune_command, "arch_of", lambda device: "sm_90")
-    monkeypatch.setattr(tune_command, "platform_name", lambda: "cuda")
-    monkeypatch.setattr(tune_command, "device_seconds", cut_off)
-    shapes = tmp_path / "shapes.json"
-    one = {"op": "rms_norm", "params": {"epsilon": 1e-6}}
-    operands = [{"x": ["bfloat16", rows, 64], "weight": ["bfloat16", 64]} for rows in (100, 7)]
-    shapes.write_text(json.dumps([{**one, "operands": o} for o in operands]))
-    done = CliRunner().invoke(cli, ["tune", "--shapes", str(shapes)])
-    assert done.exit_code == 1, done.output
-    assert select.choose(OP, call(), None).implementation == "triton"
-
-
-def test_an_unwritable_place_is_reported_before_measuring(monkeypatch, tmp_path, providers):
-    from jax_aiter.cli.main import cli
-
-    monkeypatch.setattr(tune_command, "arch_of", lambda device: "sm_90")
-    monkeypatch.setattr(tune_command, "measure", lambda item, arch: pytest.fail("measured for nothing"))
-    (tmp_path / "file").write_text("")
-    done = CliRunner().invoke(cli, ["tune", "--cases", "--out", str(tmp_path / "file/tune.json")])
-    assert done.exit_code == 1
-    assert "JAX_AITER_CACHE" in done.output
     assert "tuned" in select.choose(OP, call(), None).refusals["asm"]
 
 
