@@ -21,6 +21,10 @@ from jax_aiter.kernels.provider import Call, Program, Target
 from jax_aiter.kernels.store import aiter_location
 
 RECORDS = json.loads((Path(__file__).parent / "host_launches.json").read_text())
+# Kernels that AITER launches and we mean not to, and why. Our plan of the call takes another one, or there is none.
+DIFFERENT = {
+    ("gfx950", "_ZN5aiter44fmoe_bf16_blockscaleBf16_g1u1_ps_gelu_32x128E"): "listed for fp8 input, but it quantises bfloat16 itself",
+}
 # Scratch that stands for a result whose rows a kernel pads.
 SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids"}
 
@@ -70,8 +74,10 @@ def described(plan: LaunchPlan, launch: Launch) -> dict:
 def test_launches(family):
     differing = []
     for record in RECORDS[family]:
-        ours = [described(p, s) for p in plans(record) for s in p.steps if isinstance(s, Launch)]
         theirs = [{k: v for k, v in a.items() if k != "action"} for a in record["actions"] if a["action"] == "launch"]
+        if any((record["arch"], t["symbol"]) in DIFFERENT for t in theirs):
+            continue
+        ours = [described(p, s) for p in plans(record) for s in p.steps if isinstance(s, Launch)]
         if [o for o in ours if o["symbol"] in {t["symbol"] for t in theirs}] != theirs:
             differing.append((record, ours))
     assert not differing, f"{len(differing)} of {len(RECORDS[family])} differ, the first: {differing[0]}"

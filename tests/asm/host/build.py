@@ -1,28 +1,36 @@
 """Compiles AITER's launch code against the recording HIP."""
 
 import csv
+import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ARCHS = ("gfx942", "gfx950")
 
 
-def compile_source(aiter: Path, source: str, tables: str | None, out: Path, *flags: str) -> Path:
-    """The shared library of one of AITER's launch sources; `tables` is the folder of `hsa/<arch>` whose kernels it lists."""
+def compile_sources(aiter: Path, sources: Sequence[str], tables: Sequence[str], out: Path) -> Path:
+    """The shared library of some of AITER's launch sources (paths under ``csrc``; an absolute one is ours and includes AITER's).
+
+    tables: the folders of ``hsa/<arch>`` whose kernels they list.
+    """
     out.mkdir(parents=True, exist_ok=True)
     # Padding of the argument structs is zeroed, so that records do not depend on what the stack held.
     common = ["g++", "-fPIC", "-shared", "-std=c++20", "-w", "-ftrivial-auto-var-init=zero", f"-I{HERE / 'include'}"]
     recorder = out / "librecorder.so"
     if not recorder.exists():
         subprocess.run([*common, "-o", recorder, HERE / "recorder.cc"], check=True)
-    if tables is not None:
-        (out / f"asm_{tables}_configs.hpp").write_text(config_header(aiter, tables))
-    library = out / f"lib{Path(source).stem}.so"
-    include = [f"-I{out}", f"-I{aiter / 'csrc/include'}"]
-    link = [f"-L{out}", "-lrecorder", f"-Wl,-rpath,{out}"]
-    command = [*common, "-x", "c++", "-DENABLE_CK=1", *include, *flags, "-o", library, aiter / "csrc" / source, "-x", "none", *link]
-    subprocess.run(command, check=True)
+    # AITER's headers, but for the one that stands for Composable Kernel and needs a HIP compiler.
+    headers = shutil.copytree(aiter / "csrc/include", out / "include", dirs_exist_ok=True)
+    shutil.copy(HERE / "include/ck_tile/core.hpp", headers / "ck_tile_shim.h")
+    for table in tables:
+        (out / f"asm_{table}_configs.hpp").write_text(config_header(aiter, table))
+    library = out / f"lib{Path(sources[0]).stem}.so"
+    include = [f"-I{out}", f"-I{headers}", f"-I{aiter / 'csrc'}"]
+    defines = ["-DENABLE_CK=0", "-DFAV3_ON=1", "-DONLY_FAV3=1"]
+    command = [*common, *defines, *include, "-o", library, "-x", "c++", *(aiter / "csrc" / s for s in sources), "-x", "none"]
+    subprocess.run([*command, f"-L{out}", "-lrecorder", f"-Wl,-rpath,{out}"], check=True)
     return library
 
 

@@ -1,6 +1,6 @@
 """topk_softmax: every table row's shape, and the limits of its heuristic."""
 
-SOURCE, TABLES = "py_itfs_cu/asm_topksoftmax.cu", "topksoftmax"
+SOURCES, TABLES = ("py_itfs_cu/asm_topksoftmax.cu",), ("topksoftmax",)
 PAIRS = [(128, 4), (128, 6), (128, 8), (256, 6), (256, 8), (384, 8), (640, 8)]
 
 

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from tests.asm import host
-from tests.asm.host.build import ARCHS, compile_source
+from tests.asm.host.build import ARCHS, compile_sources
 from tests.asm.host.call import Host
 
 COMPUTE_UNITS = {"gfx942": 304, "gfx950": 256}
@@ -20,7 +20,7 @@ OUT = Path(__file__).parents[1] / "host_launches.json"
 def record(module: str, arch: str, aiter: Path, build: Path) -> list[dict]:
     """One family's launches. AITER reads the device once per process, so each architecture has one of its own."""
     family = importlib.import_module(f"{host.__name__}.{module}")
-    library = compile_source(aiter, family.SOURCE, family.TABLES, build, *getattr(family, "FLAGS", ()))
+    library = compile_sources(aiter, family.SOURCES, family.TABLES, build)
     return [{"arch": arch, **call, "actions": actions} for call, actions in family.cases(Host(library), arch)]
 
 
