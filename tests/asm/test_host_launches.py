@@ -23,7 +23,7 @@ from jax_aiter.kernels.store import aiter_location
 RECORDS = json.loads((Path(__file__).parent / "host_launches.json").read_text())
 # Kernels that AITER launches and we mean not to, and why. Our plan of the call takes another one, or there is none.
 DIFFERENT = {
-    ("gfx950", "_ZN5aiter44fmoe_bf16_blockscaleBf16_g1u1_ps_gelu_32x128E"): "listed for fp8 input, but it quantises bfloat16 itself",
+    ("gfx950", "_ZN5aiter44fmoe_bf16_blockscaleBf16_g1u1_ps_gelu_32x128E"): "listed for fp8 input; the kernel quantises bfloat16",
 }
 # Scratch that stands for a result whose rows a kernel pads.
 SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids"}
