@@ -61,7 +61,7 @@ def pair(case: Case, arch: str) -> tuple[LaunchPlan, Callable[[], Any], Callable
     import torch
 
     arrays: dict[str, Any] = draw(case)
-    values = list(arrays.values())
+    values = jax.block_until_ready(list(arrays.values()))  # torch's stream does not wait for jax's
     plan, driver = plan_of(case, arrays, arch), replay.driver()
     copies = [torch.empty(max(value.nbytes, 1), dtype=torch.uint8, device="cuda") for value in values]
     for copy, value in zip(copies, values, strict=True):

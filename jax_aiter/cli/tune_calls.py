@@ -41,10 +41,11 @@ def _draw(name: str, array: Array, rng: np.random.Generator) -> jax.Array:
 
 def own_cases() -> list[TuneCall]:
     """Every case of every op, its fp8 operands in this target's family."""
-    return [TuneCall(op, _of_target(case)) for op in all_ops().values() for case in op.cases()]
+    return [TuneCall(op, of_target(case)) for op in all_ops().values() for case in op.cases()]
 
 
-def _of_target(given: Case) -> Case:
+def of_target(given: Case) -> Case:
+    """The case with its fp8 operands and parameters in this target's family."""
     fp8 = fp8_dtype()
 
     def dtype(value: Any) -> Any:
