@@ -83,6 +83,12 @@ Status CheckStep(const Plan& plan, const Copy& copy) {
   return Status();
 }
 
+Status CheckStep(const Plan& plan, const Address& address) {
+  if (address.byte_offset % sizeof(uint64_t) != 0) return Invalid("an address is stored at no multiple of 8 bytes");
+  JAX_AITER_RETURN_IF_ERROR(CheckRange(plan, address.buffer, address.byte_offset, sizeof(uint64_t)));
+  return CheckRange(plan, address.target, address.target_offset, 0);
+}
+
 Status CheckAliases(const Plan& plan) {
   const size_t operands = plan.Count(BufferKind::kOperand), results = plan.Count(BufferKind::kResult);
   std::set<uint32_t> used[2];

@@ -21,13 +21,13 @@ uint32_t Load(const uint8_t* p, int bytes) {
   return value;
 }
 
-Status CheckHeader(const uint8_t* data, size_t size) {
+Status CheckHeader(const uint8_t* data, size_t size, uint32_t* version) {
   if (size < kHeaderBytes) return Invalid(std::to_string(size) + " bytes, shorter than the header");
   if (std::memcmp(data, "JAPL", 4) != 0) return Invalid("it does not start with JAPL");
-  uint32_t version = Load(data + 4, 2);
-  if (version != kPlanVersion) {
+  *version = Load(data + 4, 2);
+  if (*version < 1 || *version > kPlanVersion) {
     // Told apart from corruption: the remedy is another jax_aiter, not another file.
-    return Status(Code::kUnimplemented, "its version is " + std::to_string(version) + ", this jax_aiter reads version " +
+    return Status(Code::kUnimplemented, "its version is " + std::to_string(*version) + ", this jax_aiter reads versions up to " +
                                             std::to_string(kPlanVersion) + "; install a jax_aiter that matches it");
   }
   if (Load(data + 6, 2) != 0) return Invalid("reserved header bytes are not zero");
@@ -111,6 +111,15 @@ Copy ReadCopy(Reader& in) {
   return copy;
 }
 
+Address ReadAddress(Reader& in) {
+  Address address;
+  address.buffer = in.U32("buffer");
+  address.byte_offset = in.Varint();
+  address.target = in.U32("buffer");
+  address.target_offset = in.Varint();
+  return address;
+}
+
 Buffer ReadBuffer(Reader& in, const std::vector<std::string>& strings) {
   Buffer buffer;
   uint8_t kind = in.Byte();
@@ -126,7 +135,7 @@ Buffer ReadBuffer(Reader& in, const std::vector<std::string>& strings) {
   return buffer;
 }
 
-void ReadBody(Reader& in, Plan* plan, std::vector<CodeObject>* codes) {
+void ReadBody(Reader& in, uint32_t version, Plan* plan, std::vector<CodeObject>* codes) {
   std::vector<std::string> strings;
   for (size_t n = in.Count(1, "string count"); n > 0 && !in.failed(); --n) strings.push_back(in.String());
   uint32_t op = in.Number(strings.size(), "string");
@@ -143,7 +152,7 @@ void ReadBody(Reader& in, Plan* plan, std::vector<CodeObject>* codes) {
     uint32_t result = in.U32("alias result");
     plan->aliases.emplace_back(operand, result);
   }
-  for (size_t n = in.Count(6, "step count"); n > 0 && !in.failed(); --n) {
+  for (size_t n = in.Count(5, "step count"); n > 0 && !in.failed(); --n) {
     switch (uint8_t tag = in.Byte()) {
       case 0:
         plan->steps.emplace_back(ReadLaunch(in, codes->size(), strings));
@@ -153,6 +162,10 @@ void ReadBody(Reader& in, Plan* plan, std::vector<CodeObject>* codes) {
         break;
       case 2:
         plan->steps.emplace_back(ReadCopy(in));
+        break;
+      case 3:
+        if (version < 2) in.Fail("a step that stores an address in version 1");
+        plan->steps.emplace_back(ReadAddress(in));
         break;
       default:
         in.Fail("step tag " + std::to_string(tag) + " is unknown");
@@ -164,11 +177,12 @@ void ReadBody(Reader& in, Plan* plan, std::vector<CodeObject>* codes) {
 }  // namespace
 
 Status DecodePlan(const uint8_t* data, size_t size, CodeStore& store, Plan* plan) {
-  JAX_AITER_RETURN_IF_ERROR(CheckHeader(data, size).In("launch plan cannot be read"));
+  uint32_t version = 0;
+  JAX_AITER_RETURN_IF_ERROR(CheckHeader(data, size, &version).In("launch plan cannot be read"));
   *plan = Plan();
   std::vector<CodeObject> codes;
   Reader in(data + kHeaderBytes, size - kHeaderBytes);
-  ReadBody(in, plan, &codes);
+  ReadBody(in, version, plan, &codes);
   if (in.failed()) return Invalid("launch plan cannot be read: " + in.error());
   JAX_AITER_RETURN_IF_ERROR(CheckPlan(*plan).In("launch plan is not valid"));
   for (CodeObject& code : codes) plan->codes.push_back(store.Intern(std::move(code)));

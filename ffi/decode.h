@@ -11,7 +11,7 @@
 
 namespace jax_aiter {
 
-inline constexpr uint16_t kPlanVersion = 1;
+inline constexpr uint16_t kPlanVersion = 2;  // the newest; every version from 1 on is read
 
 // Decodes and checks `size` bytes; every number in `plan` may be relied on afterwards. The input is not trusted: any
 // bytes give either a valid plan or an error. Code objects are interned in `store`, after everything was checked.

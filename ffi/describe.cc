@@ -28,6 +28,10 @@ std::string Describe(const Plan& plan, size_t step) {
   if (const Fill* fill = std::get_if<Fill>(&s)) {
     return text + "fill of " + Describe(plan.buffers[fill->buffer]);
   }
+  if (const Address* address = std::get_if<Address>(&s)) {
+    return text + "address of " + Describe(plan.buffers[address->target]) + " -> " +
+           Describe(plan.buffers[address->buffer]);
+  }
   const Copy& copy = std::get<Copy>(s);
   return text + "copy " + Describe(plan.buffers[copy.src]) + " -> " + Describe(plan.buffers[copy.dst]);
 }

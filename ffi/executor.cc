@@ -83,6 +83,14 @@ int Executor::Run(const Step& step, void* kernel, char* const* addresses, void* 
     if (fill->nbytes == 0) return 0;
     return driver.Fill(addresses[fill->buffer] + fill->byte_offset, fill->value, fill->width, fill->nbytes, stream);
   }
+  if (const Address* address = std::get_if<Address>(&step)) {
+    // Two fills rather than a copy from the host: their values are taken now, also when a graph is being captured, so
+    // nothing of ours has to outlive the call. A graph is captured anew for buffers at other addresses, as for arguments.
+    const uint64_t value = reinterpret_cast<uintptr_t>(addresses[address->target] + address->target_offset);
+    char* place = addresses[address->buffer] + address->byte_offset;
+    if (int code = driver.Fill(place, static_cast<uint32_t>(value), 4, 4, stream)) return code;
+    return driver.Fill(place + 4, static_cast<uint32_t>(value >> 32), 4, 4, stream);
+  }
   const Copy& copy = std::get<Copy>(step);
   if (copy.nbytes == 0) return 0;
   return driver.Copy(addresses[copy.dst] + copy.dst_offset, addresses[copy.src] + copy.src_offset, copy.nbytes, stream);

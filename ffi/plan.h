@@ -71,7 +71,15 @@ struct Copy {
   uint64_t nbytes;
 };
 
-using Step = std::variant<Launch, Fill, Copy>;
+// Stores the address of a place in one buffer, 8 bytes, in another buffer.
+struct Address {
+  uint32_t buffer;
+  uint64_t byte_offset;
+  uint32_t target;
+  uint64_t target_offset;
+};
+
+using Step = std::variant<Launch, Fill, Copy, Address>;
 
 struct Plan {
   std::string op;

@@ -47,6 +47,12 @@ nb::dict View(const Copy& copy) {
   return view;
 }
 
+nb::dict View(const Address& address) {
+  nb::dict view;
+  view["address"] = nb::make_tuple(address.buffer, address.byte_offset, address.target, address.target_offset);
+  return view;
+}
+
 }  // namespace
 
 nb::dict DecodeToDict(nb::bytes encoded) {

@@ -88,9 +88,9 @@ def incompatibility(build_info: dict[str, Any], runtime: tuple[int, int] | None)
             f"jax_aiter was built with XLA FFI {built[0]}.{built[1]}, jaxlib {jaxlib.version.__version__} has "
             f"{runtime[0]}.{runtime[1]}; install a newer jaxlib, or build jax_aiter with jaxlib 0.9.1's headers"
         )
-    if build_info["plan_version"] != wire.VERSION:
+    if build_info["plan_version"] < wire.VERSION:
         return (
-            f"the native module reads launch plans of version {build_info['plan_version']}, this jax_aiter writes "
+            f"the native module reads launch plans up to version {build_info['plan_version']}, this jax_aiter writes "
             f"version {wire.VERSION}; reinstall jax_aiter"
         )
     return None

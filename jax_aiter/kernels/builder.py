@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jax_aiter.kernels.args import KernelArgs, Pointer, Raw, Scalar, require
-from jax_aiter.kernels.plan import Buffer, BufferKind, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.plan import Address, Buffer, BufferKind, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
 
 
 class PlanBuilder:
@@ -52,6 +52,10 @@ class PlanBuilder:
         """Appends a Copy; without `nbytes` up to the source's end."""
         size = self._buffers[src].nbytes - src_offset if nbytes is None else nbytes
         self._steps.append(Copy(dst, dst_offset, src, src_offset, size))
+
+    def address(self, buffer: int, byte_offset: int, target: Pointer) -> None:
+        """Appends an Address: stores where `target` lies, 8 bytes, in a buffer."""
+        self._steps.append(Address(buffer, byte_offset, target.buffer, target.byte_offset))
 
     def launch(
         self,

@@ -6,7 +6,7 @@ import zlib
 
 from jax_aiter.kernels import wire
 from jax_aiter.kernels.args import KernelArgs, Param, PlanError, PointerSlot, require
-from jax_aiter.kernels.plan import BUFFER_KINDS, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.plan import BUFFER_KINDS, Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
 
 
 def decode(data: bytes) -> LaunchPlan:
@@ -14,11 +14,12 @@ def decode(data: bytes) -> LaunchPlan:
     require(len(data) >= wire.HEADER.size, f"encoded plan: {len(data)} bytes, shorter than its header")
     magic, version, zero, checksum = wire.HEADER.unpack_from(data)
     require(magic == wire.MAGIC, f"encoded plan: starts with {magic!r}, expected {wire.MAGIC!r}")
-    require(version == wire.VERSION, f"encoded plan: version {version}, this library reads version {wire.VERSION}")
+    known = 1 <= version <= wire.VERSION
+    require(known, f"encoded plan: version {version}, this library reads versions up to {wire.VERSION}")
     require(zero == 0, "encoded plan: reserved header bytes are not zero")
     body = data[wire.HEADER.size :]
     require(zlib.crc32(body) == checksum, "encoded plan: checksum mismatch, the data is corrupt")
-    return _Reader(body).plan()
+    return _Reader(body, version).plan()
 
 
 def _inflate(packed: bytes, size: int) -> bytes:
@@ -33,8 +34,8 @@ def _inflate(packed: bytes, size: int) -> bytes:
 
 
 class _Reader:
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
+    def __init__(self, data: bytes, version: int) -> None:
+        self._data, self._at, self._version = data, 0, version
         self._strings: list[str] = []
         self._codes: list[CodeObject] = []
 
@@ -104,6 +105,8 @@ class _Reader:
             return Fill(buffer, offset, nbytes, self._varint(), width)
         if tag == wire.COPY:
             return Copy(*(self._varint() for _ in range(5)))
+        if tag == wire.ADDRESS and self._version >= 2:
+            return Address(*(self._varint() for _ in range(4)))
         raise PlanError(f"encoded plan: step tag {tag} is unknown")
 
     def _launch(self) -> Launch:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from jax_aiter.kernels import wire
 from jax_aiter.kernels.decode import decode
-from jax_aiter.kernels.plan import BUFFER_KINDS, Buffer, CodeObject, Copy, Launch, LaunchPlan, Step
+from jax_aiter.kernels.plan import BUFFER_KINDS, Address, Buffer, CodeObject, Copy, Launch, LaunchPlan, Step
 from jax_aiter.kernels.wire import varint
 
 __all__ = ["content_digest", "decode", "encode"]
@@ -18,13 +18,18 @@ __all__ = ["content_digest", "decode", "encode"]
 def encode(plan: LaunchPlan) -> bytes:
     """Self-contained bytes of `plan`, code objects included (compressed)."""
     body = _Writer(plan, _compressed).body()
-    return wire.HEADER.pack(wire.MAGIC, wire.VERSION, 0, zlib.crc32(body)) + body
+    return wire.HEADER.pack(wire.MAGIC, _version(plan), 0, zlib.crc32(body)) + body
 
 
 def content_digest(plan: LaunchPlan) -> str:
     # Compressed bytes differ between zlib builds; the hash of the content itself does not.
     body = _Writer(plan, lambda code: bytes.fromhex(code.sha256)).body()
-    return hashlib.sha256(struct.pack("<H", wire.VERSION) + body).hexdigest()
+    return hashlib.sha256(struct.pack("<H", _version(plan)) + body).hexdigest()
+
+
+def _version(plan: LaunchPlan) -> int:
+    """The lowest that has all the plan needs."""
+    return 2 if any(isinstance(step, Address) for step in plan.steps) else 1
 
 
 def _compressed(code: CodeObject) -> bytes:
@@ -75,6 +80,9 @@ class _Writer:
         if isinstance(step, Copy):
             values = (step.dst, step.dst_offset, step.src, step.src_offset, step.nbytes)
             return bytes([wire.COPY]) + b"".join(map(varint, values))
+        if isinstance(step, Address):
+            values = (step.buffer, step.byte_offset, step.target, step.target_offset)
+            return bytes([wire.ADDRESS]) + b"".join(map(varint, values))
         place = varint(step.buffer) + varint(step.byte_offset) + varint(step.nbytes)
         return bytes([wire.FILL]) + place + bytes([step.width]) + varint(step.value)
 

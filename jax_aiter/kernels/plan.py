@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from jax_aiter.kernels.args import KernelArgs, PlanError, require
+from jax_aiter.kernels.args import POINTER_BYTES, KernelArgs, PlanError, require
 
-__all__ = ["Buffer", "CodeObject", "Copy", "Fill", "Launch", "LaunchPlan", "PlanError", "Step"]
+__all__ = ["Address", "Buffer", "CodeObject", "Copy", "Fill", "Launch", "LaunchPlan", "PlanError", "Step"]
 
 BufferKind = Literal["operand", "result", "scratch"]
 BUFFER_KINDS: tuple[BufferKind, ...] = ("operand", "result", "scratch")
@@ -122,7 +122,24 @@ class Copy:
         yield self.src, self.src_offset, self.nbytes
 
 
-Step = Launch | Fill | Copy
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Stores the 8-byte address of `target` + `target_offset` in a buffer: for kernels that find a buffer through memory.
+
+    `byte_offset` is a multiple of 8. Like a kernel's arguments the address is that of the execution at hand.
+    """
+
+    buffer: int
+    byte_offset: int
+    target: int
+    target_offset: int = 0
+
+    def accesses(self) -> Iterable[tuple[int, int, int]]:
+        yield self.buffer, self.byte_offset, POINTER_BYTES
+        yield self.target, self.target_offset, 0
+
+
+Step = Launch | Fill | Copy | Address
 
 
 @dataclass(frozen=True)
@@ -169,6 +186,9 @@ class LaunchPlan:
             require(0 <= step.value < limit, f"{where}: fill value {step.value} does not fit in {step.width} bytes")
             whole = step.nbytes % step.width == 0 and step.byte_offset % step.width == 0
             require(whole, f"{where}: fill range must be a multiple of its width of {step.width} bytes")
+        elif isinstance(step, Address):
+            whole = step.byte_offset % POINTER_BYTES == 0
+            require(whole, f"{where}: address stored at byte {step.byte_offset}, expected a multiple of {POINTER_BYTES}")
         elif self._memory(step.dst) == self._memory(step.src):
             apart = abs(step.dst_offset - step.src_offset) >= step.nbytes
             require(apart, f"{where}: source and destination of the copy overlap in {self.buffers[step.dst]}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jax_aiter.kernels.plan import Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.plan import Address, Copy, Fill, Launch, LaunchPlan, Step
 
 
 def format_plan(plan: LaunchPlan) -> str:
@@ -23,6 +23,9 @@ def _format_step(plan: LaunchPlan, step: Step) -> list[str]:
         case Copy():
             dst, src = _place(plan, step.dst, step.dst_offset), _place(plan, step.src, step.src_offset)
             return [f"copy {src} -> {dst}, {step.nbytes} bytes"]
+        case Address():
+            place, target = _place(plan, step.buffer, step.byte_offset), _place(plan, step.target, step.target_offset)
+            return [f"store &{target} -> {place}"]
         case Launch():
             return [
                 f"launch {step.symbol} grid {step.grid} block {step.block} shared {step.shared_bytes} of {step.code!r}",

@@ -17,9 +17,11 @@ Layout (all integers little-endian; "varint" is unsigned LEB128, at most 63 bits
                       block length + bytes, params (count; gap, size), pointers (count; offset, buffer, byte offset)
             1 Fill    buffer, byte offset, nbytes, width byte, value
             2 Copy    dst, dst offset, src, src offset, nbytes
+            3 Address buffer, byte offset, target buffer, target offset    (since version 2)
 
 `ffi/decode.cc` reads the same. A change to this layout needs a new version number, and readers refuse versions they
-do not know: executables with embedded plans outlive the library that made them.
+do not know: executables with embedded plans outlive the library that made them. A plan is written in the lowest version
+that has what it needs, so that an older library can run it too.
 """
 
 from __future__ import annotations
@@ -27,11 +29,11 @@ from __future__ import annotations
 import struct
 
 MAGIC = b"JAPL"
-VERSION = 1
+VERSION = 2  # the newest; every version from 1 on is read
 HEADER = struct.Struct("<4sHHI")
 CODE_ID_BYTES = 8
 STORED, DEFLATE = 0, 1
-LAUNCH, FILL, COPY = 0, 1, 2
+LAUNCH, FILL, COPY, ADDRESS = 0, 1, 2, 3
 
 
 def varint(value: int) -> bytes:

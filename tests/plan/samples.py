@@ -10,7 +10,7 @@ from jax_aiter.kernels.args import KernelArgs, Pointer, Raw, Scalar
 from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.mock_driver import code_object
-from jax_aiter.kernels.plan import BUFFER_KINDS, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan
+from jax_aiter.kernels.plan import BUFFER_KINDS, Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan
 
 COPY = "mock_copy_u32"
 ADD = "mock_add_u32"
@@ -80,5 +80,12 @@ def plans(draw) -> LaunchPlan:
         nbytes = min(a, b) if dst != src else min(a, b, abs(dst_offset - src_offset))
         return Copy(dst, dst_offset, src, src_offset, nbytes)
 
-    steps = tuple(draw(st.sampled_from([launch, fill, copy]))() for _ in range(draw(st.integers(0, 6))))
+    def address() -> Address | Fill:
+        roomy = [i for i, b in enumerate(buffers) if b.nbytes >= 8]
+        if not roomy:
+            return fill()
+        buffer = draw(st.sampled_from(roomy))
+        return Address(buffer, 8 * draw(st.integers(0, buffers[buffer].nbytes // 8 - 1)), *place()[:2])
+
+    steps = tuple(draw(st.sampled_from([launch, fill, copy, address]))() for _ in range(draw(st.integers(0, 6))))
     return LaunchPlan(draw(_names), draw(st.sampled_from(["gfx942", "gfx950", "sm_90", "mock"])), tuple(buffers), steps)

@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jax_aiter.kernels import _native, wire
+from jax_aiter.kernels.args import Pointer
 from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.encode import decode, encode
-from jax_aiter.kernels.plan import BUFFER_KINDS, Copy, Fill, LaunchPlan, PlanError
+from jax_aiter.kernels.plan import BUFFER_KINDS, Address, Copy, Fill, LaunchPlan, PlanError
 from tests.plan.samples import add_constant_plan, plans
 
 
@@ -22,6 +23,8 @@ def view(plan: LaunchPlan) -> dict:
             return {"fill": (s.buffer, s.byte_offset, s.nbytes, s.value, s.width)}
         if isinstance(s, Copy):
             return {"copy": (s.dst, s.dst_offset, s.src, s.src_offset, s.nbytes)}
+        if isinstance(s, Address):
+            return {"address": (s.buffer, s.byte_offset, s.target, s.target_offset)}
         return {
             "code": plan.code_objects.index(s.code),
             "symbol": s.symbol,
@@ -83,7 +86,8 @@ GOOD = encode(add_constant_plan(8, 3))
     [
         (b"", "shorter than its header", "shorter than the header"),
         (b"ELF!" + GOOD[4:], "expected b'JAPL'", "does not start with JAPL"),
-        (GOOD[:4] + b"\2\0" + GOOD[6:], "version 2, this library reads version 1", "its version is 2, this jax_aiter reads"),
+        (GOOD[:4] + b"\3\0" + GOOD[6:], "version 3, this library reads versions up to 2", "its version is 3, this jax_aiter reads"),
+        (GOOD[:4] + b"\0\0" + GOOD[6:], "version 0, this library reads", "its version is 0, this jax_aiter reads"),
         (GOOD[:6] + b"\1\0" + GOOD[8:], "reserved header bytes", "reserved header bytes"),
         (GOOD[:-1], "checksum mismatch", "checksum mismatch"),
         (GOOD[:-1] + bytes([GOOD[-1] ^ 1]), "checksum mismatch", "checksum mismatch"),
@@ -127,6 +131,28 @@ def test_varint(value):
     encoded = wire.varint(value)
     assert len(encoded) == max(1, -(-value.bit_length() // 7))
     assert sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(encoded)) == value
+
+
+def test_a_plan_has_the_lowest_version_that_can_say_it():
+    b = PlanBuilder("f", "mock")
+    x, table = b.operand(64), b.scratch(16)
+    b.fill(table, 0)
+    assert encode(b.build())[4:6] == b"\1\0"
+    b.address(table, 8, Pointer(x, 4))
+    data = encode(b.build())
+    assert data[4:6] == b"\2\0"
+    older = data[:4] + b"\1\0" + data[6:]
+    with pytest.raises(PlanError, match="step tag 3 is unknown"):
+        decode(older)
+    with pytest.raises(ValueError, match="stores an address in version 1"):
+        native_decode(older)
+    for end, message in ((b"\x04\0\4", "multiple of 8"), (b"\x10\0\4", "outside"), (b"\x08\0\x41", "outside"), (b"\x08\2\4", "buffer 2")):
+        assert data.endswith(b"\x08\0\4")
+        wrong = with_checksum(data[:-3] + end)
+        with pytest.raises(PlanError, match=message):
+            decode(wrong)
+        with pytest.raises(ValueError, match=message):
+            native_decode(wrong)
 
 
 def test_copy_within_aliased_memory_is_refused_by_both():

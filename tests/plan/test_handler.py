@@ -49,6 +49,22 @@ def test_byte_offsets_scalars_and_steps_in_order(mock):
     assert [r["call"] for r in mock.records("launch", "fill", "copy")] == ["launch", "launch", "fill", "copy"]
 
 
+def test_addresses_are_those_of_the_call(mock):
+    """A table of two addresses into x, as a launch of the same call receives them in its arguments."""
+    b = PlanBuilder("table", "mock")
+    x, out = b.operand(64, 16), b.result(24, 8)
+    b.fill(out, 0)
+    b.address(out, 0, Pointer(x))
+    b.address(out, 16, Pointer(x, 40))
+    b.launch(code_object("k"), "k", [1], [1], 0, [Pointer(x)])
+    plan, shape = b.build(), jax.ShapeDtypeStruct((6,), jnp.uint32)
+    (table,) = call_plan(plan, u32(16), result_shape_dtypes=[shape])
+    (launch,) = mock.records("launch")
+    (address,) = struct.unpack("<Q", launch["args"])
+    assert struct.unpack("<QQQ", np.asarray(table).tobytes()) == (address, 0, address + 40)
+    assert address >> 32  # so that both halves were seen
+
+
 def test_alias_works_in_place_when_donated(mock):
     b = PlanBuilder("increment", "mock")
     x, out, one = b.operand(4096, 16), b.result(4096, 16), b.scratch(4096, 16)

@@ -7,7 +7,7 @@ from hypothesis import given
 
 from jax_aiter.kernels.args import KernelArgs, Pointer, Scalar
 from jax_aiter.kernels.builder import PlanBuilder
-from jax_aiter.kernels.plan import Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, PlanError
+from jax_aiter.kernels.plan import Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, PlanError
 from tests.plan.samples import add_constant_plan, plans
 
 X, OUT = Buffer("operand", 0, 64, 16, "x"), Buffer("result", 0, 64)
@@ -35,6 +35,10 @@ def launch(**changes) -> Launch:
         (lambda: LaunchPlan("f", "mock", (X,), (Fill(0, 2, 6, 0, 4),)), "multiple of its width of 4"),
         (lambda: LaunchPlan("f", "mock", (X,), (Copy(0, 0, 0, 8, 16),)), "source and destination of the copy overlap"),
         (lambda: LaunchPlan("f", "mock", (X, OUT), (Copy(1, 0, 0, 8, 16),), ((0, 0),)), "overlap"),
+        (lambda: LaunchPlan("f", "mock", (X, OUT), (Address(0, 60, 1),)), r"bytes 60 .. 68 lie outside operand\[0\] x"),
+        (lambda: LaunchPlan("f", "mock", (X, OUT), (Address(0, 4, 1),)), "stored at byte 4, expected a multiple of 8"),
+        (lambda: LaunchPlan("f", "mock", (X, OUT), (Address(0, 0, 2),)), "buffer 2, the plan has 2"),
+        (lambda: LaunchPlan("f", "mock", (X, OUT), (Address(0, 0, 1, 65),)), "lie outside result"),
         (lambda: LaunchPlan("f", "mock", (X, OUT), (), ((0, 1),)), "alias operand 0 -> result 1: there are 1 results"),
         (lambda: LaunchPlan("f", "mock", (X, Buffer("result", 0, 4)), (), ((0, 0),)), r"sizes differ \(64 and 4 bytes\)"),
         (lambda: LaunchPlan("f", "mock", (X, OUT, Buffer("result", 1, 64)), (), ((0, 0), (0, 1))), "aliased more than once"),
