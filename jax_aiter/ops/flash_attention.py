@@ -98,6 +98,7 @@ def flash_attention(
     logits_soft_cap: float = 0.0,
     dropout: float = 0.0,
     implementation: str | None = None,
+    kernel: str | None = None,
 ) -> jax.Array:
     """``softmax(scale q kᵀ) v`` per head, without an array of Sq x Sk.
 
@@ -116,6 +117,7 @@ def flash_attention(
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)`` before ALiBi and bias.
       dropout: must be 0.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
 
     Returns:
       ``[B, Sq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k`, `v` and `bias`: the backward pass recomputes the scores
@@ -138,4 +140,5 @@ def flash_attention(
         logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
         implementation=implementation,
+        kernel=kernel,
     )[0]

@@ -118,6 +118,7 @@ def flash_attention_varlen(
     logits_soft_cap: float = 0.0,
     dropout: float = 0.0,
     implementation: str | None = None,
+    kernel: str | None = None,
 ) -> jax.Array:
     """`flash_attention` of B sequences packed one after the other; time and memory follow the packed lengths.
 
@@ -131,6 +132,7 @@ def flash_attention_varlen(
       causal, scale, sliding_window, logits_soft_cap, dropout: as in `flash_attention`, per sequence (aligned to its bottom right).
       alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
 
     Returns:
       ``[Tq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k` and `v`.
@@ -156,4 +158,5 @@ def flash_attention_varlen(
         logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
         implementation=implementation,
+        kernel=kernel,
     )[0]

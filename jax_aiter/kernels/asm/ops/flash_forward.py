@@ -1,0 +1,194 @@
+"""Flash attention v3, forward: one workgroup takes `ts_qo` queries of one head."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.asm.ops._flash import (
+    CAUSAL,
+    DEFAULT_ROUNDING,
+    DTYPES,
+    NO_MASK,
+    Shape,
+    need_plain,
+    need_strides,
+    placed,
+    shape_of,
+    window_of,
+)
+from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.structs import struct
+from jax_aiter.kernels.asm.tables import Kernel, kernels
+from jax_aiter.kernels.asm.writer import PlanWriter
+from jax_aiter.kernels.provider import Call
+
+TABLE = "fmha_v3_fwd/fmha_fwd.csv"
+SOURCE = "csrc/cpp_itfs/mha_fwd.cu fmha_fwd_v3"
+ARGUMENTS = struct(
+    "fmha_fwd_v3",
+    SOURCE,
+    "ptr o [B, Sq, Hq, Dv]",
+    "ptr q [B, Sq, Hq, D]",
+    "ptr k [B, Sk, Hk, D]",
+    "ptr v [B, Sk, Hk, Dv]",
+    "ptr lse float32 [B, Hq, Sq], natural logarithm",
+    "fp32 scalar of the scores",
+    "u32 seq_len queries: of each sequence, or all that are packed",
+    "u32 Seqs bytes between queries",
+    "u32 Ts bytes between tiles of queries",
+    "u32 Hs bytes between query heads",
+    "u32 Bs bytes between sequences of queries",
+    "u32 gqa query heads per key head",
+    "u32 k_Seqs bytes between keys",
+    "u32 k_Hs bytes between key heads",
+    "u32 k_Bs bytes between sequences of keys",
+    "u32 opt tuning: how causal tiles are ordered",
+    "u32 has_lse 0 or 1",
+    "u32 kv_seq_len keys, as seq_len",
+    "u32 qk_head_dim D",
+    "u32 v_head_dim Dv",
+    "u32 q_head_num Hq",
+    "u32 v_Seqs bytes between values",
+    "u32 v_Hs",
+    "u32 v_Bs",
+    "u32 o_Seqs bytes between outputs",
+    "u32 o_Hs",
+    "u32 o_Bs",
+    "ptr qseq int32 [B + 1]: where packed sequences of queries begin",
+    "ptr kseq int32 [B + 1]",
+    "u32 lse_Hs bytes between heads of lse",
+    "ptr qseq_padding as qseq, where each sequence's memory begins",
+    "ptr kseq_padding",
+    "ptr q_descale float32 [1] or [B, Hk]",
+    "ptr k_descale",
+    "ptr v_descale",
+    "u32 descale_q_Bs bytes",
+    "u32 descale_q_Hs",
+    "u32 descale_k_Bs",
+    "u32 descale_k_Hs",
+    "u32 descale_v_Bs",
+    "u32 descale_v_Hs",
+)
+MINUS_INFINITY = 0xFF800000
+HEADS = ((128, 128), (192, 128))
+# Up to this many queries AITER prefers its CK kernel (aiter/ops/mha.py, "Prefer CK for decode cases").
+FEW_QUERIES = 128
+
+
+def _wide(shape: Shape) -> bool:
+    return (shape.head, shape.value_head) == (192, 128)
+
+
+def grid_of(call: Call, row: Kernel, shape: Shape) -> tuple[int, int, int]:
+    """AITER's get_grid_dim. Causal workgroups take two tiles, one early and one late, so that all have equal work."""
+    tiles = -(-shape.queries // row.number("ts_qo"))
+    unpaired = call.target.arch == "gfx942" and _wide(shape)
+    pairs = -(-tiles // 2) if row["mask"] == CAUSAL and not (unpaired and shape.packed) else tiles
+    if shape.packed:
+        return shape.query_heads, shape.batch, pairs
+    return (shape.query_heads, tiles, shape.batch) if unpaired else (pairs, shape.query_heads, shape.batch)
+
+
+def _tuning(call: Call, row: Kernel, shape: Shape) -> int:
+    if call.target.arch == "gfx942" and _wide(shape):
+        return 0
+    downgraded = row["mask"] == CAUSAL and (shape.query_heads % 8 != 0 or shape.queries > 16384)
+    return 3 if downgraded else 5
+
+
+def _select(call: Call) -> Selected:
+    shape = shape_of(call)
+    need_plain(call, shape)
+    dtype = DTYPES.get(call.operands["q"].dtype.name)
+    need(dtype == "bf16", f"q has dtype {call.operands['q'].dtype.name}; the kernels take bfloat16")
+    heads = (shape.head, shape.value_head)
+    need(heads in HEADS, f"head sizes (D, Dv) = {heads}; the kernels have {' and '.join(map(str, HEADS))}")
+    window = window_of(call, shape)
+    need(window in ((-1, -1), (-1, 0)), f"sliding_window = {call.params['sliding_window']}; the kernels have no window")
+    need_strides(call, *"qkv")
+    mask = NO_MASK if window == (-1, -1) else CAUSAL
+    assert call.target.arch is not None
+    fitting = [
+        r
+        for r in kernels(call.target.arch, TABLE)
+        if (r["dtype"], r["hdim_q"], r["hdim_v"], r["mask"], r["mode"]) == (dtype, *heads, mask, int(shape.packed))
+    ]
+    row, rule = forced(call, fitting), "the caller's kernel="
+    if row is None:
+        # gfx950's kernels have no choice of rounding.
+        row = next(r for r in fitting if call.target.arch != "gfx942" or r["bf16_cvt"] == DEFAULT_ROUNDING)
+        rule = "AITER's rule: dtype, head sizes, mask, batch or packed, and its default rounding of probabilities"
+    row = placed(row, call)
+    grid = grid_of(call, row, shape)
+    passes_over = None
+    if not shape.packed and shape.queries <= FEW_QUERIES:
+        passes_over = f"Sq = {shape.queries}; up to {FEW_QUERIES} queries AITER takes its CK kernel"
+    return Selected(row, grid, rule, lambda: _plan(call, row, grid, shape), passes_over)
+
+
+def _plan(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape):
+    writer = PlanWriter.of(call, ("out", "lse"))
+    if shape.packed:
+        # Rows past the last sequence belong to no workgroup: they see no key.
+        writer.clear("out")
+        writer.fill(writer.numbers["lse"], MINUS_INFINITY, width=4)
+    item = call.operands["q"].dtype.itemsize
+    row_q, row_k = shape.query_heads * shape.head * item, shape.key_heads * shape.head * item
+    row_v, row_o = shape.key_heads * shape.value_head * item, shape.query_heads * shape.value_head * 2
+    per_batch = 0 if shape.packed else 1
+    writer.kernel(
+        row,
+        grid,
+        256 if _wide(shape) else 512,
+        ARGUMENTS,
+        o=writer.pointer("out"),
+        q=writer.pointer("q"),
+        k=writer.pointer("k"),
+        v=writer.pointer("v"),
+        lse=writer.pointer("lse"),
+        scalar=call.params["scale"],
+        seq_len=shape.queries,
+        Seqs=row_q,
+        Ts=row.number("ts_qo") * row_q,
+        Hs=shape.head * item,
+        Bs=per_batch * shape.queries * row_q,
+        gqa=shape.group,
+        k_Seqs=row_k,
+        k_Hs=shape.head * item,
+        k_Bs=per_batch * shape.keys * row_k,
+        opt=_tuning(call, row, shape),
+        has_lse=1,
+        kv_seq_len=shape.keys,
+        qk_head_dim=shape.head,
+        v_head_dim=shape.value_head,
+        q_head_num=shape.query_heads,
+        v_Seqs=row_v,
+        v_Hs=shape.value_head * item,
+        v_Bs=per_batch * shape.keys * row_v,
+        o_Seqs=row_o,
+        o_Hs=shape.value_head * 2,
+        o_Bs=per_batch * shape.queries * row_o,
+        qseq=writer.pointer("cu_seqlens_q"),
+        kseq=writer.pointer("cu_seqlens_k"),
+        lse_Hs=shape.queries * 4,
+        qseq_padding=writer.pointer("cu_seqlens_q"),
+        kseq_padding=writer.pointer("cu_seqlens_k"),
+        q_descale=writer.pointer("q_descale"),
+        k_descale=writer.pointer("k_descale"),
+        v_descale=writer.pointer("v_descale"),
+        descale_q_Bs=0,
+        descale_q_Hs=0,
+        descale_k_Bs=0,
+        descale_k_Hs=0,
+        descale_v_Bs=0,
+        descale_v_Hs=0,
+    )
+    return writer.build()
+
+
+@op("flash_attention", source=SOURCE, tables=(TABLE,))
+def flash_attention(call: Call) -> Selected:
+    return _select(call)
+
+
+@op("flash_attention_varlen", source=SOURCE, tables=(TABLE,))
+def flash_attention_varlen(call: Call) -> Selected:
+    return _select(call)
