@@ -94,7 +94,7 @@ def _against_reference(case: Case, arrays, arch: str, tuned: Path | None) -> dic
         with _tuning_file(file), config(arch=arch):
             calls[name] = OneOp(all_ops()[case.op], case.params, arrays, implementation)
         if implementation is None:
-            row[f"{name}_took"] = "triton" if runs_plan(calls[name].program) else "xla"
+            row[f"{name}_took"] = "triton" if runs_plan(calls[name].lowered) else "xla"
     row |= {f"{name}_s": seconds for name, seconds in side_by_side(calls).items()}
     return {**row, "difference": _difference(calls["ours"]()[0], calls["xla"]()[0])}
 

@@ -45,9 +45,9 @@ def through_op(case: Case, arrays: Arrays, arch: str, implementation: str | None
     return jax.jit(function)
 
 
-def runs_plan(compiled: Any) -> bool:
-    """Whether a compiled program holds our custom call."""
-    text = compiled.as_text()
+def runs_plan(program: Any) -> bool:
+    """Whether a lowered or compiled program holds our custom call."""
+    text = program.as_text()
     return any(name in text for name in CUSTOM_CALL_TARGETS)
 
 

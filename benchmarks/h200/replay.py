@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_aiter.kernels.args import KernelArgs
-from jax_aiter.kernels.plan import Copy, Fill, Launch, LaunchPlan
+from jax_aiter.kernels.plan import Copy, Fill, Launch, LaunchPlan, Step
 
 
 class Driver:
@@ -75,9 +75,11 @@ class Replay:
         self._addresses = [next(given if buffer.kind == "operand" else own) for buffer in plan.buffers]
         self._steps = [self._prepared(step) for step in plan.steps]
 
-    def _prepared(self, step: Launch | Fill | Copy):
-        if not isinstance(step, Launch):
+    def _prepared(self, step: Step):
+        if isinstance(step, (Fill, Copy)):
             return step
+        if not isinstance(step, Launch):
+            raise TypeError(f"only launches, fills and copies are replayed, not {type(step).__name__}")
         function = self._driver.function(step.code.data, step.symbol, step.shared_bytes)
         return step, function, bound_args(step.args, self._addresses)
 

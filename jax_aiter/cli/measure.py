@@ -59,10 +59,11 @@ class OneOp:
         self._op = op
         self._updated = {name: operands[name].copy() for name in op.aliases}
         self._others = {name: x for name, x in operands.items() if name not in op.aliases}
-        self.program = jax.jit(one_op, donate_argnums=0).lower(self._updated, self._others).compile()
+        self.lowered = jax.jit(one_op, donate_argnums=0).lower(self._updated, self._others)
+        self._program = self.lowered.compile()
 
     def __call__(self) -> tuple[jax.Array, ...]:
-        results = self.program(self._updated, self._others)
+        results = self._program(self._updated, self._others)
         named = dict(zip(self._op.results, results, strict=True))
         self._updated = {operand: named[result] for operand, result in self._op.aliases.items()}
         return results
