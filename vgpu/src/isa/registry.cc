@@ -37,6 +37,7 @@ void ensure_filled() {
     register_valu_packed();
     register_valu_gfx950();
     register_valu_scalef32();
+    register_valu_scalef32_wide();
     register_mfma();
     register_smem();
     register_flat();

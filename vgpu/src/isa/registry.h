@@ -49,6 +49,7 @@ void register_valu_lane();
 void register_valu_packed();
 void register_valu_gfx950();
 void register_valu_scalef32();
+void register_valu_scalef32_wide();
 void register_mfma();
 void register_smem();
 void register_flat();

@@ -61,6 +61,17 @@ uint16_t mul_f16(uint16_t x, uint16_t y, uint16_t, const Context& c) { return se
 uint16_t fma_f16(uint16_t x, uint16_t y, uint16_t z, const Context& c) { return sem::fma_f16(x, y, z, c.round); }
 uint16_t min_f16(uint16_t x, uint16_t y, uint16_t, const Context& c) { return sem::min_f16(x, y, c.ieee); }
 uint16_t max_f16(uint16_t x, uint16_t y, uint16_t, const Context& c) { return sem::max_f16(x, y, c.ieee); }
+// gfx950, IEEE 754-2019: a NaN wins, -0 is below +0.
+template <bool Max>
+uint16_t strict(uint16_t x, uint16_t y) {
+  const float f = sem::f16_to_f32(x), g = sem::f16_to_f32(y);
+  if (f != f) return x | 0x200;
+  if (g != g) return y | 0x200;
+  if (f == g) return Max ? x & y : x | y;
+  return (f > g) == Max ? x : y;
+}
+template <bool Max>
+uint16_t strict3(uint16_t x, uint16_t y, uint16_t z, const Context&) { return strict<Max>(strict<Max>(x, y), z); }
 
 using I16Op = int64_t (*)(int32_t, int32_t, int32_t);
 template <I16Op F, bool Signed>
@@ -221,7 +232,8 @@ constexpr unsigned P = kOwnModifiers, A = kOwnModifiers | kAccumulate;
 const LaneDef kDefs[] = {
     {"v_pk_add_f16", packed_f16<add_f16>, "u:hh", P}, {"v_pk_mul_f16", packed_f16<mul_f16>, "u:hh", P},
     {"v_pk_fma_f16", packed_f16<fma_f16>, "u:hhh", P}, {"v_pk_min_f16", packed_f16<min_f16>, "u:hh", P},
-    {"v_pk_max_f16", packed_f16<max_f16>, "u:hh", P}, {"v_pk_add_u16", packed_i16<add, false>, "u:ww", P},
+    {"v_pk_max_f16", packed_f16<max_f16>, "u:hh", P}, {"v_pk_minimum3_f16", packed_f16<strict3<false>>, "u:hhh", P},
+    {"v_pk_maximum3_f16", packed_f16<strict3<true>>, "u:hhh", P}, {"v_pk_add_u16", packed_i16<add, false>, "u:ww", P},
     {"v_pk_add_i16", packed_i16<add, true>, "u:ww", P}, {"v_pk_sub_u16", packed_i16<sub, false>, "u:ww", P},
     {"v_pk_sub_i16", packed_i16<sub, true>, "u:ww", P}, {"v_pk_mul_lo_u16", packed_i16<mul, false>, "u:ww", P},
     {"v_pk_mad_u16", packed_i16<mad, false>, "u:www", P}, {"v_pk_mad_i16", packed_i16<mad, true>, "u:www", P},

@@ -65,6 +65,23 @@ void stochastic(Lanes& v) {
   }
 }
 
+// The same for two elements of fp4; the second takes the generator's next value. f32 elements are a register pair.
+template <Wide W>
+void stochastic_pair(Lanes& v) {
+  const Inst& inst = v.op->inst;
+  const uint32_t* old = v.w->vreg(inst.vdst);
+  const bool saturate = saturates(v);
+  for (int l = 0; l < 64; ++l) {
+    const float x = W == Wide::F32 ? as_f32(v.a[l]) : half_to_f32<W>(v.a[l] & 0xffff);
+    const float y = W == Wide::F32 ? as_f32(v.a[64 + l]) : half_to_f32<W>(v.a[l] >> 16);
+    const uint32_t scale = exponent(v.c[l]), seed = v.b[l];
+    const uint32_t low = sem::f32_to_small_scale(Small::fp4, x, scale, sem::Rounding::stochastic, seed, saturate);
+    const uint32_t high =
+        sem::f32_to_small_scale(Small::fp4, y, scale, sem::Rounding::stochastic, sem::prng_b32(seed), saturate);
+    v.out[l] = insert(old[l], low | high << 4, 8 * (inst.op_sel >> 2 & 3), 8);
+  }
+}
+
 // Two narrow elements to two dwords (f32) or one dword (16-bit).
 template <Small F, Wide W>
 void unpack(Lanes& v) {
@@ -105,6 +122,9 @@ void widen(Lanes& v) {
 const LaneDef kDefs[] = {
     EIGHT_BIT("fp8", Small::fp8), EIGHT_BIT("bf8", Small::bf8), EIGHT_BIT("fp4", Small::fp4),
     SINGLE("fp8", Small::fp8), SINGLE("bf8", Small::bf8),
+    {"v_cvt_scalef32_sr_pk_fp4_f32", stochastic_pair<Wide::F32>, "u:Quf"},
+    {"v_cvt_scalef32_sr_pk_fp4_f16", stochastic_pair<Wide::F16>, "u:uuf"},
+    {"v_cvt_scalef32_sr_pk_fp4_bf16", stochastic_pair<Wide::Bf16>, "u:uuf"},
 };
 
 }  // namespace

@@ -72,6 +72,20 @@ const MfmaInfo kTable[] = {
     sparse_info<32, 32, 32, BF8, FP8>("v_smfmac_f32_32x32x32_bf8_fp8", kYes),
     sparse_info<32, 32, 32, FP8, BF8>("v_smfmac_f32_32x32x32_fp8_bf8", kYes),
     sparse_info<32, 32, 32, FP8, FP8>("v_smfmac_f32_32x32x32_fp8_fp8", kYes),
+    sparse_info<16, 16, 64, F16, F16>("v_smfmac_f32_16x16x64_f16", kNot942),
+    sparse_info<16, 16, 64, BF16, BF16>("v_smfmac_f32_16x16x64_bf16", kNot942),
+    sparse_info<32, 32, 32, F16, F16>("v_smfmac_f32_32x32x32_f16", kNot942),
+    sparse_info<32, 32, 32, BF16, BF16>("v_smfmac_f32_32x32x32_bf16", kNot942),
+    sparse_info<16, 16, 128, I8, I8>("v_smfmac_i32_16x16x128_i8", kNot942),
+    sparse_info<16, 16, 128, BF8, BF8>("v_smfmac_f32_16x16x128_bf8_bf8", kNot942),
+    sparse_info<16, 16, 128, BF8, FP8>("v_smfmac_f32_16x16x128_bf8_fp8", kNot942),
+    sparse_info<16, 16, 128, FP8, BF8>("v_smfmac_f32_16x16x128_fp8_bf8", kNot942),
+    sparse_info<16, 16, 128, FP8, FP8>("v_smfmac_f32_16x16x128_fp8_fp8", kNot942),
+    sparse_info<32, 32, 64, I8, I8>("v_smfmac_i32_32x32x64_i8", kNot942),
+    sparse_info<32, 32, 64, BF8, BF8>("v_smfmac_f32_32x32x64_bf8_bf8", kNot942),
+    sparse_info<32, 32, 64, BF8, FP8>("v_smfmac_f32_32x32x64_bf8_fp8", kNot942),
+    sparse_info<32, 32, 64, FP8, BF8>("v_smfmac_f32_32x32x64_fp8_bf8", kNot942),
+    sparse_info<32, 32, 64, FP8, FP8>("v_smfmac_f32_32x32x64_fp8_fp8", kNot942),
 };
 
 }  // namespace

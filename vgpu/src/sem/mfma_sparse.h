@@ -2,7 +2,8 @@
 //
 // The index of a lane's compressed element e is bits [2e+1:2e] of its index set. With 16-bit data a 32-bit index
 // register holds four sets of 8 bits (four elements per lane), chosen by ABID when CBSZ is 0; with 8-bit data two sets
-// of 16 bits. CBSZ != 0 means set 0. The gfx950 forms with twice the K hold sets twice as long. C is the old D.
+// of 16 bits. CBSZ != 0 means set 0. The gfx950 forms with twice the K hold sets twice as long (one set with 8-bit data).
+// C is the old D.
 #pragma once
 #include <type_traits>
 

@@ -40,15 +40,3 @@ def machines() -> Callable[[str], Machine]:
         return opened[arch]
 
     return get
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "exhaustive: minutes instead of seconds; select with -m exhaustive")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "exhaustive" in config.getoption("markexpr"):
-        return
-    for item in items:
-        if item.get_closest_marker("exhaustive"):
-            item.add_marker(pytest.mark.skip(reason="exhaustive; run with -m exhaustive"))

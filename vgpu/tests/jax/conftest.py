@@ -54,16 +54,19 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def conformance() -> Callable[[str], dict[str, dict]]:
-    """conformance(xla_flags): every case's result, from one process per set of flags."""
+def conformance(once: Callable[[str, Callable[[Path], None]], Path]) -> Callable[[str, str, int, list[str]], dict[str, dict]]:
+    """conformance(mode, xla_flags, devices, arguments of the runner): every case's result, from one process per mode."""
     results: dict[str, dict[str, dict]] = {}
 
-    def get(xla_flags: str) -> dict[str, dict]:
-        if xla_flags not in results:
-            done = run_python(["runner.py"], xla_flags=xla_flags)
-            lines = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    def get(mode: str, xla_flags: str, devices: int, arguments: list[str]) -> dict[str, dict]:
+        def make(path: Path) -> None:
+            done = run_python(["runner.py", *arguments], vgpu.Options(devices=devices), xla_flags=xla_flags)
             assert done.returncode == 0, done.stderr[-3000:]
-            results[xla_flags] = {line["name"]: line for line in lines}
-        return results[xla_flags]
+            path.write_text("".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith("{")))
+
+        if mode not in results:
+            lines = [json.loads(line) for line in once(f"conformance-{mode}.jsonl", make).read_text().splitlines()]
+            results[mode] = {line["name"]: line for line in lines}
+        return results[mode]
 
     return get

@@ -1,6 +1,7 @@
-"""Runs cases on the ROCm device and on the CPU backend, and prints one JSON line per case. Started by the tests.
+"""Runs cases on the ROCm devices and on the CPU backend, and prints one JSON line per case. Started by the tests.
 
-Usage: python runner.py [NAME...]. Several cases are compiled together: compilation is most of the time.
+Usage: python runner.py [--replicate] [NAME...]. Several cases are compiled together: compilation is most of the time. Such
+batches take turns on the devices; with --replicate each runs on all of them, as one program.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 import cases
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 BATCH = 8
 
@@ -31,17 +33,22 @@ def ulps_between(got: np.ndarray, want: np.ndarray, scale: float) -> float:
     return float(np.max(np.where(np.isnan(difference), np.inf, difference), initial=0))
 
 
-def run(batch: list[cases.Case], device: jax.Device) -> list[list[np.ndarray]]:
+def run(batch: list[cases.Case], devices: list[jax.Device]) -> list[list[list[np.ndarray]]]:
+    """[case][leaf][device]: with several devices, every one computes everything."""
+
     def together(arguments):
         return [c.function(*a) for c, a in zip(batch, arguments, strict=True)]
 
-    arguments = jax.device_put([c.arguments for c in batch], device)
-    return [[np.asarray(leaf) for leaf in jax.tree.leaves(out)] for out in jax.jit(together)(arguments)]
+    everywhere = NamedSharding(Mesh(np.array(devices), "x"), PartitionSpec())
+    placement = everywhere if len(devices) > 1 else devices[0]
+    arguments = jax.device_put([c.arguments for c in batch], placement)
+    results = jax.jit(together, out_shardings=everywhere if len(devices) > 1 else None)(arguments)
+    return [[[np.asarray(s.data) for s in leaf.addressable_shards] for leaf in jax.tree.leaves(out)] for out in results]
 
 
-def report(batch: list[cases.Case], rocm: jax.Device, cpu: jax.Device) -> None:
+def report(batch: list[cases.Case], rocm: list[jax.Device], cpu: jax.Device) -> None:
     try:
-        got, want = run(batch, rocm), run(batch, cpu)
+        got, want = run(batch, rocm), run(batch, [cpu])
     except Exception as error:
         if len(batch) > 1:
             for case in batch:
@@ -50,16 +57,20 @@ def report(batch: list[cases.Case], rocm: jax.Device, cpu: jax.Device) -> None:
             print(json.dumps({"name": batch[0].name, "error": str(error)[:2000]}), flush=True)
         return
     for case, mine, theirs in zip(batch, got, want, strict=True):
-        worst = max(ulps_between(a, b, case.scale) for a, b in zip(mine, theirs, strict=True))
-        print(json.dumps({"name": case.name, "ulps": worst}), flush=True)
+        pairs = [(a, b) for everywhere, (b,) in zip(mine, theirs, strict=True) for a in everywhere]
+        worst = max(ulps_between(a, b, case.scale) for a, b in pairs)
+        print(json.dumps({"name": case.name, "ulps": worst, "devices": [d.id for d in rocm]}), flush=True)
 
 
 def main() -> None:
+    replicate = "--replicate" in sys.argv
+    names = [a for a in sys.argv[1:] if a != "--replicate"]
     table = cases.load()
-    chosen = [table[name] for name in sys.argv[1:]] or list(table.values())
-    rocm, cpu = jax.devices("rocm")[0], jax.devices("cpu")[0]
-    for start in range(0, len(chosen), BATCH):
-        report(chosen[start : start + BATCH], rocm, cpu)
+    chosen = [table[name] for name in names] or list(table.values())
+    rocm, cpu = jax.devices("rocm"), jax.devices("cpu")[0]
+    for index, start in enumerate(range(0, len(chosen), BATCH)):
+        devices = rocm if replicate else [rocm[index % len(rocm)]]
+        report(chosen[start : start + BATCH], devices, cpu)
 
 
 if __name__ == "__main__":

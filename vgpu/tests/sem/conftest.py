@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,19 +16,22 @@ import pytest
 
 HERE = Path(__file__).parent
 SOURCES = HERE.parent.parent / "src"
+sys.path.insert(0, str(HERE))
 
 
 @pytest.fixture(scope="session")
-def shim(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+def shim(once: Callable[[str, Callable[[Path], None]], Path]) -> ctypes.CDLL:
     compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
     if compiler is None:
         pytest.skip("needs a C++17 compiler")
-    out = tmp_path_factory.mktemp("sem") / "sem.so"
     march = ["-march=x86-64-v3"] if platform.machine() == "x86_64" else []
     files = [HERE / "shim.cc", *sorted((SOURCES / "sem").glob("*.cc"))]
     flags = ["-std=c++17", "-O2", "-ffp-contract=off", "-fno-math-errno", "-fPIC", "-shared", f"-I{SOURCES}"]
-    subprocess.run([compiler, *flags, *march, *map(str, files), "-o", str(out)], check=True)
-    return ctypes.CDLL(str(out))
+
+    def compile_to(out: Path) -> None:
+        subprocess.run([compiler, *flags, *march, *map(str, files), "-o", str(out)], check=True)
+
+    return ctypes.CDLL(str(once("sem.so", compile_to)))
 
 
 @pytest.fixture(scope="session")
