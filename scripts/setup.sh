@@ -1,13 +1,16 @@
-# Sourced by the two commands of the README: system packages if they are missing, a virtual environment, this package in it.
+# Sourced by the commands of the README: system packages if they are missing, a virtual environment.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-need_apt=()
-command -v c++ >/dev/null || need_apt+=(g++)
-"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || need_apt+=(python3-venv python3-dev)
-if ((${#need_apt[@]})); then
-    echo "installing ${need_apt[*]}"
-    apt-get update -q && apt-get install -y -q "${need_apt[@]}"
-fi
+apt_install() {
+    (($#)) || return 0
+    echo "installing $*"
+    apt-get update -q && apt-get install -y -q "$@"
+}
+
+missing=()
+command -v c++ >/dev/null || missing+=(g++)
+"${PYTHON:-python3}" -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv python3-dev)
+apt_install "${missing[@]}"
 
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv

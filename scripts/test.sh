@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# The whole test suite. Arguments go to pytest.
+# The whole test suite, with that of vgpu, the virtual MI300X. Arguments go to pytest.
 source "$(dirname "$0")/setup.sh"
-.venv/bin/python -m pip install -q -e '.[test]'
-exec .venv/bin/python -m pytest -n 2 "$@"
+source scripts/setup_vgpu.sh
+.venv/bin/python -m pip install -q -e '.[test]' './vgpu[test]'
+# importlib: the folders of vgpu's tests have modules of the same name.
+exec .venv/bin/python -m pytest -n 2 --import-mode=importlib -o testpaths="tests vgpu/tests" "$@"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -20,12 +21,21 @@ class AssemblyError(Exception):
         self.lines = sorted({int(n) for n in re.findall(r":(\d+):\d+: error:", text)})
 
 
+OLDEST = 19  # the first that knows gfx950
+
+
+@functools.cache
 def find_tool(name: str) -> str | None:
-    """`name` or its newest versioned spelling, 19 or later (gfx950 needs that)."""
-    for version in range(29, 18, -1):
+    """`name` in its newest versioned spelling, or plain if that is new enough."""
+    for version in range(29, OLDEST - 1, -1):
         if path := shutil.which(f"{name}-{version}"):
             return path
-    return shutil.which(name)
+    path = shutil.which(name)
+    if path is None:
+        return None
+    version = subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout
+    said = re.search(r"(?:version|LLD) (\d+)\.", version)
+    return path if said and int(said[1]) >= OLDEST else None
 
 
 def available() -> bool:

@@ -1,48 +1,30 @@
-"""Compiles Triton kernels offline and launches them on the interpreter."""
+"""Launches Triton kernels, compiled offline, two ways: on the interpreter alone, and as a HIP program does."""
 
 from __future__ import annotations
 
+import os
 import struct
+import subprocess
 import sys
+import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "isa")]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "isa")]
 
 pytest.importorskip("triton", reason="needs the triton package")
 
-from machine import Buffer, Machine, library_path
+from compiling import Compiled
+from machine import Machine, library_path
 
-ARCHITECTURES = ("gfx942", "gfx950")
+import vgpu
 
-
-class Compiled(NamedTuple):
-    name: str
-    image: bytes
-    warps: int
-    shared: int
-    assembly: str
-
-
-def compile_kernel(function: Any, arch: str, signature: dict[str, str], constants: dict[str, int], **options: Any) -> Compiled:
-    """`signature` names the run-time parameters' types in order, e.g. {"x_ptr": "*fp32", "n": "i32"}."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-    from triton.compiler import compile as compile_source
-
-    types = {**signature, **dict.fromkeys(constants, "constexpr")}
-    names = list(function.arg_names)
-    aligned = {(names.index(n),): [["tt.divisibility", 16]] for n, t in signature.items() if t.startswith("*")}
-    source = ASTSource(fn=function, signature={n: types[n] for n in names}, constexprs=constants, attrs=aligned)
-    kernel = compile_source(source, target=GPUTarget("hip", arch, 64), options=options or None)
-    meta = kernel.metadata
-    # The launch passes null for both scratch pointers, which is only right when neither is used.
-    assert not getattr(meta, "global_scratch_size", 0) and not getattr(meta, "profile_scratch_size", 0)
-    return Compiled(meta.name, kernel.asm["hsaco"], meta.num_warps, meta.shared, kernel.asm["amdgcn"])
+Launch = Callable[..., list[np.ndarray]]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -60,36 +42,66 @@ def machine() -> Callable[[str], Machine]:
     return lambda arch: opened.setdefault(arch, None) or opened.update({arch: Machine(arch, library)}) or opened[arch]
 
 
-@pytest.fixture
-def run(machine) -> Callable[..., list[np.ndarray]]:
-    """run(compiled, arch, grid, *args): arrays become device buffers, whose contents afterwards are returned."""
+def argument_block(values: list[tuple[str, Any]]) -> bytes:
+    """Kernel arguments by struct code, each at its natural alignment, then Triton's two scratch pointers."""
+    packed = b""
+    for code, value in [*values, ("Q", 0), ("Q", 0)]:
+        packed += bytes(-len(packed) % struct.calcsize(code)) + struct.pack("<" + code, value)
+    return packed
 
+
+def scalar(value: float) -> tuple[str, Any]:
+    return ("i", value) if isinstance(value, int) else ("f", value)
+
+
+def launch_directly(machine: Callable[[str], Machine]) -> Launch:
     def launch(compiled: Compiled, arch: str, grid: tuple[int, ...], *args: Any, threads: int = 2) -> list[np.ndarray]:
         device = machine(arch)
         module = device.load(compiled.image)
-        buffers: list[Buffer] = []
-        packed = b""
-        for arg in args:
-            if isinstance(arg, np.ndarray):
-                buffers.append(device.array(arg))
-                code, value = "Q", buffers[-1].pointer
-            else:
-                code, value = ("i", arg) if isinstance(arg, int) else ("f", arg)
-            size = struct.calcsize(code)
-            packed += bytes(-len(packed) % size) + struct.pack("<" + code, value)
-        packed += bytes(-len(packed) % 8) + struct.pack("<QQ", 0, 0)
+        buffers = [device.array(a) if isinstance(a, np.ndarray) else None for a in args]
+        values = [("Q", b.pointer) if b else scalar(a) for a, b in zip(args, buffers, strict=True)]
         device.launch(
             module,
             compiled.name,
-            packed,
+            argument_block(values),
             grid=(*grid, *[1] * (3 - len(grid))),
             block=(64 * compiled.warps, 1, 1),
             lds=compiled.shared,
             threads=threads,
         )
-        results = [b.numpy() for b in buffers]
+        results = [b.numpy() for b in buffers if b]
         for b in buffers:
-            b.free()
+            if b:
+                b.free()
         return results
 
     return launch
+
+
+def launch_through_hip(folder: Path) -> Launch:
+    """hipModuleLoadData, hipMalloc and hipModuleLaunchKernel of the look-alike, in a process of its own under the device."""
+
+    def launch(compiled: Compiled, arch: str, grid: tuple[int, ...], *args: Any, threads: int = 2) -> list[np.ndarray]:
+        path = folder / f"{uuid.uuid4().hex}.npz"
+        arrays = {f"a{i}": a.reshape(-1).view(np.uint8) for i, a in enumerate(args) if isinstance(a, np.ndarray)}
+        numbers = {f"s{i}": np.array(scalar(a)[1], scalar(a)[0]) for i, a in enumerate(args) if not isinstance(a, np.ndarray)}
+        np.savez(path, image=np.frombuffer(compiled.image, np.uint8), **arrays, **numbers)
+        shape = [compiled.name, *map(str, (*grid, *[1] * (3 - len(grid)), 64 * compiled.warps, compiled.shared))]
+        env = {k: v for k, v in os.environ.items() if not k.startswith("VGPU_") or k == "VGPU_LIBRARY_DIR"}
+        env |= {"VGPU_THREADS": str(threads), "PYTHONPATH": str(HERE.parent / "hip")}
+        command = [sys.executable, str(HERE / "hip_launch.py"), str(path), *shape]
+        done = vgpu.run(command, vgpu.Options(arch=arch), env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert done.returncode == 0, done.stderr[-3000:]
+        with np.load(path) as after:
+            found = [(after[f"a{i}"], a) for i, a in enumerate(args) if isinstance(a, np.ndarray)]
+        return [raw.view(a.dtype).reshape(a.shape) for raw, a in found]
+
+    return launch
+
+
+@pytest.fixture(params=["interpreter", "hip"])
+def run(request: pytest.FixtureRequest, tmp_path: Path) -> Launch:
+    """run(compiled, arch, grid, *args): arrays become device buffers, whose contents afterwards are returned."""
+    if request.param == "hip":
+        return launch_through_hip(tmp_path)
+    return launch_directly(request.getfixturevalue("machine"))

@@ -1,12 +1,12 @@
-"""Our Triton kernels, compiled for both architectures, run on the interpreter and compared with numpy."""
+"""Our Triton kernels, compiled for both architectures, run on the interpreter and through HIP, and compared with numpy."""
 
 from __future__ import annotations
 
-import triton_kernels as kernels
 import ml_dtypes
 import numpy as np
 import pytest
-from conftest import ARCHITECTURES, compile_kernel
+import triton_kernels as kernels
+from compiling import ARCHITECTURES, compile_kernel
 
 FP8 = {"gfx942": ("fp8e4b8", ml_dtypes.float8_e4m3fnuz), "gfx950": ("fp8e4nv", ml_dtypes.float8_e4m3fn)}
 

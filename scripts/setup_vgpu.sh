@@ -1,0 +1,29 @@
+# Sourced after setup.sh by the commands that run vgpu's tests: what these need beside the Python packages of .venv.
+
+# The assembler and linker of LLVM 19 or later (gfx950 is unknown to older ones), for the instruction tests.
+newest_llvm() {
+    local version
+    for version in {29..19}; do
+        if "$@" "$version"; then
+            echo "$version"
+            return
+        fi
+    done
+}
+llvm_installed() { command -v "llvm-mc-$1" && command -v "ld.lld-$1"; } >/dev/null
+llvm_available() { apt-cache show "llvm-$1" "lld-$1"; } >/dev/null 2>&1
+if [ -z "$(newest_llvm llvm_installed)" ]; then
+    if [ "$(id -u)" = 0 ]; then
+        apt-get update -q
+        version=$(newest_llvm llvm_available)
+        apt_install "llvm-$version" "lld-$version"
+    else
+        echo "no LLVM 19 or later: the instruction tests will skip (apt-get install llvm-22 lld-22)"
+    fi
+fi
+
+# The ROCm build of JAX has an environment of its own: the other one stays that of a machine without a GPU.
+[ -x .venv/rocm/bin/python ] || "${PYTHON:-python3}" -m venv .venv/rocm
+plugin=$(.venv/rocm/bin/python -c 'import sys; print("0.10.2" if sys.version_info < (3, 12) else "0.12.0")')
+.venv/rocm/bin/python -m pip install -q "jax==$plugin" "jax-rocm7-plugin==$plugin" "jax-rocm7-pjrt==$plugin" ml_dtypes
+export VGPU_JAX_PYTHON=$PWD/.venv/rocm/bin/python
