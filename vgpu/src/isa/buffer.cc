@@ -84,6 +84,7 @@ void exec_load(Wave& w, const Op& op) {
   }
   count_global(w, f, a.full | a.partial);
   if (!op.inst.lds) {
+    ++w.vmem_ordered;
     run_transfer(op, lanes, w.vreg(op.inst.data0), nullptr);
     return;
   }
@@ -91,17 +92,12 @@ void exec_load(Wave& w, const Op& op) {
   const unsigned step = f.bytes < 4 ? 4 : f.bytes;
   alignas(32) uint32_t values[4 * 64];
   run_transfer(op, lanes, values, nullptr);
-  for (uint64_t m = lanes.mask; m; m &= m - 1) {
-    const int l = __builtin_ctzll(m);
-    const uint64_t offset = static_cast<uint64_t>(w.s[kM0] & 0x3ffff) + static_cast<uint32_t>(op.inst.offset) +
-                            static_cast<uint64_t>(l) * step;
-    uint8_t* to = lds_pointer(w, op, offset, step, l);
-    for (unsigned d = 0; d < step / 4; ++d) std::memcpy(to + 4 * d, &values[d * 64 + l], 4);
-  }
-  w.worker->counts.lds_bytes_written += static_cast<uint64_t>(__builtin_popcountll(lanes.mask)) * step;
+  const uint64_t offset = static_cast<uint64_t>(w.s[kM0] & 0x3ffff) + static_cast<uint32_t>(op.inst.offset);
+  order_lds_load(w, op, offset, step, lanes.mask, values);
 }
 
 void exec_store(Wave& w, const Op& op) {
+  ++w.vmem_ordered;
   const Form f = form(op);
   Addresses a;
   compute(w, op, f, &a);
@@ -125,6 +121,7 @@ void exec_store(Wave& w, const Op& op) {
 
 // Out of range: not performed, and the returned value is zero.
 void exec_atomic(Wave& w, const Op& op) {
+  ++w.vmem_ordered;
   const Form f = form(op);
   Addresses a;
   compute(w, op, f, &a);

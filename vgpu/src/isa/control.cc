@@ -2,6 +2,7 @@
 #include <xmmintrin.h>
 
 #include "isa/code.h"
+#include "isa/memory.h"
 #include "isa/registry.h"
 
 namespace vgpu::isa {
@@ -52,6 +53,9 @@ void sleep(Wave& w, const Op&) { w.yield = true; }
 void endpgm(Wave& w, const Op&) {
   w.state = WaveState::Done;
   w.yield = true;
+}
+void waitcnt(Wave& w, const Op& op) {
+  if (!w.landing.empty()) land_lds_loads(w, (op.inst.simm16 & 15u) | (op.inst.simm16 >> 14 & 3u) << 4);
 }
 void barrier(Wave& w, const Op&) {
   ++w.worker->counts.barriers;
@@ -122,7 +126,7 @@ const ScalarDef kDefs[] = {
     {"s_cbranch_cdbguser", nothing, B, ""}, {"s_cbranch_cdbgsys_or_user", nothing, B, ""},
     {"s_cbranch_cdbgsys_and_user", nothing, B, ""}, {"s_getpc_b64", getpc, S, ""}, {"s_setpc_b64", setpc, B, "Q:Q"},
     {"s_swappc_b64", swappc, B, "Q:Q"}, {"s_call_b64", call, B, ""}, {"s_nop", nothing, O, ""},
-    {"s_waitcnt", nothing, O, ""}, {"s_setprio", nothing, O, ""}, {"s_icache_inv", nothing, O, ""},
+    {"s_waitcnt", waitcnt, O, ""}, {"s_setprio", nothing, O, ""}, {"s_icache_inv", nothing, O, ""},
     {"s_ttracedata", nothing, O, ""}, {"s_incperflevel", nothing, O, ""}, {"s_decperflevel", nothing, O, ""},
     {"s_sethalt", nothing, O, ""}, {"s_sleep", sleep, O, ""}, {"s_wakeup", nothing, O, ""},
     {"s_endpgm", endpgm, O, ""}, {"s_endpgm_saved", endpgm, O, ""}, {"s_barrier", barrier, O, ""},

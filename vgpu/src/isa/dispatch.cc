@@ -104,6 +104,8 @@ void start_group(const LaunchState& launch, uint64_t linear, Worker& worker, Wor
     w.index = i;
     w.scc = 0;
     w.executed = 0;
+    w.vmem_ordered = 0;
+    w.landing.clear();
     w.state = WaveState::Ready;
     w.group = &g;
     w.worker = &worker;

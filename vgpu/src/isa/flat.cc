@@ -26,6 +26,7 @@ struct GlobalAddress {
 };
 
 void exec_global(Wave& w, const Op& op) {
+  ++w.vmem_ordered;
   const Form f = form(op);
   LanePointers lanes;
   lanes.mask = w.exec();
@@ -46,25 +47,23 @@ void exec_global_lds(Wave& w, const Op& op) {
   const GlobalAddress address(w, op.inst);
   const uint64_t mask = w.exec();
   const unsigned step = f.bytes < 4 ? 4 : f.bytes;
+  LanePointers lanes;
+  lanes.mask = mask;
   for (uint64_t m = mask; m; m &= m - 1) {
     const int l = __builtin_ctzll(m);
     const uint64_t a = address.at(l);
     check_global(w, op, a, f.bytes, Access::Load, l);
-    LanePointers lane;
-    lane.mask = 1;
-    lane.p[0] = reinterpret_cast<uint8_t*>(a);
-    uint32_t value[4 * 64];
-    run_transfer(op, lane, value, nullptr);
-    const uint64_t offset = (w.s[kM0] & 0x3ffff) + static_cast<uint64_t>(static_cast<int64_t>(op.inst.offset)) +
-                            static_cast<uint64_t>(l) * step;
-    uint8_t* to = lds_pointer(w, op, offset, step, l);
-    for (unsigned d = 0; d < step / 4; ++d) std::memcpy(to + 4 * d, &value[d * 64], 4);
+    lanes.p[l] = reinterpret_cast<uint8_t*>(a);
   }
+  alignas(32) uint32_t values[4 * 64];
+  run_transfer(op, lanes, values, nullptr);
+  const uint64_t offset = (w.s[kM0] & 0x3ffff) + static_cast<uint64_t>(static_cast<int64_t>(op.inst.offset));
+  order_lds_load(w, op, offset, step, mask, values);
   count_global(w, f, mask);
-  w.worker->counts.lds_bytes_written += static_cast<uint64_t>(__builtin_popcountll(mask)) * step;
 }
 
 void exec_flat(Wave& w, const Op& op) {
+  ++w.vmem_ordered;
   const Form f = form(op);
   LanePointers lanes;
   lanes.mask = w.exec();
@@ -89,6 +88,7 @@ void exec_flat(Wave& w, const Op& op) {
 }
 
 void exec_scratch(Wave& w, const Op& op) {
+  ++w.vmem_ordered;
   const Form f = form(op);
   const Inst& inst = op.inst;
   LanePointers lanes;

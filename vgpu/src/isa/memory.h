@@ -57,6 +57,10 @@ inline void check_global(Wave& w, const Op& op, uintptr_t address, unsigned byte
 }
 
 [[noreturn]] void fail_lds(const Wave& w, uint64_t offset, unsigned bytes, int lane);
+// A direct load orders `values` into LDS; s_waitcnt lands all but the wave's latest `may_be_outstanding` memory instructions.
+void order_lds_load(Wave& w, const Op& op, uint64_t offset, unsigned step, uint64_t mask, const uint32_t* values);
+void land_lds_loads(Wave& w, unsigned may_be_outstanding);
+
 inline uint8_t* lds_pointer(Wave& w, const Op&, uint64_t offset, unsigned bytes, int lane) {
   std::vector<uint8_t>& lds = w.group->lds;
   if (offset >= lds.size() || offset + bytes > lds.size()) fail_lds(w, offset, bytes, lane);

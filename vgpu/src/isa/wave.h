@@ -74,6 +74,16 @@ struct Worker {
   uint64_t by_class[kClasses] = {};
 };
 
+// A load to LDS on its way, see landing.cc.
+struct LdsLoad {
+  uint64_t number;  // among the wave's vector memory instructions
+  const Op* op;
+  uint64_t offset;  // of lane 0, in bytes; the lanes follow `step` bytes apart
+  unsigned step;
+  uint64_t mask;
+  std::vector<uint32_t> values;  // [dword][64]
+};
+
 enum class WaveState : uint8_t { Ready, Barrier, Done };
 
 struct Wave {
@@ -91,6 +101,8 @@ struct Wave {
   uint32_t index = 0;          // within the workgroup
   uint64_t executed = 0;       // instructions, also the clock of s_memtime
   uint64_t initial_exec = 0;
+  uint64_t vmem_ordered = 0;   // vector memory instructions so far: what s_waitcnt vmcnt counts
+  std::vector<LdsLoad> landing;
   Workgroup* group = nullptr;
   Worker* worker = nullptr;
   const Code* code = nullptr;
