@@ -50,17 +50,24 @@ def local_ids(
     return ids
 
 
-def group(ids: jax.Array, experts: int) -> Groups:
-    """Stable sort of the entries by expert; `ids` as `local_ids` gives them."""
+def by_expert(ids: jax.Array, experts: int) -> tuple[jax.Array, jax.Array]:
+    """Stable sort of the entries by expert: their order, and the experts in it (`experts` for entries that no expert takes)."""
     n = ids.size
-    used = (ids >= 0).reshape(-1)
-    flat = jnp.where(used, ids.reshape(-1), experts)
+    flat = jnp.where(ids >= 0, ids, experts).reshape(-1)
     entries = jnp.arange(n, dtype=jnp.int32)
     if (experts + 1) * n <= INT32_MAX:  # one integer key sorts several times faster than a key with a payload
         keys = jnp.sort(flat * n + entries)
-        order, sorted_ids = keys % max(n, 1), keys // max(n, 1)
-    else:
-        sorted_ids, order = jax.lax.sort((flat, entries), num_keys=1, is_stable=True)
+        return keys % max(n, 1), keys // max(n, 1)
+    sorted_ids, order = jax.lax.sort((flat, entries), num_keys=1, is_stable=True)
+    return order, sorted_ids
+
+
+def group(ids: jax.Array, experts: int) -> Groups:
+    """The entries grouped by expert; `ids` as `local_ids` gives them."""
+    n = ids.size
+    used = (ids >= 0).reshape(-1)
+    entries = jnp.arange(n, dtype=jnp.int32)
+    order, sorted_ids = by_expert(ids, experts)
     first = jnp.searchsorted(sorted_ids, jnp.arange(experts + 1, dtype=jnp.int32)).astype(jnp.int32)
     inverse = jnp.zeros(n, jnp.int32).at[order].set(entries, unique_indices=True)
     return Groups(order, inverse, first[:-1], first[1:] - first[:-1], used)

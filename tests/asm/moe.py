@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
+from jax_aiter import ShuffledWeight
+
 FP8 = {"gfx942": ml_dtypes.float8_e4m3fnuz, "gfx950": ml_dtypes.float8_e4m3fn}
 GROUP = 128
 
@@ -35,10 +37,13 @@ def cast(x, dtype):
 
 
 def scaled(x, dtype, width):
-    """x [..., n] quantised per `width` columns: values, and scales [..., n / width]."""
-    groups = np.asarray(x, np.float64).reshape(*x.shape[:-1], -1, width)
+    """x [..., n] quantised per `width` columns: values, and scales [..., n / width].
+
+    The quotient is float32, as on the device: for int8 the largest magnitude would else be 126.99999, which truncates to 126.
+    """
+    groups = np.asarray(x, np.float32).reshape(*x.shape[:-1], -1, width)
     amax = np.abs(groups).max(-1, keepdims=True)
-    scale = np.where(amax == 0, 1.0, amax / largest(dtype)).astype(np.float32)
+    scale = np.where(amax == 0, np.float32(1), amax / np.float32(largest(dtype)))
     return cast(groups / scale, dtype).reshape(x.shape), scale[..., 0]
 
 
@@ -64,6 +69,19 @@ def weights(rng, rows, columns, experts, dtype, quant):
     return cast(blocks / scale, dtype).reshape(w.shape), scale[:, :, 0, :, 0]
 
 
+def activations(rng, shape, quant, hidden):
+    """Normal hidden states whose quotients by the scale never lie half way between two fp8 values.
+
+    With few mantissa bits such ties are common, and a division that is off by one ulp then moves a value by a whole step. The
+    largest magnitude of every row (or 128 columns) is a prime at the top of the type's mantissa: no tie has it as a divisor.
+    """
+    width = GROUP if quant == "per_1x128" else shape.dim
+    top = 251 / 64 if hidden == "bfloat16" else 2039 / 512
+    x = np.clip(rng.standard_normal((shape.tokens, shape.dim // width, width)), -3.8, 3.8)
+    np.put_along_axis(x, rng.integers(width, size=(*x.shape[:2], 1)), top, -1)
+    return np.asarray(jnp.asarray(x.reshape(shape.tokens, shape.dim), hidden))
+
+
 def arguments(rng, shape, dtype, quant, *, hidden="bfloat16", ids=None):
     """Everything fused_moe takes, as numpy arrays; weights in plain layout."""
     s = shape
@@ -71,9 +89,8 @@ def arguments(rng, shape, dtype, quant, *, hidden="bfloat16", ids=None):
     w2, w2_scale = weights(rng, s.dim, s.inter, s.experts, dtype, quant)
     if ids is None:
         ids = np.argsort(rng.random((s.tokens, s.experts)), axis=-1)[:, : s.topk]
-    x = rng.standard_normal((s.tokens, s.dim)).astype(np.float32)
     return {
-        "hidden_states": np.asarray(jnp.asarray(x, hidden)),
+        "hidden_states": activations(rng, s, quant, hidden),
         "w1": w1,
         "w2": w2,
         "topk_weight": (0.1 + rng.random(ids.shape)).astype(np.float32),
@@ -81,6 +98,18 @@ def arguments(rng, shape, dtype, quant, *, hidden="bfloat16", ids=None):
         "w1_scale": w1_scale,
         "w2_scale": w2_scale,
     }
+
+
+def shuffle(w):
+    """AITER's (16, 16) layout of 8-bit [..., N, K]: tiles of 16 rows and 32 columns, split into runs of 16 bytes."""
+    *lead, n, k = w.shape
+    tiles = w.reshape(*lead, n // 16, 16, k // 32, 2, 16)
+    return ShuffledWeight(jnp.asarray(np.moveaxis(tiles, -4, -2).reshape(w.shape)), (16, 16))
+
+
+def on_device(args):
+    """The arguments as `jax_aiter.fused_moe` takes them, weights shuffled."""
+    return {n: shuffle(x) if n in ("w1", "w2") else jnp.asarray(x) for n, x in args.items()}
 
 
 def dequantised(w, scale):
@@ -105,6 +134,7 @@ def oracle(args, *, tile, activation="silu", mask=None, local_tokens=None, a1_sc
     blocked = args["w1_scale"].ndim == 3
     width = GROUP if blocked else x.shape[1]
     if x.dtype == w1.dtype:
+        assert a1_scale is not None
         x = x.astype(np.float64) * np.repeat(a1_scale.astype(np.float64), width, axis=-1)
     else:
         x = requantised(x.astype(np.float64), w1.dtype, width)

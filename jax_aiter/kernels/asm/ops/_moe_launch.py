@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import jax
 
 from jax_aiter.kernels.asm.device import compute_units
+from jax_aiter.kernels.asm.ops._moe_sort import SEP_OFFSET
 from jax_aiter.kernels.asm.registry import need
 from jax_aiter.kernels.asm.structs import struct
 from jax_aiter.kernels.asm.tables import Kernel
@@ -136,7 +137,10 @@ def need_32_bits(call: Call) -> None:
 
 
 def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> LaunchPlan:
-    """The plan: clear the output, launch. Its operands are `inputs`, keyed by the struct's pointers, in order; its result is O."""
+    """The plan: clear the output, launch.
+
+    Its operands are `inputs`, in order: the struct's pointers by name, and the routing as `_moe_sort` packs it. Its result is O.
+    """
     w1, w2, out = call.operands["w1"], call.operands["w2"], call.results[0]
     (tokens, topk), (experts, rows, _), (_, dim, inter) = call.operands["topk_ids"].shape, w1.shape, w2.shape
     assert call.target.arch is not None
@@ -148,9 +152,13 @@ def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtype
         writer.temporary(target, tokens * dim * out.dtype.itemsize + 8)
     writer.clear(target)
     tiles = stage.tiles(inter)
-    pointers = {name: writer.pointer(name) for name in ("X", "GU", "XC", "D", "XQ", "GUQ", "DQ", "SMQ", "STP", "SW", "SEP")}
-    if stage.flat:  # not read, but AITER passes addresses that are valid
-        pointers |= {"XC": pointers["STP"], "SEP": pointers["STP"]}
+    pointers = {name: writer.pointer(name) for name in ("X", "GU", "D", "XQ", "GUQ", "DQ", "SMQ")}
+    if stage.flat:  # XC and SEP are not read, but AITER passes addresses that are valid
+        routing, weights = writer.pointer("STP"), writer.pointer("SW")
+        pointers |= {"STP": routing, "SW": weights, "XC": routing, "SEP": routing}
+    else:
+        pointers |= {"STP": writer.pointer("ROWS"), "SW": writer.pointer("ROWS", 4 * inputs["ROWS"].shape[1])}
+        pointers |= {"XC": writer.pointer("BLOCKS"), "SEP": writer.pointer("BLOCKS", 4 * SEP_OFFSET)}
     writer.kernel(
         stage.kernel,
         call_grid(call, stage),

@@ -32,7 +32,7 @@ def one_stage(call: Call, stage: OneStage, prepare: Prepare) -> Program:
     """The whole call on one kernel.
 
     prepare: ``operands -> {"X": ..., "XQ": ..., "GUQ": ..., "DQ": ...}``: inputs by the names of the struct's pointers, without
-        those that the kernel does not take. GU and D are w1 and w2 unless named; the routing (XC, STP, SW, SEP) is added here.
+        those that the kernel does not take. GU and D are w1 and w2 unless named; the routing is added here.
     """
 
     def inputs(operands: Operands) -> dict[str, jax.Array]:
@@ -56,7 +56,8 @@ def _routing(call: Call, stage: OneStage, operands: Operands) -> dict[str, jax.A
     experts, mask, local = operands["w1"].shape[0], operands.get("expert_mask"), operands.get("num_local_tokens")
     if stage.flat:
         return plain_routing(ids, weights, experts, mask, local)
-    blocks = sorted_blocks(*ids.shape, global_experts(call), stage.block)
+    tokens, topk = ids.shape
+    blocks = sorted_blocks(tokens, topk, global_experts(call), stage.block)
     return sort_routing(ids, weights, experts, stage.block, blocks, mask, local)
 
 

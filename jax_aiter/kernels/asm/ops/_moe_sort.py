@@ -1,7 +1,11 @@
-"""The routing as AITER's MoE kernels read it.
+"""The routing as AITER's MoE kernels read it: moe_sorting's lists, packed into two buffers, from a handful of XLA kernels.
 
-`sort_routing` is moe_sorting's format in few XLA kernels: entries are counted, not sorted. Every step is one comparison of all
-against all that XLA fuses with its sum, so no [n, n] array exists, and nothing loops.
+Two ways, which one is measured (docs/asm-moe-steps.md). Both avoid loops, which XLA launches step by step, and turn prefix sums and
+searches into comparisons of all against all that it fuses with their sums: no [n, n] array exists.
+
+* up to `FEW` entries each one's place is the number of entries before it, counted: 3 to 4 kernels.
+* more are sorted by one integer key, and every row of the result looks its entry up: 7 kernels, or a few more where XLA's sort of
+  many keys takes several.
 """
 
 from __future__ import annotations
@@ -11,6 +15,9 @@ import jax.numpy as jnp
 
 from jax_aiter.ops import _moe_groups
 from jax_aiter.ops.moe_sorting import SLOT_SHIFT
+
+FEW = 256
+SEP_OFFSET = 4  # entries of BLOCKS before the experts
 
 
 def sort_routing(
@@ -24,31 +31,67 @@ def sort_routing(
 ) -> dict[str, jax.Array]:
     """Entries (token, slot) by expert, each expert's list padded to `block` rows, `blocks` blocks in all.
 
-    Returns STP int32 ``[blocks·block]``, ``token | slot << 24``, padding names token T; SW float32, 0 at padding; SEP int32
-    ``[blocks]``, the (local) expert of each block; XC int32 ``[2]``, rows in use and tokens. Entries whose id names no expert held
-    here are left out.
+    Returns:
+      ROWS: int32 ``[2, blocks·block]``: ``token | slot << 24``, at padding token T; and the bits of the weights, 0 at padding.
+      BLOCKS: int32 ``[4 + blocks]``: rows in use, T, two of nothing; then the (local) expert of each block, of unused ones any.
+
+    Entries whose id names no expert held here are left out.
     """
     tokens, topk = topk_ids.shape
-    n, rows = tokens * topk, blocks * block
     ids = _moe_groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens).reshape(-1)
-    groups = _moe_groups.group(ids.reshape(tokens, topk), experts)
-    used = (groups.counts + block - 1) // block
-    last = jnp.cumsum(used)
-    entry = jnp.arange(n, dtype=jnp.int32)
-    expert = jnp.clip(ids, 0, experts - 1)
-    row = (last - used)[expert] * block + groups.inverse - groups.first[expert]
-    row = jnp.where(ids >= 0, row, rows + entry)  # behind the last: dropped
-    stp = jnp.full(rows, topk << SLOT_SHIFT | tokens, jnp.int32)
-    stp = stp.at[row].set(entry // topk | (entry % topk) << SLOT_SHIFT, mode="drop", unique_indices=True)
-    sw = jnp.zeros(rows, jnp.float32).at[row].set(topk_weight.reshape(-1), mode="drop", unique_indices=True)
+    place = _counted if ids.size <= FEW else _sorted
+    packed = jnp.arange(ids.size, dtype=jnp.int32)
+    packed = packed // topk | (packed % topk) << SLOT_SHIFT
+    rows, last = place(ids, packed, topk_weight.reshape(-1), experts, block, blocks, topk << SLOT_SHIFT | tokens)
+    head = jnp.stack([last[-1] * block, jnp.int32(tokens), jnp.int32(0), jnp.int32(0)])
+    return {"ROWS": rows, "BLOCKS": jnp.concatenate([head, _expert_of(blocks, last)])}
+
+
+def _expert_of(blocks: int, last: jax.Array) -> jax.Array:
+    """int32 [blocks]: the expert of each block, given the number of blocks up to and with each expert."""
     number = jnp.arange(blocks, dtype=jnp.int32)
-    sep = jnp.sum(last[None, :] <= number[:, None], axis=1, dtype=jnp.int32)
-    return {
-        "XC": jnp.stack([last[-1] * block, jnp.int32(tokens)]).astype(jnp.int32),
-        "STP": stp,
-        "SW": sw,
-        "SEP": jnp.where(sep < experts, sep, 0),
-    }
+    found = jnp.sum(last[None, :] <= number[:, None], axis=1, dtype=jnp.int32)
+    return jnp.minimum(found, last.shape[0] - 1)
+
+
+def _last_block(counts: jax.Array, block: int) -> tuple[jax.Array, jax.Array]:
+    """Blocks of each expert, and their running sum."""
+    used = (counts + block - 1) // block
+    number = jnp.arange(counts.shape[0], dtype=jnp.int32)
+    return used, jnp.sum(jnp.where(number[None, :] <= number[:, None], used[None, :], 0), axis=1)
+
+
+def _counted(ids, packed, weights, experts, block, blocks, nothing):
+    """Each entry goes to its expert's first row plus the number of its entries before it."""
+    entries, rows = ids.shape[0], blocks * block
+    number = jnp.arange(entries, dtype=jnp.int32)
+    # Ranks of the entries and, behind them, totals of the experts: one comparison, so one kernel.
+    whose = jnp.concatenate([ids, jnp.arange(experts, dtype=jnp.int32)])
+    before = jnp.concatenate([number, jnp.full(experts, entries, jnp.int32)])
+    counts = jnp.sum((ids[None, :] == whose[:, None]) & (number[None, :] < before[:, None]), axis=1, dtype=jnp.int32)
+    used, last = _last_block(counts[entries:], block)
+    row = (last - used)[jnp.maximum(ids, 0)] * block + counts[:entries]
+    valid, behind = ids >= 0, 2 * rows + number  # where nothing is: dropped
+    target = jnp.concatenate([jnp.where(valid, row, behind), jnp.where(valid, row + rows, behind + entries)])
+    values = jnp.concatenate([packed, jax.lax.bitcast_convert_type(weights, jnp.int32)])
+    start = jnp.concatenate([jnp.full(rows, nothing, jnp.int32), jnp.zeros(rows, jnp.int32)])
+    return start.at[target].set(values, mode="drop", unique_indices=True).reshape(2, rows), last
+
+
+def _sorted(ids, packed, weights, experts, block, blocks, nothing):
+    """Each row finds its entry in the sorted list."""
+    order, experts_in_order = _moe_groups.by_expert(ids, experts)
+    number = jnp.arange(experts + 1, dtype=jnp.int32)
+    first = jnp.sum(experts_in_order[None, :] < number[:, None], axis=1, dtype=jnp.int32)
+    counts = first[1:] - first[:-1]
+    used, last = _last_block(counts, block)
+    row = jnp.arange(blocks * block, dtype=jnp.int32)
+    expert = _expert_of(blocks, last)[row // block]
+    offset = row - (last - used)[expert] * block
+    filled = (row < last[-1] * block) & (offset < counts[expert])
+    entry = order[jnp.minimum(first[expert] + offset, ids.shape[0] - 1)]
+    bits = jax.lax.bitcast_convert_type(weights, jnp.int32)[entry]
+    return jnp.stack([jnp.where(filled, packed[entry], nothing), jnp.where(filled, bits, 0)]), last
 
 
 def plain_routing(
@@ -58,7 +101,6 @@ def plain_routing(
     expert_mask: jax.Array | None = None,
     num_local_tokens: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """The unsorted routing for kernels that need no sorting; what names no expert held here has weight 0."""
+    """The routing for kernels that take it unsorted: STP int32 and SW float32 ``[T, k]``; what names no expert has weight 0."""
     ids = _moe_groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens)
-    ids, weights = jnp.where(ids >= 0, ids, 0), jnp.where(ids >= 0, topk_weight, 0.0)
-    return {"STP": ids, "SW": weights}
+    return {"STP": jnp.maximum(ids, 0), "SW": jnp.where(ids >= 0, topk_weight, 0.0)}
