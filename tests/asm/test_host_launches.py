@@ -26,7 +26,9 @@ DIFFERENT = {
     ("gfx950", "_ZN5aiter44fmoe_bf16_blockscaleBf16_g1u1_ps_gelu_32x128E"): "listed for fp8 input; the kernel quantises bfloat16",
 }
 # Scratch that stands for a result whose rows a kernel pads.
-SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids"}
+SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids", "values_and_scales": "out"}
+# Buffers in which the MoE programs pack two of AITER's, by the first one's name and, with a +, that of the one behind it.
+SAME_BUFFER |= {"ROWS": "STP", "ROWS+": "SW", "BLOCKS": "XC", "BLOCKS+": "SEP"}
 
 
 @pytest.fixture(autouse=True)
@@ -60,14 +62,20 @@ def plans(record) -> tuple[LaunchPlan, ...]:
 
 
 def described(plan: LaunchPlan, launch: Launch) -> dict:
-    names = {s.offset: plan.buffers[s.buffer].name + (f"+{s.byte_offset}" if s.byte_offset else "") for s in launch.args.pointers}
+    names = {s.offset: _buffer(plan.buffers[s.buffer].name, s.byte_offset) for s in launch.args.pointers}
     return {
         "symbol": launch.symbol,
         "grid": list(launch.grid),
         "block": list(launch.block),
         "args": launch.args.blob.hex(),
-        "pointers": {str(offset): SAME_BUFFER.get(name, name) for offset, name in names.items()},
+        "pointers": {str(offset): name for offset, name in names.items()},
     }
+
+
+def _buffer(name: str, byte_offset: int) -> str:
+    if byte_offset and f"{name}+" in SAME_BUFFER:
+        return SAME_BUFFER[f"{name}+"]
+    return SAME_BUFFER.get(name, name) + (f"+{byte_offset}" if byte_offset else "")
 
 
 @pytest.mark.parametrize("family", RECORDS)
