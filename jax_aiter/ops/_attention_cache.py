@@ -134,13 +134,21 @@ def fold_paged(batched, offsets_name: str | None, query_name: str, per_token: bo
     return [x.reshape(size, -1, *x.shape[1:]) for x in out]
 
 
+def unreadable(block_tables, lengths, key_cache, kv_layout: str):
+    """[B, M]: the block numbers below the length that lie outside the cache."""
+    sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
+    used = jnp.arange(block_tables.shape[1]) * sizes["bs"] < lengths[:, None]
+    return used & ((block_tables < 0) | (block_tables >= sizes["nb"]))
+
+
 def paged_checks(key_cache, block_tables, context_lens, kv_layout: str) -> dict[str, jax.Array]:
     sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
     blocks, size, columns = sizes["nb"], sizes["bs"], block_tables.shape[1]
-    used = jnp.arange(columns) * size < context_lens[:, None]
     return {
         f"context_lens must be in [0, {columns * size}]": (context_lens < 0) | (context_lens > columns * size),
-        f"block_tables must be in [0, {blocks}) below the context length": used & ((block_tables < 0) | (block_tables >= blocks)),
+        f"block_tables must be in [0, {blocks}) below the context length": unreadable(
+            block_tables, context_lens, key_cache, kv_layout
+        ),
     }
 
 

@@ -71,7 +71,7 @@ def _data_checks(*, query, key_cache, block_tables, context_lens, cu_seqlens, kv
 PAGED_ATTENTION = Op(
     name="paged_attention",
     family="ATTENTION",
-    mirrors="aiter.paged_attn.PagedAttention.forward_decode, paged_attention_v1 (csrc/cpp_itfs/pa)",
+    mirrors="aiter.paged_attn.PagedAttention.forward_decode, paged_attention_v1 (csrc/cpp_itfs/pa), paged_attention_common",
     operands={
         "query": Arg("B Hq D"),
         **cache.CACHE_OPERANDS,
@@ -159,6 +159,7 @@ def paged_attention(
     sliding_window: int | None = None,
     kv_layout: str = "NHD",
     implementation: str | None = None,
+    kernel: str | None = None,
 ) -> jax.Array:
     """Attention of the newest token (or, ragged, the newest few) of each sequence over its keys in a paged cache.
 
@@ -179,13 +180,17 @@ def paged_attention(
         kernels measure the window of every query of a sequence from its last one; with one query per sequence that is the same.)
       kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"``.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
       ``[B, Hq, Dv]`` or ``[Tq, Hq, Dv]``, the dtype of `query`. Not differentiable.
 
     Blocks at or past the context length are never read, whatever the table holds there; a block number outside ``[0, nb)`` below
-    the length counts as absent (its tokens are not attended to). Raises TypeError or ValueError for wrong shapes, dtypes or
-    parameters; `debug_checks` reports bad lengths and block numbers. Mirrors ``PagedAttention.forward_decode``.
+    the length counts as absent (its tokens are not attended to). The hand-written kernels cannot leave a block out: they give NaN
+    for such a sequence. They weigh values in unused slots of a sequence's last block, and in block 0, with zero, so those must be
+    finite; and with fp8 and int8 caches they quantise queries and attention weights too (see `pa_fwd_asm`). Raises TypeError or
+    ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad lengths and block numbers. Mirrors
+    ``PagedAttention.forward_decode``.
     """
     op = "paged_attention"
     check.choice(op, "kv_layout", kv_layout, LAYOUTS)
@@ -206,4 +211,5 @@ def paged_attention(
         ragged=cu_seqlens is not None,
         per_token_scales=cache.scales_per_token(k_scale, v_scale),
         implementation=implementation,
+        kernel=kernel,
     )[0]
