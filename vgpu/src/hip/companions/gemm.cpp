@@ -1,6 +1,7 @@
 #include "companions/gemm.h"
 
 #include <algorithm>
+#include <type_traits>
 #include <vector>
 
 #include "companions/numeric.h"
@@ -10,29 +11,55 @@ namespace vgpu::hip {
 namespace {
 
 template <class F>
-auto with_type(ElementType type, F&& f) {
+auto with_real(ElementType type, F&& f) {
   switch (type) {
     case ElementType::f16: return f(F16());
     case ElementType::bf16: return f(Bf16());
     case ElementType::f32: return f(float());
     case ElementType::f64: return f(double());
     case ElementType::i8: return f(int8_t());
-    case ElementType::i32: break;
+    default: return f(int32_t());
   }
-  return f(int32_t());
+}
+template <class F>
+auto with_complex(ElementType type, F&& f) {
+  return type == ElementType::c64 ? f(std::complex<float>()) : f(std::complex<double>());
+}
+bool is_complex(ElementType type) { return type == ElementType::c64 || type == ElementType::c128; }
+
+template <class T>
+constexpr bool kComplex = false;
+template <class T>
+constexpr bool kComplex<std::complex<T>> = true;
+
+// The types that an accumulator type goes with.
+template <class Acc, class F>
+void with_type(ElementType type, F&& f) {
+  if constexpr (kComplex<Acc>) with_complex(type, f);
+  else with_real(type, f);
 }
 
 // op(X) as a dense column-major rows x columns matrix of Acc.
 template <class Acc>
-std::vector<Acc> load(const void* data, ElementType type, bool transpose, int64_t rows, int64_t columns, int64_t ld) {
+std::vector<Acc> load(const void* data, ElementType type, bool transpose, bool conjugate, int64_t rows, int64_t columns, int64_t ld) {
   std::vector<Acc> out(rows * columns);
-  with_type(type, [&](auto tag) {
+  with_type<Acc>(type, [&](auto tag) {
     const auto* source = static_cast<const decltype(tag)*>(data);
     for (int64_t j = 0; j < columns; ++j) {
       for (int64_t i = 0; i < rows; ++i) out[j * rows + i] = static_cast<Acc>(source[transpose ? i * ld + j : j * ld + i]);
     }
   });
+  if constexpr (kComplex<Acc>) {
+    if (conjugate) std::transform(out.begin(), out.end(), out.begin(), [](Acc x) { return std::conj(x); });
+  }
   return out;
+}
+
+// alpha and beta are real for real types.
+template <class Acc>
+Acc scalar(std::complex<double> x) {
+  if constexpr (kComplex<Acc>) return static_cast<Acc>(x);
+  else return static_cast<Acc>(x.real());
 }
 
 const char* at(const void* base, int64_t index, ElementType type) {
@@ -46,7 +73,7 @@ Error check(const GemmProblem& p, int64_t batch) {
   };
   if (Error e = range(p.a, p.stride_a, p.type_a, p.lda, p.transpose_a ? p.k : p.m, p.transpose_a ? p.m : p.k, "GEMM operand A")) return e;
   if (Error e = range(p.b, p.stride_b, p.type_b, p.ldb, p.transpose_b ? p.n : p.k, p.transpose_b ? p.k : p.n, "GEMM operand B")) return e;
-  if (p.beta != 0) {
+  if (p.beta != 0.0) {
     if (Error e = range(p.c, p.stride_c, p.type_c, p.ldc, p.m, p.n, "GEMM operand C")) return e;
   }
   return range(p.d, p.stride_d, p.type_d, p.ldd, p.m, p.n, "GEMM result D");
@@ -54,13 +81,13 @@ Error check(const GemmProblem& p, int64_t batch) {
 
 template <class Acc>
 void multiply(const GemmProblem& p, int64_t batch) {
-  const auto a = load<Acc>(at(p.a, batch * p.stride_a, p.type_a), p.type_a, p.transpose_a, p.m, p.k, p.lda);
-  const auto b = load<Acc>(at(p.b, batch * p.stride_b, p.type_b), p.type_b, p.transpose_b, p.k, p.n, p.ldb);
+  const auto a = load<Acc>(at(p.a, batch * p.stride_a, p.type_a), p.type_a, p.transpose_a, p.conjugate_a, p.m, p.k, p.lda);
+  const auto b = load<Acc>(at(p.b, batch * p.stride_b, p.type_b), p.type_b, p.transpose_b, p.conjugate_b, p.k, p.n, p.ldb);
   std::vector<Acc> c;
-  if (p.beta != 0) c = load<Acc>(at(p.c, batch * p.stride_c, p.type_c), p.type_c, false, p.m, p.n, p.ldc);
-  const Acc alpha = static_cast<Acc>(p.alpha), beta = static_cast<Acc>(p.beta);
+  if (p.beta != 0.0) c = load<Acc>(at(p.c, batch * p.stride_c, p.type_c), p.type_c, false, false, p.m, p.n, p.ldc);
+  const Acc alpha = scalar<Acc>(p.alpha), beta = scalar<Acc>(p.beta);
   std::vector<Acc> column(p.m);
-  with_type(p.type_d, [&](auto tag) {
+  with_type<Acc>(p.type_d, [&](auto tag) {
     using Out = decltype(tag);
     auto* d = reinterpret_cast<Out*>(const_cast<char*>(at(p.d, batch * p.stride_d, p.type_d)));
     for (int64_t j = 0; j < p.n; ++j) {
@@ -72,7 +99,7 @@ void multiply(const GemmProblem& p, int64_t batch) {
       }
       for (int64_t i = 0; i < p.m; ++i) {
         Acc value = alpha * column[i];
-        if (p.beta != 0) value += beta * c[j * p.m + i];
+        if (p.beta != 0.0) value += beta * c[j * p.m + i];
         d[j * p.ldd + i] = static_cast<Out>(value);
       }
       memory::written(d + j * p.ldd, p.m * sizeof(Out));
@@ -83,15 +110,19 @@ void multiply(const GemmProblem& p, int64_t batch) {
 }  // namespace
 
 unsigned size_of(ElementType type) {
-  return with_type(type, [](auto tag) { return static_cast<unsigned>(sizeof tag); });
+  const auto size = [](auto tag) { return static_cast<unsigned>(sizeof tag); };
+  return is_complex(type) ? with_complex(type, size) : with_real(type, size);
 }
 
 Error gemm(const GemmProblem& p) {
-  const bool wide = p.type_d == ElementType::f64 || p.type_d == ElementType::i32;
+  const bool wide = p.type_d == ElementType::f64 || p.type_d == ElementType::i32 || p.type_d == ElementType::c128;
+  for (ElementType type : {p.type_a, p.type_b, p.type_c}) {
+    if (is_complex(type) != is_complex(p.type_d)) return Error(hipErrorInvalidValue, "complex and real matrices in one product");
+  }
   for (int64_t batch = 0; batch < p.batches; ++batch) {
     if (Error error = check(p, batch)) return error;
-    if (wide) multiply<double>(p, batch);
-    else multiply<float>(p, batch);
+    if (is_complex(p.type_d)) wide ? multiply<std::complex<double>>(p, batch) : multiply<std::complex<float>>(p, batch);
+    else wide ? multiply<double>(p, batch) : multiply<float>(p, batch);
   }
   return Error();
 }

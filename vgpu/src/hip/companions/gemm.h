@@ -1,18 +1,20 @@
 // General matrix multiplication on the host, column major as in BLAS.
 #pragma once
 
+#include <complex>
 #include <cstdint>
 
 #include "core/error.h"
 
 namespace vgpu::hip {
 
-enum class ElementType { f16, bf16, f32, f64, i8, i32 };
+enum class ElementType { f16, bf16, f32, f64, i8, i32, c64, c128 };  // c64: complex of two f32
 
 struct GemmProblem {
   bool transpose_a = false, transpose_b = false;
+  bool conjugate_a = false, conjugate_b = false;  // complex only
   int64_t m = 0, n = 0, k = 0;
-  double alpha = 1, beta = 0;
+  std::complex<double> alpha = 1, beta = 0;
   const void* a = nullptr;
   const void* b = nullptr;
   const void* c = nullptr;
@@ -23,7 +25,8 @@ struct GemmProblem {
   ElementType type_a = ElementType::f32, type_b = ElementType::f32, type_c = ElementType::f32, type_d = ElementType::f32;
 };
 
-// D = alpha op(A) op(B) + beta C, accumulated in double for f64 and i32 (exact for the latter), else in float.
+// D = alpha op(A) op(B) + beta C, accumulated in double for f64, c128 and i32 (exact for the latter), else in float.
+// All operands are complex, or none.
 Error gemm(const GemmProblem& problem);
 unsigned size_of(ElementType type);
 

@@ -1,4 +1,5 @@
 // librocblas.so.5: matrix products, on the host and in stream order. Everything else refuses.
+#include <complex>
 #include <cstdio>
 #include <optional>
 
@@ -23,6 +24,8 @@ std::optional<ElementType> element_type(int rocblas_datatype) {
     case 150: return ElementType::f16;
     case 151: return ElementType::f32;
     case 152: return ElementType::f64;
+    case 154: return ElementType::c64;
+    case 155: return ElementType::c128;
     case 160: return ElementType::i8;
     case 162: return ElementType::i32;
     case 168: return ElementType::bf16;
@@ -31,8 +34,10 @@ std::optional<ElementType> element_type(int rocblas_datatype) {
 }
 
 // alpha and beta are on the host, in the compute type.
-std::optional<double> scalar(const void* value, int compute_type) {
+std::optional<std::complex<double>> scalar(const void* value, int compute_type) {
   switch (compute_type) {
+    case 154: return *static_cast<const std::complex<float>*>(value);
+    case 155: return *static_cast<const std::complex<double>*>(value);
     case 151: return *static_cast<const float*>(value);
     case 152: return *static_cast<const double*>(value);
     case 162: return *static_cast<const int32_t*>(value);
@@ -40,7 +45,7 @@ std::optional<double> scalar(const void* value, int compute_type) {
   return std::nullopt;
 }
 
-constexpr int kTranspose = 112, kConjugateTranspose = 113;  // the same thing for real matrices
+constexpr int kTranspose = 112, kConjugateTranspose = 113;
 bool transposed(int operation) { return operation == kTranspose || operation == kConjugateTranspose; }
 
 int submit(const char* name, Handle* handle, const GemmProblem& problem) {
@@ -70,6 +75,8 @@ int gemm_ex(const char* name, Handle* handle, int op_a, int op_b, int m, int n, 
   GemmProblem p;
   p.transpose_a = transposed(op_a);
   p.transpose_b = transposed(op_b);
+  p.conjugate_a = op_a == kConjugateTranspose;
+  p.conjugate_b = op_b == kConjugateTranspose;
   p.m = m, p.n = n, p.k = k, p.alpha = *alpha_value, p.beta = *beta_value;
   p.a = a, p.b = b, p.c = c, p.d = d;
   p.lda = lda, p.ldb = ldb, p.ldc = ldc, p.ldd = ldd;
@@ -120,6 +127,8 @@ VGPU_EXPORT int rocblas_gemm_strided_batched_ex(Handle* handle, int op_a, int op
   }
 GEMM(s, float, 151)
 GEMM(d, double, 152)
+GEMM(c, std::complex<float>, 154)
+GEMM(z, std::complex<double>, 155)
 #undef GEMM
 
 #define X(name) VGPU_REFUSE(name, kNotImplemented)
