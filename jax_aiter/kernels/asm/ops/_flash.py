@@ -87,6 +87,12 @@ def need_strides(call: Call, *names: str) -> None:
         need(size < 2**31, f"one sequence of {name} {tuple(x.shape)} has {size} bytes; the kernels' strides are int32: below 2**31")
 
 
+def need_below(limit: int, **nbytes: int) -> None:
+    """Refuses buffers in which the kernels' 32-bit offsets between sequences would wrap."""
+    for name, size in nbytes.items():
+        need(size < limit, f"{name} has {size} bytes; the kernels' offsets are 32 bits: below 2**{limit.bit_length() - 1}")
+
+
 def placed(row: Kernel, call: Call) -> Kernel:
     """The forward table's row with the code object of this device: gfx942 has one folder for MI300X/MI325X, one for MI308X.
 

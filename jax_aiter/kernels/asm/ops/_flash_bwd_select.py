@@ -49,9 +49,9 @@ def padded_heads(arch: str, shape: Shape) -> tuple[int, int]:
 
 
 def choose(call: Call, shape: Shape) -> Steps:
-    arch, dtype = call.target.arch, DTYPES.get(call.operands["q"].dtype.name)
+    arch, dtype = call.target.arch, DTYPES.get(call.operands["q"].dtype.name, "")
     assert arch is not None
-    need(dtype is not None, f"q has dtype {call.operands['q'].dtype.name}; the kernels take {' or '.join(DTYPES)}")
+    need(bool(dtype), f"q has dtype {call.operands['q'].dtype.name}; the kernels take {' or '.join(DTYPES)}")
     heads = padded_heads(arch, shape)
     mask = _mask(call, shape)
     # Sequences of equal lengths, which packed ones cannot be known to be, have the same diagonal from either corner.
@@ -92,8 +92,10 @@ def _mask(call: Call, shape: Shape) -> int:
     window = window_of(call, shape)
     if window in ((-1, -1), (-1, 0)):
         return NO_MASK if window == (-1, -1) else CAUSAL
-    rule = f"sliding_window = {call.params['sliding_window']}; the kernels with a window are gfx942's for unpacked heads of 72 to 128"
-    need(call.target.arch == "gfx942" and not shape.packed and 64 < shape.head <= 128, rule)
+    need(
+        call.target.arch == "gfx942" and not shape.packed and 64 < shape.head <= 128,
+        f"sliding_window = {call.params['sliding_window']}; only gfx942 has kernels with a window, for unpacked heads of 72 to 128",
+    )
     return WINDOW
 
 

@@ -7,10 +7,20 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.kernels.asm.ops._flash import CAUSAL, TOP_LEFT, WINDOW, Shape, need_plain, need_strides, shape_of, window_of
+from jax_aiter.kernels.asm.ops._flash import (
+    CAUSAL,
+    TOP_LEFT,
+    WINDOW,
+    Shape,
+    need_below,
+    need_plain,
+    need_strides,
+    shape_of,
+    window_of,
+)
 from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, Steps, choose
 from jax_aiter.kernels.asm.ops._flash_bwd_structs import DQDKDV, ODO, POST, SOURCE
-from jax_aiter.kernels.asm.registry import Selected, need, op
+from jax_aiter.kernels.asm.registry import Selected, op
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.provider import Call, Program
@@ -25,8 +35,11 @@ def _select(call: Call) -> Selected:
     need_plain(call, shape)
     need_strides(call, "q", "k", "v", "dout")
     steps = choose(call, shape)
-    accumulated = shape.query_heads * _accumulator(shape, steps)["head"]
-    need(accumulated < 2**31, f"dq of one sequence is accumulated in {accumulated} bytes; the kernels' strides are int32: below 2**31")
+    acc = _accumulator(shape, steps)
+    need_below(2**31, **{"the accumulator of one sequence's dq": shape.query_heads * acc["head"]})
+    # odo and the kernels of 16-bit accumulation reach every sequence with 32-bit offsets; dk and dv have a head per query head.
+    expanded = {f"d{n} per query head": call.operands[n].size * 2 * shape.group for n in "kv"}
+    need_below(2**32, **{n: call.operands[n].size * 2 for n in ("q", "dout")}, **expanded, **{"dq's accumulator": acc["bytes"]})
     tiles = -(-shape.longest_k // steps.main.number("ts"))
     # Causal workgroups take two tiles of keys, one early and one late, so that all have equal work.
     grid = (-(-tiles // 2) if steps.main["mask"] in (TOP_LEFT, CAUSAL) else tiles, shape.query_heads, shape.batch)

@@ -8,6 +8,7 @@ from jax_aiter.kernels.asm.ops._flash import (
     DTYPES,
     NO_MASK,
     Shape,
+    need_below,
     need_plain,
     need_strides,
     placed,
@@ -104,6 +105,8 @@ def _select(call: Call) -> Selected:
     window = window_of(call, shape)
     need(window in ((-1, -1), (-1, 0)), f"sliding_window = {call.params['sliding_window']}; the kernels have no window")
     need_strides(call, *"qkv")
+    # Unlike the others' offsets, that of a sequence's log-sum-exp has 32 bits.
+    need_below(2**32, **{"the log-sum-exp": call.results[1].size * 4})
     mask = NO_MASK if window == (-1, -1) else CAUSAL
     assert call.target.arch is not None
     fitting = [
