@@ -31,11 +31,17 @@ if TYPE_CHECKING:
     from jax_aiter.ops.gelu_and_mul import gelu_and_mul as gelu_and_mul
     from jax_aiter.ops.gemm_a8w8 import gemm_a8w8 as gemm_a8w8
     from jax_aiter.ops.gemm_a8w8_blockscale import gemm_a8w8_blockscale as gemm_a8w8_blockscale
+    from jax_aiter.ops.gemm_a8w8_blockscale_bpreshuffle import gemm_a8w8_blockscale_bpreshuffle as gemm_a8w8_blockscale_bpreshuffle
+    from jax_aiter.ops.gemm_a8w8_bpreshuffle import gemm_a8w8_bpreshuffle as gemm_a8w8_bpreshuffle
     from jax_aiter.ops.gemm_a16w16 import gemm_a16w16 as gemm_a16w16
+    from jax_aiter.ops.gemm_a16w16_bpreshuffle import gemm_a16w16_bpreshuffle as gemm_a16w16_bpreshuffle
     from jax_aiter.ops.group_quant import group_quant as group_quant
     from jax_aiter.ops.grouped_topk import grouped_topk as grouped_topk
     from jax_aiter.ops.mla_decode_fwd import mla_decode_fwd as mla_decode_fwd
     from jax_aiter.ops.moe_sorting import moe_sorting as moe_sorting
+    from jax_aiter.ops.moe_stage1_g1u1 import moe_stage1_g1u1 as moe_stage1_g1u1
+    from jax_aiter.ops.moe_stage1_g1u1_blockscale import moe_stage1_g1u1_blockscale as moe_stage1_g1u1_blockscale
+    from jax_aiter.ops.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
     from jax_aiter.ops.paged_attention import paged_attention as paged_attention
     from jax_aiter.ops.per_tensor_quant import per_tensor_quant as per_tensor_quant
     from jax_aiter.ops.per_token_quant import per_token_quant as per_token_quant

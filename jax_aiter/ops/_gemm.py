@@ -8,8 +8,11 @@ import numpy as np
 
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.core.batching import Batched
+from jax_aiter.ops.shuffle_weight import ShuffledWeight, tile
 
 OUT_TYPES = ("bfloat16", "float16", "float32")
+#: The preshuffled order that AITER's GEMM kernels load.
+LAYOUT = (16, 16)
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -40,17 +43,34 @@ def batching(left: Sequence[str], right: Sequence[str], many: Callable[..., Sequ
     """The batching rule of ``[M, K] · [N, K]ᵀ -> [M, N]``.
 
     left, right: operands whose first axis goes with M, with N. A batch on one side alone widens that side, so it stays one GEMM;
-    a batch on both is `many`, the batched GEMM (None: a loop).
+    a batch on both is `many`, the batched GEMM (None: a loop). There is no hand-written batched kernel, so ``"asm"`` loops too.
     """
 
     def rule(batched: Batched, **params):
         if not any(n in batched for n in right):
             return NotImplemented  # the record's fold merges the batch into M
         if any(n in batched for n in left):
-            return NotImplemented if many is None else many(batched, **params)
+            return NotImplemented if many is None or batched.implementation == "asm" else many(batched, **params)
         wide = {n: batched.broadcast(n) for n in right if batched.get(n) is not None}
         wide = {n: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:]) for n, x in wide.items()}
         (out,) = batched.bind(**{**batched.values, **wide})
         return (jnp.moveaxis(out.reshape(out.shape[0], batched.size, -1), 1, 0),)
 
     return rule
+
+
+def shuffled_data(op: str, name: str, w: object) -> jax.Array:
+    """The array in a `ShuffledWeight`, whose layout must be the one of the kernels."""
+    if not isinstance(w, ShuffledWeight):
+        raise TypeError(f"{op}: {name} must be a ShuffledWeight (shuffle_weight makes one), got {type(w).__name__}")
+    if w.layout != LAYOUT:
+        raise ValueError(f"{op}: {name} is shuffled with layout {w.layout}, must be {LAYOUT}")
+    return w.data
+
+
+def check_shuffled(op: str, name: str, w: jax.ShapeDtypeStruct) -> None:
+    """`w` is whole tiles, as `shuffle_weight` leaves it; a slice of rows or columns may not be."""
+    rows, columns, _ = tile(w.dtype, LAYOUT)
+    for axis, of in ((0, rows), (1, columns)):
+        if w.shape[axis] % of:
+            raise ValueError(f"{op}: dimension {axis} of {name} is {w.shape[axis]}, must be a multiple of {of} for layout {LAYOUT}")

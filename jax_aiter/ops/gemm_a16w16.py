@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
@@ -12,6 +13,7 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op, Struct
 from jax_aiter.ops import _gemm
 from jax_aiter.ops.batched_gemm_bf16 import BATCHED_GEMM
+from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
 
 def _abstract(dims, *, a, b, bias, out_dtype):
@@ -23,14 +25,19 @@ def _reference(*, a, b, bias, out_dtype):
     return (_gemm.finish(_gemm.dot(a, b), bias, out_dtype),)
 
 
-def _backward(saved, cotangents, *, implementation, out_dtype):
+def backward(saved, cotangents, *, implementation, out_dtype):
+    """The gradients of a, b (in plain order) and bias."""
     a, b, dy = saved["a"], saved["b"], cotangents["y"]
+    bias = jnp.sum(dy.astype(jnp.float32), axis=0)
     # A cotangent wider than the operands keeps its bits: the product runs in the wider type.
     common = jnp.promote_types(dy.dtype, a.dtype)
     a, b, dy = a.astype(common), b.astype(common), dy.astype(common)
     (da,) = GEMM(a=dy, b=b.T, out_dtype=saved["a"].dtype, implementation=implementation)
+    if implementation == "asm":  # sums over tokens: rows of zeros bring their number to what the kernels take
+        rows = max(-a.shape[0] % 64, 192 - a.shape[0])
+        a, dy = (jnp.pad(x, ((0, rows), (0, 0))) for x in (a, dy))
     (db,) = GEMM(a=dy.T, b=a.T, out_dtype=saved["b"].dtype, implementation=implementation)
-    return {"a": da, "b": db, "bias": jnp.sum(dy.astype(jnp.float32), axis=0)}
+    return {"a": da, "b": db, "bias": bias}
 
 
 def _many(batched, *, out_dtype):
@@ -50,7 +57,7 @@ GEMM = Op(
     parallel=("M", "N"),
     fold="M",
     batch=_gemm.batching(left=("a",), right=("b", "bias"), many=_many),
-    gradient=Gradient(wrt=("a", "b", "bias"), saves=("a", "b"), backward=_backward),
+    gradient=Gradient(wrt=("a", "b", "bias"), saves=("a", "b"), backward=backward),
     cases=lambda: [
         case("row", a=normal(1, 8), b=normal(3, 8), out_dtype=jnp.dtype("float32")),
         case(
@@ -73,20 +80,23 @@ GEMM = Op(
 
 def gemm_a16w16(
     a: jax.Array,
-    b: jax.Array,
+    b: jax.Array | ShuffledWeight,
     *,
     bias: jax.Array | None = None,
     out_dtype: Any = None,
     implementation: str | None = None,
+    kernel: str | None = None,
 ) -> jax.Array:
     """``y = a · bᵀ + bias``, accumulated in float32.
 
     Args:
       a: ``[M, K]`` bfloat16, float16 or float32.
       b: ``[N, K]``, the dtype of `a`: one row per output feature, as AITER and PyTorch store a linear layer's weight.
+        A `ShuffledWeight` of layout (16, 16) makes this `gemm_a16w16_bpreshuffle`.
       bias: ``[N]``, float; added before the one rounding to `out_dtype`.
       out_dtype: bfloat16, float16 or float32; None is the dtype of `a`.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``; the gradient's two GEMMs run under the same choice.
+      kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
       ``[M, N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`.
@@ -96,8 +106,18 @@ def gemm_a16w16(
 
     Mirrors ``aiter.gemm_a16w16``.
     """
+    out_dtype = out_type("gemm_a16w16", a, out_dtype)
+    if isinstance(b, ShuffledWeight):
+        from jax_aiter.ops.gemm_a16w16_bpreshuffle import GEMM_BPRESHUFFLE  # that module takes its gradient from this one
+
+        b = _gemm.shuffled_data("gemm_a16w16", "b", b)
+        return GEMM_BPRESHUFFLE(a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)[0]
+    return GEMM(a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)[0]
+
+
+def out_type(op: str, a: Any, out_dtype: Any) -> np.dtype:
+    """The static out_dtype; None is the dtype of `a`."""
     default = getattr(a, "dtype", None)
     if out_dtype is None:
         out_dtype = default if default is not None and jnp.dtype(default).name in _gemm.OUT_TYPES else jnp.float32
-    out_dtype = check.static_dtype("gemm_a16w16", "out_dtype", out_dtype, _gemm.OUT_TYPES)
-    return GEMM(a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation)[0]
+    return check.static_dtype(op, "out_dtype", out_dtype, _gemm.OUT_TYPES)

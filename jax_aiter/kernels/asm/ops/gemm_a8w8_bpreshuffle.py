@@ -1,0 +1,104 @@
+"""int8 matrix product with a scale per token and per output feature, the weight preshuffled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from jax_aiter.kernels.asm.device import compute_units
+from jax_aiter.kernels.asm.ops._gemm_rules import TILE_K, ceil_div, check_reach, check_split, fewest_rounds, tuned_row
+from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.structs import struct
+from jax_aiter.kernels.asm.tables import Kernel, kernels, named
+from jax_aiter.kernels.asm.writer import PlanWriter
+from jax_aiter.kernels.provider import Call
+
+TABLE = "i8gemm/i8gemm_bf16_perTokenI8.csv"
+TUNED = "*a8w8_bpreshuffle_tuned_gemm*.csv"
+SOURCE = "csrc/py_itfs_cu/asm_gemm_a8w8.cu gemm_a8w8_asm, aiter/ops/gemm_op_a8w8.py gemm_a8w8_ASM"
+MEMBERS = (
+    "ptr c bfloat16 [M, N]",
+    "ptr a int8 [M, K]",
+    "ptr b int8 [N, K], preshuffled",
+    "ptr sa float32 [M, 1]",
+    "ptr sb float32 [N, 1]",
+    "ptr bias float32 [N]",
+    "u32 m M",
+    "u32 n N",
+    "u32 k K",
+    "u32 lda bytes between rows",
+    "u32 ldb bytes between rows",
+    "u32 ldc bytes between rows",
+    "u32 ks workgroups that share a tile",
+)
+ARGUMENTS = struct("i8gemm", SOURCE, *MEMBERS)
+#: This one kernel declares 256 bytes of arguments. AITER passes 208; it reads no more, but what it declares must be there.
+LONGER = struct("i8gemm_112x256", SOURCE, *MEMBERS, "ptr unread0 null", "ptr unread1 null", "ptr unread2 null")
+#: Its waves overwrite shared memory that the others have yet to read, with no barrier between: right only as long as all waves keep
+#: step. It is not chosen, tuned or not; who names it gets it.
+RACES = "I8gemm_bf16_perTokenI8_BpreShuffle_112x256"
+
+
+@op("gemm_a8w8_bpreshuffle", source=SOURCE, tables=(TABLE,))
+def select(call: Call) -> Selected:
+    x, w, out = call.operands["xq"], call.operands["wq"], call.results[0]
+    bias, split = call.operands.get("bias"), call.params["splitK"]
+    (m, k), n = x.shape, w.shape[0]
+    need(x.dtype.name == "int8", f"xq has dtype {x.dtype.name}; AITER's hand-written kernels of this op take int8")
+    need(out.dtype.name == "bfloat16", f"out_dtype = {out.dtype.name}; the kernels write bfloat16")
+    need(bias is None or bias.dtype.name == "float32", f"bias has dtype {bias and bias.dtype.name}; the kernels read float32")
+    need(m > 0, "xq has no rows")
+    need(k > 0 and k % TILE_K == 0, f"K = {k}; the kernels take multiples of {TILE_K}")
+    check_reach(xq=m * k, wq=n * k, y=m * n * 2)
+    assert call.target.arch is not None
+    table = kernels(call.target.arch, TABLE)
+    tiles = sorted({r.number("tile_n") for r in table})
+    fitting = [r for r in table if n % r.number("tile_n") == 0]
+    need(bool(fitting), f"N = {n}; the kernels take multiples of {' or '.join(map(str, tiles))}")
+    tuned = tuned_row(call, TUNED, m, n, k, q_dtype_w="torch.int8")
+    row, rule = forced(call, fitting), "the caller's kernel="
+    if row is None and tuned is not None and tuned["libtype"] == "asm":
+        row, rule = named(_safe(fitting), str(tuned["kernelName"])), f"AITER's tuned row for M = {tuned['M']}"
+        split = split or (int(tuned["splitK"]) if row else None)
+    if row is None:
+        # AITER's heuristic takes kernels that can split K, even where it does not split.
+        row = fewest_rounds((r for r in _safe(fitting) if r["splitK"] == 1), m, n, compute_units(call.target))
+        rule = "AITER's heuristic: fewest rounds over the compute units"
+    split = split or 1
+    need(split == 1 or row["splitK"] == 1, f"splitK = {split}; {row.symbol} does not split K")
+    check_split(k, split)
+    grid = (n // row.number("tile_n") * split, ceil_div(m, row.number("tile_m")), 1)
+
+    def build():
+        writer = PlanWriter.of(call, ("y",))
+        if bias is None:
+            writer.temporary("bias", n * 4)
+            writer.clear("bias")
+        if split > 1:  # the parts are added to what is there
+            writer.clear("y")
+        writer.kernel(
+            row,
+            grid,
+            256,
+            LONGER if Path(row.path).stem == RACES else ARGUMENTS,
+            c=writer.pointer("y"),
+            a=writer.pointer("xq"),
+            b=writer.pointer("wq"),
+            sa=writer.pointer("x_scale"),
+            sb=writer.pointer("w_scale"),
+            bias=writer.pointer("bias"),
+            m=m,
+            n=n,
+            k=k,
+            lda=k,
+            ldb=k,
+            ldc=n * 2,
+            ks=split,
+            **({"unread0": None, "unread1": None, "unread2": None} if Path(row.path).stem == RACES else {}),
+        )
+        return writer.build()
+
+    return Selected(row, grid, rule, build)
+
+
+def _safe(rows: list[Kernel]) -> list[Kernel]:
+    return [r for r in rows if Path(r.path).stem != RACES]
