@@ -4,7 +4,8 @@ import math
 from pathlib import Path
 
 SOURCES, TABLES = (str(Path(__file__).parent / "mha_fwd_entry.cc"),), ("fmha_v3_fwd",)
-SHAPES = [(1, 129, 129, 8, 8), (2, 256, 256, 16, 2), (3, 257, 640, 12, 4), (1, 1000, 1000, 5, 1), (1, 20000, 20000, 8, 1)]  # B Sq Sk Hq Hk
+# B, Sq, Sk, Hq, Hk
+SHAPES = [(1, 129, 129, 8, 8), (2, 256, 256, 16, 2), (3, 257, 640, 12, 4), (1, 1000, 1000, 5, 1), (1, 20000, 20000, 8, 1)]
 HEADS = [(128, 128), (192, 128)]
 ROUNDING_TO_NEAREST_AWAY = 1  # AITER's default
 
