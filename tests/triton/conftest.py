@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from jax_aiter.kernels.cache import cache_root
+from jax_aiter.kernels.cache import cache_root, write_entry
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client
 
@@ -43,6 +43,16 @@ def empty_root(tmp_path, monkeypatch):
     """A cache without AITER and without plans."""
     monkeypatch.setenv("JAX_AITER_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def aiter_present(empty_root):
+    """Enough of AITER for a worker to be started."""
+    folder = empty_root / "aiter" / "somewhere"
+    (folder / "aiter/ops/triton").mkdir(parents=True)
+    (folder / "aiter/ops/triton/__init__.py").write_text("")
+    write_entry(empty_root / "aiter/current.json", {"folder": "somewhere", "identity": "x", "verified": False})
+    return empty_root
 
 
 @pytest.fixture

@@ -30,16 +30,6 @@ def record(root):
     return {"op": SPEC.op, "arch": SPEC.arch, "buffers": described, "steps": [launch]}
 
 
-@pytest.fixture
-def aiter_present(empty_root):
-    """Enough of AITER for a worker to be started."""
-    folder = empty_root / "aiter" / "somewhere"
-    (folder / "aiter/ops/triton").mkdir(parents=True)
-    (folder / "aiter/ops/triton/__init__.py").write_text("")
-    cache.write_entry(empty_root / "aiter/current.json", {"folder": "somewhere", "identity": "x", "verified": False})
-    return empty_root
-
-
 @pytest.mark.usefixtures("aiter_present")
 class TestWorkerFailures:
     def test_no_such_python(self, monkeypatch):

@@ -109,6 +109,8 @@ def stored_answer(answer: dict[str, Any], triton: str) -> tuple[dict[str, Any], 
         return {"record": answer["record"]}, triton
     if answer["refused"]:
         return {"refused": answer["error"]}, triton
+    if answer.get("cache"):  # the worker could not store what it compiled; the text names the remedy
+        raise KernelBuildError(answer["error"])
     raise KernelBuildError(
         f'recording failed in AITER or Triton {triton}: {answer["error"]}. Use implementation="xla" for this call'
     )

@@ -29,6 +29,7 @@ def _package_without_init(package_root: Path) -> None:
 
 
 def _answer(request: dict, cache: Path) -> dict:
+    from jax_aiter.kernels.cache import CacheError
     from jax_aiter.kernels.triton.ops import adapter
     from jax_aiter.kernels.triton.spec import CallSpec
     from jax_aiter.kernels.triton.worker.errors import RecordError
@@ -39,6 +40,8 @@ def _answer(request: dict, cache: Path) -> dict:
         return {"ok": True, "record": record(spec, adapter(spec.op).run, cache)}
     except RecordError as error:
         return {"ok": False, "refused": True, "error": str(error)}
+    except CacheError as error:
+        return {"ok": False, "refused": False, "cache": True, "error": str(error)}
     except Exception as error:  # the parent must hear of everything, with the place it happened
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
