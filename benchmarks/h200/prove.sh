@@ -39,7 +39,7 @@ setup() {
 }
 
 tests() {
-  local pytest="python3 -m pytest -q -p no:cacheprovider"
+  local pytest="python3 -m pytest -q -p no:cacheprovider -p no:benchmark"
   SHOW=8 step two_devices 150 $pytest tests/gpu/test_two_devices.py -n 6
   (
     SHOW=12 on 1 device_time 330 python3 -m benchmarks.h200.device_time --out "$out"
