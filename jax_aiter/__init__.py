@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from jax_aiter.ops.shuffle_weight import ShuffledWeight as ShuffledWeight
     from jax_aiter.ops.shuffle_weight import shuffle_weight as shuffle_weight
     from jax_aiter.ops.silu_and_mul import silu_and_mul as silu_and_mul
+    from jax_aiter.ops.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode
+    from jax_aiter.ops.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
     from jax_aiter.ops.topk_sigmoid import topk_sigmoid as topk_sigmoid
     from jax_aiter.ops.topk_softmax import topk_softmax as topk_softmax
     from jax_aiter.ops.unified_attention import unified_attention as unified_attention
