@@ -112,13 +112,7 @@ bool prepare(Op& op, Arch, std::string* why) {
     return false;
   }
   if (!prepare_transfer(op, action, op.inst.sc0, why)) return false;
-  if (to_lds) {
-    if (op.inst.info->enc == Enc::SCRATCH) {
-      *why = "scratch load to LDS";
-      return false;
-    }
-    op.fn = exec_global_lds;
-  }
+  if (to_lds) op.fn = exec_global_lds;
   return true;
 }
 
@@ -131,6 +125,7 @@ void register_flat() {
   for (size_t i = 0; i < count; ++i) {
     const Enc enc = rows[i].enc;
     if (enc != Enc::FLAT && enc != Enc::GLOBAL && enc != Enc::SCRATCH) continue;
+    if (rows[i].base.compare(0, 17, "scratch_load_lds_") == 0) continue;  // not implemented
     auto* def = new ScalarDef{rows[i].mnemonic, exec_flat, Class::Flat, "", prepare};
     if (enc == Enc::GLOBAL) def->fn = exec_global, def->cls = Class::Global;
     if (enc == Enc::SCRATCH) def->fn = exec_scratch, def->cls = Class::Scratch;

@@ -55,10 +55,19 @@ void store(Wave& w, const Op& op) {
   w.worker->counts.bytes_stored += p.valid * 4;
 }
 
-// Runs the vector form on lane 0.
+// Runs the vector form on lane 0. Outside its buffer resource it does nothing and returns zero, as the vector form.
 void atomic(Wave& w, const Op& op) {
   const Form f = form(op);
-  const uint64_t address = w.s64(op.inst.srsrc) + offset_of(w, op.inst);
+  uint64_t address = w.s64(op.inst.srsrc) + offset_of(w, op.inst);
+  if (op.inst.info->width('b') == 4) {
+    const uint32_t* r = &w.s[op.inst.srsrc];
+    const uint64_t offset = offset_of(w, op.inst);
+    address = (r[0] | static_cast<uint64_t>(r[1] & 0xffff) << 32) + offset;
+    if (offset + f.bytes > r[2]) {
+      if (f.returns) std::memset(&w.s[op.inst.vdst], 0, f.bytes);
+      return;
+    }
+  }
   check_global(w, op, address, f.bytes, Access::Atomic, -1);
   uint32_t reg[4 * 64], ret[2 * 64];
   const unsigned data = op.inst.info->width('d');
@@ -95,7 +104,7 @@ bool prepare_atomic(Op& op, Arch, std::string* why) {
   const std::string& base = op.inst.info->base;
   unsigned bytes = 0;
   const Transfer fn = find_atomic(base.substr(base.find("atomic_") + 7), &bytes);
-  if (!fn || op.inst.info->width('b') == 4) {
+  if (!fn) {
     *why = "scalar atomic is not implemented";
     return false;
   }

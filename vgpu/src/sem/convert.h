@@ -30,9 +30,9 @@ inline uint32_t round_magnitude(uint32_t magnitude, Rounding how, uint32_t rando
   if (how == Rounding::stochastic) {
     // The random number covers the bits a normal result drops; a denormal result drops more, whose extra low bits get
     // no randomness (they are below the adder on hardware).
-    const int extra = shift - (23 - MB);
+    const int wide = raw_shift > 60 ? 60 : raw_shift, extra = wide - (23 - MB);
     const uint64_t addend = static_cast<uint64_t>(random >> (32 - (23 - MB))) << (extra > 0 ? extra : 0);
-    up = static_cast<uint32_t>((rest + addend) >> shift);
+    up = static_cast<uint32_t>(((mantissa & ((1ull << wide) - 1)) + addend) >> wide);
   }
   return base + kept + up;
 }

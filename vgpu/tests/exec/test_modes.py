@@ -173,31 +173,29 @@ def test_workgroup_and_item_ids(machine):
     np.testing.assert_array_equal(out.numpy(), expected)
 
 
-@pytest.mark.parametrize(("bits", "name"), [(16, "b64_tr_b16"), (8, "b64_tr_b8"), (4, "b64_tr_b4")])
-def test_transposing_lds_read(library, bits, name):
-    """Each group of 16 lanes reads a matrix of 64/bits rows by 16 columns; every lane gets one column."""
+@pytest.mark.parametrize(("bits", "dwords"), [(16, 2), (8, 2), (6, 3), (4, 2)])
+def test_transposing_lds_read(library, bits, dwords):
+    """Each group of 16 lanes reads a matrix of as many rows as a lane has elements, by 16 columns; a lane gets one column."""
     machine = Machine("gfx950", library)
-    rows = 64 // bits
-    rng = np.random.default_rng(bits)
-    matrix = rng.integers(0, 1 << bits, (4, rows, 16), dtype=np.uint64)
-    per_lane = rows  # elements one lane loads
-    packed = np.zeros((4, rows * 16 // per_lane), np.uint64)
-    for g in range(4):
-        for i, x in enumerate(matrix[g].reshape(-1)):
-            packed[g, i // per_lane] |= x << np.uint64(bits * (i % per_lane))
-    data, out = machine.array(packed.reshape(64)), machine.array(np.zeros(64, np.uint64))
+    rows = 32 * dwords // bits
+    matrix = np.random.default_rng(bits).integers(0, 1 << bits, (4, rows, 16)).astype(object)
+
+    def words(elements: np.ndarray) -> np.ndarray:
+        """[lane][dword] of [lane][element]."""
+        wide = [sum(int(x) << (bits * i) for i, x in enumerate(lane)) for lane in elements]
+        return np.array([[x >> (32 * d) & 0xFFFFFFFF for d in range(dwords)] for x in wide], np.uint32)
+
+    data, out = machine.array(words(matrix.reshape(64, rows))), machine.array(np.zeros((64, dwords), np.uint32))
+    size, load_name = 32 * dwords, f"dwordx{dwords}"
     body = PROLOGUE + f"""
-  v_lshlrev_b32 v1, 3, v0
-  global_load_dwordx2 v[2:3], v1, s[4:5]
+  v_mul_u32_u24 v1, {4 * dwords}, v0
+  global_load_{load_name} v[4:{3 + dwords}], v1, s[4:5]
   s_waitcnt vmcnt(0)
-  ds_write_b64 v1, v[2:3]
+  ds_write_b{size} v1, v[4:{3 + dwords}]
   s_waitcnt lgkmcnt(0)
-  ds_read_{name} v[4:5], v1
+  ds_read_b{size}_tr_b{bits} v[8:{7 + dwords}], v1
   s_waitcnt lgkmcnt(0)
-  global_store_dwordx2 v1, v[4:5], s[6:7]
+  global_store_{load_name} v1, v[8:{7 + dwords}], s[6:7]
 """
-    machine.launch(load(machine, body, lds=512), "k", arguments(data, out))
-    expected = np.zeros((4, 16), np.uint64)
-    for row in range(rows):
-        expected |= matrix[:, row, :] << np.uint64(bits * row)
-    np.testing.assert_array_equal(out.numpy(), expected.reshape(64))
+    machine.launch(load(machine, body, lds=1024), "k", arguments(data, out))
+    np.testing.assert_array_equal(out.numpy(), words(matrix.transpose(0, 2, 1).reshape(64, rows)))

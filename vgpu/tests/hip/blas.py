@@ -7,6 +7,7 @@ from ctypes import byref, c_float, c_int, c_int64, c_void_p
 
 import ml_dtypes
 import numpy as np
+
 from hip import download, malloc, upload
 
 lib = ctypes.CDLL("librocblas.so.5")

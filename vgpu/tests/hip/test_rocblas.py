@@ -27,7 +27,8 @@ for a_type, c_type, compute in {types}:
 print("equal")
 """
 REAL = """[(np.float16, np.float16, 151), (np.float16, np.float32, 151), (ml_dtypes.bfloat16, ml_dtypes.bfloat16, 151),
-    (ml_dtypes.bfloat16, np.float32, 151), (np.float32, np.float32, 151), (np.float64, np.float64, 152), (np.int8, np.int32, 162)]"""
+    (ml_dtypes.bfloat16, np.float32, 151), (np.float32, np.float32, 151), (np.float64, np.float64, 152),
+    (np.int8, np.int32, 162)]"""
 COMPLEX = "[(np.complex64, np.complex64, 154), (np.complex128, np.complex128, 155)]"
 
 
@@ -94,7 +95,8 @@ def test_operands_past_the_end_and_unknown_types(program):
         return lib.rocblas_sgemm(on, c_int(NONE), c_int(NONE), n, n, n, x, c_void_p(a), n, c_void_p(a), n, x, c_void_p(a), n)
     print(sgemm() != 0 or code_of("hipDeviceSynchronize") != 0)
     matrix = [c_void_p(a), c_int(7), n]
-    print(lib.rocblas_gemm_ex(on, c_int(NONE), c_int(NONE), n, n, n, x, *matrix, *matrix, x, *matrix, *matrix, c_int(151), *[c_int(0)] * 3))
+    operands = [n, n, n, x, *matrix, *matrix, x, *matrix, *matrix]
+    print(lib.rocblas_gemm_ex(on, c_int(NONE), c_int(NONE), *operands, c_int(151), c_int(0), c_int(0), c_int(0)))
     """)
     assert done.stdout == "True\n2\n", done.stdout + done.stderr  # 2: rocblas_status_not_implemented
     assert "GEMM operand A" in done.stderr and "not implemented" in done.stderr, done.stderr

@@ -119,7 +119,18 @@ def _ieee_extreme(maximum: bool):
     return apply
 
 
-_FUNCTIONS = {**FUNCTIONS, **_extra(), "v_minimum_f32": _ieee_extreme(False), "v_maximum_f32": _ieee_extreme(True)}
+def _of_three(two):
+    return lambda a, b, c: two(two(a, b), c)
+
+
+_FUNCTIONS = {
+    **FUNCTIONS,
+    **_extra(),
+    "v_minimum_f32": _ieee_extreme(False),
+    "v_maximum_f32": _ieee_extreme(True),
+    "v_minimum3_f16": _of_three(_ieee_extreme(False)),
+    "v_maximum3_f16": _of_three(_ieee_extreme(True)),
+}
 _TOWARD_ZERO = {**_FUNCTIONS, "f32_to_f16": lambda v: quieted(cast("f", 16, v, "zero"))}
 
 

@@ -230,11 +230,16 @@ def test_swizzle(run, name, source):
     np.testing.assert_array_equal(out[0], np.where(ACTIVE, want, data[8]))
 
 
-def test_gfx950_lane_swaps(machines):
-    machine = machines("gfx950")
+def gfx950_bodies() -> dict[str, str]:
     body = {n: f"  v_{n}_swap_b32 v10, v12\n  v_mov_b32 v18, v12" for n in ("permlane16", "permlane32")}
     body["bitop"] = "  v_bitop3_b32 v18, v10, v12, v14 bitop3:0x6c"
-    texts = {f"l_{n}": kernel(f"l_{n}", b, 10, ["v10", "v18"]) for n, b in body.items()}
+    body["bitop_half"] = "  v_bitop3_b16 v18, v10, v12, v14 bitop3:0x6c op_sel:[1,0,1,1]"
+    return body
+
+
+def test_gfx950_lane_swaps(machines):
+    machine = machines("gfx950")
+    texts = {f"l_{n}": kernel(f"l_{n}", b, 10, ["v10", "v18"]) for n, b in gfx950_bodies().items()}
     module = machine.load(assembler.assemble(HEADER + "".join(texts.values()), "gfx950"))
     data = np.random.default_rng(6).integers(0, 1 << 32, (1, 10, 64), dtype=np.uint32)
     for size in (16, 32):
@@ -248,9 +253,16 @@ def test_gfx950_lane_swaps(machines):
             )
         np.testing.assert_array_equal(out, [d, s])
     out = launch(machine, module, "l_bitop", data, 2)[0]
-    a, b, c = data[0, 0], data[0, 2], data[0, 4]
+    np.testing.assert_array_equal(out[1], bitwise(0x6C, data[0, 0], data[0, 2], data[0, 4]))
+    out = launch(machine, module, "l_bitop_half", data, 2)[0]
+    high = bitwise(0x6C, data[0, 0] >> 16, data[0, 2], data[0, 4] >> 16) << np.uint32(16)
+    np.testing.assert_array_equal(out[1], high | (data[0, 8] & 0xFFFF))
+
+
+def bitwise(table: int, a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
+    """Bit (4a + 2b + c) of the table, for every bit."""
     want = np.zeros(64, np.uint32)
     for term in range(8):
-        if 0x6C >> term & 1:
+        if table >> term & 1:
             want |= (a if term & 4 else ~a) & (b if term & 2 else ~b) & (c if term & 1 else ~c)
-    np.testing.assert_array_equal(out[1], want)
+    return want

@@ -1,6 +1,6 @@
 """Matrix instructions through the decoder: register numbering, accumulation registers, overlaps, EXEC and SGPR-free forms.
 
-What each shape computes is tested in tests/sem/test_matrix.py; here one kernel per instruction shows that the operands
+What each shape computes is tested in tests/sem/test_mfma.py; here one kernel per instruction shows that the operands
 reach it, for every shape of both architectures.
 """
 

@@ -36,11 +36,15 @@ SKIPPED_PARTS = ("_format", "_lds_", "gws", "_tr_b")
 GROUPS = 2
 
 
-def covered() -> list[opcodes.Opcode]:
+def covered(arch: str) -> list[opcodes.Opcode]:
+    """For gfx950, only what gfx942 does not have."""
     return [
         op
-        for op in opcodes.rows("gfx942")
-        if op.encoding in ENCODINGS and op.base not in SKIPPED and not any(part in op.base for part in SKIPPED_PARTS)
+        for op in opcodes.rows(arch)
+        if op.encoding in ENCODINGS
+        and op.base not in SKIPPED
+        and not any(part in op.base for part in SKIPPED_PARTS)
+        and (arch == "gfx942" or not op.archs & opcodes.ARCH_BIT["gfx942"])
     ]
 
 
@@ -185,18 +189,28 @@ def expected(case: MemoryCase, column: np.ndarray, active: bool) -> tuple[list[i
 
 
 @pytest.fixture(scope="module")
-def module(machines):
-    machine = machines("gfx942")
-    cases = {op.mnemonic: build(op) for op in covered()}
-    image, rejected = assembler.assemble_valid({c.name: c.text for c in cases.values()}, "gfx942", HEADER)
-    assert not rejected
-    return machine, machine.load(image), cases
+def modules(machines):
+    found = {}
+
+    def get(arch: str):
+        if arch not in found:
+            machine = machines(arch)
+            cases = {op.mnemonic: build(op) for op in covered(arch)}
+            image, rejected = assembler.assemble_valid({c.name: c.text for c in cases.values()}, arch, HEADER)
+            assert not rejected
+            found[arch] = machine, machine.load(image), cases
+        return found[arch]
+
+    return get
 
 
-@pytest.mark.parametrize("op", covered(), ids=lambda op: op.mnemonic)
-def test_opcode(module, op):
-    machine, loaded, cases = module
-    if not machine.lib.vgpu_isa_executable(b"gfx942", op.base.encode()):
+OPCODES = [pytest.param(arch, op, id=f"{arch}-{op.mnemonic}") for arch in ("gfx942", "gfx950") for op in covered(arch)]
+
+
+@pytest.mark.parametrize(("arch", "op"), OPCODES)
+def test_opcode(modules, arch, op):
+    machine, loaded, cases = modules(arch)
+    if not machine.lib.vgpu_isa_executable(arch.encode(), op.base.encode()):
         pytest.skip(f"{op.mnemonic} decodes but is not executable")
     case = cases[op.mnemonic]
     data = data_for(case)

@@ -7,6 +7,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from kernels import HEADER, kernel
+from machine import Machine
 from pcode.arithmetic import fma
 from pcode.values import make
 from valu_check import launch
@@ -63,6 +64,8 @@ BODIES = {
     "pk_fma_sel": "  v_pk_fma_f32 v[18:19], v[10:11], v[12:13], v[14:15] op_sel:[1,0,1] op_sel_hi:[0,0,1] "
     "neg_lo:[1,0,0] neg_hi:[0,0,1]",
     "pk_mul_f16_sel": "  v_pk_mul_f16 v18, v10, v12 op_sel:[1,0] op_sel_hi:[0,0] neg_lo:[0,1] neg_hi:[1,0]",
+    "accvgpr": "  v_accvgpr_write_b32 a3, v10\n  v_accvgpr_mov_b32 a5, a3\n  v_accvgpr_read_b32 v18, a5",
+    "wrap": "  ds_write_b32 v0, v10\n  ds_wrap_rtn_b32 v18, v0, v12, v14\n  ds_read_b32 v19, v0\n  s_waitcnt lgkmcnt(0)",
     "pk_mov": "  v_pk_mov_b32 v[18:19], v[10:11], v[12:13] op_sel:[1,0]",
     **{
         f"add_clamp_{n}": f"  v_{n} v18, v10, v12 clamp"
@@ -71,11 +74,31 @@ BODIES = {
 }
 
 
+def gfx950_bodies() -> dict[str, str]:
+    return {
+        "dot2_f32_bf16": "  v_dot2_f32_bf16 v18, v10, v12, v14",
+        "dot2c_f32_bf16": "  v_dot2c_f32_bf16 v18, v10, v12",
+        **{
+            f"cvt_sr_{t}_f32_{i}": f"  v_cvt_sr_{t}_f32 v18, v10, v12{half}"
+            for t in ("f16", "bf16")
+            for i, half in enumerate(("", " op_sel:[0,0,1]"))
+        },
+    }
+
+
 @pytest.fixture(scope="module")
 def run(machines):
-    machine = machines("gfx942")
-    texts = {f"sp_{n}": kernel(f"sp_{n}", body, 10, ["v18", "v19"]) for n, body in BODIES.items()}
-    image, rejected = assembler.assemble_valid(texts, "gfx942", HEADER)
+    return runner(machines("gfx942"), BODIES)
+
+
+@pytest.fixture(scope="module")
+def run950(machines):
+    return runner(machines("gfx950"), gfx950_bodies())
+
+
+def runner(machine: Machine, bodies: dict[str, str]):
+    texts = {f"sp_{n}": kernel(f"sp_{n}", body, 10, ["v18", "v19"], lds=256) for n, body in bodies.items()}
+    image, rejected = assembler.assemble_valid(texts, machine.arch, HEADER)
     assert not rejected, rejected
     module = machine.load(image)
 
@@ -189,18 +212,61 @@ def halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return parts[0], parts[1]
 
 
-@pytest.mark.parametrize("name", ["dot2_f32_f16", "dot2c_f32_f16"])
-def test_dot2_within_two_roundings(run, name):
+def bfloat_halves(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    parts = [widen((x << 16).view(np.float32)), widen((x & np.uint32(0xFFFF0000)).view(np.float32))]
+    return parts[0], parts[1]
+
+
+@pytest.mark.parametrize("name", ["dot2_f32_f16", "dot2c_f32_f16", "dot2_f32_bf16", "dot2c_f32_bf16"])
+def test_dot2_within_two_roundings(run, run950, name):
     """Fused or not is not documented: each of at most three roundings is 2^-24 of the magnitudes summed."""
-    data, out = run(name, ("f16", "f16", "f32"))
-    (a0, a1), (b0, b1) = halves(data[0]), halves(data[2])
+    kind = name.rsplit("_", 1)[1]
+    data, out = (run950 if kind == "bf16" else run)(name, (kind, kind, "f32"))
+    split = bfloat_halves if kind == "bf16" else halves
+    (a0, a1), (b0, b1) = split(data[0]), split(data[2])
     c = widen(data[4 if "2c" not in name else 8].view(np.float32))
     with np.errstate(all="ignore"):
         exact = a0 * b0 + a1 * b1 + c
         bound = 3 * 2.0**-24 * (np.abs(a0 * b0) + np.abs(a1 * b1) + np.abs(c)) + 2.0**-148
     ordinary = np.isfinite(exact) & (bound < 2.0**100)
+    assert ordinary.sum() > 100
     assert (np.abs(out[0].view(np.float32)[ordinary] - exact[ordinary]) <= bound[ordinary]).all()
     assert np.isnan(out[0].view(np.float32)[np.isnan(exact)]).all()
+
+
+@pytest.mark.parametrize(("name", "mantissa", "smallest"), [("f16", 10, -14), ("bf16", 7, -126)])
+def test_stochastic_16_bits(run950, name, mantissa, smallest):
+    """Up when the fraction that a normal result drops plus the random number's top bits reach one."""
+    dtype = np.float16 if name == "f16" else ml_dtypes.bfloat16
+    for half in range(2):
+        data, out = run950(f"cvt_sr_{name}_f32_{half}", ("f32", "int", "int"))
+        x, seed = widen(data[0].view(np.float32)), data[2]
+        with np.errstate(all="ignore"):
+            magnitude = np.abs(x)
+            normal = np.isfinite(x) & (magnitude >= 2.0**smallest) & (magnitude < float(ml_dtypes.finfo(dtype).max))
+            step = np.exp2(np.floor(np.log2(np.where(normal, magnitude, 1.0))) - mantissa)
+            below = np.floor(magnitude / step)
+            up = magnitude / step - below + (seed >> np.uint32(32 - (23 - mantissa))) / 2.0 ** (23 - mantissa) >= 1
+            want = np.copysign((below + up) * step, x).astype(dtype).view(np.uint16)
+        got = (out[0] >> np.uint32(16 * half)).astype(np.uint16)
+        assert normal.sum() > 100
+        np.testing.assert_array_equal(got[normal], want[normal])
+        np.testing.assert_array_equal(np.isnan(got.view(dtype).astype(np.float32)), np.isnan(x))
+        kept = np.uint32(0xFFFF << (16 - 16 * half))
+        np.testing.assert_array_equal(out[0] & kept, data[8] & kept)
+
+
+def test_accumulation_registers(run):
+    data, out = run("accvgpr", ("int", "int", "int"))
+    np.testing.assert_array_equal(out[0], data[0])
+
+
+def test_lds_wrap(run):
+    """A ring index: back by the first operand if it has reached that, else on by the second. No pseudo-code is published."""
+    data, out = run("wrap", ("int", "int", "int"))
+    old, limit, step = data[0], data[2], data[4]
+    np.testing.assert_array_equal(out[0], old)
+    np.testing.assert_array_equal(out[1], np.where(old >= limit, old - limit, old + step))
 
 
 def test_fma_mix(run):

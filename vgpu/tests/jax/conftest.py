@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from vgpu.launcher import DEFAULT
 
 import vgpu
+from vgpu.launcher import DEFAULT
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))

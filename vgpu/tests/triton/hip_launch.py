@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+
 from hip import byref, c_uint, c_void_p, call, download, upload
 
 path, kernel, *numbers = sys.argv[1:]

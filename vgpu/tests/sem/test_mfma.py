@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from matrix_layout import LANES, Shape, operand, operand_8bit_scaled, pack, result_positions, unpack
+from matrix_names import DENSE, SCALED_SIZES, SPARSE, WIDE_SPARSE
 
 
 class Info(ctypes.Structure):
@@ -112,12 +113,6 @@ def accumulator(c: np.ndarray, shape: Shape, kind: str) -> np.ndarray:
     )
 
 
-DENSE = [f"v_mfma_f32_{s}_{t}" for s in ("32x32x4_2b", "16x16x4_4b", "4x4x4_16b", "32x32x8", "16x16x16") for t in ("f16", "bf16")]
-DENSE += [f"v_mfma_f32_{s}_f32" for s in ("32x32x1_2b", "16x16x1_4b", "4x4x1_16b", "32x32x2", "16x16x4")]
-DENSE += ["v_mfma_f32_16x16x8_xf32", "v_mfma_f32_32x32x4_xf32", "v_mfma_f64_16x16x4_f64", "v_mfma_f64_4x4x4_4b_f64"]
-DENSE += [f"v_mfma_i32_{s}_i8" for s in ("32x32x4_2b", "16x16x4_4b", "4x4x4_16b", "32x32x16", "16x16x32", "16x16x64", "32x32x32")]
-DENSE += [f"v_mfma_f32_{s}_{a}_{b}" for s in ("16x16x32", "32x32x16") for a in ("fp8", "bf8") for b in ("fp8", "bf8")]
-DENSE += [f"v_mfma_f32_{s}_{t}" for s in ("16x16x32", "32x32x16") for t in ("f16", "bf16")]
 
 
 def dense_case(shim, info: Info, name: str, small: bool, ocp: bool = False, controls=(0, 0, 0), clamp: bool = False):
@@ -225,18 +220,14 @@ def test_special_values(shim, table):
     assert d[0, 1] == 0x00010000 and d[0, 2] == 5
 
 
-SPARSE = [f"v_smfmac_f32_{s}_{t}" for s in ("16x16x32", "32x32x16") for t in ("f16", "bf16")]
-SPARSE += [f"v_smfmac_i32_{s}_i8" for s in ("16x16x64", "32x32x32")]
-SPARSE += [f"v_smfmac_f32_{s}_{a}_{b}" for s in ("16x16x64", "32x32x32") for a in ("fp8", "bf8") for b in ("fp8", "bf8")]
-
-
-@pytest.mark.parametrize("name", SPARSE)
+@pytest.mark.parametrize("name", [*SPARSE, *WIDE_SPARSE])
 @pytest.mark.parametrize(("cbsz", "abid"), [(0, 0), (0, 1), (1, 1)])
 def test_sparse(shim, table, name, cbsz, abid):
     info = table[name]
     rng = np.random.default_rng(abid)
     out, ta, tb = parts(name)
-    kind_a, kind_b = element_type(ta, False), element_type(tb, False)
+    ocp = name in WIDE_SPARSE
+    kind_a, kind_b = element_type(ta, ocp), element_type(tb, ocp)
     a, b = random_operand(rng, info.a_regs, kind_a, True), random_operand(rng, info.b_regs, kind_b, True)
     c = random_operand(rng, info.c_regs, Type(32, np.int32) if out == "i32" else element_type("f32", False), True)
     # Pairs of distinct positions in ascending order, as compilers produce them.
@@ -254,7 +245,7 @@ def test_sparse(shim, table, name, cbsz, abid):
             left[lane % info.m, k] += compressed[e, lane]
     right = operand(decode(unpack(b, kind_b.bits), kind_b), info.n, info.k, 1)[0]
     shape = Shape(info.m, info.n, info.k, 1)
-    got = accumulator(execute(shim, info, a, b, c, (cbsz, abid), index=index), shape, out)[0]
+    got = accumulator(execute(shim, info, a, b, c, (cbsz, abid, 0, ocp), index=index), shape, out)[0]
     np.testing.assert_array_equal(got, accumulator(c, shape, out)[0] + left @ right.T)
 
 
@@ -267,7 +258,7 @@ FORMATS = [
 ]
 
 
-@pytest.mark.parametrize("size", ["16x16x128", "32x32x64"])
+@pytest.mark.parametrize("size", SCALED_SIZES)
 @pytest.mark.parametrize("scaled", [False, True])
 @pytest.mark.parametrize(("format_a", "format_b"), [(0, 0), (0, 1), (2, 3), (4, 4), (0, 4), (3, 1)])
 def test_f8f6f4(shim, table, size, scaled, format_a, format_b):
