@@ -22,7 +22,7 @@ def probed():
     if not has_triton():
         pytest.skip("triton is not installed")
     python = os.environ.get("JAX_AITER_TRITON_PYTHON") or sys.executable
-    root = str(Path(__file__).parents[2])
+    root = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
         [python, str(PROBE), *NAMES], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": root}, check=False
     )
