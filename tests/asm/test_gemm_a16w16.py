@@ -56,7 +56,7 @@ def test_token_counts(m, out):
 def sweep(arch, keep=lambda row: True):
     for row in common.rows("gemm_a16w16", arch, TABLE):
         if keep(row):
-            yield row, dict(n=row.number("tileN"), shuffled=row["bPreshuffle"] == 1, kernel=row.symbol)
+            yield row, {"n": row.number("tileN"), "shuffled": row["bPreshuffle"] == 1, "kernel": row.symbol}
 
 
 def test_every_kernel(arch):
@@ -104,17 +104,17 @@ def test_vmap_over_both_loops_over_the_kernel():
 
 
 REFUSED = [
-    (dict(dtype="float16"), "a has dtype float16"),
-    (dict(out="float16"), "out_dtype = float16"),
-    (dict(k=200), "K = 200; the kernels take multiples of 64"),
-    (dict(k=128), "K = 128; the kernels take multiples of 64 from 192 on"),
-    (dict(n=96), "N = 96; the kernels take multiples of 64"),
-    (dict(bias="float32"), "bias has dtype float32"),
-    (dict(m=0), "a has no rows"),
-    (dict(m=1 << 20, k=4096), "a has 8589934592 bytes"),
-    (dict(kernel="nothing"), "kernel = 'nothing'"),
-    (dict(kernel="bf16gemm_fp32bf16_tn_32x64_bshuffle_splitk"), "kernel = 'bf16gemm_fp32bf16_tn_32x64_bshuffle_splitk'"),
-    (dict(m=32 * 600, n=128, kernel="bf16gemm_fp32bf16_tn_32x64_splitk_clean"), "1200 tiles; split K takes at most 1024"),
+    ({"dtype": "float16"}, "a has dtype float16"),
+    ({"out": "float16"}, "out_dtype = float16"),
+    ({"k": 200}, "K = 200; the kernels take multiples of 64"),
+    ({"k": 128}, "K = 128; the kernels take multiples of 64 from 192 on"),
+    ({"n": 96}, "N = 96; the kernels take multiples of 64"),
+    ({"bias": "float32"}, "bias has dtype float32"),
+    ({"m": 0}, "a has no rows"),
+    ({"m": 1 << 20, "k": 4096}, "a has 8589934592 bytes"),
+    ({"kernel": "nothing"}, "kernel = 'nothing'"),
+    ({"kernel": "bf16gemm_fp32bf16_tn_32x64_bshuffle_splitk"}, "kernel = 'bf16gemm_fp32bf16_tn_32x64_bshuffle_splitk'"),
+    ({"m": 32 * 600, "n": 128, "kernel": "bf16gemm_fp32bf16_tn_32x64_splitk_clean"}, "1200 tiles; split K takes at most 1024"),
 ]
 
 
@@ -142,6 +142,7 @@ def test_random_calls():
 
 
 def test_export_and_reload():
+    pytest.importorskip("flatbuffers")  # jax.export writes with it
     a, b = draw(0, 5, 256), draw(1, 64, 256)
     fn = jax.jit(lambda a, b: gemm_a16w16(a, b, out_dtype="float32", implementation="asm"))
     from jax import export

@@ -1,0 +1,24 @@
+"""The selection that the per-row top-k ops share."""
+
+import jax
+import jax.numpy as jnp
+
+
+def select(logits: jax.Array, starts: jax.Array, ends: jax.Array, k: int) -> jax.Array:
+    """Columns of the k largest of ``logits[r, starts[r]:ends[r]]``, in ascending order, then -1.
+
+    The order is that of AITER's radix selection, over bit patterns: -0.0 is below 0.0, NaNs lie beyond the infinity of their sign.
+    Among equals the lowest column is taken.
+    """
+    rows, columns = logits.shape
+    bits = jax.lax.bitcast_convert_type(logits, jnp.int32)
+    # As signed integers ascending where the float descends.
+    key = jnp.where(bits < 0, bits & 0x7FFFFFFF, ~bits)
+    column = jax.lax.broadcasted_iota(jnp.int32, (rows, columns), 1)
+    outside = (column < starts[:, None]) | (column >= ends[:, None])
+    _, _, order = jax.lax.sort((outside.astype(jnp.int32), key, column), num_keys=2, is_stable=True)
+    taken = jnp.minimum(k, jnp.maximum(jnp.minimum(ends, columns) - jnp.maximum(starts, 0), 0))
+    order = jnp.pad(order[:, :k], ((0, 0), (0, max(k - columns, 0))))
+    kept = jnp.arange(k) < taken[:, None]
+    sorted_ = jnp.sort(jnp.where(kept, order, columns), axis=1)
+    return jnp.where(kept, sorted_, -1)
