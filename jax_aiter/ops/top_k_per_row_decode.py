@@ -71,7 +71,7 @@ def top_k_per_row_decode(
         among logits that are equal to the k-th; implementations differ.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: ``"asm_top_k_per_row_decode"`` runs AITER's hand-written kernel (gfx942). It is exact while no float16 bin of a row's
-        logits (sign, exponent, 5 bits of mantissa: 32 bins to an octave) holds more than 2048 of them, else takes any of the bin that
+        logits (sign, exponent, 5 bits of mantissa: 32 bins to an octave) holds more than 2048, else takes any of the bin that
         holds the k-th; a row with NaN it may get wrong. ``implementation="asm"`` alone takes it for L <= 2048 only.
 
     Returns:
