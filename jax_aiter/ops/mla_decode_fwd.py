@@ -35,7 +35,7 @@ def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, **_):
 
 def _reference(
     *, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, q_scale, kv_scale,
-    max_seqlen_qo, sm_scale, logit_cap, causal,
+    max_seqlen_qo, sm_scale, logit_cap, causal, return_lse,
 ):  # fmt: skip
     size, slots = kv_buffer.shape[1], kv_indices.shape[0]
     dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
@@ -124,6 +124,7 @@ MLA_DECODE_FWD = Op(
             sm_scale=0.04,
             logit_cap=0.0,
             causal=True,
+            return_lse=True,
         ),
         case(
             "fp8_cap",
@@ -139,6 +140,7 @@ MLA_DECODE_FWD = Op(
             sm_scale=0.04,
             logit_cap=5.0,
             causal=True,
+            return_lse=True,
         ),
     ],
 )
@@ -160,6 +162,7 @@ def mla_decode_fwd(
     causal: bool = True,
     return_lse: bool = False,
     implementation: str | None = None,
+    kernel: str | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
     """Attention of absorbed MLA queries over a paged latent cache (DeepSeek-V2/V3: rank 512 and 64 rotary dimensions).
 
@@ -177,6 +180,7 @@ def mla_decode_fwd(
       causal: a query sees no key after its position.
       return_lse: also return the log-sum-exp of the scores.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: the one hand-written kernel to run (its symbol, or its code object's name).
 
     Returns:
       ``[Tq, Hq, 512]``, the dtype of `q` (bfloat16 for fp8), and with `return_lse` float32 ``[Tq, Hq]``. Queries without keys give
@@ -200,6 +204,8 @@ def mla_decode_fwd(
         sm_scale=check.real(op, "sm_scale", sm_scale, low=0.0, open_low=True),
         logit_cap=check.real(op, "logit_cap", logit_cap, low=0.0),
         causal=check.boolean(op, "causal", causal),
+        return_lse=check.boolean(op, "return_lse", return_lse),
         implementation=implementation,
+        kernel=kernel,
     )
-    return (out, lse) if check.boolean(op, "return_lse", return_lse) else out
+    return (out, lse) if return_lse else out

@@ -1,0 +1,159 @@
+"""Which row of the MLA table AITER takes for decoding, and which query rows a kernel of the table takes at once.
+
+What the kernels can and cannot do beyond their table was found by running every one of them; `TRAITS` states it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from pathlib import Path
+
+from jax_aiter.kernels.asm.registry import Refusal, need
+from jax_aiter.kernels.asm.tables import Kernel, kernels
+
+TABLE = "mla/mla_asm.csv"
+MAX_QUERIES = 8  # the most per sequence that any kernel was seen to get right
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A call as AITER's selection sees it. q, kv: "bf16" or "fp8"."""
+
+    arch: str
+    q: str
+    kv: str
+    heads: int
+    queries: int  # max_seqlen_qo
+    causal: bool
+    lse: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Traits:
+    """What a kernel's row does not say.
+
+    unmasked: has no causal mask although the row says so: fit for one query per sequence.
+    splits: the least and the most partitions of a sequence that work.
+    single: what it writes for one partition: "final" bfloat16 without log-sum-exp, or "partial" float32 with it.
+    excluded: why it is never used.
+    """
+
+    unmasked: bool = False
+    splits: tuple[int, int] = (1, 16)
+    single: str = "final"
+    excluded: str | None = None
+
+
+_OVERLAP = (
+    "the last 96 bytes that one wave loads into local memory overlap the first query row of another wave, so the result "
+    "depends on which load arrives last"
+)
+_NO_OUTPUT = "with one partition it writes through a pointer that AITER leaves null"
+_BYTE = "it reads AITER's packed byte layout (fp8, scales and bfloat16 rotary parts in one row), which kv_buffer does not have"
+TRAITS = {
+    "mla_dec_stage1_bf16_a16w16_subQ128_mqa128": Traits(unmasked=True),
+    "mla_dec_stage1_bf16_a16w16_subQ16_mqa16": Traits(single="partial"),
+    "mla_a16w16_qh8_qseqlen1_gqaratio8_v3": Traits(single="partial"),
+    "MLA_A16W16_1TG_4W_32mx1_16nx1_Coex0_Msk1_QH16": Traits(unmasked=True, splits=(2, 16)),  # _NO_OUTPUT
+    "MLA_A16W16_1TG_4W_64mx1_16nx1_Coex0_Msk1_QH16": Traits(unmasked=True, splits=(2, 16)),  # _NO_OUTPUT
+    # With one partition and four queries some rows come out wrong.
+    "MLA_A16W16_1TG_4W_16mx4_32nx1_Coex0_Msk1_QH16": Traits(splits=(2, 16)),
+    "mla_a16w16_qh8_qseqlen2_gqaratio8": Traits(unmasked=True),
+    "mla_a8w8_qh16_qseqlen2_gqaratio16": Traits(excluded=_OVERLAP),
+    "mla_a8w8_qh16_qseqlen2_gqaratio16_ps": Traits(excluded=_OVERLAP),
+    "mla_a16w8_qh16_m16x4_n16x1_coex0_mask1_ps_page64_ds32": Traits(excluded=_BYTE),
+}
+# gfx950's kernel of gfx942's name is another: it ignores the number of partitions and always writes float32.
+_GFX950 = {
+    "mla_a8w8_qh64_qseqlen4_gqaratio16": Traits(splits=(1, 1), single="partial"),
+    "mla_a8w8_qh64_qseqlen4_gqaratio16_msk0": Traits(splits=(1, 1), single="partial"),
+}
+
+
+def stem(row: Kernel) -> str:
+    return Path(row.path).stem
+
+
+def traits(row: Kernel) -> Traits:
+    found = _GFX950.get(stem(row)) if row.arch == "gfx950" else None
+    return found or TRAITS.get(stem(row), Traits())
+
+
+def decode_rows(arch: str) -> tuple[Kernel, ...]:
+    """The decoding kernels that can be used (the table lists prefill too)."""
+    return tuple(r for r in kernels(arch, TABLE) if r["prefill"] == 0 and traits(r).excluded is None and not r.fields.get("cprr"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Key:
+    """What AITER looks a row up by; sub_q: query rows of a workgroup, 0 for a persistent kernel."""
+
+    gqa: int
+    queries: int
+    sub_q: int = 0
+
+
+def split_key(w: Wanted) -> Key:
+    """For the kernels that split every sequence evenly; asm_mla.cu:861-985."""
+    bf16 = w.q == w.kv == "bf16"
+    if w.heads == 128:
+        return Key(128, 0, 128)
+    if w.heads == 16 and bf16:
+        if w.queries == 1:
+            return Key(16, 1, 16)
+        return Key(16, 4 if w.queries <= 4 else 8, 128)
+    if w.heads == 16 and w.q == "fp8":
+        need(w.queries <= 4, f"max_seqlen_qo = {w.queries}; fp8 queries of 16 heads: at most 4")
+        # AITER's kernel for two queries is not reliable: two take the one for three and four.
+        return Key(16, 1, 128) if w.queries == 1 else Key(16, 4, 64)
+    if w.heads == 32 and bf16:
+        return Key(32, 0, 64)
+    if w.heads == 64 and bf16:
+        return Key(64, 1 if w.queries == 1 else 0, 64)
+    if w.heads == 8 and w.queries <= (2 if bf16 else 1) and w.q == w.kv:
+        return Key(8, w.queries, 8 * w.queries)
+    raise Refusal(f"{w.heads} heads, q {w.q}, kv_buffer {w.kv}, max_seqlen_qo {w.queries}: AITER has no kernel that splits evenly")
+
+
+def work_list_key(w: Wanted) -> Key:
+    """For the persistent kernels; asm_mla.cu:861-1009 after the folding of aiter/mla.py:762-843."""
+    heads, rows = w.heads, w.heads * w.queries
+    bf16, fp8 = w.q == w.kv == "bf16", w.q == w.kv == "fp8"
+    if w.arch == "gfx950" and bf16 and heads % 16 == 0:
+        wide = (rows >= 128 or heads > 64) and heads != 48
+        return Key(32, 4) if wide else Key(64, 1)
+    if w.arch == "gfx950" and fp8:
+        if heads == 8:
+            return Key(8, 4)
+        if heads == 128 or (heads == 64 and w.queries >= 2) or (heads == 32 and w.queries >= 4) or (heads == 16 and w.queries > 4):
+            return Key(32, 4)
+        if (heads == 16 and w.queries > 1) or (heads == 32 and w.queries > 1) or heads == 64:
+            return Key(16, 4)
+        if heads == 32:
+            return Key(32, 1)
+    if w.arch == "gfx942":
+        if fp8 and heads == 128:
+            return Key(128, 0)
+        if fp8 and heads == 64 and w.queries == 1:
+            return Key(64, 1)
+        if bf16 and heads == 8 and w.queries == 2:
+            return Key(8, 2)
+    need(heads % 16 == 0, f"{heads} heads, q {w.q}, kv_buffer {w.kv}, max_seqlen_qo {w.queries}: AITER has no kernel for these")
+    need(w.queries <= 4, f"max_seqlen_qo = {w.queries}; the persistent kernels of 16 heads take at most 4")
+    return Key(16, 1 if w.q == "fp8" and w.queries == 1 else 4)
+
+
+def lookup(rows: Iterable[Kernel], w: Wanted, key: Key, *, persistent: bool) -> Kernel | None:
+    """The row that AITER's get_heuristic_kernel_mla finds, None where it would abort.
+
+    Two rows of gfx950 share a key (8 heads, two queries): AITER takes the first of its hash map, here it is the one that masks.
+    """
+    causal = w.causal or w.queries == 1
+    found = []
+    for row in rows:
+        same = (row["qType"], row["kvType"], row["Gqa"], row["qSeqLen"]) == (w.q, w.kv, key.gqa, key.queries)
+        if same and row["ps"] == int(persistent) and row["causal"] == int(causal):
+            found.append(row)
+    found.sort(key=lambda r: (r["lse"] != int(w.lse and persistent), traits(r).unmasked))
+    return found[0] if found else None
