@@ -99,7 +99,8 @@ def gemm_a16w16(
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[M, N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`.
+      ``[M, N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`. Hand-written kernels that split K (``splitk_clean``) add the
+      parts in no fixed order, so last bits may differ between runs.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.

@@ -10,10 +10,11 @@ HERE = Path(__file__).parent
 ARCHS = ("gfx942", "gfx950")
 
 
-def compile_sources(aiter: Path, sources: Sequence[str], tables: Sequence[str], out: Path) -> Path:
+def compile_sources(aiter: Path, sources: Sequence[str], tables: Sequence[str], out: Path, table_order: bool = False) -> Path:
     """The shared library of some of AITER's launch sources (paths under ``csrc``; an absolute one is ours and includes AITER's).
 
-    tables: the folders of ``hsa/<arch>`` whose kernels they list.
+    tables: the folders of ``hsa/<arch>`` whose kernels they list. table_order: AITER's heuristics walk them from the top, instead of
+    in the order of a hash map.
     """
     out.mkdir(parents=True, exist_ok=True)
     # Padding of the argument structs is zeroed, so that records do not depend on what the stack held.
@@ -25,7 +26,7 @@ def compile_sources(aiter: Path, sources: Sequence[str], tables: Sequence[str], 
     headers = shutil.copytree(aiter / "csrc/include", out / "include", dirs_exist_ok=True)
     shutil.copy(HERE / "include/ck_tile/core.hpp", headers / "ck_tile_shim.h")
     for table in tables:
-        (out / f"asm_{table}_configs.hpp").write_text(config_header(aiter, table))
+        (out / f"asm_{table}_configs.hpp").write_text(config_header(aiter, table, table_order))
     library = out / f"lib{Path(sources[0]).stem}.so"
     include = [f"-I{out}", f"-I{headers}", f"-I{aiter / 'csrc'}"]
     defines = ["-DENABLE_CK=0", "-DFAV3_ON=1", "-DONLY_FAV3=1"]
@@ -34,7 +35,7 @@ def compile_sources(aiter: Path, sources: Sequence[str], tables: Sequence[str], 
     return library
 
 
-def config_header(aiter: Path, module: str) -> str:
+def config_header(aiter: Path, module: str, table_order: bool) -> str:
     """The kernel tables as the C++ maps that AITER's build generates from them: a column is an int if its first value is one."""
     groups: dict[str, list[tuple[str, str, dict[str, str]]]] = {}
     for arch in ARCHS:
@@ -47,9 +48,10 @@ def config_header(aiter: Path, module: str) -> str:
     # A column some files lack counts as 0 there.
     is_int = {c: any(rows and _int(rows[0][2].get(c) or "0") is not None for rows in groups.values()) for c in columns}
     members = " ".join(f"{'int' if is_int[c] else 'std::string'} {c};" for c in columns)
-    text = ["#pragma once", "#include <string>", "#include <unordered_map>"]
+    text = ["#pragma once", "#include <string>", "#include <unordered_map>", '#include "table_order.hpp"']
     text += [f"struct {module}Config {{ std::string knl_name, co_name, arch; {members} }};"]
-    text += [f"using CFG = std::unordered_map<std::string, {module}Config>;"]
+    map_type = "TableOrder" if table_order else "std::unordered_map"
+    text += [f"using CFG = {map_type}<std::string, {module}Config>;"]
     for name, rows in groups.items():
         text.append(f"static CFG cfg_{name} = {{")
         for arch, folder, row in rows:

@@ -20,7 +20,7 @@ OUT = Path(__file__).parents[1] / "host_launches.json"
 def record(module: str, arch: str, aiter: Path, build: Path) -> list[dict]:
     """One family's launches. AITER reads the device once per process, so each architecture has one of its own."""
     family = importlib.import_module(f"{host.__name__}.{module}")
-    library = compile_sources(aiter, family.SOURCES, family.TABLES, build)
+    library = compile_sources(aiter, family.SOURCES, family.TABLES, build, getattr(family, "TABLE_ORDER", False))
     return [{"arch": arch, **call, "actions": actions} for call, actions in family.cases(Host(library), arch)]
 
 

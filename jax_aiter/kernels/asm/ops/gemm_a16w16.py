@@ -1,4 +1,8 @@
-"""bfloat16 matrix product; the parts of a split K meet in the output, in an order that semaphores keep."""
+"""bfloat16 matrix product.
+
+The parts of a split K are added up in the output, which the kernel clears itself, the others waiting at semaphores until it has. They
+come in no fixed order.
+"""
 
 from __future__ import annotations
 
