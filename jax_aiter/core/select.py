@@ -10,7 +10,7 @@ import jax
 from jax_aiter.core import tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
-from jax_aiter.kernels.provider import Call, Target, providers
+from jax_aiter.kernels.provider import Call, Missing, Target, providers
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
@@ -76,6 +76,9 @@ def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
         except KernelBuildError as error:
             refused[name] = str(error)
             _warn_once(f"{op.name} runs its reference lowering because the {name} kernel could not be built: {error}")
+    for name, reason in reasons.items():
+        if isinstance(reason, Missing):
+            _warn_once(f"{op.name} runs its reference lowering; the {name} kernels need something that is missing: {reason}")
     return Choice("xla", None, refused)
 
 

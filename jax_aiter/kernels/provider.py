@@ -43,6 +43,10 @@ class Program:
     run: Callable[[Mapping[str, jax.Array]], Sequence[jax.Array]]
 
 
+class Missing(str):
+    """A refusal that names something to install: auto, which goes on with the reference lowering, says so once."""
+
+
 class Provider(Protocol):
     name: str
 

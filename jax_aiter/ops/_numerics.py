@@ -12,8 +12,8 @@ from jax_aiter.core.axes import FP8_TYPES
 
 QUANTIZED = (*FP8_TYPES, "int8")
 
-# Below the smallest normal float32 a scale cannot be trusted: CPUs and GPUs flush it to zero, and x / 0 is not a number.
-SMALLEST_SCALE = float(np.finfo(np.float32).tiny)
+# The least maximum a dynamic scale is made from. Far smaller ones would give subnormal scales, which CPUs and GPUs flush to zero.
+AMAX_FLOOR = np.float32(1e-10)
 
 
 def quant_dtype(op: str, value: Any) -> np.dtype:
@@ -41,13 +41,14 @@ def saturating_cast(x: jax.Array, dtype: np.dtype, *, truncate_int8: bool = Fals
 
 
 def amax_scale(x: jax.Array, dtype: np.dtype, axis: int | tuple[int, ...] | None) -> jax.Array:
-    """float32 dequantisation scale over `axis` (kept); 1.0 where everything is zero, as AITER defines it.
+    """float32 dequantisation scale over `axis` (kept). NaN gives a NaN scale.
 
-    Values so small that the scale would not be a normal float32 count as zero. NaN gives a NaN scale.
+    The maximum counts as at least `AMAX_FLOOR`, as in AITER's group kernels (csrc/kernels/quant_kernels.cu and
+    _triton_kernels/quant/fused_fp8_quant.py): zeros get a normal, positive scale, and one rule holds for all three ops.
     """
     # Times the reciprocal, as AITER's kernels do; XLA would make this of a division by a constant anyway, but not always.
-    scale = jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True) * np.float32(1 / dtype_max(dtype))
-    return jnp.where(scale < SMALLEST_SCALE, 1.0, scale)
+    amax = jnp.maximum(jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True), AMAX_FLOOR)
+    return amax * np.float32(1 / dtype_max(dtype))
 
 
 def quantize(x: jax.Array, scale: jax.Array, dtype: np.dtype, *, truncate_int8: bool = False) -> jax.Array:

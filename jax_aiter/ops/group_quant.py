@@ -104,13 +104,13 @@ def group_quant(
 
     Returns:
       ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
-      ``scale`` float32 ``[..., D/group_size]``. An all-zero group
-      (or one too small for a normal float32 scale) gets scale 1. NaN in a group makes its dynamic scale NaN.
+      ``scale`` float32 ``[..., D/group_size]``. The maximum counts as at least 1e-10, so zeros get ``1e-10 / largest
+      value of quant_dtype``. NaN in a group makes its dynamic scale NaN.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.
 
-    Mirrors ``aiter.per_group_quant_hip`` (whose all-zero groups have a scale of 1e-10 / max; the values are 0 either way).
+    Mirrors ``aiter.per_group_quant_hip``.
     """
     op = "group_quant"
     dtype = _numerics.quant_dtype(op, quant_dtype)

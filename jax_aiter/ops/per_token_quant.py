@@ -57,8 +57,8 @@ def per_token_quant(
 
     Returns:
       ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
-      ``scale`` float32 ``[..., 1]``. An all-zero row (or one too
-      small for a normal float32 scale) gets scale 1. NaN in a row makes its dynamic scale NaN; a NaN stays NaN in fp8.
+      ``scale`` float32 ``[..., 1]``. The maximum counts as at least 1e-10, so zeros get ``1e-10 / largest
+      value of quant_dtype``. NaN in a row makes its dynamic scale NaN; a NaN stays NaN in fp8.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.

@@ -2,6 +2,7 @@
 the reference lowering and says so once. Needs neither AITER nor Triton: the worker is a shell script."""
 
 import errno
+import importlib.util
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ import pytest
 import jax_aiter
 from jax_aiter.core import select
 from jax_aiter.core.config import config
-from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.cache import put_code
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
 
@@ -121,3 +122,19 @@ def test_the_worker_tells_a_full_disk_from_a_failure_of_aiter(monkeypatch, tmp_p
     answer = main._answer({"spec": SPEC.to_json()}, tmp_path)
     assert {k: answer[k] for k in ("ok", "refused", "cache")} == {"ok": False, "refused": False, "cache": True}
     assert "jax-aiter kernels prune" in answer["error"]
+
+
+def test_torch_and_triton_that_are_not_installed_here(aiter_present, monkeypatch):
+    """Known before any worker is started, so the provider refuses; auto says so all the same."""
+    monkeypatch.delenv("JAX_AITER_TRITON_PYTHON", raising=False)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(select, "_warned", set())
+    remedy = r"torch and triton not installed.*pip install \"jax_aiter\[triton\]\""
+    with pytest.raises(NotSupportedError, match=remedy):
+        lowered("triton")
+    with pytest.warns(RuntimeWarning, match=remedy) as caught:
+        text = lowered(None)
+    assert len(caught) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lowered(None) == text

@@ -10,6 +10,7 @@ from typing import Any
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.provider import Missing
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.announce import announced
@@ -58,7 +59,7 @@ def _cannot_build(spec: CallSpec) -> str | None:
         return None
     missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]
     if missing:
-        return f"{' and '.join(missing)} not installed, and no plan is cached for this call; {client.INSTALL}"
+        return Missing(f"{' and '.join(missing)} not installed, and no plan is cached for this call; {client.INSTALL}")
     return None
 
 
