@@ -33,6 +33,8 @@ from jax_aiter.kernels.plan import Launch, LaunchPlan
 #: turns for plans that run for at most so many nanoseconds: short kernels last few ticks of the card's clock, so more are averaged
 TURNS = {100e3: 200, 1e6: 60, float("inf"): 20}
 LIMIT = 1.02
+#: what CUPTI's clock can tell apart, in µs per kernel: a launch of 1 µs is 2 % slower within less than a tick
+TICK = 0.032
 
 
 class TraceError(RuntimeError):
@@ -128,10 +130,15 @@ def measure(case: Case, arch: str, tracer: trace.Tracer) -> dict[str, Any]:
     return {"case": case.label, "turns": turns, **total, "ratio": ratio, "noise": noise, "kernels": rows}
 
 
+def slower(row: dict[str, Any]) -> bool:
+    """Our launch takes longer than torch's, by more than the limit and by more than the clock can tell."""
+    return row["ratio"] > LIMIT and row["ours_us"] - row["torch_us"] > TICK * len(row["kernels"])
+
+
 def table(report: dict[str, Any]) -> str:
     """Markdown: one row per case."""
     good = [row for row in report["rows"] if "ratio" in row]
-    over = [row["case"] for row in good if row["ratio"] > LIMIT]
+    over = [row["case"] for row in good if slower(row)]
     ratios = sorted(row["ratio"] for row in good)
     lines = [
         f"Device time of one call, the sum over its kernels, each the mean of the middle half of {min(TURNS.values())} to "
@@ -142,7 +149,7 @@ def table(report: dict[str, Any]) -> str:
     if ratios:
         lines.append(
             f"{len(good)} cases: median ratio {statistics.median(ratios):.3f}, {ratios[0]:.3f} to {ratios[-1]:.3f}; "
-            f"above {LIMIT}: {', '.join(over) or 'none'}."
+            f"above {LIMIT} by more than the clock's tick of {1e3 * TICK:.0f} ns per kernel: {', '.join(over) or 'none'}."
         )
     lines += ["", "| case | kernels | ours, µs | from torch, µs | ratio | torch against itself |", "|---|---:|---:|---:|---:|---:|"]
     for row in report["rows"]:
@@ -187,7 +194,7 @@ def main() -> None:
         report["rows"].append(row)
         (options.out / "device_time.json").write_text(json.dumps(report, indent=1))
     (options.out / "device_time.md").write_text(table(report))
-    bad = [row["case"] for row in report["rows"] if not row.get("ratio", float("inf")) <= LIMIT]
+    bad = [row["case"] for row in report["rows"] if "ratio" not in row or slower(row)]
     print(f"{len(report['rows']) - len(bad)} of {len(report['rows'])} cases at most {LIMIT}; others: {bad}")
     raise SystemExit(1 if bad else 0)
 
