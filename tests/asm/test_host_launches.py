@@ -24,11 +24,15 @@ RECORDS = json.loads((Path(__file__).parent / "host_launches.json").read_text())
 # Kernels that AITER launches and we mean not to, and why. Our plan of the call takes another one, or there is none.
 DIFFERENT = {
     ("gfx950", "_ZN5aiter44fmoe_bf16_blockscaleBf16_g1u1_ps_gelu_32x128E"): "listed for fp8 input; the kernel quantises bfloat16",
+    ("gfx950", "_ZN5aiter41fmha_bwd_hd128_bf16_causal_br_a32_psskddvE"): "stores past dk and dv where Sk is no multiple of 128",
+    ("gfx950", "_ZN5aiter41fmha_bwd_hd128_fp16_causal_br_a32_psskddvE"): "stores past dk and dv where Sk is no multiple of 128",
 }
 # Scratch that stands for a result whose rows a kernel pads.
 SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids", "values_and_scales": "out"}
 # Buffers in which the MoE programs pack two of AITER's, by the first one's name and, with a +, that of the one behind it.
 SAME_BUFFER |= {"ROWS": "STP", "ROWS+": "SW", "BLOCKS": "XC", "BLOCKS+": "SEP"}
+# Scratch with room behind the end, which the kernels need that take the routing unsorted.
+SAME_BUFFER |= {"O with flag": "O", "GUQ padded": "GUQ"}
 
 
 @pytest.fixture(autouse=True)
@@ -86,6 +90,10 @@ def test_launches(family):
         if any((record["arch"], t["symbol"]) in DIFFERENT for t in theirs):
             continue
         ours = [described(p, s) for p in plans(record) for s in p.steps if isinstance(s, Launch)]
+        for our, their in zip(ours, theirs, strict=False):
+            # Where AITER passes a block shorter than the object declares, ours goes on with zeros.
+            if our["args"].rstrip("0").ljust(len(their["args"]), "0") == their["args"]:
+                our["args"] = their["args"]
         if [o for o in ours if o["symbol"] in {t["symbol"] for t in theirs}] != theirs:
             differing.append((record, ours))
     assert not differing, f"{len(differing)} of {len(RECORDS[family])} differ, the first: {differing[0]}"

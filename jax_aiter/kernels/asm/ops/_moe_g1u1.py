@@ -5,6 +5,7 @@ from __future__ import annotations
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._moe_checks import OUT
 from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid, global_experts, sorted_blocks
+from jax_aiter.kernels.asm.ops._moe_limits import defect, outside, takes_float
 from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised
 from jax_aiter.kernels.asm.ops._moe_tuned import lookup, padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, forced, need
@@ -28,23 +29,15 @@ def kind(call: Call) -> str:
     return "pertokenInt8" if call.operands["w1"].dtype.name == "int8" else "pertokenFp8"
 
 
-def takes_float(row: Kernel) -> bool:
-    """Whether the kernel quantises the hidden states itself."""
-    return "_a16_" in row.symbol or "blockscaleBf16" in row.symbol
-
-
 def refuse(call: Call, row: Kernel) -> str | None:
     """Why a row of the right table cannot run the call."""
-    inter, dim, tile = call.operands["w2"].shape[2], call.operands["w2"].shape[1], row.number("subGU_n")
-    if inter % tile:
-        return f"I = {inter}; a workgroup of {row.symbol} takes {tile} columns, I must be a multiple"
-    if dim < 512 or dim % 128:
-        return f"D = {dim}; the kernels fetch two steps of 256 ahead, D must be >= 512 and a multiple of 128"
+    hidden = call.operands["hidden_states"].dtype.name
     if row["smf"] != 0:
         return f"{row.symbol} takes smooth-quantisation scales, which fused_moe has none of"
-    if takes_float(row) and call.operands["hidden_states"].dtype.name != "bfloat16":
-        return f"hidden_states has dtype {call.operands['hidden_states'].dtype.name}; {row.symbol} quantises bfloat16"
-    return None
+    if takes_float(row) and hidden != "bfloat16":
+        return f"hidden_states has dtype {hidden}; {row.symbol} quantises bfloat16"
+    _, dim, inter = call.operands["w2"].shape
+    return defect(row) or outside(row, dim, inter)
 
 
 def select_g1u1(call: Call) -> Selected:
@@ -53,13 +46,16 @@ def select_g1u1(call: Call) -> Selected:
     rows = table(call, name) + (table(call, "blockscaleBf16") if name == "blockscaleFp8" else ())
     rows = tuple({row.symbol: row for row in rows}.values())
     need(bool(rows), f"AITER has no {name} kernel with {call.results[0].dtype.name} output on {call.target.arch}")
-    refused = {row: why for row in rows if (why := refuse(call, row)) is not None}
-    fitting = tuple(row for row in rows if row not in refused)
-    if call.kernel is not None and (asked := named(rows, call.kernel)) in refused:
-        need(False, f"kernel = {call.kernel!r}: {refused[asked]}")
-    row, rule, passes_over = forced(call, fitting), "the caller's kernel=", None
-    if row is None:
-        row, rule, passes_over = _automatic(call, fitting, next(iter(refused.values()), ""))
+    fitting = tuple(row for row in rows if refuse(call, row) is None)
+    passes_over = None
+    if call.kernel is not None:
+        asked = named(rows, call.kernel)
+        why = None if asked is None else refuse(call, asked)
+        need(why is None, f"kernel = {call.kernel!r}: {why}")
+        row, rule = forced(call, fitting), "the caller's kernel="
+    else:
+        row, rule, passes_over = _automatic(call, rows, fitting)
+    assert row is not None
     stage = OneStage.of(row)
 
     def build():
@@ -76,14 +72,15 @@ def _inputs(call: Call, stage: OneStage, operands: Operands):
     return {"X": x.values, "XQ": x.scale, **scales}
 
 
-def _automatic(call: Call, fitting: tuple[Kernel, ...], why: str) -> tuple[Kernel, str, str | None]:
+def _automatic(call: Call, rows: tuple[Kernel, ...], fitting: tuple[Kernel, ...]) -> tuple[Kernel, str, str | None]:
+    """The kernel, the rule that chose it, and why AITER would run something else, if it would."""
     tuned = lookup(call)
     if tuned is not None and str(tuned.get("run_1stage")) == "1":
         row = named(fitting, str(tuned["kernelName1"]))
         if row is not None:
             return row, f"the tuned row for {tuned['token']} tokens", None
-    row = heuristic(call, [r for r in fitting if not takes_float(r)], BLOCK)
-    need(row is not None, why or "no kernel of AITER's rule fits")
+    row = heuristic(call, fitting)
+    need(row is not None, _nothing_fits(call, rows))
     assert row is not None
     rule = f"AITER's heuristic: fewest rounds over {compute_units(call.target)} compute units, then fewest idle, then persistent"
     if tuned is not None:
@@ -91,19 +88,33 @@ def _automatic(call: Call, fitting: tuple[Kernel, ...], why: str) -> tuple[Kerne
     return row, rule, passed_over(call)
 
 
-def heuristic(call: Call, rows: list[Kernel], block: int) -> Kernel | None:
+def _considered(rows: tuple[Kernel, ...]) -> list[Kernel]:
+    """The rows among which AITER's heuristic looks."""
+    plain = [r for r in rows if r["vskip"] == 1 and r["smf"] == 0 and not r.fields.get("flat")]
+    return [r for r in plain if r["subGU_m"] == BLOCK and not takes_float(r)]
+
+
+def _nothing_fits(call: Call, rows: tuple[Kernel, ...]) -> str:
+    inter, considered = call.operands["w2"].shape[2], _considered(rows)
+    tiles = sorted({r.number("subGU_n") for r in considered})
+    for row in considered:
+        if inter % row.number("subGU_n") == 0:
+            return str(refuse(call, row))
+    return f"I = {inter}; must be a multiple of what a workgroup takes: {', '.join(map(str, tiles)) or 'AITER has no such kernel'}"
+
+
+def heuristic(call: Call, rows: tuple[Kernel, ...]) -> Kernel | None:
     """``get_heuristic_kernel`` with vskip: AITER's loop has no ties but between a persistent kernel and its plain twin."""
     tokens, topk = call.operands["topk_ids"].shape
     units, inter = compute_units(call.target), call.operands["w2"].shape[2]
-    blocks = sorted_blocks(tokens, topk, global_experts(call), block)
+    blocks = sorted_blocks(tokens, topk, global_experts(call), BLOCK)
 
     def cost(row: Kernel) -> tuple[int, int, bool]:
         groups = inter // row.number("subGU_n") * blocks
         rounds = -(-groups // units)
         return rounds, rounds * units - groups, row["ps"] != 1
 
-    wanted = [r for r in rows if r["vskip"] == 1 and r["smf"] == 0 and r["subGU_m"] == block and not r.fields.get("flat")]
-    return min(wanted, key=cost, default=None)
+    return min(_considered(rows), key=cost, default=None)
 
 
 def passed_over(call: Call) -> str | None:

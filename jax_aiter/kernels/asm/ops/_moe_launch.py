@@ -11,18 +11,21 @@ from collections.abc import Mapping
 
 import jax
 
+from jax_aiter.kernels.args import Pointer
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._moe_sort import SEP_OFFSET
 from jax_aiter.kernels.asm.registry import need
-from jax_aiter.kernels.asm.structs import struct
+from jax_aiter.kernels.asm.structs import Field, struct
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
+from jax_aiter.kernels.call import nbytes
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Target
 
 SOURCE = "csrc/py_itfs_cu/asm_fmoe.cu FMoeKernel::launch_kernel"
 THREADS = 256
 UINT32 = 2**32
+OVERREAD = 256  # bytes behind the scales of w1 that the flat kernels load (and ignore), rounded up
 
 ARGUMENTS = struct(
     "fmoe",
@@ -55,6 +58,11 @@ ARGUMENTS = struct(
     "u32 topk k",
     "u32 total_tgs persistent workgroups in use",
     "u32 ps_deno workgroups per block of rows",
+)
+# gfx950's block-scale kernels declare two members more, for the intermediate; they do not read them and AITER passes less than
+# they declare. A runtime copies what is declared, so the block must not end before.
+LONGER = dataclasses.replace(
+    ARGUMENTS, fields=(*ARGUMENTS.fields, Field("a2", "ptr", "not read"), Field("a2q", "ptr", "not read"))
 )
 
 
@@ -151,19 +159,21 @@ def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtype
         target = "O with flag"
         writer.temporary(target, tokens * dim * out.dtype.itemsize + 8)
     writer.clear(target)
-    tiles = stage.tiles(inter)
+    tiles, layout = stage.tiles(inter), ARGUMENTS
     pointers = {name: writer.pointer(name) for name in ("X", "GU", "D", "XQ", "GUQ", "DQ", "SMQ")}
     if stage.flat:  # XC and SEP are not read, but AITER passes addresses that are valid
         routing, weights = writer.pointer("STP"), writer.pointer("SW")
-        pointers |= {"STP": routing, "SW": weights, "XC": routing, "SEP": routing}
+        pointers |= {"STP": routing, "SW": weights, "XC": routing, "SEP": routing, "GUQ": _padded(writer, inputs, "GUQ")}
     else:
         pointers |= {"STP": writer.pointer("ROWS"), "SW": writer.pointer("ROWS", 4 * inputs["ROWS"].shape[1])}
         pointers |= {"XC": writer.pointer("BLOCKS"), "SEP": writer.pointer("BLOCKS", 4 * SEP_OFFSET)}
+    if call.target.arch == "gfx950" and "_blockscale" in stage.kernel.symbol:
+        layout, pointers = LONGER, {**pointers, "a2": None, "a2q": None}
     writer.kernel(
         stage.kernel,
         call_grid(call, stage),
         THREADS,
-        ARGUMENTS,
+        layout,
         O=writer.pointer(target),
         **pointers,
         dim=dim,
@@ -186,6 +196,14 @@ def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtype
     if target != "O":
         writer.copy(writer.numbers["O"], writer.numbers[target], nbytes=tokens * dim * out.dtype.itemsize)
     return writer.build()
+
+
+def _padded(writer: PlanWriter, inputs: Mapping[str, jax.ShapeDtypeStruct], name: str) -> Pointer | None:
+    """A copy of an input with room behind it, for a kernel that loads beyond its end."""
+    size = nbytes(inputs[name])
+    writer.temporary(f"{name} padded", size + OVERREAD)
+    writer.copy(writer.numbers[f"{name} padded"], writer.numbers[name], nbytes=size)
+    return writer.pointer(f"{name} padded")
 
 
 def _expert_bytes(scales: jax.ShapeDtypeStruct | None) -> int:

@@ -101,6 +101,10 @@ def plain_routing(
     expert_mask: jax.Array | None = None,
     num_local_tokens: jax.Array | None = None,
 ) -> dict[str, jax.Array]:
-    """The routing for kernels that take it unsorted: STP int32 and SW float32 ``[T, k]``; what names no expert has weight 0."""
-    ids = _moe_groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens)
-    return {"STP": jnp.maximum(ids, 0), "SW": jnp.where(ids >= 0, topk_weight, 0.0)}
+    """The routing for kernels that take it unsorted: STP int32 and SW float32 ``[T·k + 4]``.
+
+    What names no expert held here has weight 0. The last entries are there to be read: the kernels load four at a time.
+    """
+    ids = _moe_groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens).reshape(-1)
+    weights = jnp.where(ids >= 0, topk_weight.reshape(-1), 0.0)
+    return {"STP": jnp.pad(jnp.maximum(ids, 0), (0, 4)), "SW": jnp.pad(weights, (0, 4))}

@@ -1,0 +1,54 @@
+"""Which of AITER's g1u1 objects compute a call right, found by running each of them (tests/asm/test_fused_moe_sweep.py).
+
+AITER checks none of this: outside these limits the kernels return numbers that are not the answer, or read beyond the arrays.
+"""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.asm.tables import Kernel
+
+# In these the loop over output columns never stores to LDS what it multiplies: all but the last 256 columns stay zero.
+DEFECTIVE = {
+    "gfx942": ("fmoe_fp16_pertokenFp8_g1u1_vs_silu_1tg_32x128", "fmoe_fp16_pertokenFp8_g1u1_vs_gelu_1tg_32x128"),
+    "gfx950": tuple(f"fmoe_{out}_pertokenFp8_g1u1_vs_{act}_1tg_32x128" for out in ("bf16", "fp16") for act in ("silu", "gelu")),
+}
+
+
+def defect(row: Kernel) -> str | None:
+    """What is wrong with an object at any size."""
+    stem = row.path.rpartition("/")[2].removesuffix(".co")
+    if stem in DEFECTIVE.get(row.arch, ()):
+        return f"{stem} on {row.arch} computes the last 256 columns of the output only"
+    return None
+
+
+def step(row: Kernel) -> int:
+    """Of what D must be a multiple: a kernel whose loop takes two steps of 256 at once has no code for one step left over."""
+    if "Int8" in row.symbol:
+        return 256
+    rows, tile = row.number("subGU_m"), row.number("subGU_n")
+    if "pertokenFp8" in row.symbol:
+        return 256 if row["ps"] == 1 or tile == 128 else 512
+    return 256 if rows == 64 or (row.arch == "gfx942" and (rows, tile) == (32, 128)) else 512
+
+
+def smallest(row: Kernel) -> int:
+    """The least D: two steps are fetched before the first test of how many there are, four where the symbol says prefetch."""
+    deep = "_pf" in row.symbol or bool(row.fields.get("flat"))
+    deep = deep or (row.arch == "gfx950" and "_blockscale" in row.symbol and row["subGU_n"] == 128 and row["subGU_m"] == 32)
+    return 1024 if deep else 512
+
+
+def takes_float(row: Kernel) -> bool:
+    """Whether the kernel quantises bfloat16 hidden states itself."""
+    return "_a16_" in row.symbol or "blockscaleBf16" in row.symbol
+
+
+def outside(row: Kernel, dim: int, inter: int) -> str | None:
+    """Why a kernel cannot run at these sizes."""
+    tile, multiple, least = row.number("subGU_n"), step(row), smallest(row)
+    if inter % tile:
+        return f"I = {inter}; a workgroup of {row.symbol} takes {tile} columns, I must be a multiple"
+    if dim < least or dim % multiple:
+        return f"D = {dim}; {row.symbol} walks D in steps of {multiple}, D must be a multiple and at least {least}"
+    return None
