@@ -79,10 +79,16 @@ def main() -> None:
         module = load(machine, program(instruction), lds=4096)
         cpu, _, count = min(measure(machine, module, memory, 1, 1) for _ in range(3))
         print(f"{kind:22s} {cpu / count * 1e9:8.1f} ns  {count / cpu / 1e6:7.1f} M/s per core")
+    scaling(machine, memory)
+
+
+def scaling(machine: Machine, memory) -> None:
+    """Eight workgroups on one thread and on two: by the clock, which needs two idle cores, and by CPU time, which does not:
+    twice the CPU time of one thread over that of two, so lost is what the second thread adds in work and waiting."""
     module = load(machine, program(KINDS["v_fma_f32"]), lds=4096)
-    one = min(measure(machine, module, memory, 1, 8)[1] for _ in range(3))
-    two = min(measure(machine, module, memory, 2, 8)[1] for _ in range(3))
-    print(f"two threads: {one / two:.2f}x")
+    runs = {threads: [measure(machine, module, memory, threads, 8) for _ in range(5)] for threads in (1, 2)}
+    cpu, wall = ({t: min(r[i] for r in found) for t, found in runs.items()} for i in (0, 1))
+    print(f"two threads: {wall[1] / wall[2]:.2f}x by the clock, {2 * cpu[1] / cpu[2]:.2f}x by CPU time")
 
 
 if __name__ == "__main__":

@@ -19,24 +19,21 @@ namespace detail {
 // The polynomials interpolate at Chebyshev's nodes; their relative errors are given beside them. f32 needs 2^-34 to
 // stay within 0.501 ulp.
 
-// 2^x for |x| <= 1000; 2^-38. Integers are exact.
-inline F64x4 exp2_core(F64x4 x) {
+// 2^r for |r| <= 1/2; 2^-38. Exact for 0.
+inline F64x4 exp2_core(F64x4 r) {
   static const double c[] = {1.325080551750225e-06,  1.5303700711365693e-05, 0.00015403475186530786,
                              0.0013333478473685416,  0.00961812913523614,    0.055504109063258665,
                              0.24022650695888503,    0.6931471805568324,     1.0};
-  const F64x4 n = nearest(x);
-  // The sum's low bits hold n; moved to the exponent field they scale by 2^n.
-  const __m256i scale = _mm256_slli_epi64(_mm256_castpd_si256(n + all(6755399441055744.0)), 52);
-  return _mm256_castsi256_pd(_mm256_add_epi64(_mm256_castpd_si256(polynomial(x - n, c)), scale));
+  return polynomial(r, c);
 }
 
-// log2(m * 2^exponent) = exponent + 2/ln2 * atanh(t), t = (m-1)/(m+1); 2^-43. `inverse` approximates 1/(m+1), and t is
+// log2((1 + x) * 2^exponent) = exponent + 2/ln2 * atanh(t), t = x/(x+2); 2^-35. `inverse` approximates 1/(x+2), and t is
 // mended by the remainder: dividing in f64 would take twice the time of everything else.
-inline F64x4 log2_core(F64x4 m, F64x4 inverse, __m128i exponent) {
-  static const double c[] = {0.27934570398209857, 0.320154153881988,  0.41220328713002397,
-                             0.5770779989982416,  0.9617966939362008, 2.885390081777926814720};
-  const F64x4 above_one = m - all(1.0), q = above_one * inverse;
-  const F64x4 t = fma(_mm256_fnmadd_pd(q, m + all(1.0), above_one), inverse, q);
+inline F64x4 log2_core(F64x4 x, F64x4 inverse, __m128i exponent) {
+  static const double c[] = {0.33658903941162566, 0.4119012192234696, 0.5770797746334693, 0.961796692307097,
+                             2.885390081777926814720};
+  const F64x4 q = x * inverse;
+  const F64x4 t = fma(_mm256_fnmadd_pd(q, x + all(2.0), x), inverse, q);
   return fma(t, polynomial(t * t, c), _mm256_cvtepi32_pd(exponent));
 }
 
@@ -48,9 +45,13 @@ inline F64x4 sin_core(F64x4 y) {
 }
 
 // Functions of f32 patterns that are no denormals; what they make of NaN does not matter.
+// Results below the smallest normal number are zeros.
 inline U32x8 exp_core(U32x8 u) {
-  const F32x8 x = _mm256_min_ps(_mm256_max_ps(floats(u), all(-200.0f)), all(200.0f));
-  return bits(narrowed(exp2_core(widened(x, 0)), exp2_core(widened(x, 1))));
+  const F32x8 x = _mm256_min_ps(_mm256_max_ps(floats(u), all(-150.0f)), all(128.0f)), n = nearest(x);
+  const F32x8 r = x - n;  // exact
+  const U32x8 p = bits(narrowed(exp2_core(widened(r, 0)), exp2_core(widened(r, 1))));
+  const U32x8 y = _mm256_add_epi32(p, _mm256_slli_epi32(_mm256_cvtps_epi32(n), 23));  // 2^128 is infinity's pattern
+  return _mm256_and_si256(y, _mm256_cmpgt_epi32(y, all(0x007fffffu)));
 }
 // What a logarithm is where there is nothing to compute.
 inline U32x8 log_special(U32x8 u, U32x8 r) {
@@ -58,12 +59,16 @@ inline U32x8 log_special(U32x8 u, U32x8 r) {
   r = choose(above(u, 0x80000000u), all(kNanF32), r);
   return choose(is_zero(magnitude_of(u)), all(0xff800000u), r);
 }
+// Positive, normal and finite in all lanes, as nearly always: nothing is special then.
+inline bool all_ordinary(U32x8 u) {
+  return _mm256_testz_si256(all(1u), above(_mm256_sub_epi32(u, all(0x00800000u)), 0x7effffffu));
+}
 inline U32x8 log_core(U32x8 u) {
   const Split s(u);
-  const F32x8 inverse = all(1.0f) / (s.m + all(1.0f));
-  const F64x4 low = log2_core(widened(s.m, 0), widened(inverse, 0), _mm256_castsi256_si128(s.exponent));
-  const F64x4 high = log2_core(widened(s.m, 1), widened(inverse, 1), _mm256_extracti128_si256(s.exponent, 1));
-  return log_special(u, bits(narrowed(low, high)));
+  const F32x8 x = s.m - all(1.0f), inverse = all(1.0f) / (s.m + all(1.0f));  // x is exact
+  const F64x4 low = log2_core(widened(x, 0), widened(inverse, 0), _mm256_castsi256_si128(s.exponent));
+  const F64x4 high = log2_core(widened(x, 1), widened(inverse, 1), _mm256_extracti128_si256(s.exponent, 1));
+  return bits(narrowed(low, high));
 }
 inline U32x8 rcp_core(U32x8 u) { return bits(all(1.0f) / floats(u)); }
 inline U32x8 sqrt_core(U32x8 u) {
@@ -118,8 +123,13 @@ inline U32x8 without_denormals(U32x8 u, Core core) {
 
 }  // namespace detail
 
-inline U32x8 exp_f32(U32x8 u) { return detail::without_denormals(u, detail::exp_core); }
-inline U32x8 log_f32(U32x8 u) { return detail::without_denormals(u, detail::log_core); }
+inline U32x8 exp_f32(U32x8 u) { return nan_quieted(u, detail::exp_core(u)); }  // a denormal's result is 1 as zero's
+inline U32x8 log_f32(U32x8 u) {
+  const U32x8 r = detail::log_core(u);
+  if (detail::all_ordinary(u)) return r;
+  const U32x8 in = denormals_flushed(u);
+  return nan_quieted(in, detail::log_special(in, r));
+}
 inline U32x8 rcp_f32(U32x8 u) { return detail::without_denormals(u, detail::rcp_core); }
 inline U32x8 rsq_f32(U32x8 u) { return detail::without_denormals(u, detail::rsq_core); }
 inline U32x8 sqrt_f32(U32x8 u) { return detail::without_denormals(u, detail::sqrt_core); }

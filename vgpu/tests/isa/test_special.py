@@ -65,6 +65,8 @@ BODIES = {
     "neg_lo:[1,0,0] neg_hi:[0,0,1]",
     "pk_mul_f16_sel": "  v_pk_mul_f16 v18, v10, v12 op_sel:[1,0] op_sel_hi:[0,0] neg_lo:[0,1] neg_hi:[1,0]",
     "accvgpr": "  v_accvgpr_write_b32 a3, v10\n  v_accvgpr_mov_b32 a5, a3\n  v_accvgpr_read_b32 v18, a5",
+    "pkrtz": "  v_cvt_pkrtz_f16_f32 v18, v10, v12",
+    "div_fixup_legacy": "  v_div_fixup_legacy_f16 v18, v10, v12, v14",
     "wrap": "  ds_write_b32 v0, v10\n  ds_wrap_rtn_b32 v18, v0, v12, v14\n  ds_read_b32 v19, v0\n  s_waitcnt lgkmcnt(0)",
     "pk_mov": "  v_pk_mov_b32 v[18:19], v[10:11], v[12:13] op_sel:[1,0]",
     **{
@@ -254,6 +256,39 @@ def test_stochastic_16_bits(run950, name, mantissa, smallest):
         np.testing.assert_array_equal(np.isnan(got.view(dtype).astype(np.float32)), np.isnan(x))
         kept = np.uint32(0xFFFF << (16 - 16 * half))
         np.testing.assert_array_equal(out[0] & kept, data[8] & kept)
+
+
+def test_overflow_toward_zero(run):
+    """Rounding toward zero, "regardless of current round mode" as the ISA document says, an overflow gives the largest finite
+    number (IEEE 754, 7.4; LLVM folds the intrinsic the same way). Only infinity itself stays infinite."""
+    data, out = run("pkrtz", ("f32", "f32", "int"))
+    largest, seen = float(np.finfo(np.float16).max), 0
+    for source, got in ((data[0], out[0] & 0xFFFF), (data[2], out[0] >> 16)):
+        x, h = widen(source.view(np.float32)), got.astype(np.uint16).view(np.float16)
+        over = np.isfinite(x) & (np.abs(x) > largest)
+        np.testing.assert_array_equal(h[over], np.copysign(np.float16(largest), x[over]))
+        np.testing.assert_array_equal(h[np.isinf(x)], x[np.isinf(x)])
+        inside = np.isfinite(x) & ~over
+        assert (np.abs(widen(h)[inside]) <= np.abs(x[inside])).all()
+        seen += over.sum()
+    assert seen > 20
+
+
+def test_division_fixup_of_f16_legacy(run):
+    """By IEEE's rules for a quotient whose rounded value is the first source; the high half becomes zero. The published text
+    mixes up its types (it would convert the pattern 0xfe00 to a number), so this states the rules anew."""
+    data, out = run("div_fixup_legacy", ("f16", "f16", "f16"))
+    q, d, n = (widen((data[i] & 0xFFFF).astype(np.uint16).view(np.float16)) for i in (0, 2, 4))
+    with np.errstate(all="ignore"):
+        special = n / d  # zeros, infinities and NaN are those of the exact quotient
+    number = np.isfinite(special) & (special != 0) & np.isfinite(n) & np.isfinite(d)
+    magnitude = np.where(number, np.abs(q), np.abs(special))
+    want = np.copysign(magnitude, np.where(np.signbit(n) ^ np.signbit(d), -1.0, 1.0))
+    got = out[0].astype(np.uint16).view(np.float16)
+    nan = np.isnan(want)
+    np.testing.assert_array_equal(np.isnan(got), nan)
+    np.testing.assert_array_equal(got[~nan].view(np.uint16), want[~nan].astype(np.float16).view(np.uint16))
+    assert (out[0] >> 16 == 0).all()
 
 
 def test_accumulation_registers(run):
