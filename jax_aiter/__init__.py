@@ -15,11 +15,13 @@ from jax_aiter.kernels import _native
 
 if TYPE_CHECKING:
     from jax_aiter.core.arch import fp8_dtype as fp8_dtype
+    from jax_aiter.core.arch import target_arch as target_arch
     from jax_aiter.core.explain import explain as explain
     from jax_aiter.core.explain import supports as supports
     from jax_aiter.core.found import if_aiter_supported as if_aiter_supported
     from jax_aiter.core.found import is_aiter_found as is_aiter_found
     from jax_aiter.core.found import is_aiter_found_and_supported as is_aiter_found_and_supported
+    from jax_aiter.ops.asm_moe_tkw1 import asm_moe_tkw1 as asm_moe_tkw1
     from jax_aiter.ops.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
     from jax_aiter.ops.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
     from jax_aiter.ops.biased_grouped_topk import biased_grouped_topk as biased_grouped_topk
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.group_quant import group_quant as group_quant
     from jax_aiter.ops.grouped_topk import grouped_topk as grouped_topk
     from jax_aiter.ops.mla_decode_fwd import mla_decode_fwd as mla_decode_fwd
+    from jax_aiter.ops.mla_prefill_fwd import mla_prefill_fwd as mla_prefill_fwd
     from jax_aiter.ops.moe_sorting import moe_sorting as moe_sorting
     from jax_aiter.ops.moe_stage1_g1u1 import moe_stage1_g1u1 as moe_stage1_g1u1
     from jax_aiter.ops.moe_stage1_g1u1_blockscale import moe_stage1_g1u1_blockscale as moe_stage1_g1u1_blockscale
@@ -73,6 +76,7 @@ _ELSEWHERE = {
     "is_aiter_found_and_supported": "core.found",
     "rope_positions": "ops.rope",
     "supports": "core.explain",
+    "target_arch": "core.arch",
 }
 
 

@@ -7,89 +7,20 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.op import Op
-from jax_aiter.ops import _attention_cache as cache
-from jax_aiter.ops._attention_paged import Pages, Rule, attend
-from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks
-from jax_aiter.ops._attention_softmax import F32, soft_cap
-
-VALUE_DIM = 512
+from jax_aiter.ops import _mla
 
 
 def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, **_):
-    op = "mla_decode_fwd"
-    cache.check_offsets(op, "qo_indptr", dims["Bp"], dims["B"])
-    for name, x, scale in (("q", q, q_scale), ("kv_buffer", kv_buffer, kv_scale)):
-        if scale is not None and x.dtype.itemsize > 1:
-            raise TypeError(f"{op}: {name.split('_')[0]}_scale is for fp8, but {name} has dtype {x.dtype.name}")
-    if kv_buffer.dtype.itemsize > 1:
-        check.same_dtype(op, q=q.dtype, kv_buffer=kv_buffer.dtype)
-    for axis in ("pages", "page", "slots"):
-        if dims[axis] < 1:
-            raise ValueError(f"{op}: {'kv_indices' if axis == 'slots' else 'kv_buffer'} has {axis} = 0, must be at least 1")
-    if dims["slots"] * dims["page"] >= 2**31:
-        raise ValueError(f"{op}: kv_indices has {dims['slots']} pages of {dims['page']} tokens, must be less than 2^31 tokens")
-    dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
-    tokens, heads = dims["Tq"], dims["Hq"]
-    return jax.ShapeDtypeStruct((tokens, heads, VALUE_DIM), dtype), jax.ShapeDtypeStruct((tokens, heads), jnp.float32)
+    out = _mla.output("mla_decode_fwd", dims, q=q, kv_buffer=kv_buffer, q_scale=q_scale, kv_scale=kv_scale)
+    return out, jax.ShapeDtypeStruct(out.shape[:2], jnp.float32)
 
 
-def _reference(
-    *, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, q_scale, kv_scale,
-    max_seqlen_qo, sm_scale, logit_cap, causal, return_lse,
-):  # fmt: skip
-    size, slots = kv_buffer.shape[1], kv_indices.shape[0]
-    dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
-    count = jnp.clip(kv_indptr[1:] - kv_indptr[:-1], 0, slots)
-    lengths = jnp.where(count > 0, (count - 1) * size + jnp.clip(kv_last_page_lens, 1, size), 0)
-
-    def lookup(sequence, index):
-        return kv_indices[jnp.clip(kv_indptr[sequence][:, None] + index, 0, slots - 1)]
-
-    def read(page):
-        k = kv_buffer[page]
-        return k, k[..., :VALUE_DIM], None, None
-
-    q32 = q.astype(F32) if q.dtype.itemsize == 1 else q
-    queries, pack = cache.ragged_queries(q32, qo_indptr, lengths, 1, 0, causal, False)
-    kv = cache.tensor_scale(kv_scale, False)
-    factor = sm_scale * cache.tensor_scale(q_scale, False) * kv
-    rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap))
-    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], slots, lookup, read), rule, VALUE_DIM)
-    return (pack(out, 0.0) * kv).astype(dtype), pack(lse, -jnp.inf)
+def _reference(*, max_seqlen_qo, return_lse, **arguments):
+    return _mla.attention(**arguments)
 
 
-def _batch(batched, **_):
-    if "q_scale" in batched or "kv_scale" in batched:
-        return NotImplemented
-    size, values = batched.size, dict(batched.values)
-    q, indices, buffer = batched.broadcast("q"), batched.broadcast("kv_indices"), values["kv_buffer"]
-    if "kv_buffer" in batched:
-        pages = buffer.shape[1]
-        if size * pages >= 2**31:
-            return NotImplemented
-        moved = indices + pages * jnp.arange(size, dtype=jnp.int32)[:, None]
-        indices = jnp.where((indices >= 0) & (indices < pages), moved, -1)
-        values["kv_buffer"] = buffer.reshape(-1, *buffer.shape[2:])
-    tq, slots = q.shape[1], indices.shape[1]
-    # As in `flash_attention_varlen`: a dummy sequence for padding queries, another for unused indices.
-    values["qo_indptr"] = fold_offsets(batched.broadcast("qo_indptr"), tq, (tq, tq))
-    values["kv_indptr"] = fold_offsets(batched.broadcast("kv_indptr"), slots, (-1, slots))
-    lens = jnp.pad(batched.broadcast("kv_last_page_lens"), ((0, 0), (0, 2)), constant_values=1)
-    for name, x in (("q", q), ("kv_indices", indices), ("kv_last_page_lens", lens)):
-        values[name] = x.reshape(-1, *x.shape[2:])
-    return [x.reshape(size, tq, *x.shape[1:]) for x in batched.bind(**values)]
-
-
-def _data_checks(*, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, max_seqlen_qo, **_):
-    pages, size = kv_buffer.shape[:2]
-    used = jnp.arange(kv_indices.shape[0]) < kv_indptr[-1]
-    return {
-        **offset_checks("qo_indptr", qo_indptr, q.shape[0]),
-        **offset_checks("kv_indptr", kv_indptr, kv_indices.shape[0]),
-        f"no sequence may have more than max_seqlen_qo = {max_seqlen_qo} queries": jnp.diff(qo_indptr) > max_seqlen_qo,
-        f"kv_indices must be in [0, {pages})": used & ((kv_indices < 0) | (kv_indices >= pages)),
-        f"kv_last_page_lens must be in [1, {size}]": (kv_last_page_lens < 1) | (kv_last_page_lens > size),
-    }
+def _data_checks(*, max_seqlen_qo, **operands):
+    return _mla.data_checks("max_seqlen_qo", max_seqlen_qo, **operands)
 
 
 MLA_DECODE_FWD = Op(
@@ -109,7 +40,7 @@ MLA_DECODE_FWD = Op(
     results={"out": "Tq Hq 512", "lse": "Tq Hq"},
     abstract=_abstract,
     reference=_reference,
-    batch=_batch,
+    batch=_mla.batch,
     data_checks=_data_checks,
     cases=lambda: [
         case(

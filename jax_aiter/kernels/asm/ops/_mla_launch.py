@@ -126,15 +126,19 @@ def _values(writer: PlanWriter, tiles: Tiles, scale: float, items: tuple[int, in
 
 
 def check_sizes(q: jax.ShapeDtypeStruct, kv: jax.ShapeDtypeStruct, tiles: Tiles, partial_rows: int) -> None:
-    """The kernels address with 32 bits, and number tokens with 24."""
+    check_addresses(q, kv, tiles.rows * tiles.heads)
+    parts = partial_rows * tiles.heads * VALUE_DIM * 4
+    need(parts < UINT32, f"the partial results hold {parts} bytes; the kernels address them with 32 bits")
+
+
+def check_addresses(q: jax.ShapeDtypeStruct, kv: jax.ShapeDtypeStruct, query_rows: int) -> None:
+    """The kernels address with 32 bits, and number tokens with 24. query_rows: queries times heads."""
     tokens = kv.shape[0] * kv.shape[1]
     size = tokens * DIM * kv.dtype.itemsize
     need(size < UINT32 - 16, f"kv_buffer holds {size} bytes; the kernels address it with 32 bits")
     need(tokens < 2**24, f"kv_buffer holds {tokens} tokens; the kernels number them with 24 bits")
-    rows = tiles.rows * tiles.heads * DIM * q.dtype.itemsize
-    need(rows < UINT32, f"q holds {rows} bytes in the kernel's arrangement; the kernels address it with 32 bits")
-    parts = partial_rows * tiles.heads * VALUE_DIM * 4
-    need(parts < UINT32, f"the partial results hold {parts} bytes; the kernels address them with 32 bits")
+    queries = query_rows * DIM * q.dtype.itemsize
+    need(queries < UINT32, f"q holds {queries} bytes in the kernel's arrangement; the kernels address it with 32 bits")
 
 
 def groups_of(target: Target) -> int:

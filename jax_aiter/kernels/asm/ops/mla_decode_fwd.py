@@ -151,7 +151,8 @@ def _listed(call: Call, w: Wanted, row: Kernel, tiles: Tiles) -> Program:
 
     shapes = jax.eval_shape(arrays, dict(call.operands))
     del shapes["tile"]
-    results = dict(zip(("R", "LSE"), launch.partials(works * tiles.tokens, tiles), strict=True))
+    out_struct, lse_struct = launch.partials(works * tiles.tokens, tiles)
+    results = {"R": out_struct, "LSE": lse_struct}
     writer = PlanWriter(call.op, w.arch, shapes, results)
     plan = launch.work_plan(writer, row, tiles, scale=call.params["sm_scale"], items=_items(call), groups=groups)
 
