@@ -11,22 +11,25 @@
 namespace vgpu::isa {
 namespace {
 
-// Instructions a wave runs before the next one gets its turn.
-constexpr uint32_t kSlice = 4096;
+// Instructions a wave runs before the next one gets its turn, unless the launch says otherwise. The waves of a real
+// workgroup advance side by side, and kernels exist that rely on it (AITER's fp8 MLA kernels: one wave writes LDS that
+// another reads some dozens of instructions later, with no barrier), so the slice is short. Longer ones are hardly faster.
+constexpr uint32_t kSlice = 8;
 // Rounds over the resident workgroups without one finishing after which another is admitted: they may be waiting
 // for it.
-constexpr unsigned kPatience = 64;
+constexpr unsigned kPatience = 1 << 15;
 
 // Runs until the slice ends or the wave yields. Returns the instructions executed.
 uint32_t run_slice(Wave& w) {
   const Code& code = *w.code;
   Worker& worker = *w.worker;
+  const uint32_t slice = worker.launch->options.slice ? worker.launch->options.slice : kSlice;
   _mm_setcsr(w.mxcsr32);
   w.yield = false;
   uint32_t n = 0;
   uint64_t at = w.pc;
   try {
-    while (n < kSlice && !w.yield) {
+    while (n < slice && !w.yield) {
       at = w.pc;
       if (at >= code.count) fail("the program counter left the code");
       const Op& op = code.ops[at];

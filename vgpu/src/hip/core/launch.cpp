@@ -17,6 +17,7 @@ Error run_kernel(const KernelWork& work, const Place& place) {
   launch_options.check_races = options.check_races;
   launch_options.threads = options.threads;
   launch_options.max_instructions = options.max_instructions;
+  launch_options.slice = options.slice;
   Counts counts;
   if (!options.profile.empty()) launch_options.counts = &counts;
   const Kernel& kernel = *work.function->kernel;

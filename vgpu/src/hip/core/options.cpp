@@ -61,6 +61,11 @@ Options parse() {
   if (const char* limit = text_of("VGPU_MAX_INSTRUCTIONS")) {
     options.max_instructions = number("VGPU_MAX_INSTRUCTIONS", limit);
   }
+  if (const char* slice = text_of("VGPU_SLICE")) {
+    const uint64_t count = number("VGPU_SLICE", slice);
+    if (count < 1 || count > 1000000) reject("VGPU_SLICE", slice, "expected 1 to 1000000 instructions");
+    options.slice = static_cast<uint32_t>(count);
+  }
   return options;
 }
 

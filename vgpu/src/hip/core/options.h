@@ -22,6 +22,7 @@ struct Options {
   std::string dump_code;           // VGPU_DUMP_CODE: folder that receives every loaded code object
   unsigned threads = 0;            // VGPU_THREADS; 0 = all cores
   uint64_t max_instructions = 0;   // VGPU_MAX_INSTRUCTIONS per launch; 0 = no limit
+  uint32_t slice = 0;              // VGPU_SLICE: instructions a wave runs before the next one's turn; 0 = default
 
   // One per process. A malformed variable is reported and ends the process with exit status 2: a check that
   // silently did not run would be worse.
