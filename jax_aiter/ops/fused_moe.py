@@ -52,6 +52,8 @@ def _reference(**arguments):
 
 def _backward(saved, cotangents, *, implementation, **params):
     operands = {n: saved.get(n) for n in _moe_rules.OPERANDS}
+    # AITER has kernels for the forward only: asking for one there says nothing of the gradient, which is an op of its own.
+    implementation = "xla" if implementation == "xla" else None
     results = FUSED_MOE_BACKWARD(d_out=cotangents["out"], **operands, **params, implementation=implementation)
     named = dict(zip(FUSED_MOE_BACKWARD.results, results, strict=True))
     wanted = [n for n in DIFFERENTIABLE if operands[n] is not None and operands[n].dtype.name in FLOATING]

@@ -6,6 +6,7 @@ the columns one workgroup holds (`tile`) get one scale per row (per token), or e
 
 import dataclasses
 import math
+from typing import Any
 
 import jax.numpy as jnp
 import ml_dtypes
@@ -128,7 +129,7 @@ def local(ids, experts, mask=None, local_tokens=None):
     return ids if local_tokens is None else np.where(np.arange(len(ids))[:, None] < local_tokens, ids, -1)
 
 
-def oracle(args, *, tile, activation="silu", mask=None, local_tokens=None, a1_scale=None, early=False):
+def oracle(args, *, tile, activation="silu", mask=None, local_tokens=None, a1_scale: Any = None, early: bool = False):
     """float64 [T, D]."""
     x, w1, w2 = args["hidden_states"], args["w1"], args["w2"]
     blocked = args["w1_scale"].ndim == 3

@@ -1,0 +1,85 @@
+"""Every g1u1 object of AITER's tables by name, small: those that fused_moe accepts agree with float64, the rest are refused.
+
+By default a third of each table, `exhaustive` the whole: that is how the limits in `_moe_limits` were found and are kept complete.
+"""
+
+import functools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_aiter
+from jax_aiter.kernels.asm.ops import _moe_g1u1, _moe_limits
+
+from . import common, moe
+
+TABLES = [(act, out, kind) for act in ("silu", "gelu") for out in ("bf16", "fp16") for kind in _moe_g1u1.KINDS]
+OUT = {"bf16": "bfloat16", "fp16": "float16"}
+
+
+def rows(arch, act, out, kind):
+    return common.rows("fused_moe", arch, f"fmoe/{act}/fmoe_{out}_{kind}_g1u1_{act}.csv")
+
+
+@functools.lru_cache(maxsize=2)
+def arguments(arch, kind, tile, out, dim, tiles=1):
+    dtype = np.int8 if kind == "pertokenInt8" else moe.FP8[arch]
+    quant = "per_token" if kind.startswith("pertoken") else "per_1x128"
+    args = moe.arguments(np.random.default_rng(tile), moe.Shape(dim=dim, inter=tile * tiles), dtype, quant, hidden=OUT[out])
+    return args, moe.on_device(args), quant
+
+
+def run(row, arch, act, out, kind, *, dim=None, tiles=1):
+    tile = row.number("subGU_n")
+    args, arrays, quant = arguments(arch, kind, tile, out, dim or _moe_limits.smallest(row), tiles)
+
+    def call(arrays):
+        return jax_aiter.fused_moe(**arrays, quant_type=quant, activation=act, output_dtype=jnp.dtype(OUT[out]), kernel=row.symbol)
+
+    with common.running(call, arrays) as result:
+        moe.assert_agrees(result, moe.oracle(args, tile=tile, activation=act))
+
+
+def usable(row, out):
+    bad = _moe_limits.defect(row) is not None or row["smf"] != 0
+    return not bad and not (_moe_limits.takes_float(row) and out == "fp16")
+
+
+@pytest.mark.parametrize(("act", "out", "kind"), TABLES)
+def test_some_of_each_table(arch, act, out, kind):
+    found = sorted((r for r in rows(arch, act, out, kind) if usable(r, out)), key=lambda r: (r["subGU_n"], r.symbol))
+    for row in found[TABLES.index((act, out, kind)) % 3 :: 3]:
+        run(row, arch, act, out, kind)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("act", "out", "kind"), TABLES)
+def test_each_table_whole(arch, act, out, kind):
+    for row in rows(arch, act, out, kind):
+        if usable(row, out):
+            run(row, arch, act, out, kind)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("act", "out", "kind"), [t for t in TABLES if t[:2] == ("silu", "bf16")])
+def test_the_least_step_behind_the_smallest_model(arch, act, out, kind):
+    """The next D that a kernel accepts, and two tiles of I."""
+    for row in rows(arch, act, out, kind):
+        if usable(row, out):
+            run(row, arch, act, out, kind, dim=_moe_limits.smallest(row) + _moe_limits.step(row), tiles=2)
+
+
+@pytest.mark.parametrize(("act", "out", "kind"), TABLES)
+def test_the_others_are_refused(arch, act, out, kind):
+    for row in rows(arch, act, out, kind):
+        if usable(row, out):
+            continue
+        _, arrays, quant = arguments(arch, kind, row.number("subGU_n"), out, 1024)
+
+        def call(arrays, row=row, quant=quant):
+            settings = {"activation": act, "output_dtype": jnp.dtype(OUT[out]), "kernel": row.symbol}
+            return jax_aiter.fused_moe(**arrays, quant_type=quant, **settings)
+
+        (found,) = jax_aiter.explain(call, arrays)
+        assert "asm" in found.refusals, f"{row} would run"
