@@ -59,8 +59,11 @@ def forward(q, k, v, scale, mask) -> tuple[Bounded, np.ndarray]:
     return Bounded(np.einsum("hqk,khd->qhd", p, v), np.einsum("hqk,khd->qhd", p, np.abs(v))), lse
 
 
-def backward(dout, q, k, v, out, scale, mask) -> tuple[Bounded, Bounded, Bounded]:
-    """dq, dk, dv of one sequence, with the given (rounded) output in delta as the kernels have it."""
+def backward(dout, q, k, v, out, scale, mask, out_magnitude=None) -> tuple[Bounded, Bounded, Bounded]:
+    """dq, dk, dv of one sequence, with the given output in delta.
+
+    out_magnitude: of an output that a kernel will compute, whose error (two units of it) enters through delta.
+    """
     dout, q, k, v, out = f64(dout, q, k, v, out)
     heads, group = k.shape[1], q.shape[1] // k.shape[1]
     k, v = (np.repeat(x, group, axis=1) for x in (k, v))
@@ -71,6 +74,8 @@ def backward(dout, q, k, v, out, scale, mask) -> tuple[Bounded, Bounded, Bounded
     # What float32 leaves of dp - delta: relative to its terms, not to the difference.
     terms = p * (np.einsum("qhd,khd->hqk", np.abs(dout), np.abs(v)) + np.abs(delta)) * scale
     rough = np.abs(ds) + terms * F32 / UNIT["bfloat16"]
+    if out_magnitude is not None:
+        rough += p * (np.abs(dout) * out_magnitude).sum(-1).T[..., None] * scale
 
     def grouped(x):
         return x.reshape(x.shape[0], heads, group, x.shape[2]).sum(2)

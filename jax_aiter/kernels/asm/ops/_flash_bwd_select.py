@@ -53,6 +53,10 @@ def choose(call: Call, shape: Shape) -> Steps:
     assert arch is not None
     need(bool(dtype), f"q has dtype {call.operands['q'].dtype.name}; the kernels take {' or '.join(DTYPES)}")
     heads = padded_heads(arch, shape)
+    # These kernels compare strides to tell the layout, and read neighbours' rows where both are the same. AITER never gets here:
+    # its CK kernel takes up to 16 queries.
+    one_query = arch == "gfx950" and heads == (128, 128) and not shape.packed and shape.queries == 1 and shape.batch > 1
+    need(not one_query, f"Sq = 1 in {shape.batch} sequences; gfx950's kernels of head size 128 confuse their log-sum-exps")
     mask = _mask(call, shape)
     # Sequences of equal lengths, which packed ones cannot be known to be, have the same diagonal from either corner.
     masks = (CAUSAL, TOP_LEFT) if mask == CAUSAL and not shape.packed and shape.queries == shape.keys else (mask,)
@@ -61,6 +65,7 @@ def choose(call: Call, shape: Shape) -> Steps:
         for r in table(arch, "dqdkdv")
         if (r["dtype"], r["hdim_q"], r["hdim_v"], r["mode"]) == (dtype, *heads, int(shape.packed))
         and r["mask"] in masks
+        and not overruns(r, shape)
         and r.number("pssk") >= ragged(r, shape)
         and r.number("pddv") >= int(heads != (shape.head, shape.value_head))
     ]
@@ -88,6 +93,15 @@ def ragged(row: Kernel, shape: Shape) -> int:
     return int(shape.packed or shape.queries != shape.keys or shape.keys % tile != 0)
 
 
+def overruns(row: Kernel, shape: Shape) -> bool:
+    """Whether the kernel is known to write past dk and dv.
+
+    ``bwd_hd128_{bf16,fp16}_causal_br_a32_psskddv`` of gfx950 stores whole tiles of 128 keys, into the next sequence or buffer.
+    """
+    broken = row.arch == "gfx950" and row["hdim_q"] == 128 and row["mask"] == CAUSAL and row["atomic32"] == 1 and row["mode"] == 0
+    return broken and shape.keys % 128 != 0
+
+
 def _mask(call: Call, shape: Shape) -> int:
     window = window_of(call, shape)
     if window in ((-1, -1), (-1, 0)):
@@ -104,11 +118,11 @@ def _heuristic(call: Call, shape: Shape, rows: Iterable[Kernel], mask: int) -> K
     assert arch is not None
     # AITER's defaults: accumulate dq in float32, except where gfx950 needs but one block of keys.
     one_block = arch == "gfx950" and not shape.packed and shape.keys <= 256 and 64 < shape.head <= 128
-    rows = [
-        r
-        for r in rows
-        if r["mask"] == mask and r["atomic32"] == int(not one_block) and r["bf16_cvt"] in (ANY_ROUNDING, _rounding(arch))
-    ]
+    default = [r for r in rows if r["bf16_cvt"] in (ANY_ROUNDING, _rounding(arch))]
+    rows = [r for r in default if r["mask"] == mask and r["atomic32"] == int(not one_block)]
+    if not rows and arch == "gfx950":
+        # Its choice overruns: the same from the other corner, or with dq in 16 bits.
+        rows = sorted((r for r in default if r["mask"] != NO_MASK), key=lambda r: -r.number("atomic32"))[:1]
     described = f"dtype {call.operands['q'].dtype.name}, head sizes {(shape.head, shape.value_head)}, causal = {mask == CAUSAL}"
     need(bool(rows), f"AITER has no kernel on {arch} for {'packed sequences, ' if shape.packed else ''}{described}")
     # AITER takes the one that pads no more than needed, else whichever its hash map gives last: here the least padding.

@@ -26,6 +26,8 @@ from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.provider import Call, Program
 
 THREADS = 256
+# Bytes past lse and delta that the kernels with a window may read: at most 64 queries were seen.
+OVERREAD = 1024
 # Up to this many queries AITER prefers its CK kernel (aiter/ops/mha.py).
 FEW_QUERIES = 16
 
@@ -87,7 +89,16 @@ def _plan(call: Call, shape: Shape, steps: Steps, grid, results):
 
     starts = {"qseq": writer.pointer("cu_seqlens_q"), "qseq_padded": writer.pointer("cu_seqlens_q")}
     tiles_q = -(-shape.longest_q // steps.odo.number("ts"))
-    writer.temporary("delta", shape.batch * hq * sq * 4 if not shape.packed else hq * sq * 4)
+    rows, spare, lse = call.operands["lse"].size * 4, 0, "lse"
+    if steps.main["mask"] == WINDOW:
+        # These kernels read the next tile's log-sum-exps and deltas, past the last sequence's end too.
+        spare, lse = OVERREAD, "padded_lse"
+        writer.temporary(lse, rows + spare)
+        writer.copy(writer.numbers[lse], writer.numbers["lse"], nbytes=rows)
+        writer.fill(writer.numbers[lse], 0, byte_offset=rows)
+    writer.temporary("delta", rows + spare)
+    if spare:
+        writer.fill(writer.numbers["delta"], 0, byte_offset=rows)
     if shape.packed:  # rows past the last sequence belong to no workgroup
         for name in ("dq", "dk", "dv"):
             writer.clear(name)
@@ -128,7 +139,7 @@ def _plan(call: Call, shape: Shape, steps: Steps, grid, results):
         k=writer.pointer("k"),
         v=writer.pointer("v"),
         do=writer.pointer("dout"),
-        lse=writer.pointer("lse"),
+        lse=writer.pointer(lse),
         d=writer.pointer("delta"),
         scalar=call.params["scale"],
         log2e=math.log2(math.e),
