@@ -167,6 +167,9 @@ def main(
     console.print(f"FP8 costs {fp8_bits - bf16_bits:+.4f} bits per byte")
     plot.save(out / "loss.png", losses, {n: v for n, v in rows.items() if n != "this model, FP8"})
 
+    served = quantize.for_hand_written_kernels(config)
+    if served is not None:
+        fp8, config = quantize.quantize(params, shuffle=True), served
     serve_params = model.cast(fp8, jnp.bfloat16)
     stats, asked = _serve(
         serve_params,

@@ -11,9 +11,21 @@ Cache = list[tuple[jax.Array, jax.Array]]
 
 
 def make(config: Config, blocks: int, block_size: int, dtype: Any) -> Cache:
-    """Per layer, keys and values ``[blocks, block_size, kv_heads, head_dim]`` (layout "NHD")."""
-    shape = (blocks, block_size, config.kv_heads, config.head_dim)
-    return [(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype)) for _ in range(config.layers)]
+    """Per layer, keys and values: ``[blocks, block_size, kv_heads, head_dim]`` in layout "NHD".
+
+    In "asm" a run of 16 bytes is x entries: keys ``[blocks, kv_heads, head_dim / x, block_size, x]``, values
+    ``[blocks, kv_heads, block_size / x, head_dim, x]``.
+    """
+    heads, dim = config.kv_heads, config.head_dim
+    keys = values = (blocks, block_size, heads, dim)
+    if config.kv_layout == "asm":
+        x = 16 // jnp.dtype(dtype).itemsize
+        keys, values = (blocks, heads, dim // x, block_size, x), (blocks, heads, block_size // x, dim, x)
+    return [(jnp.zeros(keys, dtype), jnp.zeros(values, dtype)) for _ in range(config.layers)]
+
+
+def block_size(cache: Cache, kv_layout: str) -> int:
+    return cache[0][0].shape[3 if kv_layout == "asm" else 1]
 
 
 class BlockAllocator:

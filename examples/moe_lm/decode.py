@@ -24,7 +24,7 @@ def prefill(
     updated: Cache = []
 
     def attend(layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        updated.append(jax_aiter.reshape_and_cache(k, v, *cache[layer], slots))
+        updated.append(jax_aiter.reshape_and_cache(k, v, *cache[layer], slots, kv_layout=config.kv_layout))
         return jax_aiter.flash_attention(q[None], k[None], v[None], causal=True, scale=config.scale)[0]
 
     history = model.history_of(tokens[None], config.context_bytes)[0]
@@ -51,13 +51,14 @@ def decode(
     """
     updated: Cache = []
     positions = jnp.maximum(context_lens - 1, 0)
-    block_size = cache[0][0].shape[1]
+    block_size = paged.block_size(cache, config.kv_layout)
     block = jnp.take_along_axis(block_tables, positions[:, None] // block_size, axis=1)[:, 0]
     slots = jnp.where(context_lens > 0, block * block_size + positions % block_size, -1)
 
     def attend(layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        updated.append(jax_aiter.reshape_and_cache(k, v, *cache[layer], slots))
-        return jax_aiter.paged_attention(q, *updated[layer], block_tables, context_lens, scale=config.scale)
+        updated.append(jax_aiter.reshape_and_cache(k, v, *cache[layer], slots, kv_layout=config.kv_layout))
+        layout = config.kv_layout
+        return jax_aiter.paged_attention(q, *updated[layer], block_tables, context_lens, scale=config.scale, kv_layout=layout)
 
     logits, _ = model.forward(params, config, history, positions, attend)
     sampled = jax.random.categorical(key, logits / jnp.maximum(temperature, 1e-6)).astype(jnp.int32)

@@ -22,7 +22,10 @@ Attend = Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Sizes. `context_bytes`: how many of the last bytes, each by its own table, make a position's embedding."""
+    """Sizes. `context_bytes`: how many of the last bytes, each by its own table, make a position's embedding.
+
+    `kv_layout`: how the cache of keys and values lies in memory; "asm" is that of AITER's hand-written decode kernels.
+    """
 
     layers: int = 2
     dim: int = 128
@@ -33,6 +36,7 @@ class Config:
     intermediate: int = 128
     sequence: int = 256
     context_bytes: int = 4
+    kv_layout: str = "NHD"
 
     @property
     def head_dim(self) -> int:
@@ -44,9 +48,9 @@ class Config:
 
 
 class Quantized(NamedTuple):
-    """A weight in FP8 with one scale per output row: ``values * scale``."""
+    """A weight in FP8 with one scale per output row: ``values * scale``. Experts may lie in AITER's shuffled layout."""
 
-    values: jax.Array
+    values: jax.Array | jax_aiter.ShuffledWeight
     scale: jax.Array
 
 

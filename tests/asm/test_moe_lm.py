@@ -1,0 +1,90 @@
+"""The example's language model served in FP8 on hand-written kernels, against the same weights served on the CPU."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_aiter
+from examples.moe_lm import decode, model, quantize, serve
+
+# Heads of 128 and 128 experts: sizes that AITER has decode attention and routing kernels for.
+CONFIG = model.Config(layers=2, dim=512, heads=4, kv_heads=1, experts=128, topk=4, intermediate=256, sequence=64)
+PROMPTS = (b"def main():", b"import ", b"# a comment about nothing in particul")
+
+
+def served(params, config):
+    """The bytes that greedy decoding appends to each prompt, two of them at a time."""
+    server = serve.Server(params, config, places=2, blocks=8, block_size=16, dtype=jnp.bfloat16, temperature=0.0)
+    requests = [serve.Request(prompt, 6) for prompt in PROMPTS]
+    for request in requests:
+        server.submit(request)
+    server.run()
+    return [bytes(r.output) for r in requests]
+
+
+def logits(params, config):
+    """What prefill and then one decode step give."""
+    from examples.moe_lm import cache as paged
+
+    prompt = np.frombuffer(PROMPTS[2], np.uint8).astype(np.int32)
+    pool = paged.make(config, 4, 16, jnp.bfloat16)
+    first, pool = decode.prefill(
+        params, pool, prompt, np.arange(len(prompt), dtype=np.int32), np.int32(len(prompt) - 1), config=config
+    )
+    history = np.array([[1, *prompt[::-1][:3]]], np.int32)
+    lens = np.array([len(prompt) + 1], np.int32)
+    tables = np.arange(4, dtype=np.int32)[None]
+    _, second, _ = decode.decode(params, pool, history, lens, tables, jax.random.key(0), jnp.float32(0), config=config)
+    return np.stack([np.asarray(first), np.asarray(second)[0]])
+
+
+@pytest.fixture(scope="module")
+def params():
+    with jax.default_device(jax.devices("cpu")[0]):
+        return jax.jit(functools.partial(model.init, CONFIG))(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def both(params, _device):
+    """(weights, config) for the device and for the CPU: the same numbers, laid out for each."""
+    cpu = jax.devices("cpu")[0]
+    with jax.default_device(cpu):
+        on_cpu = model.cast(quantize.quantize(params), jnp.bfloat16)
+        shuffled = model.cast(quantize.quantize(params, shuffle=True), jnp.bfloat16)
+    on_device = jax.device_put(shuffled, jax.devices()[0])
+    return (on_device, quantize.for_hand_written_kernels(CONFIG)), (jax.device_put(on_cpu, cpu), CONFIG)
+
+
+def test_decoding_runs_on_hand_written_kernels(both):
+    (params, config), _ = both
+    assert dataclasses.replace(config, kv_layout="NHD") == CONFIG
+    assert config.kv_layout == "asm"
+    from examples.moe_lm import cache as paged
+
+    shapes = jax.eval_shape(lambda: paged.make(config, 8, 16, jnp.bfloat16))
+    step = functools.partial(decode.decode, config=config)
+    arguments = (params, shapes, np.zeros((2, 4), np.int32), np.ones(2, np.int32), np.zeros((2, 4), np.int32))
+    chosen = {e.op: e.implementation for e in jax_aiter.explain(step, *arguments, jax.random.key(0), jnp.float32(0))}
+    assert {name: chosen[name] for name in ("fused_moe", "topk_softmax", "paged_attention")} == {
+        "fused_moe": "asm",
+        "topk_softmax": "asm",
+        "paged_attention": "asm",
+    }
+
+
+def test_same_text_as_on_the_cpu(both):
+    (params, config), (cpu_params, cpu_config) = both
+    ours = logits(params, config), served(params, config)
+    with jax.default_device(jax.devices("cpu")[0]):
+        theirs = logits(cpu_params, cpu_config), served(cpu_params, cpu_config)
+    # Both round to bfloat16 at the same places and sum in different orders: a sum that lands on the other side of a rounding
+    # boundary moves by 2^-8 of itself, FP8 by 2^-4 of its row's largest, in one of `dim` terms. Over the two layers' about ten
+    # roundings that stays within a few percent of the logits' spread.
+    spread = np.std(theirs[0])
+    assert np.abs(ours[0] - theirs[0]).max() <= 0.1 * spread, np.abs(ours[0] - theirs[0]).max() / spread
+    assert np.sqrt(np.mean((ours[0] - theirs[0]) ** 2)) <= 0.03 * spread
+    assert ours[1] == theirs[1]
