@@ -291,7 +291,7 @@ def latent(fp8: np.dtype) -> list[Case]:
                 out.append((np.einsum("hqk,khd->qhd", weights, values), lse.T))
             return [np.concatenate(part) for part in zip(*out, strict=True)]
 
-        params = {"max_seqlen_qo": 1, "sm_scale": (rank + rope) ** -0.5, "logit_cap": 0.0, "causal": True}
+        params = {"max_seqlen_qo": 1, "sm_scale": (rank + rope) ** -0.5, "logit_cap": 0.0, "causal": True, "return_lse": True}
         name, rows = f"{lengths}-h{heads}-page{page}", len(lengths)
         results = lambda a: [((rows, heads, rank), bf16), ((rows, heads), f32)]  # noqa: E731
         # With pages of one token AITER multiplies q by k elementwise in bfloat16 before it sums: each of the 576 products is off by

@@ -179,6 +179,6 @@ def _latent(b: int, length: int, arch: str, heads: int = 128, page: int = 64, ra
             "kv_last_page_lens": np.full(b, page, i32),
         }
 
-    params = {"max_seqlen_qo": 1, "sm_scale": (rank + rope) ** -0.5, "logit_cap": 0.0, "causal": True}
+    params = {"max_seqlen_qo": 1, "sm_scale": (rank + rope) ** -0.5, "logit_cap": 0.0, "causal": True, "return_lse": True}
     work = 2.0 * b * length * heads * (2 * rank + rope)
     return call("mla_decode_fwd", f"B{b}-L{length}", make, arch, **params), 2.0 * b * length * (rank + rope), work

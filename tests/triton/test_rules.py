@@ -29,7 +29,7 @@ MLA = {
     "kv_indices": "int32[8]",
     "kv_last_page_lens": "int32[2]",
 }
-LATENT = {"max_seqlen_qo": 1, "sm_scale": 0.04, "logit_cap": 0.0, "causal": True}
+LATENT = {"max_seqlen_qo": 1, "sm_scale": 0.04, "logit_cap": 0.0, "causal": True, "return_lse": True}
 MOE = {
     "hidden_states": "bfloat16[4,256]",
     "w1": "bfloat16[8,256,256]",
