@@ -18,7 +18,7 @@ ULP = {"bfloat16": 2.0**-8, "float16": 2.0**-11}  # half the spacing of numbers 
 
 @dataclasses.dataclass
 class Problem:
-    """Sequences with their blocks in random order; `query` [T, Hq, 128], keys and values as the cache holds them [nb, bs, Hk, 128]."""
+    """Sequences with their blocks in random order: query [T, Hq, 128], keys and values as cached [nb, bs, Hk, 128]."""
 
     query: np.ndarray
     keys: np.ndarray
@@ -97,8 +97,11 @@ def quantise(x, kind):
 
 
 def attention(p: Problem, weights: str | None = None, step: np.ndarray | None = None):
-    """float64 attention. weights: None is exact; "tiles" quantises queries and the weights of every tile, "whole tiles" not those of
-    the last incomplete one, "none" only the queries. `step`, if given, receives the largest error of one weight by one quantum."""
+    """float64 attention [T, Hq, 128].
+
+    weights: None is exact; "tiles" quantises queries and the weights of every tile, "whole tiles" not those of the last incomplete
+    one, "none" only the queries. `step`, if given, receives per row the largest effect of one weight's changing by one quantum.
+    """
     out = np.zeros(p.query.shape)
     kind, group = p.keys.dtype, p.query.shape[1] // p.keys.shape[2]
     query = p.query.astype(np.float64)

@@ -68,13 +68,18 @@ def code(row: Kernel) -> bytes:
     return data.replace(COMPARES_BLOCKS, COMPARES_TILES)
 
 
+def rows_of(call: Call) -> tuple[Kernel, ...]:
+    """The table's rows for the dtypes of a call's query and cache."""
+    types = TYPES.get(call.operands["query"].dtype.name), TYPES.get(call.operands["key_cache"].dtype.name)
+    assert call.target.arch is not None
+    return tuple(r for r in kernels(call.target.arch, TABLE) if (r["qType"], r["kvType"]) == types)
+
+
 def fitting(call: Call, max_qlen: int) -> tuple[Kernel, ...]:
     """Rows that compute the call: of its dtypes and block size, for its queries per key/value head and per sequence."""
     query, cache = call.operands["query"], call.operands["key_cache"]
-    q, kv, block = TYPES.get(query.dtype.name), TYPES[cache.dtype.name], cache.shape[3]
-    group = query.shape[1] // cache.shape[1]
-    assert call.target.arch is not None
-    rows = [r for r in kernels(call.target.arch, TABLE) if r["ps"] == 0 and (r["qType"], r["kvType"]) == (q, kv)]
+    kv, block, group = TYPES.get(cache.dtype.name), cache.shape[3], query.shape[1] // cache.shape[1]
+    rows = [r for r in rows_of(call) if r["ps"] == 0]
     need(bool(rows), f"query has dtype {query.dtype.name} and key_cache {cache.dtype.name}; AITER has no kernel for that pair")
     blocks = sorted({r.number("blkSz") for r in rows})
     rows = [r for r in rows if r["blkSz"] == block]
@@ -108,14 +113,19 @@ def heuristic(rows: tuple[Kernel, ...], group: int, max_qlen: int, high_precisio
     raise Refusal(f"high_precision = {high_precision}; AITER's kernels for this call have {sorted({str(r['Hp']) for r in rows})}")
 
 
+def _reach(row: Kernel) -> int:
+    """How many bytes of a cache a kernel can address."""
+    if row.number("blkSz") != PAGE_OF_TILES:
+        return 2**31
+    wide = row["kvType"] in ("fp8", "int8") or row["Mtp"] == 1
+    return 2**63 if wide else 2**32
+
+
 def _guard(call: Call, row: Kernel, rows_of_query: int) -> None:
     """What the kernels compute in 32 bits without a check."""
     cache, query = call.operands["key_cache"], call.operands["query"]
-    wide = row.number("blkSz") == PAGE_OF_TILES and (row["kvType"] in ("fp8", "int8") or row["Mtp"] == 1)
-    if not wide:
-        limit = 32 if row.number("blkSz") == PAGE_OF_TILES else 31
-        rule = f"{row.symbol} addresses less than 2^{limit}"
-        need(nbytes(cache) < 2**limit, f"key_cache has {nbytes(cache)} bytes; {rule}")
+    reach = _reach(row)
+    need(nbytes(cache) < reach, f"key_cache has {nbytes(cache)} bytes; {row.symbol} addresses less than 2^{reach.bit_length() - 1}")
     if row["kvType"] in ("fp8", "int8"):
         size = nbytes(call.operands["k_scale"])
         need(size < 2**31, f"k_scale has {size} bytes; the kernels address less than 2^31")
@@ -136,6 +146,11 @@ def select(call: Call, max_qlen: int, high_precision: int, passes_over: str | No
     if row is None:
         row = heuristic(rows, group, max_qlen, high_precision)
         rule = f"AITER's heuristic: Hq / Hk = {group}, max_qlen = {max_qlen}, high_precision = {high_precision}"
+        size = nbytes(cache)
+        wider = [r for r in rows if _reach(r) > size and (r["Gqa"], r["Msk"]) == (row["Gqa"], 1)]
+        if _reach(row) <= size and wider:
+            rule = f"the first that addresses {size} bytes of cache; AITER's heuristic takes {row.symbol}, which does not"
+            row = wider[0]
     _guard(call, row, sequences * max_qlen)
     grid = (kv_heads, sequences, 1)
     return Selected(row, grid, rule, lambda: program(call, row, grid, max_qlen), passes_over)
