@@ -10,11 +10,11 @@ HERE = Path(__file__).parent
 ARCHS = ("gfx942", "gfx950")
 
 
-def compile_sources(aiter: Path, sources: Sequence[str], tables: Sequence[str], out: Path, table_order: bool = False) -> Path:
+def compile_sources(aiter: Path, sources: Sequence[str], tables: Sequence[str], out: Path, table_order: bool) -> Path:
     """The shared library of some of AITER's launch sources (paths under ``csrc``; an absolute one is ours and includes AITER's).
 
-    tables: the folders of ``hsa/<arch>`` whose kernels they list. table_order: AITER's heuristics walk them from the top, instead of
-    in the order of a hash map.
+    tables: the folders of ``hsa/<arch>`` whose kernels they list. table_order: AITER's heuristics walk them from the top, not in
+    the order of a hash map.
     """
     out.mkdir(parents=True, exist_ok=True)
     # Padding of the argument structs is zeroed, so that records do not depend on what the stack held.

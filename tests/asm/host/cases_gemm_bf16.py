@@ -31,7 +31,8 @@ def cases(host, arch):
         try:
             yield call(host, op, 77 + i, 320, 192 + 64 * (i % 5), out=out, bias=i % 3 == 0, name=name)
         except ValueError as error:  # AITER has not every tile with every suffix
-            assert "not find kernel" in str(error), error
+            if "not find kernel" not in str(error):
+                raise
     for op in ("gemm_a16w16", "gemm_a16w16_bpreshuffle"):
         for m in (1, 15, 16, 17, 31, 33, 100, 257, 1000, 5000):
             for n, k in ((64, 192), (320, 1088), (3008, 448)):
