@@ -3,8 +3,8 @@
 Two ways, which one is measured (docs/asm-moe-steps.md). Both avoid loops, which XLA launches step by step, and turn prefix sums and
 searches into comparisons of all against all that it fuses with their sums: no [n, n] array exists.
 
-* up to `FEW` entries each one's place is the number of entries before it, counted: 3 to 4 kernels.
-* more are sorted by one integer key, and every row of the result looks its entry up: 7 kernels, or a few more where XLA's sort of
+* up to `FEW` entries each one's place is the number of entries before it, counted: 3 or 4 kernels.
+* more are sorted by one integer key, and every row of the result looks its entry up: 8 to 10 kernels, more where XLA's sort of
   many keys takes several.
 """
 
