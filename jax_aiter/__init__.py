@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.moe_stage1_g1u1 import moe_stage1_g1u1 as moe_stage1_g1u1
     from jax_aiter.ops.moe_stage1_g1u1_blockscale import moe_stage1_g1u1_blockscale as moe_stage1_g1u1_blockscale
     from jax_aiter.ops.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
+    from jax_aiter.ops.pa_persistent_fwd import pa_persistent_fwd as pa_persistent_fwd
     from jax_aiter.ops.paged_attention import paged_attention as paged_attention
     from jax_aiter.ops.per_tensor_quant import per_tensor_quant as per_tensor_quant
     from jax_aiter.ops.per_token_quant import per_token_quant as per_token_quant
