@@ -7,7 +7,7 @@ list, which it finds through a pair of addresses in memory, stored there by the 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -86,7 +86,7 @@ def even_splits(target: Target, sequences: int, tokens: int, heads: int, queries
 
 def split_plan(
     writer: PlanWriter, row: Kernel, tiles: Tiles, *, splits: int, scale: float, items: tuple[int, int],
-    grid: tuple[int, int, int], final: bool,
+    grid: tuple[int, int, int], final: bool, lse: bool,
 ) -> LaunchPlan:
     """Operands by name: Q, KV, LTP, LTD, LTL, QTP, STP, and QSCALE, KVSCALE of fp8. Results: R, and LSE unless `final`."""
     if final:
@@ -94,15 +94,23 @@ def split_plan(
     else:
         writer.fill(writer.numbers["LSE"], MINUS_INFINITY, width=4)
     values = _values(writer, tiles, scale, items)
+    if lse:
+        writer.temporary("final_lse", tiles.rows * tiles.heads * 4)  # AITER names it; the results have it from the join
     writer.kernel(
-        row, grid, THREADS, ARGUMENTS, **values, s_kv_split=splits, out_16_nosplit=int(splits == 1), RP=None, LSEP=None,
+        row, grid, THREADS, ARGUMENTS, **values, s_kv_split=splits, out_16_nosplit=int(splits == 1), RP=None,
+        LSEP=writer.pointer("final_lse"),
         STP=writer.pointer("STP"),
     )  # fmt: skip
     return writer.build()
 
 
-def work_plan(writer: PlanWriter, row: Kernel, tiles: Tiles, *, scale: float, items: tuple[int, int], groups: int) -> LaunchPlan:
-    """Operands by name: as `split_plan`, but WORKS (indptr) and INFO for STP. Results: R and LSE of every work."""
+def work_plan(
+    writer: PlanWriter, row: Kernel, tiles: Tiles, *, scale: float, items: tuple[int, int], groups: int, queries: int
+) -> LaunchPlan:
+    """Operands by name: as `split_plan`, but WORKS (indptr) and INFO for STP. Results: R and LSE of every work.
+
+    queries: those AITER counts into a sequence's stride (the kernels find their rows by the work list).
+    """
     writer.temporary("addresses", 16)
     # Every work is a partial one, so nothing goes to the final output. It is named all the same, as AITER does.
     writer.temporary("final", tiles.rows * tiles.heads * VALUE_DIM * 2)
@@ -111,6 +119,7 @@ def work_plan(writer: PlanWriter, row: Kernel, tiles: Tiles, *, scale: float, it
         writer.address(writer.numbers["addresses"], place, Pointer(writer.numbers[name]))
     writer.fill(writer.numbers["LSE"], MINUS_INFINITY, width=4)
     values = _values(writer, tiles, scale, items)
+    values["s_Q_Bs"] = queries * tiles.heads * DIM * items[0]
     lse = writer.pointer("final_lse") if row["lse"] == 1 else None
     writer.kernel(
         row, (groups, 1, 1), THREADS, ARGUMENTS, **values, s_kv_split=1, out_16_nosplit=1, RP=writer.pointer("final"), LSEP=lse,
@@ -119,7 +128,7 @@ def work_plan(writer: PlanWriter, row: Kernel, tiles: Tiles, *, scale: float, it
     return writer.build()
 
 
-def _values(writer: PlanWriter, tiles: Tiles, scale: float, items: tuple[int, int]) -> Mapping[str, object]:
+def _values(writer: PlanWriter, tiles: Tiles, scale: float, items: tuple[int, int]) -> dict[str, Any]:
     pointers = {name: writer.pointer(name) for name in ("R", "LSE", "Q", "KV", "LTP", "LTD", "LTL", "QTP", "QSCALE", "KVSCALE")}
     strides = {"s_Q_Bs": tiles.tokens * tiles.heads * DIM * items[0], "s_Bs": DIM * items[1], "s_log2_plen": 0}
     return {**pointers, **strides, "scalar": scale, "s_MQA": tiles.mqa, "GKVTP": None, "s_cp_world_size": 1, "s_cp_rank": 0}

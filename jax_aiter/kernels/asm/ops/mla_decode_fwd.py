@@ -120,7 +120,8 @@ def _split(call: Call, w: Wanted, row: Kernel, tiles: Tiles, splits: int, grid: 
     results = {"R": out} if final else {"R": out, "LSE": lse}
     writer = PlanWriter(call.op, w.arch, shapes, results)
     plan = launch.split_plan(
-        writer, row, tiles, splits=splits, scale=call.params["sm_scale"], items=_items(call), grid=grid, final=final
+        writer, row, tiles, splits=splits, scale=call.params["sm_scale"], items=_items(call), grid=grid, final=final,
+        lse=w.lse,
     )  # fmt: skip
 
     def run(operands: Operands) -> list[jax.Array]:
@@ -154,7 +155,10 @@ def _listed(call: Call, w: Wanted, row: Kernel, tiles: Tiles) -> Program:
     out_struct, lse_struct = launch.partials(works * tiles.tokens, tiles)
     results = {"R": out_struct, "LSE": lse_struct}
     writer = PlanWriter(call.op, w.arch, shapes, results)
-    plan = launch.work_plan(writer, row, tiles, scale=call.params["sm_scale"], items=_items(call), groups=groups)
+    queries = w.queries if tiles.folds == 1 and row["qSeqLen"] == 4 else tiles.tokens
+    plan = launch.work_plan(
+        writer, row, tiles, scale=call.params["sm_scale"], items=_items(call), groups=groups, queries=queries
+    )  # fmt: skip
 
     def run(operands: Operands) -> list[jax.Array]:
         found = arrays(operands)
@@ -183,7 +187,9 @@ def _common(call: Call, operands: Operands, tiles: Tiles) -> dict[str, jax.Array
         "QTP": tiles.tokens * jnp.arange(tiles.number + 1, dtype=jnp.int32),
     }
     if kv.dtype.itemsize == 1:
-        for name, scale in (("QSCALE", "q_scale"), ("KVSCALE", "kv_scale")):
+        for name, x, scale in (("QSCALE", operands["q"], "q_scale"), ("KVSCALE", kv, "kv_scale")):
+            if x.dtype.itemsize > 1:
+                continue
             given = operands.get(scale)
             found[name] = jnp.ones(1, jnp.float32) if given is None else given
     return found

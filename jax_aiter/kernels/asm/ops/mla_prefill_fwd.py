@@ -68,7 +68,7 @@ def _program(call: Call, row: Kernel, grid: tuple[int, int, int]) -> Program:
     # AITER leaves the remaining members of its struct uninitialised.
     rest = dict.fromkeys(("STP", "RP", "QSCALE", "KVSCALE", "LSEP", "GKVTP"))
     numbers = {"scalar": call.params["sm_scale"], "s_MQA": heads, "s_kv_split": 1, "out_16_nosplit": 0}
-    context = {"s_cp_world_size": 1, "s_cp_rank": 0}
+    context = {"s_cp_world_size": 0, "s_cp_rank": 0}
     writer.kernel(row, grid, launch.THREADS, launch.ARGUMENTS, **values, **bytes_of, **rest, **numbers, **context)
     plan = writer.build()
 
