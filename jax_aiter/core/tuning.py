@@ -66,7 +66,7 @@ SM_90: Mapping[str, Rule] = {
     "fused_moe": Rule(True, "one plan of grouped GEMMs against a loop over blocks of sorted rows"),
     "paged_attention": Rule(True, "reads pages in place"),
     "unified_attention": Rule(True, "reads pages in place"),
-    "mla_decode_fwd": Rule(True, "reads pages in place"),
+    "mla_decode_fwd": Rule(False, f"{_UNTUNED}: 32 sequences of 2048 keys take 7.7 ms, XLA's gather and products 2.0 ms"),
     "flash_attention": Rule(True, _BLOCKS),
     "flash_attention_varlen": Rule(True, _BLOCKS),
     "flash_attention_bwd": Rule(True, _BLOCKS),
