@@ -165,7 +165,7 @@ def test_the_rule_without_measurements(providers):
     assert other[0] == "xla"
     assert "auto rule" in other[1]["triton"]
     assert "sm_90" in other[1]["triton"]
-    for op in ("fused_moe", "paged_attention", "unified_attention", "mla_decode_fwd"):
+    for op in ("fused_moe", "paged_attention", "unified_attention", "flash_attention"):
         assert select.preferred(call(op=op), None) == ("asm", {})
 
 
