@@ -9,9 +9,8 @@ import jax
 import pytest
 
 from jax_aiter.core.arch import arch_of
-from jax_aiter.kernels.store import aiter_location
-
 from jax_aiter.core.partition import gpu_plugin_installed
+from jax_aiter.kernels.store import aiter_location
 
 from . import common
 
