@@ -49,13 +49,14 @@ class Adapter:
     source: str  # the host code in AITER that this mirrors
     tables: tuple[str, ...]  # of ``hsa/<arch>``: the kernels this can select
     select: Callable[[Call], Selected]
+    never: Callable[[Kernel], str | None]  # why a kernel of the tables runs no call at all
 
 
-def op(name: str, *, source: str, tables: Iterable[str]) -> Callable:
+def op(name: str, *, source: str, tables: Iterable[str], never: Callable[[Kernel], str | None] = lambda kernel: None) -> Callable:
     """Declares the decorated function as what selects kernels for op `name`."""
 
     def declare(select: Callable[[Call], Selected]) -> Callable[[Call], Selected]:
-        select.__dict__.setdefault("adapters", []).append(Adapter(name, source, tuple(tables), select))
+        select.__dict__.setdefault("adapters", []).append(Adapter(name, source, tuple(tables), select, never))
         return select
 
     return declare
