@@ -15,6 +15,7 @@ import pytest
 
 from jax_aiter import (
     NotSupportedError,
+    explain,
     fp8_dtype,
     gemm_a8w8,
     gemm_a8w8_blockscale_bpreshuffle,
@@ -22,7 +23,6 @@ from jax_aiter import (
     group_quant,
     shuffle_weight,
 )
-from jax_aiter.kernels.asm.ops.gemm_a8w8_bpreshuffle import RACES
 
 from . import common
 
@@ -90,11 +90,10 @@ def test_float16_output(arch, m):
 
 
 def test_every_int8_kernel(arch):
-    """One full tile and a ragged one, whole K and K in (uneven) parts. The kernel that races has its own test."""
+    """One full tile and a ragged one, whole K and K in (uneven) parts where the kernel splits it."""
     for row in common.rows("gemm_a8w8_bpreshuffle", arch, INT8):
-        if RACES not in row.path:
-            check_int8(row.number("tile_m") + 3, row.number("tile_n"), 384, kernel=row.symbol)
-            check_int8(3, row.number("tile_n"), 640, splitK=2, kernel=row.symbol)
+        check_int8(row.number("tile_m") + 3, row.number("tile_n"), 384, kernel=row.symbol)
+        check_int8(3, row.number("tile_n"), 640, splitK=2 if row["splitK"] else 1, kernel=row.symbol)
 
 
 def test_every_fp8_kernel(arch):
@@ -110,28 +109,30 @@ def test_every_kernel_at_more_depths(arch):
         ("gemm_a8w8_blockscale_bpreshuffle", check_fp8, FP8),
     ):
         for row in common.rows(op, arch, table):
-            if RACES not in row.path:
-                for k, split in ((128, 1), (256, 2), (1024, 3), (2048, 8), (2048, 16)):
-                    for m in (1, row.number("tile_m"), 2 * row.number("tile_m") + 1):
-                        check(m, row.number("tile_n"), k, splitK=split, kernel=row.symbol)
+            for k, split in ((128, 1), (256, 2), (1024, 3), (2048, 8), (2048, 16)):
+                for m in (1, row.number("tile_m"), 2 * row.number("tile_m") + 1):
+                    check(m, row.number("tile_n"), k, splitK=split if row["splitK"] else 1, kernel=row.symbol)
 
 
-def test_the_kernel_that_races_is_never_chosen(arch):
-    """AITER's tuned table names it for this shape on 304 compute units."""
-    if arch != "gfx942":
-        return
-    x, w = jax.ShapeDtypeStruct((8192, 5120), jnp.int8), jax.ShapeDtypeStruct((1536, 5120), jnp.int8)
-    xs, ws = jax.ShapeDtypeStruct((8192, 1), jnp.float32), jax.ShapeDtypeStruct((1536, 1), jnp.float32)
+def chosen(m, n, k):
+    """The kernel and grid of an int8 call of that size."""
+    x, w = jax.ShapeDtypeStruct((m, k), jnp.int8), jax.ShapeDtypeStruct((n, k), jnp.int8)
+    xs, ws = jax.ShapeDtypeStruct((m, 1), jnp.float32), jax.ShapeDtypeStruct((n, 1), jnp.float32)
 
-    def call(x, w, xs, ws, kernel=None):
-        return gemm_a8w8_bpreshuffle(x, shuffle_weight(w, implementation="xla"), xs, ws, implementation="asm", kernel=kernel)
+    def call(x, w, xs, ws):
+        return gemm_a8w8_bpreshuffle(x, shuffle_weight(w, implementation="xla"), xs, ws, implementation="asm")
 
-    from jax_aiter import explain
+    (found,) = [e for e in explain(call, x, w, xs, ws) if e.op == "gemm_a8w8_bpreshuffle"]
+    return found.details
 
-    found = {e.op: e for e in explain(call, x, w, xs, ws)}["gemm_a8w8_bpreshuffle"]
-    assert RACES not in found.details[0]
-    forced = {e.op: e for e in explain(functools.partial(call, kernel=RACES), x, w, xs, ws)}["gemm_a8w8_bpreshuffle"]
-    assert RACES in forced.details[0]
+
+def test_tuned_rows_are_found_under_rounded_m(arch):
+    if arch == "gfx942":  # tuned for 304 compute units
+        for m in (4096, 4095, 3000):
+            assert "112x256" in chosen(m, 1536, 5120)[0]
+            assert "tuned row for M = 4096" in chosen(m, 1536, 5120)[2]
+        assert "16x128" in chosen(64, 5120, 1280)[0]
+    assert "heuristic" in chosen(64, 5120, 1152)[2]
 
 
 def test_scales_straight_from_group_quant(arch):

@@ -1,7 +1,7 @@
 """bfloat16 matrix product.
 
-The parts of a split K are added up in the output, which the kernel clears itself, the others waiting at semaphores until it has. They
-come in no fixed order.
+The parts of a split K are added up in the output, which the kernel clears itself while the others wait at semaphores. They come in
+no fixed order.
 """
 
 from __future__ import annotations

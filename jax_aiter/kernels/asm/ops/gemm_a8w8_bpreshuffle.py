@@ -8,7 +8,7 @@ from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._gemm_rules import TILE_K, ceil_div, check_reach, check_split, fewest_rounds, tuned_row
 from jax_aiter.kernels.asm.registry import Selected, forced, need, op
 from jax_aiter.kernels.asm.structs import struct
-from jax_aiter.kernels.asm.tables import Kernel, kernels, named
+from jax_aiter.kernels.asm.tables import kernels, named
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.provider import Call
 
@@ -31,11 +31,12 @@ MEMBERS = (
     "u32 ks workgroups that share a tile",
 )
 ARGUMENTS = struct("i8gemm", SOURCE, *MEMBERS)
-#: This one kernel declares 256 bytes of arguments. AITER passes 208; it reads no more, but what it declares must be there.
-LONGER = struct("i8gemm_112x256", SOURCE, *MEMBERS, "ptr unread0 null", "ptr unread1 null", "ptr unread2 null")
-#: Its waves overwrite shared memory that the others have yet to read, with no barrier between: right only as long as all waves keep
-#: step. It is not chosen, tuned or not; who names it gets it.
-RACES = "I8gemm_bf16_perTokenI8_BpreShuffle_112x256"
+#: One kernel declares 256 bytes of arguments. AITER passes 208; it reads no more, but what it declares must be there.
+#: It also overwrites shared memory that other waves read since the last barrier, some dozens of instructions later: right as long
+#: as a workgroup's waves advance side by side, which they do (each has a SIMD to itself). AITER's tuned tables choose it.
+LONG_KERNEL = "I8gemm_bf16_perTokenI8_BpreShuffle_112x256"
+LONG_ARGUMENTS = struct("i8gemm_112x256", SOURCE, *MEMBERS, "ptr unread0 null", "ptr unread1 null", "ptr unread2 null")
+UNREAD = {"unread0": None, "unread1": None, "unread2": None}
 
 
 @op("gemm_a8w8_bpreshuffle", source=SOURCE, tables=(TABLE,))
@@ -57,11 +58,11 @@ def select(call: Call) -> Selected:
     tuned = tuned_row(call, TUNED, m, n, k, q_dtype_w="torch.int8")
     row, rule = forced(call, fitting), "the caller's kernel="
     if row is None and tuned is not None and tuned["libtype"] == "asm":
-        row, rule = named(_safe(fitting), str(tuned["kernelName"])), f"AITER's tuned row for M = {tuned['M']}"
+        row, rule = named(fitting, str(tuned["kernelName"])), f"AITER's tuned row for M = {tuned['M']}"
         split = split or (int(tuned["splitK"]) if row else None)
     if row is None:
         # AITER's heuristic takes kernels that can split K, even where it does not split.
-        row = fewest_rounds((r for r in _safe(fitting) if r["splitK"] == 1), m, n, compute_units(call.target))
+        row = fewest_rounds((r for r in fitting if r["splitK"] == 1), m, n, compute_units(call.target))
         rule = "AITER's heuristic: fewest rounds over the compute units"
     split = split or 1
     need(split == 1 or row["splitK"] == 1, f"splitK = {split}; {row.symbol} does not split K")
@@ -69,6 +70,7 @@ def select(call: Call) -> Selected:
     grid = (n // row.number("tile_n") * split, ceil_div(m, row.number("tile_m")), 1)
 
     def build():
+        long = Path(row.path).stem == LONG_KERNEL
         writer = PlanWriter.of(call, ("y",))
         if bias is None:
             writer.temporary("bias", n * 4)
@@ -79,7 +81,7 @@ def select(call: Call) -> Selected:
             row,
             grid,
             256,
-            LONGER if Path(row.path).stem == RACES else ARGUMENTS,
+            LONG_ARGUMENTS if long else ARGUMENTS,
             c=writer.pointer("y"),
             a=writer.pointer("xq"),
             b=writer.pointer("wq"),
@@ -93,12 +95,8 @@ def select(call: Call) -> Selected:
             ldb=k,
             ldc=n * 2,
             ks=split,
-            **({"unread0": None, "unread1": None, "unread2": None} if Path(row.path).stem == RACES else {}),
+            **(UNREAD if long else {}),
         )
         return writer.build()
 
     return Selected(row, grid, rule, build)
-
-
-def _safe(rows: list[Kernel]) -> list[Kernel]:
-    return [r for r in rows if Path(r.path).stem != RACES]
