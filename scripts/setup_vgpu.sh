@@ -25,5 +25,6 @@ fi
 # The ROCm build of JAX has an environment of its own: the other one stays that of a machine without a GPU.
 [ -x .venv/rocm/bin/python ] || "${PYTHON:-python3}" -m venv .venv/rocm
 plugin=$(.venv/rocm/bin/python -c 'import sys; print("0.10.2" if sys.version_info < (3, 12) else "0.12.0")')
-.venv/rocm/bin/python -m pip install -q "jax==$plugin" "jax-rocm7-plugin==$plugin" "jax-rocm7-pjrt==$plugin" ml_dtypes
+.venv/rocm/bin/python -m pip install -q "jax==$plugin" "jax-rocm7-plugin==$plugin" "jax-rocm7-pjrt==$plugin" ml_dtypes \
+    pytest pytest-timeout hypothesis
 export VGPU_JAX_PYTHON=$PWD/.venv/rocm/bin/python
