@@ -19,7 +19,7 @@ def align(query: jax.Array, qo_indptr: jax.Array, max_qlen: int) -> tuple[jax.Ar
     ends = qo_indptr[1:, None]
     token = ends - max_qlen + jnp.arange(max_qlen, dtype=jnp.int32)
     aligned = query[jnp.clip(token, 0, max(tokens - 1, 0))]
-    owner = owners(qo_indptr, tokens)
+    owner = owners(qo_indptr, tokens, "compare_all")  # few tokens: a bisection would be a loop of tiny kernels
     row = max_qlen - qo_indptr[owner.sequence + 1] + qo_indptr[owner.sequence] + owner.offset
     taken = owner.owned & (row >= 0)
     place = jnp.clip(owner.sequence * max_qlen + row, 0, sequences * max_qlen - 1)

@@ -16,10 +16,10 @@ class Owner(NamedTuple):
     owned: jax.Array
 
 
-def owners(cu_seqlens: jax.Array, tokens: int) -> Owner:
-    """Tokens outside [cu[0], cu[-1]) belong to no sequence."""
+def owners(cu_seqlens: jax.Array, tokens: int, method: str = "scan") -> Owner:
+    """Tokens outside [cu[0], cu[-1]) belong to no sequence. method: of `jnp.searchsorted`."""
     token = jnp.arange(tokens, dtype=jnp.int32)
-    sequence = jnp.searchsorted(cu_seqlens[1:], token, side="right").astype(jnp.int32)
+    sequence = jnp.searchsorted(cu_seqlens[1:], token, side="right", method=method).astype(jnp.int32)
     last = cu_seqlens.shape[0] - 2
     owned = (sequence <= last) & (token >= cu_seqlens[0])
     sequence = jnp.minimum(sequence, last)

@@ -4,8 +4,9 @@ Kernels of unquantised caches round weights and result to 16 bits: within 2 ulps
 caches are compared with a model of their own rounding, to the same 2 ulps; a weight or query that the kernel's float32 puts on the
 other side of a rounding boundary than the model's may add one quantum of the row's largest weight. And all must be near exact
 attention. fp8: each weight is off by up to 2^-4 of itself, 2^-4 / sqrt(3) = 3.6 % RMS, and the queries' rounding moves scores of
-RMS 1 by as much, together 5 % where values are independent. int8: truncation takes half a quantum, 1/254 of a tile's largest weight, from each weight; the mean weight of these normally
-distributed scores is 1/12 of the largest, so that the result shrinks by about 5 %.
+RMS 1 by as much, together 5 % where values are independent. int8: truncation takes half a quantum, 1/254 of a tile's largest
+weight, from each weight; the mean weight of these normally distributed scores is 1/12 of the largest, so that the result shrinks
+by about 5 %.
 """
 
 import functools

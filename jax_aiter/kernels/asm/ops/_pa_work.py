@@ -49,16 +49,16 @@ def work_list(first_page: jax.Array, pages: jax.Array, queries: int, group: int,
     stops = cut(jnp.arange(1, shares + 1, dtype=jnp.int32))
     # A sequence without pages is a work too, of the share that finished the one before it.
     empty = pages == 0
-    low, high = (jnp.searchsorted(stops, begins, side=side).astype(jnp.int32) for side in ("left", "right"))
+    low, high = (_find(stops, begins, side) for side in ("left", "right"))
     first = jnp.where(empty, low, high)
-    last = jnp.where(empty, first, jnp.searchsorted(stops, ends, side="left").astype(jnp.int32))
+    last = jnp.where(empty, first, _find(stops, ends, "left"))
     count = last - first + 1
     split = count > 1
     stop, stop_split = running_sum(count), running_sum(jnp.where(split, count, 0))
 
     item = jnp.arange(works, dtype=jnp.int32)
     head, local = item // stop[-1], item % stop[-1]
-    b = jnp.searchsorted(stop, local, side="right").astype(jnp.int32)
+    b = _find(stop, local, "right")
     place = local - (stop - count)[b]
     share = first[b] + place
     partial = (stop_split[b] - count[b] + place) * queries
@@ -79,6 +79,11 @@ def work_list(first_page: jax.Array, pages: jax.Array, queries: int, group: int,
     next_group = jnp.where(total > 0, (head - 1) * shares + last[-1] + 1, head)
     workgroup = jnp.where(ends[b] > 0, head * shares + share, jnp.where(head > 0, next_group, 0))
     workgroup = jnp.where(used, workgroup, groups)
-    indptr = jnp.searchsorted(workgroup, jnp.arange(groups + 1, dtype=jnp.int32), side="left")
-    piece = jnp.searchsorted(stop_split, jnp.arange(pieces, dtype=jnp.int32), side="right")
-    return WorkList(indptr.astype(jnp.int32), info, piece.astype(jnp.int32), split)
+    indptr = _find(workgroup, jnp.arange(groups + 1, dtype=jnp.int32), "left")
+    piece = _find(stop_split, jnp.arange(pieces, dtype=jnp.int32), "right")
+    return WorkList(indptr, info, piece, split)
+
+
+def _find(ordered: jax.Array, values: jax.Array, side: str) -> jax.Array:
+    """searchsorted as one comparison of all pairs; a bisection would be a loop of tiny kernels."""
+    return jnp.searchsorted(ordered, values, side=side, method="compare_all").astype(jnp.int32)
