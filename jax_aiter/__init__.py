@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.convert_fp8 import convert_fp8 as convert_fp8
     from jax_aiter.ops.flash_attention import flash_attention as flash_attention
     from jax_aiter.ops.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
+    from jax_aiter.ops.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
     from jax_aiter.ops.fused_moe import fused_moe as fused_moe
     from jax_aiter.ops.fused_topk import fused_topk as fused_topk
     from jax_aiter.ops.gelu_and_mul import gelu_and_mul as gelu_and_mul
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.shuffle_weight import ShuffledWeight as ShuffledWeight
     from jax_aiter.ops.shuffle_weight import shuffle_weight as shuffle_weight
     from jax_aiter.ops.silu_and_mul import silu_and_mul as silu_and_mul
+    from jax_aiter.ops.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
     from jax_aiter.ops.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode
     from jax_aiter.ops.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
     from jax_aiter.ops.topk_sigmoid import topk_sigmoid as topk_sigmoid
