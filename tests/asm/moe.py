@@ -8,11 +8,12 @@ import dataclasses
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 
-from jax_aiter import ShuffledWeight
+from jax_aiter import ShuffledWeight, shuffle_weight
 
 FP8 = {"gfx942": ml_dtypes.float8_e4m3fnuz, "gfx950": ml_dtypes.float8_e4m3fn}
 GROUP = 128
@@ -111,6 +112,25 @@ def shuffle(w):
 def on_device(args):
     """The arguments as `jax_aiter.fused_moe` takes them, weights shuffled."""
     return {n: shuffle(x) if n in ("w1", "w2") else jnp.asarray(x) for n, x in args.items()}
+
+
+def structs(shape, dtype, quant, hidden="bfloat16"):
+    """The shapes of `on_device(arguments(...))`, for calls that are only traced."""
+    s = shape
+    if quant == "per_token":
+        scales = (s.experts, 2 * s.inter), (s.experts, s.dim)
+    else:
+        scales = (s.experts, 2 * s.inter // GROUP, s.dim // GROUP), (s.experts, s.dim // GROUP, s.inter // GROUP)
+    struct = jax.ShapeDtypeStruct
+    return {
+        "hidden_states": struct((s.tokens, s.dim), jnp.dtype(hidden)),
+        "w1": jax.eval_shape(shuffle_weight, struct((s.experts, 2 * s.inter, s.dim), dtype)),
+        "w2": jax.eval_shape(shuffle_weight, struct((s.experts, s.dim, s.inter), dtype)),
+        "topk_weight": struct((s.tokens, s.topk), jnp.float32),
+        "topk_ids": struct((s.tokens, s.topk), jnp.int32),
+        "w1_scale": struct(scales[0], jnp.float32),
+        "w2_scale": struct(scales[1], jnp.float32),
+    }
 
 
 def dequantised(w, scale):

@@ -147,34 +147,14 @@ def test_random_calls(arch):
         kind = KINDS[rng.integers(3)]
         experts = int(rng.integers(1, 9))
         topk = int(rng.integers(1, min(experts, 4) + 1))
-        shape = moe.Shape(int(rng.integers(1, 70)), experts, topk, 512 * int(rng.integers(1, 3)), 128 * int(rng.integers(1, 5)))
+        dim = 1024 if kind == "per_1x128" else 512 * int(rng.integers(1, 3))  # gfx950's block-scale kernels begin at 1024
+        shape = moe.Shape(int(rng.integers(1, 70)), experts, topk, dim, 128 * int(rng.integers(1, 5)))
         ids = rng.integers(-1, experts, (shape.tokens, topk))
         check(kind, arch, shape, ids=ids, seed=seed, activation=("silu", "gelu")[rng.integers(2)])
 
 
-def shuffled(*shape_and_dtype):
-    *shape, dtype = shape_and_dtype
-    return jax.eval_shape(jax_aiter.shuffle_weight, jax.ShapeDtypeStruct(tuple(shape), dtype))
-
-
-def structs(kind="per_token", shape=moe.Shape(), arch="gfx942", hidden="bfloat16"):  # noqa: B008 (frozen)
-    quant = "per_token" if kind == "int8" else kind
-    dtype = np.dtype(dtype_of(kind, arch))
-    s = shape
-    if quant == "per_token":
-        scales = (s.experts, 2 * s.inter), (s.experts, s.dim)
-    else:
-        scales = (s.experts, 2 * s.inter // 128, s.dim // 128), (s.experts, s.dim // 128, s.inter // 128)
-    struct = jax.ShapeDtypeStruct
-    return {
-        "hidden_states": struct((s.tokens, s.dim), hidden),
-        "w1": shuffled(s.experts, 2 * s.inter, s.dim, dtype),
-        "w2": shuffled(s.experts, s.dim, s.inter, dtype),
-        "topk_weight": struct((s.tokens, s.topk), jnp.float32),
-        "topk_ids": struct((s.tokens, s.topk), jnp.int32),
-        "w1_scale": struct(scales[0], jnp.float32),
-        "w2_scale": struct(scales[1], jnp.float32),
-    }
+def structs(kind="per_token", shape=moe.Shape(), arch="gfx942"):  # noqa: B008 (frozen)
+    return moe.structs(shape, np.dtype(dtype_of(kind, arch)), "per_token" if kind == "int8" else kind)
 
 
 def refused(call, arrays, rule):

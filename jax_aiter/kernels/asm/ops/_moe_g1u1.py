@@ -29,11 +29,18 @@ def kind(call: Call) -> str:
     return "pertokenInt8" if call.operands["w1"].dtype.name == "int8" else "pertokenFp8"
 
 
-def refuse(call: Call, row: Kernel) -> str | None:
-    """Why a row of the right table cannot run the call."""
+SMOOTH = {
+    0: "no smooth-quantisation scales",
+    1: "smooth-quantisation scales and float hidden states (a16)",
+    2: "smooth-quantisation scales and hidden states quantised for each of their experts",
+}
+
+
+def refuse(call: Call, row: Kernel, smf: int = 0) -> str | None:
+    """Why a row of the right table cannot run the call; `smf` is AITER's number for what the call has of smooth quantisation."""
     hidden = call.operands["hidden_states"].dtype.name
-    if row["smf"] != 0:
-        return f"{row.symbol} takes smooth-quantisation scales, which fused_moe has none of"
+    if row["smf"] != smf:
+        return f"{row.symbol} takes {SMOOTH[row.number('smf')]}, the call has {SMOOTH[smf]}"
     if takes_float(row) and hidden != "bfloat16":
         return f"hidden_states has dtype {hidden}; {row.symbol} quantises bfloat16"
     _, dim, inter = call.operands["w2"].shape
@@ -46,22 +53,23 @@ def select_g1u1(call: Call) -> Selected:
     rows = table(call, name) + (table(call, "blockscaleBf16") if name == "blockscaleFp8" else ())
     rows = tuple({row.symbol: row for row in rows}.values())
     need(bool(rows), f"AITER has no {name} kernel with {call.results[0].dtype.name} output on {call.target.arch}")
-    fitting = tuple(row for row in rows if refuse(call, row) is None)
-    passes_over = None
-    if call.kernel is not None:
-        asked = named(rows, call.kernel)
-        why = None if asked is None else refuse(call, asked)
-        need(why is None, f"kernel = {call.kernel!r}: {why}")
-        row, rule = forced(call, fitting), "the caller's kernel="
-    else:
-        row, rule, passes_over = _automatic(call, rows, fitting)
-    assert row is not None
+    row, rule, passes_over = asked(call, rows), "the caller's kernel=", None
+    if row is None:
+        row, rule, passes_over = _automatic(call, rows)
     stage = OneStage.of(row)
 
     def build():
         return one_stage(call, stage, lambda operands: _inputs(call, stage, operands))
 
     return Selected(row, call_grid(call, stage), rule, build, passes_over)
+
+
+def asked(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> Kernel | None:
+    """The row that the caller named; Refusal if it cannot run the call."""
+    row = None if call.kernel is None else named(rows, call.kernel)
+    why = None if row is None else refuse(call, row, smf)
+    need(why is None, f"kernel = {call.kernel!r}: {why}")
+    return row or forced(call, rows)
 
 
 def _inputs(call: Call, stage: OneStage, operands: Operands):
@@ -72,38 +80,43 @@ def _inputs(call: Call, stage: OneStage, operands: Operands):
     return {"X": x.values, "XQ": x.scale, **scales}
 
 
-def _automatic(call: Call, rows: tuple[Kernel, ...], fitting: tuple[Kernel, ...]) -> tuple[Kernel, str, str | None]:
+def _automatic(call: Call, rows: tuple[Kernel, ...]) -> tuple[Kernel, str, str | None]:
     """The kernel, the rule that chose it, and why AITER would run something else, if it would."""
-    tuned = lookup(call)
+    tuned, fitting = lookup(call), tuple(row for row in rows if refuse(call, row) is None)
     if tuned is not None and str(tuned.get("run_1stage")) == "1":
         row = named(fitting, str(tuned["kernelName1"]))
         if row is not None:
             return row, f"the tuned row for {tuned['token']} tokens", None
     row = heuristic(call, fitting)
-    need(row is not None, _nothing_fits(call, rows))
+    need(row is not None, nothing_fits(call, rows))
     assert row is not None
-    rule = f"AITER's heuristic: fewest rounds over {compute_units(call.target)} compute units, then fewest idle, then persistent"
+    rule = heuristic_rule(call)
     if tuned is not None:
         return row, rule, f"AITER's tuned row for {tuned['token']} tokens takes {tuned['kernelName1'] or 'another library'}"
     return row, rule, passed_over(call)
 
 
-def _considered(rows: tuple[Kernel, ...]) -> list[Kernel]:
+def heuristic_rule(call: Call) -> str:
+    return f"AITER's heuristic: fewest rounds over {compute_units(call.target)} compute units, then fewest idle, then persistent"
+
+
+def _considered(rows: tuple[Kernel, ...], smf: int) -> list[Kernel]:
     """The rows among which AITER's heuristic looks."""
-    plain = [r for r in rows if r["vskip"] == 1 and r["smf"] == 0 and not r.fields.get("flat")]
+    plain = [r for r in rows if r["vskip"] == 1 and r["smf"] == smf and not r.fields.get("flat")]
     return [r for r in plain if r["subGU_m"] == BLOCK and not takes_float(r)]
 
 
-def _nothing_fits(call: Call, rows: tuple[Kernel, ...]) -> str:
-    inter, considered = call.operands["w2"].shape[2], _considered(rows)
+def nothing_fits(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> str:
+    """The rule that keeps the heuristic from any kernel."""
+    inter, considered = call.operands["w2"].shape[2], _considered(rows, smf)
     tiles = sorted({r.number("subGU_n") for r in considered})
     for row in considered:
         if inter % row.number("subGU_n") == 0:
-            return str(refuse(call, row))
+            return str(refuse(call, row, smf))
     return f"I = {inter}; must be a multiple of what a workgroup takes: {', '.join(map(str, tiles)) or 'AITER has no such kernel'}"
 
 
-def heuristic(call: Call, rows: tuple[Kernel, ...]) -> Kernel | None:
+def heuristic(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> Kernel | None:
     """``get_heuristic_kernel`` with vskip: AITER's loop has no ties but between a persistent kernel and its plain twin."""
     tokens, topk = call.operands["topk_ids"].shape
     units, inter = compute_units(call.target), call.operands["w2"].shape[2]
@@ -114,7 +127,7 @@ def heuristic(call: Call, rows: tuple[Kernel, ...]) -> Kernel | None:
         rounds = -(-groups // units)
         return rounds, rounds * units - groups, row["ps"] != 1
 
-    return min(_considered(rows), key=cost, default=None)
+    return min(_considered(rows, smf), key=cost, default=None)
 
 
 def passed_over(call: Call) -> str | None:

@@ -24,7 +24,9 @@ def defect(row: Kernel) -> str | None:
 
 def step(row: Kernel) -> int:
     """Of what D must be a multiple: a kernel whose loop takes two steps of 256 at once has no code for one step left over."""
-    if "Int8" in row.symbol:
+    if row["smf"] == 1:
+        return 512 if "Int8" in row.symbol else 256
+    if "Int8" in row.symbol or row["smf"] == 2:
         return 256
     rows, tile = row.number("subGU_m"), row.number("subGU_n")
     if "pertokenFp8" in row.symbol:
