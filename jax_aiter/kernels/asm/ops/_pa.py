@@ -41,8 +41,8 @@ ARGUMENTS = struct(
     "ptr qo_indptr int32 [B + 1] or null",
 )
 HEAD_DIM = 128
-# In the host code's precisions: log2f(expf(1)), divided as a double.
-SCALE = float(np.float32(float(np.log2(np.exp(np.float32(1)))) / float(np.float32(math.sqrt(HEAD_DIM)))))
+# As the host code has it: log2f(expf(1)), which is not the float32 nearest to log2(e), over the float32 root, as doubles.
+SCALE = float(np.float32(1.4426950216293335 / float(np.float32(math.sqrt(HEAD_DIM)))))
 TYPES = {"bfloat16": "bf16", "float16": "fp16", "int8": "int8", "float8_e4m3fnuz": "fp8", "float8_e4m3fn": "fp8"}
 THREADS = 256
 PAGE_OF_TILES = 16  # the kernels of 16-token blocks take 16 blocks, 256 keys, at a time
