@@ -133,12 +133,28 @@ def test_a_wrong_layout_is_an_error():
         gemm_a16w16(draw(0, 4, 256), shuffle_weight(draw(1, 64, 256), layout=(32, 16), implementation="xla"))
 
 
-def test_random_calls():
-    rng = np.random.default_rng(11)
-    for _ in range(25):
+@pytest.mark.parametrize("count", [15, pytest.param(85, marks=pytest.mark.exhaustive)])
+def test_random_calls(count):
+    rng = np.random.default_rng(count)
+    for _ in range(count):
         m, n, k = int(rng.integers(1, 140)), 64 * int(rng.integers(1, 4)), 64 * int(rng.integers(3, 9))
         bias, shuffled, out = bool(rng.integers(2)), bool(rng.integers(2)), ("bfloat16", "float32")[rng.integers(2)]
         check(m, n, k, out=out, bias=bias, shuffled=shuffled, seed=int(rng.integers(1000)))
+
+
+@pytest.mark.skipif(len(jax.devices()) < 2, reason="needs two devices")
+@pytest.mark.parametrize("split", ["tokens", "features"])
+def test_two_devices_with_shard_map(split):
+    """Tokens over the devices, or features: a shard of a shuffled weight's rows, in whole tiles, is a shuffled weight."""
+    m, n, k = 6, 256, 320
+    a, b = draw(0, m, k), draw(1, n, k)
+    spec = jax.sharding.PartitionSpec
+    over_a, over_b = (spec("x"), spec()) if split == "tokens" else (spec(), spec("x"))
+    over_y = spec("x") if split == "tokens" else spec(None, "x")
+    one = functools.partial(gemm_a16w16, out_dtype="float32", implementation="asm")
+    each = jax.shard_map(one, mesh=jax.make_mesh((2,), ("x",)), in_specs=(over_a, over_b), out_specs=over_y)
+    y = jax.jit(each)(a, shuffle_weight(b, implementation="xla"))
+    assert (np.abs(f64(y) - f64(a) @ f64(b).T) <= (k + 16) * 2.0**-24 * np.abs(f64(a)) @ np.abs(f64(b)).T).all()
 
 
 def test_export_and_reload():

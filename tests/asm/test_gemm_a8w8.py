@@ -212,10 +212,26 @@ def test_a_wrong_layout_is_an_error(op):
         lower(op, layout=(32, 16))
 
 
-def test_random_calls():
-    rng = np.random.default_rng(5)
-    for _ in range(20):
+@pytest.mark.parametrize("count", [10, pytest.param(90, marks=pytest.mark.exhaustive)])
+def test_random_calls(count):
+    rng = np.random.default_rng(count)
+    for _ in range(count):
         m, n, k = int(rng.integers(1, 200)), 128 * int(rng.integers(1, 3)), 128 * int(rng.integers(1, 5))
         split = next(s for s in (int(rng.integers(1, 5)), 1) if -(-k // (128 * -(-k // s // 128))) == s)
         check_int8(m, n, k, bias=bool(rng.integers(2)), splitK=split, seed=int(rng.integers(1000)))
         check_fp8(m, n, k, splitK=split, transpose_scale=bool(rng.integers(2)), seed=int(rng.integers(1000)))
+
+
+@pytest.mark.skipif(len(jax.devices()) < 2, reason="needs two devices")
+def test_two_devices():
+    """Under plain jit, XLA splits the call over tokens; the weight stays whole."""
+    m, n, k = 8, 128, 256
+    rng = np.random.default_rng(0)
+    x, w = (jnp.asarray(rng.standard_normal((rows, k)), jnp.float32).astype(fp8_dtype()) for rows in (m, n))
+    xs, ws = scales(rng, m, 2), scales(rng, 1, 2)
+    tokens = jax.sharding.NamedSharding(jax.make_mesh((2,), ("x",)), jax.sharding.PartitionSpec("x"))
+    call = jax.jit(functools.partial(gemm_a8w8_blockscale_bpreshuffle, implementation="asm"))
+    y = call(jax.device_put(x, tokens), shuffle_weight(w, implementation="xla"), jax.device_put(xs, tokens), ws)
+    assert y.sharding.is_equivalent_to(tokens, 2)
+    a, b = f64(x) * np.repeat(f64(xs), 128, 1), f64(w) * np.repeat(f64(ws), 128, 1)
+    within(y, a @ b.T, np.abs(a) @ np.abs(b).T, k, 1)

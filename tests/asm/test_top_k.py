@@ -109,9 +109,10 @@ def test_crowded_bins_are_ranked_up_to_a_limit(call, ranked):
             check_row(row, np.asarray(found[0]), 0, len(row))
 
 
-def test_random_calls():
-    rng = np.random.default_rng(3)
-    for _ in range(15):
+@pytest.mark.parametrize("count", [8, pytest.param(92, marks=pytest.mark.exhaustive)])
+def test_random_calls(count):
+    rng = np.random.default_rng(count)
+    for _ in range(count):
         rows, columns = int(rng.integers(1, 7)), int(rng.integers(1, 6000))
         bounds = np.sort(rng.integers(0, columns + 1, (rows, 2)), axis=1)
         prefill(distinct(rng, rows, columns), bounds[:, 0].tolist(), bounds[:, 1].tolist())
