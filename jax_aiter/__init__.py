@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from jax_aiter.core.found import if_aiter_supported as if_aiter_supported
     from jax_aiter.core.found import is_aiter_found as is_aiter_found
     from jax_aiter.core.found import is_aiter_found_and_supported as is_aiter_found_and_supported
+    from jax_aiter.ops.asm_moe import asm_moe as asm_moe
     from jax_aiter.ops.asm_moe_tkw1 import asm_moe_tkw1 as asm_moe_tkw1
     from jax_aiter.ops.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
     from jax_aiter.ops.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
     from jax_aiter.ops.biased_grouped_topk import biased_grouped_topk as biased_grouped_topk
     from jax_aiter.ops.convert_fp8 import convert_fp8 as convert_fp8
     from jax_aiter.ops.flash_attention import flash_attention as flash_attention
+    from jax_aiter.ops.flash_attention_fp8 import flash_attention_fp8 as flash_attention_fp8
     from jax_aiter.ops.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
+    from jax_aiter.ops.flash_attention_varlen_fp8 import flash_attention_varlen_fp8 as flash_attention_varlen_fp8
     from jax_aiter.ops.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
     from jax_aiter.ops.fused_moe import fused_moe as fused_moe
     from jax_aiter.ops.fused_topk import fused_topk as fused_topk
