@@ -5,7 +5,7 @@ The record (JAX_AITER_COVERAGE names a file) is what `python -m jax_aiter.kernel
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,23 +28,27 @@ def selected(call: Callable[..., Any], *args: Any) -> Kernel:
 
 
 @contextmanager
-def running(call: Callable[..., Any], *args: Any) -> Iterator[Any]:
+def running(call: Callable[..., Any], *args: Any, helpers: Iterable[Kernel] = ()) -> Iterator[Any]:
     """The results of ``jax.jit(call)(*args)``; its kernel counts as executed, and as agreed if the block raises nothing.
 
-    The compiled program is checked to hold the kernel that `explain` names.
+    helpers: other hand-written kernels of the same call, which count alike. The compiled program is checked to hold the kernel
+    that `explain` names, and these.
     """
-    kernel = selected(call, *args)
     compiled = jax.jit(call).lower(*args).compile()
-    assert kernel.symbol in compiled.as_text(), f"{kernel} is not in the compiled program"
-    entry = _record.setdefault(kernel.path, {"symbol": kernel.symbol, "arch": kernel.arch, "outcome": "executed"})
+    text, entries = compiled.as_text() or "", []
+    for kernel in (selected(call, *args), *helpers):
+        assert kernel.symbol in text, f"{kernel} is not in the compiled program"
+        entries.append(_record.setdefault(kernel.path, {"symbol": kernel.symbol, "arch": kernel.arch, "outcome": "executed"}))
     results = jax.block_until_ready(compiled(*args))
     try:
         yield results
     except BaseException:
-        entry["outcome"] = "differed"
+        for entry in entries:
+            entry["outcome"] = "differed"
         raise
-    if entry["outcome"] == "executed":
-        entry["outcome"] = "agreed"
+    for entry in entries:
+        if entry["outcome"] == "executed":
+            entry["outcome"] = "agreed"
 
 
 def rows(op: str, arch: str, table: str) -> tuple[Kernel, ...]:

@@ -15,8 +15,10 @@ import pytest
 
 import jax_aiter
 from jax_aiter import NotSupportedError
+from jax_aiter.core.op import Op
+from jax_aiter.core.select import make_call
 from jax_aiter.kernels.asm.ops import _flash
-from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, overruns
+from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, choose, overruns
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.ops.flash_attention_bwd import FLASH_ATTENTION_BWD
 from jax_aiter.ops.flash_attention_varlen_bwd import FLASH_ATTENTION_VARLEN_BWD
@@ -37,6 +39,15 @@ def compare(got, expected, dtype: str, kernel: str, sk: int):
         attention.assert_within(x, e, 3 + (tiles if name == "dq" else 0), unit, name, floor)
 
 
+def helpers(op: Op, operands, params) -> list[Kernel]:
+    """The kernels before and after the main one."""
+    avals = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in operands.items()}
+    static = {n: v for n, v in params.items() if n not in ("implementation", "kernel", "alibi_slopes", "bias")}
+    call = make_call(op, "rocm", None, avals, static, op.infer(avals, static), params["kernel"])
+    steps = choose(call, _flash.shape_of(call))
+    return [steps.odo, *([steps.post] if steps.post else [])]
+
+
 def check(b, sq, sk, hq, hk, heads, *, causal=False, window=(-1, -1), dtype="bfloat16", seed=0, kernel=None):
     rng = np.random.default_rng(seed)
     q, k = (attention.draw(rng, b, s, h, heads[0], dtype=dtype) for s, h in ((sq, hq), (sk, hk)))
@@ -52,7 +63,8 @@ def check(b, sq, sk, hq, hk, heads, *, causal=False, window=(-1, -1), dtype="bfl
 
     arrays = [jnp.asarray(x) for x in (q, k, v, dout, out, lse)]
     main = common.selected(call, *arrays)
-    with common.running(call, *arrays) as got:
+    operands = {"dout": dout, "q": q, "k": k, "v": v, "out": out, "lse": lse}
+    with common.running(call, *arrays, helpers=helpers(FLASH_ATTENTION_BWD, operands, options)) as got:
         each = [attention.backward(dout[i], q[i], k[i], v[i], out[i], scale, mask) for i in range(b)]
         expected = [attention.stack([e[n] for e in each]) for n in range(3)]
         compare(got, expected, dtype, main.symbol, sk)
@@ -83,7 +95,8 @@ def check_packed(lengths_q, lengths_k, hq, hk, heads, *, causal=False, dtype="bf
 
     arrays = [jnp.asarray(x) for x in (q, k, v, dout, out, lse, cu_q, cu_k)]
     main = common.selected(call, *arrays)
-    with common.running(call, *arrays) as got:
+    operands = {"dout": dout, "q": q, "k": k, "v": v, "out": out, "lse": lse, "cu_seqlens_q": cu_q, "cu_seqlens_k": cu_k}
+    with common.running(call, *arrays, helpers=helpers(FLASH_ATTENTION_VARLEN_BWD, operands, options)) as got:
         starts = (cu_q, cu_k, cu_k)
         expected = [attention.scatter(x.shape, s, [p[n] for p in parts]) for n, (x, s) in enumerate(zip(got, starts, strict=True))]
         compare(got, expected, dtype, main.symbol, max(lengths_k))

@@ -58,8 +58,8 @@ def shape_of(call: Call) -> Shape:
 def need_plain(call: Call, shape: Shape) -> None:
     """Refuses what none of these kernels knows, and sizes of nothing."""
     for name in ("alibi_slopes", "bias"):
-        need(name not in call.operands, f"{name} is given; AITER's flash attention v3 kernels have no {name}")
-    cap = call.params["logits_soft_cap"]
+        need(call.operands.get(name) is None, f"{name} is given; AITER's flash attention v3 kernels have no {name}")
+    cap = call.params.get("logits_soft_cap", 0.0)
     need(cap == 0.0, f"logits_soft_cap = {cap}; AITER's flash attention v3 kernels have no soft cap: it must be 0")
     for name in "qkv":
         x = call.operands[name]

@@ -69,13 +69,30 @@ ARGUMENTS = struct(
     "u32 descale_v_Hs",
 )
 MINUS_INFINITY = 0xFF800000
-HEADS = ((128, 128), (192, 128))
+FP8_ROWS = "fp8bf16"
 # Up to this many queries AITER prefers its CK kernel (aiter/ops/mha.py, "Prefer CK for decode cases").
 FEW_QUERIES = 128
 
 
 def _wide(shape: Shape) -> bool:
     return (shape.head, shape.value_head) == (192, 128)
+
+
+def _heads(call: Call, fp8: bool) -> tuple[tuple[int, int], ...]:
+    if not fp8:
+        return (128, 128), (192, 128)
+    return ((128, 128),) if call.target.arch == "gfx942" else ((128, 128), (256, 256))
+
+
+def _need_fp8(call: Call, shape: Shape) -> None:
+    # They find a query head's key head by a shift from a table.
+    need(shape.group in (1, 2, 4, 8, 16), f"{shape.group} query heads per key head; the fp8 kernels take 1, 2, 4, 8 or 16")
+    if call.target.arch == "gfx950":
+        rule = "q_descale is [B, Hk]; gfx950's fp8 kernels read one scale for all sequences and heads: it must be [1]"
+        need(not call.params["descale_per_head"], rule)
+    else:
+        rule = f"causal with up to {shape.longest_q} queries; gfx942's fp8 kernels apply scales twice from the 257th on"
+        need(not call.params["causal"] or shape.longest_q <= 256, rule)
 
 
 def grid_of(call: Call, row: Kernel, shape: Shape) -> tuple[int, int, int]:
@@ -98,15 +115,18 @@ def _tuning(call: Call, row: Kernel, shape: Shape) -> int:
 def _select(call: Call) -> Selected:
     shape = shape_of(call)
     need_plain(call, shape)
-    dtype = DTYPES.get(call.operands["q"].dtype.name)
-    need(dtype == "bf16", f"q has dtype {call.operands['q'].dtype.name}; the kernels take bfloat16")
-    heads = (shape.head, shape.value_head)
-    need(heads in HEADS, f"head sizes (D, Dv) = {heads}; the kernels have {' and '.join(map(str, HEADS))}")
+    fp8 = "q_descale" in call.operands
+    dtype = FP8_ROWS if fp8 else DTYPES.get(call.operands["q"].dtype.name)
+    need(dtype in ("bf16", FP8_ROWS), f"q has dtype {call.operands['q'].dtype.name}; the kernels take bfloat16")
+    heads, known = (shape.head, shape.value_head), _heads(call, fp8)
+    need(heads in known, f"head sizes (D, Dv) = {heads}; the kernels have {' and '.join(map(str, known))}")
+    if fp8:
+        _need_fp8(call, shape)
     window = window_of(call, shape)
     need(window in ((-1, -1), (-1, 0)), f"sliding_window = {call.params['sliding_window']}; the kernels have no window")
     need_strides(call, *"qkv")
     # Unlike the others' offsets, that of a sequence's log-sum-exp has 32 bits.
-    need_below(2**32, **{"the log-sum-exp": call.results[1].size * 4})
+    need_below(2**32, **{"the log-sum-exp": shape.batch * shape.query_heads * shape.queries * 4 if not shape.packed else 0})
     mask = NO_MASK if window == (-1, -1) else CAUSAL
     assert call.target.arch is not None
     fitting = [
@@ -128,15 +148,19 @@ def _select(call: Call) -> Selected:
 
 
 def _plan(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape):
-    writer = PlanWriter.of(call, ("out", "lse"))
+    # fp8 has no backward pass that would need the log-sum-exp.
+    writer = PlanWriter.of(call, ("out", "lse")[: len(call.results)])
+    has_lse = "lse" in writer.numbers
     if shape.packed:
         # Rows past the last sequence belong to no workgroup: they see no key.
         writer.clear("out")
-        writer.fill(writer.numbers["lse"], MINUS_INFINITY, width=4)
+        if has_lse:
+            writer.fill(writer.numbers["lse"], MINUS_INFINITY, width=4)
     item = call.operands["q"].dtype.itemsize
     row_q, row_k = shape.query_heads * shape.head * item, shape.key_heads * shape.head * item
     row_v, row_o = shape.key_heads * shape.value_head * item, shape.query_heads * shape.value_head * 2
     per_batch = 0 if shape.packed else 1
+    descale_b, descale_h = (shape.key_heads * 4, 4) if call.params.get("descale_per_head") else (0, 0)
     writer.kernel(
         row,
         grid,
@@ -158,7 +182,7 @@ def _plan(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape):
         k_Hs=shape.head * item,
         k_Bs=per_batch * shape.keys * row_k,
         opt=_tuning(call, row, shape),
-        has_lse=1,
+        has_lse=int(has_lse),
         kv_seq_len=shape.keys,
         qk_head_dim=shape.head,
         v_head_dim=shape.value_head,
@@ -171,18 +195,13 @@ def _plan(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape):
         o_Bs=per_batch * shape.queries * row_o,
         qseq=writer.pointer("cu_seqlens_q"),
         kseq=writer.pointer("cu_seqlens_k"),
-        lse_Hs=shape.queries * 4,
+        lse_Hs=shape.queries * 4 if has_lse else 0,
         qseq_padding=writer.pointer("cu_seqlens_q"),
         kseq_padding=writer.pointer("cu_seqlens_k"),
         q_descale=writer.pointer("q_descale"),
         k_descale=writer.pointer("k_descale"),
         v_descale=writer.pointer("v_descale"),
-        descale_q_Bs=0,
-        descale_q_Hs=0,
-        descale_k_Bs=0,
-        descale_k_Hs=0,
-        descale_v_Bs=0,
-        descale_v_Hs=0,
+        **{f"descale_{n}_{axis}": stride for n in "qkv" for axis, stride in (("Bs", descale_b), ("Hs", descale_h))},
     )
     return writer.build()
 
@@ -194,4 +213,14 @@ def flash_attention(call: Call) -> Selected:
 
 @op("flash_attention_varlen", source=SOURCE, tables=(TABLE,))
 def flash_attention_varlen(call: Call) -> Selected:
+    return _select(call)
+
+
+@op("flash_attention_fp8", source=SOURCE, tables=(TABLE,))
+def flash_attention_fp8(call: Call) -> Selected:
+    return _select(call)
+
+
+@op("flash_attention_varlen_fp8", source=SOURCE, tables=(TABLE,))
+def flash_attention_varlen_fp8(call: Call) -> Selected:
     return _select(call)
