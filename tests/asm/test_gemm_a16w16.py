@@ -152,8 +152,10 @@ def test_two_devices_with_shard_map(split):
     over_a, over_b = (spec("x"), spec()) if split == "tokens" else (spec(), spec("x"))
     over_y = spec("x") if split == "tokens" else spec(None, "x")
     one = functools.partial(gemm_a16w16, out_dtype="float32", implementation="asm")
-    each = jax.shard_map(one, mesh=jax.make_mesh((2,), ("x",)), in_specs=(over_a, over_b), out_specs=over_y)
-    y = jax.jit(each)(a, shuffle_weight(b, implementation="xla"))
+    mesh = jax.make_mesh((2,), ("x",))
+    args = zip((a, shuffle_weight(b, implementation="xla")), (over_a, over_b), strict=True)
+    placed = [jax.device_put(x, jax.sharding.NamedSharding(mesh, where)) for x, where in args]
+    y = jax.jit(jax.shard_map(one, mesh=mesh, in_specs=(over_a, over_b), out_specs=over_y))(*placed)
     assert (np.abs(f64(y) - f64(a) @ f64(b).T) <= (k + 16) * 2.0**-24 * np.abs(f64(a)) @ np.abs(f64(b)).T).all()
 
 
