@@ -4,12 +4,14 @@
 weights                call                                                        family
 =====================  ==========================================================  =====================
 fp8, int8, gate + up   quant_type per_token, per_1x128                             `_moe_g1u1`
+fp8, gate + up         quant_type per_token, doweight_stage1                       `_moe_tkw1`
+bf16, fp16; int8       no gate; quant_type none; per_token                         `_moe_g1u0`
 =====================  ==========================================================  =====================
 """
 
 from __future__ import annotations
 
-from jax_aiter.kernels.asm.ops import _moe_g1u1
+from jax_aiter.kernels.asm.ops import _moe_g1u0, _moe_g1u1, _moe_tkw1
 from jax_aiter.kernels.asm.ops._moe_checks import gated, need_common
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.provider import Call
@@ -19,10 +21,13 @@ SOURCE = "aiter/fused_moe.py fused_moe_1stage, csrc/py_itfs_cu/asm_fmoe.cu"
 FAMILIES = {
     ("per_token", True, False): _moe_g1u1.select_g1u1,
     ("per_1x128", True, False): _moe_g1u1.select_g1u1,
+    ("per_token", True, True): _moe_tkw1.select_tkw1,
+    ("none", False, False): _moe_g1u0.select_g1u0,
+    ("per_token", False, False): _moe_g1u0.select_g1u0,
 }
 
 
-@op("fused_moe", source=SOURCE, tables=_moe_g1u1.TABLES)
+@op("fused_moe", source=SOURCE, tables=_moe_g1u1.TABLES + _moe_tkw1.TABLES + _moe_g1u0.TABLES)
 def select(call: Call) -> Selected:
     key = (call.params["quant_type"], gated(call), bool(call.params["doweight_stage1"]))
     family = FAMILIES.get(key)
