@@ -109,7 +109,7 @@ def shuffle(w):
     return ShuffledWeight(jnp.asarray(np.moveaxis(tiles, -4, -2).reshape(w.shape)), (16, 16))
 
 
-def on_device(args):
+def on_device(args) -> dict[str, Any]:
     """The arguments as `jax_aiter.fused_moe` takes them, weights shuffled."""
     return {n: shuffle(x) if n in ("w1", "w2") else jnp.asarray(x) for n, x in args.items()}
 

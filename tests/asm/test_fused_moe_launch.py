@@ -1,0 +1,123 @@
+"""Which kernel fused_moe takes, without a device: AITER's tuned rows, and its default rule where there is none.
+
+The expectation is read from AITER's CSV files here; of rows with one key AITER takes the fastest. The launches
+themselves (grid, argument bytes) are compared with AITER's host code in `test_host_launches`.
+"""
+
+import csv
+
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+from jax_aiter.kernels.asm.provider import AsmProvider
+from jax_aiter.kernels.provider import Call, Target
+from jax_aiter.kernels.store import aiter_location
+from jax_aiter.ops.fused_moe import FUSED_MOE
+
+from . import moe
+
+UNITS = {"gfx942": 304, "gfx950": 256}
+QUANT = {"QuantType.per_Token": "per_token", "QuantType.per_1x128": "per_1x128"}
+DTYPES = {
+    "torch.float8_e4m3fnuz": ml_dtypes.float8_e4m3fnuz,
+    "torch.float8_e4m3fn": ml_dtypes.float8_e4m3fn,
+    "torch.int8": np.int8,
+}
+
+
+@pytest.fixture(scope="module")
+def configs():
+    location = aiter_location()
+    if location is None or not (location.path / "aiter" / "configs").is_dir():
+        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+    return location.path / "aiter" / "configs"
+
+
+def tuned(configs, arch):
+    """The rows that decide calls of this family on the whole device, by what the call sees."""
+    best = {}
+    for path in [configs / "tuned_fmoe.csv", *configs.glob("model_configs/*tuned_fmoe*.csv")]:
+        if "untuned" in path.name:
+            continue
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                known = row["q_type"] in QUANT and row["q_dtype_w"] in DTYPES and row["dtype"] == "torch.bfloat16"
+                plain = row["use_g1u1"] == "1" and row["doweight_stage1"] == "0" and row.get("_tag") != "flydsl_fallback"
+                if int(row["cu_num"]) != UNITS[arch] or not known or not plain:
+                    continue
+                names = ("token", "model_dim", "inter_dim", "expert", "topk", "act_type", "q_dtype_w", "q_type")
+                key = tuple(row[n] for n in names)
+                if key not in best or float(row["us"]) < float(best[key]["us"]):
+                    best[key] = row
+    return list(best.values())
+
+
+def call(arch, tokens, experts, topk, dim, inter, quant, dtype, activation="silu"):
+    structs = moe.structs(moe.Shape(tokens, experts, topk, dim, inter), np.dtype(dtype), quant)
+    operands = {n: getattr(x, "data", x) if n in ("w1", "w2") else x for n, x in structs.items()}
+    params = {
+        "activation": activation,
+        "quant_type": quant,
+        "doweight_stage1": False,
+        "hidden_pad": 0,
+        "intermediate_pad": 0,
+        "swiglu_limit": None,
+        "output_dtype": np.dtype(jnp.bfloat16),
+        "weight_layout": (16, 16),
+    }
+    return Call("fused_moe", Target("rocm", arch), operands, params, FUSED_MOE.infer(operands, params))
+
+
+@pytest.mark.parametrize("arch", list(UNITS))
+def test_tuned_rows(configs, arch):
+    """A one-stage row names our kernel; any other one makes auto prefer another provider."""
+    provider, one_stage, others = AsmProvider(), 0, 0
+    for row in tuned(configs, arch):
+        sizes = [int(row[n]) for n in ("token", "expert", "topk", "model_dim", "inter_dim")]
+        quant, dtype = QUANT[row["q_type"]], DTYPES[row["q_dtype_w"]]
+        if quant == "per_1x128" and (sizes[3] % 128 or sizes[4] % 128):
+            continue  # the op itself refuses
+        asked = call(arch, *sizes, quant, dtype, row["act_type"].rpartition(".")[2].lower())
+        refusal = provider.refuse(asked)
+        if row["run_1stage"] == "1":
+            assert refusal is None, (row, refusal)
+            assert provider.details(asked)[0] == f"kernel {row['kernelName1']}", row
+            assert provider.passes_over(asked) is None
+            one_stage += 1
+        elif refusal is None:
+            assert "tuned row" in (provider.passes_over(asked) or ""), row
+            others += 1
+    assert one_stage > 30, "AITER's tables have more rows than this test found"
+    assert others > 10
+
+
+UNTUNED = {"experts": 3, "topk": 2, "dim": 2560, "inter": 512}
+
+
+@pytest.mark.parametrize(
+    ("quant", "kind", "most"), [("per_token", "fp8", 16), ("per_token", "int8", 32), ("per_1x128", "fp8", 32)]
+)
+def test_the_default_rule_takes_few_tokens_elsewhere(configs, quant, kind, most):
+    dtype = np.int8 if kind == "int8" else moe.FP8["gfx942"]
+    provider = AsmProvider()
+    # AITER rounds the number of tokens up to a power of two before it asks.
+    for tokens in (1, most // 2 + 1, most):
+        assert provider.passes_over(call("gfx942", tokens, **UNTUNED, quant=quant, dtype=dtype)) is not None
+    for tokens in (most + 1, 300):
+        assert provider.passes_over(call("gfx942", tokens, **UNTUNED, quant=quant, dtype=dtype)) is None
+
+
+def test_the_default_rule_for_other_widths(configs):
+    """fp8 per token with I no multiple of 128 goes to the one-stage kernel at any number of tokens."""
+    narrow = {**UNTUNED, "inter": 320}
+    assert AsmProvider().passes_over(call("gfx942", 1, **narrow, quant="per_token", dtype=moe.FP8["gfx942"])) is None
+
+
+def test_the_default_rule_knows_what_an_architecture_has(configs):
+    provider = AsmProvider()
+    int8 = call("gfx950", 300, **UNTUNED, quant="per_token", dtype=np.int8)
+    assert "int8 on gfx950" in (provider.passes_over(int8) or "")
+    gelu = call("gfx942", 300, **UNTUNED, quant="per_1x128", dtype=moe.FP8["gfx942"], activation="gelu")
+    assert "gelu on gfx942" in (provider.passes_over(gelu) or "")
