@@ -1,9 +1,9 @@
 """Decode attention over a paged cache in float64, and a restatement of how AITER's kernels quantise queries and weights.
 
-Kernels of fp8 and int8 caches multiply 8-bit numbers. Per query row they scale the query to the cache type's largest number and
-round (fp8) or truncate (int8) it; per row and tile of 256 keys they do the same with the softmax weights times the values' scales,
-while the sum that normalises them is of the unrounded weights. "hp" kernels leave the weights of the last, incomplete tile alone,
-"uhp" kernels leave all weights alone.
+Kernels of fp8 and int8 caches multiply 8-bit numbers. Per query row they scale the query to the cache type's largest number (those
+of scales per block to 240 on gfx950 too) and round (fp8) or truncate (int8) it; per row and tile of 256 keys they do the same with
+the softmax weights times the values' scales, while the sum that normalises them is of the unrounded weights. "hp" kernels leave the
+weights of the last, incomplete tile alone, "uhp" kernels leave all weights alone.
 """
 
 import dataclasses
@@ -28,7 +28,6 @@ class Problem:
     tables: np.ndarray
     lengths: np.ndarray
     qo_indptr: np.ndarray
-    scale_axes: str = "token"  # or "block"
 
     @property
     def caches(self):
@@ -87,10 +86,9 @@ def problem(
     return Problem(query, *data, *scales, tables, np.array(lengths, np.int32), qo_indptr)
 
 
-def quantise(x, kind):
-    """Rows of x as the kernels see them: scaled to the largest number of the type, in float32."""
-    top = np.float32(127 if kind == np.int8 else ml_dtypes.finfo(kind).max)
-    scale = np.float32(1) / np.maximum(np.abs(x).max(-1, keepdims=True), 1e-6).astype(np.float32) * top
+def quantise(x, kind, top):
+    """Rows of x as the kernels see them: scaled to `top`, in float32."""
+    scale = np.float32(1) / np.maximum(np.abs(x).max(-1, keepdims=True), 1e-6).astype(np.float32) * np.float32(top)
     y = x.astype(np.float32) * scale
     y = np.trunc(y) if kind == np.int8 else y.astype(kind)
     return y.astype(np.float64) / scale.astype(np.float64)
@@ -105,8 +103,11 @@ def attention(p: Problem, weights: str | None = None, step: np.ndarray | None = 
     out = np.zeros(p.query.shape)
     kind, group = p.keys.dtype, p.query.shape[1] // p.keys.shape[2]
     query = p.query.astype(np.float64)
+    top = 0.0
     if weights is not None:
-        query = quantise(query, kind)
+        per_block = p.k_scale is not None and p.k_scale.ndim == 2
+        top = 127 if kind == np.int8 else 240 if per_block else float(ml_dtypes.finfo(kind).max)
+        query = quantise(query, kind, top)
     for b, length in enumerate(p.lengths):
         keys, values, k_scale, v_scale = p.sequence(b)
         rows = range(p.qo_indptr[b], p.qo_indptr[b + 1])
@@ -124,7 +125,7 @@ def attention(p: Problem, weights: str | None = None, step: np.ndarray | None = 
                         unit = part.max() / 127 if kind == np.int8 else part.max() / 8
                         step[i, h] = max(step[i, h], (unit / e.sum()) * np.abs(seen).max())
                     if weights == "tiles" or (weights == "whole tiles" and t + TILE <= length):
-                        part = quantise(part, kind)
+                        part = quantise(part, kind, top)
                     out[i, h] += part @ seen / e.sum()
     return out
 
