@@ -23,7 +23,6 @@ from jax_aiter.kernels.store import aiter_location
 RECORDS = json.loads((Path(__file__).parent / "host_launches.json").read_text())
 # Kernels that AITER launches and we mean not to, and why. Our plan of the call takes another one, or there is none.
 DIFFERENT = {
-    ("gfx950", "_ZN5aiter44fmoe_bf16_blockscaleBf16_g1u1_ps_gelu_32x128E"): "listed for fp8 input; the kernel quantises bfloat16",
     ("gfx950", "_ZN5aiter41fmha_bwd_hd128_bf16_causal_br_a32_psskddvE"): "stores past dk and dv where Sk is no multiple of 128",
     ("gfx950", "_ZN5aiter41fmha_bwd_hd128_fp16_causal_br_a32_psskddvE"): "stores past dk and dv where Sk is no multiple of 128",
 }
