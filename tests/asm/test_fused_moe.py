@@ -142,8 +142,17 @@ def test_several_tiles_and_a_wide_model(arch, kind):
 
 def test_random_calls(arch):
     """Sizes, routings and kinds by a seeded generator; each must run and agree."""
+    random_calls(arch, 10)
+
+
+@pytest.mark.exhaustive
+def test_a_hundred_random_calls(arch):
+    random_calls(arch, 100)
+
+
+def random_calls(arch, count):
     rng = np.random.default_rng(11)
-    for seed in range(12):
+    for seed in range(count):
         kind = KINDS[rng.integers(3)]
         experts = int(rng.integers(1, 9))
         topk = int(rng.integers(1, min(experts, 4) + 1))
