@@ -3,6 +3,7 @@
     vgpu run --check=memory -- python -m pytest tests/asm            # --arch gfx950 for the other one
 """
 
+import os
 from pathlib import Path
 
 import jax
@@ -13,6 +14,10 @@ from jax_aiter.core.partition import gpu_plugin_installed
 from jax_aiter.kernels.store import aiter_location
 
 from . import common
+
+# The waves of a real workgroup advance side by side, and AITER's kernels count on it: what one wave prefetches into LDS, another
+# may still be reading or writing. The virtual device does as real ones do when a wave's turn is short.
+os.environ.setdefault("VGPU_SLICE", "16")
 
 WITHOUT_DEVICE = ("_launch", "_launches")
 

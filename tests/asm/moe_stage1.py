@@ -66,15 +66,8 @@ def oracle(args, ids, weight, activation, quant):
         h = x[token] @ moe.dequantised(args["w1"][e : e + 1], args["w1_scale"][e : e + 1])[0].T
         if weight is not None:
             h = h * weight[token, slot].astype(np.float64)[:, None]
-        out[token, slot] = activate(activation, h[:, :inter]) * h[:, inter:]
+        out[token, slot] = moe.activate({"gelu": "gelu_tanh"}.get(activation, activation), h[:, :inter]) * h[:, inter:]
     return out
-
-
-def activate(name, x):
-    """The stage-1 kernels' gelu is the tanh approximation (constants -1.5957691 and -0.0713548), up to 5e-4 from the erf."""
-    if name == "silu":
-        return moe.activate(name, x)
-    return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 
 def on_device(args):

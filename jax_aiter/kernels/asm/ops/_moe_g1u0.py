@@ -111,10 +111,10 @@ def _outside(call: Call, stage: OneStage) -> str | None:
     row, hidden = stage.kernel, call.operands["hidden_states"].dtype.name
     if "_atm_opt_" in row.symbol:
         return f"{row.symbol} is not right when launched like AITER's other kernels"
-    if inter % stage.tile:
-        return f"I = {inter}; a workgroup of {row.symbol} takes {stage.tile} columns, I must be a multiple"
     if dim < SMALLEST or dim % STEP:
         return f"D = {dim}; kernels without a gate walk D in steps of {STEP}: a multiple, at least {SMALLEST}"
+    if inter % stage.tile:
+        return f"I = {inter}; a workgroup of {row.symbol} takes {stage.tile} columns, I must be a multiple"
     if _takes_float(row) and hidden != "bfloat16":
         return f"hidden_states has dtype {hidden}; {row.symbol} quantises bfloat16"
     return None

@@ -15,7 +15,10 @@ from jax_aiter.kernels.provider import Call
 # Output -> kinds of table. Those for int8 hold fp8 kernels; of them the fp16 ones compute wrong numbers and are left out.
 KINDS = {"bf16": ("pertokenFp8", "pertokenInt8"), "fp16": ("pertokenFp8",)}
 TABLES = tuple(
-    f"fmoe/{act}/fmoe_{out}_{kind}_g1u1_{act}_tkw1.csv" for act in ("silu", "gelu") for out, kinds in KINDS.items() for kind in kinds
+    f"fmoe/{act}/fmoe_{out}_{kind}_g1u1_{act}_tkw1.csv"
+    for act in ("silu", "gelu")
+    for out, kinds in KINDS.items()
+    for kind in kinds
 )
 BLOCK = 32
 STEP, SMALLEST = 256, 512
@@ -55,10 +58,10 @@ def outside(row: Kernel, dim: int, inter: int) -> str | None:
     tile = row.number("subGU_n")
     if tile == 64:
         return f"{row.symbol} differs from what its family computes by 3 %"
-    if inter % tile:
-        return f"I = {inter}; a workgroup of {row.symbol} takes {tile} columns, I must be a multiple"
     if dim < SMALLEST or dim % STEP:
         return f"D = {dim}; the tkw1 kernels walk D in steps of {STEP} and fetch two ahead: a multiple, at least {SMALLEST}"
+    if inter % tile:
+        return f"I = {inter}; a workgroup of {row.symbol} takes {tile} columns, I must be a multiple"
     return None
 
 
