@@ -2,24 +2,20 @@
 
 What `aiter/mla.py` does above the C functions is written out here: the number of partitions, the folding of heads to 16, the
 results it allocates. Left out are calls that ours answers otherwise, on purpose: AITER aborts on them or computes nonsense (no
-causal mask where there must be one, a null output pointer, no log-sum-exp), or takes the kernel for two fp8 queries.
+causal mask where there must be one, a null output pointer, no log-sum-exp), or takes a kernel that `_mla_rows.TRAITS` excludes.
 """
 
 SOURCES, TABLES = ("py_itfs_cu/asm_mla.cu",), ("mla",)
 UNITS = {"gfx942": 304, "gfx950": 256}
 LONG = {"bf16": "bfloat16"}
-# heads, max_seqlen_qo, q, kv
+# By architecture and dtypes of q and kv: heads x max_seqlen_qo.
 EVEN = {
-    "gfx942": [(16, 1, "bf16"), (16, 2, "bf16"), (16, 4, "bf16"), (16, 6, "bf16"), (128, 1, "bf16"), (8, 1, "bf16"), (32, 1, "bf16")]
-    + [(8, 1, "fp8"), (16, 1, "fp8"), (16, 3, "fp8"), (16, 4, "fp8"), (128, 1, "fp8"), (128, 2, "fp8"), (128, 4, "fp8")],
-    "gfx950": [(16, 1, "bf16"), (16, 3, "bf16"), (16, 4, "bf16"), (16, 6, "bf16"), (128, 1, "bf16"), (8, 1, "bf16"), (64, 1, "bf16")]
-    + [(32, 1, "bf16"), (32, 2, "bf16"), (32, 4, "bf16"), (8, 1, "fp8"), (16, 1, "fp8"), (128, 1, "fp8"), (128, 3, "fp8")],
+    "gfx942": {"bf16": "16x1 16x2 16x4 16x6 128x1 8x1 32x1", "fp8": "8x1 16x1 16x3 16x4 128x1 128x2 128x4"},
+    "gfx950": {"bf16": "16x1 16x3 16x4 16x6 128x1 8x1 64x1 32x1 32x2 32x4", "fp8": "8x1 16x1 128x1 128x3"},
 }
 LISTED = {
-    "gfx942": [(16, 1, "bf16", "fp8"), (16, 4, "bf16", "fp8"), (48, 1, "bf16", "bf16"), (64, 3, "bf16", "bf16"), (64, 1, "fp8", "fp8")]
-    + [(32, 1, "fp8", "fp8"), (32, 4, "fp8", "fp8"), (8, 2, "bf16", "bf16"), (96, 2, "bf16", "bf16")],
-    "gfx950": [(16, 2, "bf16", "fp8"), (48, 1, "bf16", "bf16"), (64, 2, "bf16", "bf16"), (128, 2, "bf16", "bf16"), (8, 4, "fp8", "fp8")]
-    + [(32, 1, "fp8", "fp8"), (32, 2, "fp8", "fp8"), (32, 4, "fp8", "fp8"), (64, 1, "fp8", "fp8"), (64, 3, "fp8", "fp8")],
+    "gfx942": {"bf16 fp8": "16x1 16x4", "bf16 bf16": "48x1 64x3 8x2 96x2", "fp8 fp8": "64x1 32x1 32x4"},
+    "gfx950": {"bf16 fp8": "16x2", "bf16 bf16": "48x1 64x2 128x2", "fp8 fp8": "8x4 32x1 32x4 64x3"},
 }
 LEAST = {8: 64, 16: 128, 24: 128, 32: 128, 48: 64, 64: 64, 128: 32, 256: 32, 384: 32, 512: 32}
 
@@ -41,14 +37,18 @@ def partitions(arch, sequences, tokens, heads, queries, dtype):
     return found
 
 
+def listed(calls):
+    return [(*map(int, shape.split("x")), *types.split()) for types, shapes in calls.items() for shape in shapes.split()]
+
+
 def cases(host, arch):
-    for heads, queries, dtype in EVEN[arch]:
+    for heads, queries, dtype in listed(EVEN[arch]):
         for sequences, tokens in ((1, 4000), (3, 6000), (64, 64 * 900)):
             for lse in (False, True):
                 found = partitions(arch, sequences, tokens, heads, queries, dtype)
                 if found > 1:
                     yield from decode(host, arch, sequences, tokens, heads, queries, dtype, dtype, lse, found)
-    for heads, queries, q, kv in LISTED[arch]:
+    for heads, queries, q, kv in listed(LISTED[arch]):
         for sequences, tokens in ((1, 4000), (64, 64 * 900)):
             for lse in (False, True):
                 if not lse or (arch, q, kv) in (("gfx950", "fp8", "fp8"), ("gfx950", "bf16", "bf16")) or (heads, q) == (64, "fp8"):
@@ -60,7 +60,7 @@ def cases(host, arch):
 
 def decode(host, arch, sequences, tokens, heads, queries, q, kv, lse, splits):
     rows, pages, fold = sequences * queries, tokens + 7, 1
-    native = arch == "gfx950" and q == kv or (heads, q) in ((8, "bf16"), (64, "fp8"), (128, "fp8"))
+    native = (arch == "gfx950" and q == kv) or (heads, q) in ((8, "bf16"), (64, "fp8"), (128, "fp8"))
     if splits is None and heads > 16 and not native:
         fold = heads // 16
     shape = rows * fold, heads // fold

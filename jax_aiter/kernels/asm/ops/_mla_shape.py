@@ -54,7 +54,7 @@ def work_list_tiles(row: Kernel, w: Wanted, sequences: int) -> Tiles:
     """For a persistent kernel, which takes any tile as a sequence of its own."""
     gqa, queries, heads = row.number("Gqa"), row.number("qSeqLen"), w.heads
     fits = f"{stem(row)} is for {gqa} heads and {queries} queries; q has {heads} heads, max_seqlen_qo is {w.queries}"
-    packed = ("bf16", 32, 4), ("bf16", 64, 1), ("fp8", 32, 4), ("fp8", 16, 4)
+    packed = ("bf16", 32, 4), ("bf16", 64, 1), ("fp8", 32, 4)
     if row.arch == "gfx950" and row["qType"] == row["kvType"] and (row["qType"], gqa, queries) in packed:
         limit = 128 if gqa == 32 else 64  # rows of a tile: heads times tokens
         need(heads <= limit, fits)

@@ -51,9 +51,8 @@ def select(call: Call) -> Selected:
         launch.check_sizes(q, kv, tiles, launch.works_of(call.target, tiles) * tiles.tokens)
         return Selected(row, (groups, 1, 1), rule, lambda: _listed(call, w, row, tiles))
     tiles = split_tiles(row, w, sequences)
-    fewest, most = trait.splits
     splits = launch.even_splits(call.target, sequences, slots * kv.shape[1], w.heads, w.queries, w.q == "fp8")
-    splits = max(min(splits, most), fewest)
+    splits = max(splits, trait.fewest)
     if splits == 1 and w.lse and trait.single == "final":
         splits = 2  # in one part the kernel writes no log-sum-exp
     launch.check_sizes(q, kv, tiles, tiles.rows * splits)
