@@ -38,19 +38,19 @@ def cast(x, dtype):
     return np.trunc(x).astype(np.int8) if np.dtype(dtype) == np.int8 else x.astype(np.float32).astype(dtype)
 
 
-def scaled(x, dtype, width):
+def scaled(x, dtype, width, top=None):
     """x [..., n] quantised per `width` columns: values, and scales [..., n / width].
 
     The quotient is float32, as on the device: for int8 the largest magnitude would else be 126.99999, which truncates to 126.
     """
     groups = np.asarray(x, np.float32).reshape(*x.shape[:-1], -1, width)
     amax = np.abs(groups).max(-1, keepdims=True)
-    scale = np.where(amax == 0, np.float32(1), amax / np.float32(largest(dtype)))
+    scale = np.where(amax == 0, np.float32(1), amax / np.float32(top or largest(dtype)))
     return cast(groups / scale, dtype).reshape(x.shape), scale[..., 0]
 
 
-def requantised(x, dtype, width):
-    values, scale = scaled(x, dtype, width)
+def requantised(x, dtype, width, top=None):
+    values, scale = scaled(x, dtype, width, top)
     return values.astype(np.float64) * np.repeat(scale.astype(np.float64), width, axis=-1)
 
 
@@ -151,8 +151,10 @@ def local(ids, experts, mask=None, local_tokens=None):
     return ids if local_tokens is None else np.where(np.arange(len(ids))[:, None] < local_tokens, ids, -1)
 
 
-def oracle(args, *, tile, activation="silu", mask=None, local_tokens=None, a1_scale: Any = None, early: bool = False):
-    """float64 [T, D]."""
+def oracle(
+    args, *, tile, activation="silu", mask=None, local_tokens=None, a1_scale: Any = None, early: bool = False, top: Any = None
+):
+    """float64 [T, D]; `top` is the magnitude that the kernel gives the intermediate's largest value, the dtype's own by default."""
     x, w1, w2 = args["hidden_states"], args["w1"], args["w2"]
     blocked = args["w1_scale"].ndim == 3
     width = GROUP if blocked else x.shape[1]
@@ -172,7 +174,8 @@ def oracle(args, *, tile, activation="silu", mask=None, local_tokens=None, a1_sc
         h = x[token] @ dequantised(w1[e : e + 1], args["w1_scale"][e : e + 1])[0].T
         if early:
             h = h * weight
-        middle = requantised(activate(activation, h[:, :inter]) * h[:, inter:], w1.dtype, GROUP if blocked else tile)
+        middle = activate(activation, h[:, :inter]) * h[:, inter:]
+        middle = requantised(middle, w1.dtype, GROUP if blocked else tile, top)
         part = middle @ dequantised(w2[e : e + 1], args["w2_scale"][e : e + 1])[0].T
         np.add.at(out, token, part if early else part * weight)
     return out
