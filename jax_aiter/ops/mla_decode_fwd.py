@@ -121,7 +121,8 @@ def mla_decode_fwd(
     ``[0, pages)`` counts as absent. AITER's hand-written kernels read a page number outside as the nearest one inside, and fill up
     their last tile of keys with the first token of `kv_buffer`, times zero: that token must be finite.
 
-    Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad offsets, pages and lengths. Mirrors ``aiter.mla.mla_decode_fwd``.
+    Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad offsets,
+    pages and lengths. Mirrors ``aiter.mla.mla_decode_fwd``.
     """
     op = "mla_decode_fwd"
     out, lse = MLA_DECODE_FWD(
