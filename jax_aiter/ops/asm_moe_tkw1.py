@@ -10,7 +10,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _moe_expert, _moe_forward, _moe_groups, _moe_quant
+from jax_aiter.ops import _moe_forward, _moe_quant, _moe_smooth
 from jax_aiter.ops.shuffle_weight import ShuffledWeight, tile
 
 OP = "asm_moe_tkw1"
@@ -18,7 +18,7 @@ ACTIVATIONS = ("silu", "gelu")
 KERNEL_LAYOUT = (16, 16)
 QUANTIZED = (*FP8_TYPES, "int8")
 F32 = ("float32",)
-SMOOTH = ("fc1_smooth_scale", "fc2_smooth_scale")
+SMOOTH = _moe_smooth.SMOOTH
 #: this op's names for operands of fused_moe
 NAMES = {"topk_weights": "topk_weight", "fc1_scale": "w1_scale", "fc2_scale": "w2_scale"}
 
@@ -66,37 +66,13 @@ def _reference(*, activation, weight_layout, **operands):
         if static is not None:
             full |= statically_quantised(full["hidden_states"], static, full["w1"].dtype)
         return (_moe_forward.forward(full, params),)
-    return (_smoothed(full, params),)
+    return (_moe_smooth.forward(full, params),)
 
 
 def statically_quantised(hidden: jax.Array, scale: jax.Array, dtype: Any) -> dict[str, jax.Array]:
     """Hidden states by one given scale, and that scale for every row."""
     values = _moe_quant.cast(hidden.astype(jnp.float32) / scale, dtype)
     return {"hidden_states": values, "a1_scale": jnp.broadcast_to(scale.reshape(1, 1), (hidden.shape[0], 1))}
-
-
-def _smoothed(operands, params) -> jax.Array:
-    """fc1_smooth_scale is the expert's own, so every (token, expert) row is quantised on its own."""
-    tokens, k = operands["topk_ids"].shape
-    groups = _moe_forward.routing(operands)
-    block = _moe_groups.block_rows(tokens * k, operands["w1"].shape[0])
-    hidden, weights = operands["hidden_states"].astype(jnp.float32), operands["topk_weight"].reshape(-1)
-    experts, dtype = _moe_expert.loader(operands, params), operands["w1"].dtype
-
-    def load(e):
-        return experts(e), *(_moe_groups.take_row(operands[n], e) for n in SMOOTH)
-
-    def step(loaded, rows, total, out):
-        expert, before, between = loaded
-        x = _moe_quant.quantize(hidden[rows.entry // k] * before, "per_token", dtype)
-        u = _moe_expert.first_gemm(expert, x) * weights[rows.entry][:, None]
-        a = _moe_expert.activate(u, operands["w2"].shape[2], params) * between
-        y = _moe_expert.second_gemm(expert, _moe_quant.quantize(a, "per_token", dtype))
-        return total, jax.lax.dynamic_update_slice(out, y, (rows.start, 0))
-
-    start = jnp.zeros((tokens * k + block, hidden.shape[1]), jnp.float32)
-    out = _moe_groups.combine(groups, _moe_groups.over_experts(groups, block, load, step, start), (tokens, k))
-    return out.astype(params["output_dtype"])
 
 
 def _cases():
