@@ -50,7 +50,9 @@ def oracle(args, *, tile, activation="silu", a16=False):
     out = np.zeros((len(x), w2.shape[1]))
     for e in range(w1.shape[0]):
         token, slot = np.nonzero(args["topk_ids"] == e)
-        middle = moe.activate(activation, x[token] @ w1[e].T) if len(token) else np.zeros((0, w1.shape[1]))
+        if not len(token):
+            continue
+        middle = moe.activate(activation, x[token] @ w1[e].T)
         middle = moe.requantised(middle, np.int8, tile) if int8 else middle.astype(np.float32).astype(args["w1"].dtype)
         np.add.at(out, token, args["topk_weight"][token, slot].astype(np.float64)[:, None] * (middle.astype(np.float64) @ w2[e].T))
     return out
