@@ -11,7 +11,7 @@ LONG = {"bf16": "bfloat16"}
 # By architecture and dtypes of q and kv: heads x max_seqlen_qo.
 EVEN = {
     "gfx942": {"bf16": "16x1 16x2 16x4 16x6 128x1 8x1 32x1", "fp8": "8x1 16x1 16x3 16x4 128x1 128x2 128x4"},
-    "gfx950": {"bf16": "16x1 16x3 16x4 16x6 128x1 8x1 64x1 32x1 32x2 32x4", "fp8": "8x1 16x1 128x1 128x3"},
+    "gfx950": {"bf16": "16x1 16x3 16x4 16x6 128x1 8x1 64x1 32x1 32x2 32x4", "fp8": "16x1 128x1 128x3"},
 }
 LISTED = {
     "gfx942": {"bf16 fp8": "16x1 16x4", "bf16 bf16": "48x1 64x3 8x2 96x2", "fp8 fp8": "64x1 32x1 32x4"},

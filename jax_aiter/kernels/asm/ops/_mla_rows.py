@@ -73,6 +73,7 @@ _OTHER_BLOCK = f"its argument block is not the one that AITER's host code fills;
 _GFX950 = {
     "mla_a8w8_qh64_qseqlen4_gqaratio16": Traits(excluded=_OTHER_BLOCK),
     "mla_a8w8_qh64_qseqlen4_gqaratio16_msk0": Traits(excluded=_OTHER_BLOCK),
+    "mla_a8w8_qh8_qseqlen1_gqaratio8_v3": Traits(excluded="a batch of lengths 1, 17, 65 and 700 was seen to come out wrong"),
     "mla_a8w8_qh16_qseqlen4_gqaratio16_v3_ps": Traits(excluded=_PHASES),
     "mla_a8w8_qh16_qseqlen4_gqaratio16_lse_v3_ps": Traits(excluded=_PHASES),
     "mla_a8w8_qh16_qseqlen4_gqaratio16_msk0_v3_ps": Traits(excluded=_PHASES),
