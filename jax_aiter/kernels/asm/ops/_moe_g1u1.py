@@ -6,7 +6,7 @@ from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._moe_checks import OUT
 from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid, global_experts, sorted_blocks
 from jax_aiter.kernels.asm.ops._moe_limits import defect, outside, takes_float
-from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised
+from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised, quantised_structs
 from jax_aiter.kernels.asm.ops._moe_tuned import lookup, padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, forced, need
 from jax_aiter.kernels.asm.tables import Kernel, kernels, named
@@ -59,7 +59,9 @@ def select_g1u1(call: Call) -> Selected:
     stage = OneStage.of(row)
 
     def build():
-        return one_stage(call, stage, lambda operands: _inputs(call, stage, operands))
+        x = {"X": call.operands["hidden_states"]} if takes_float(stage.kernel) else quantised_structs(call)
+        shapes = {**x, "GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
+        return one_stage(call, stage, lambda operands: _inputs(call, stage, operands), shapes)
 
     return Selected(row, call_grid(call, stage), rule, build, passes_over)
 

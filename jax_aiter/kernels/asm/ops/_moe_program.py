@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.ops._moe_launch import OneStage, global_experts, launch_plan, sorted_blocks
-from jax_aiter.kernels.asm.ops._moe_sort import plain_routing, sort_routing
+from jax_aiter.kernels.asm.ops._moe_sort import PLAIN_PADDING, SEP_OFFSET, plain_routing, sort_routing
 from jax_aiter.kernels.provider import Call, Program
 from jax_aiter.ops import _moe_quant
 
@@ -28,18 +28,25 @@ class Activations(NamedTuple):
     scale: jax.Array
 
 
-def one_stage(call: Call, stage: OneStage, prepare: Prepare) -> Program:
+Structs = Mapping[str, jax.ShapeDtypeStruct]
+
+
+def one_stage(call: Call, stage: OneStage, prepare: Prepare, prepared: Structs | None = None) -> Program:
     """The whole call on one kernel.
 
     prepare: ``operands -> {"X": ..., "XQ": ..., "GUQ": ..., "DQ": ...}``: inputs by the names of the struct's pointers, without
         those that the kernel does not take. GU and D are w1 and w2 unless named; the routing is added here.
+    prepared: the shapes of what it returns, in order; found by tracing it if not given.
     """
 
     def inputs(operands: Operands) -> dict[str, jax.Array]:
         found = {"GU": operands["w1"], "D": operands["w2"], **prepare(operands)}
         return {**found, **_routing(call, stage, operands)}
 
-    shapes = jax.eval_shape(inputs, dict(call.operands))
+    # Tracing the routing for its shapes alone would take longer than the rest of the plan.
+    given: dict[str, jax.ShapeDtypeStruct] = {"GU": call.operands["w1"], "D": call.operands["w2"]}
+    given |= jax.eval_shape(prepare, dict(call.operands)) if prepared is None else prepared
+    shapes = {**given, **_routing_structs(call, stage)}
     plan = launch_plan(call, stage, shapes)
 
     def run(operands: Operands) -> list[jax.Array]:
@@ -59,6 +66,24 @@ def _routing(call: Call, stage: OneStage, operands: Operands) -> dict[str, jax.A
     tokens, topk = ids.shape
     blocks = sorted_blocks(tokens, topk, global_experts(call), stage.block)
     return sort_routing(ids, weights, experts, stage.block, blocks, mask, local)
+
+
+def _routing_structs(call: Call, stage: OneStage) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of what `_routing` returns, in its order."""
+    tokens, topk = call.operands["topk_ids"].shape
+    if stage.flat:
+        sizes = {"STP": ((tokens * topk + PLAIN_PADDING,), jnp.int32), "SW": ((tokens * topk + PLAIN_PADDING,), jnp.float32)}
+    else:
+        blocks = sorted_blocks(tokens, topk, global_experts(call), stage.block)
+        sizes = {"ROWS": ((2, blocks * stage.block), jnp.int32), "BLOCKS": ((SEP_OFFSET + blocks,), jnp.int32)}
+    return {name: jax.ShapeDtypeStruct(*size) for name, size in sizes.items()}
+
+
+def quantised_structs(call: Call) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of `quantised`, as X and XQ."""
+    x, blocks = call.operands["hidden_states"], call.params["quant_type"] == "per_1x128"
+    scale = (x.shape[1] // _moe_quant.GROUP, x.shape[0]) if blocks else (x.shape[0], 1)
+    return {"X": jax.ShapeDtypeStruct(x.shape, call.operands["w1"].dtype), "XQ": jax.ShapeDtypeStruct(scale, jnp.float32)}
 
 
 def quantised(operands: Operands, quant_type: str) -> Activations:

@@ -18,6 +18,7 @@ from jax_aiter.ops.moe_sorting import SLOT_SHIFT
 
 FEW = 256
 SEP_OFFSET = 4  # entries of BLOCKS before the experts
+PLAIN_PADDING = 4  # entries behind an unsorted routing
 
 
 def sort_routing(
@@ -107,4 +108,5 @@ def plain_routing(
     """
     ids = _moe_groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens).reshape(-1)
     weights = jnp.where(ids >= 0, topk_weight.reshape(-1), 0.0)
-    return {"STP": jnp.pad(jnp.maximum(ids, 0), (0, 4)), "SW": jnp.pad(weights, (0, 4))}
+    room = (0, PLAIN_PADDING)
+    return {"STP": jnp.pad(jnp.maximum(ids, 0), room), "SW": jnp.pad(weights, room)}
