@@ -15,12 +15,13 @@ from jax_aiter.kernels.provider import Call
 
 # AITER's kernels load and store up to 16 bytes at a time.
 ALIGNMENT = 16
+Structs = Mapping[str, jax.ShapeDtypeStruct]
 
 
 class PlanWriter(PlanBuilder):
     """Operands and results are declared at once; ``writer.pointer(name)`` addresses them and named scratch alike."""
 
-    def __init__(self, op: str, arch: str, operands: Mapping[str, jax.ShapeDtypeStruct], results: Mapping[str, jax.ShapeDtypeStruct]):
+    def __init__(self, op: str, arch: str, operands: Structs, results: Structs):
         super().__init__(op, arch)
         self.numbers: dict[str, int] = {}
         for name, x in operands.items():
