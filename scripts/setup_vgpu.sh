@@ -26,5 +26,5 @@ fi
 [ -x .venv/rocm/bin/python ] || "${PYTHON:-python3}" -m venv .venv/rocm
 plugin=$(.venv/rocm/bin/python -c 'import sys; print("0.10.2" if sys.version_info < (3, 12) else "0.12.0")')
 .venv/rocm/bin/python -m pip install -q "jax==$plugin" "jax-rocm7-plugin==$plugin" "jax-rocm7-pjrt==$plugin" ml_dtypes \
-    pytest pytest-timeout hypothesis
+    flatbuffers pytest pytest-timeout hypothesis
 export VGPU_JAX_PYTHON=$PWD/.venv/rocm/bin/python

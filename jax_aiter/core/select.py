@@ -23,12 +23,17 @@ class Choice:
     refusals: Mapping[str, str]  # implementation -> the rule that refused it
 
 
+PREFIX = {"rocm": "gfx", "cuda": "sm_"}
+
+
 def target(platform: str, arch: str | None) -> Target:
     """The target on a platform: the configured arch, else the arch of the machine's own device of that platform."""
     if platform == "cpu":
         return Target(platform, None)
     if arch is None and jax.default_backend() in ("gpu", platform):
-        arch = arch_of(jax.local_devices()[0])
+        found = arch_of(jax.local_devices()[0])
+        # A program may be lowered for the other GPU platform too; this machine's device says nothing about that one.
+        arch = found if found is not None and found.startswith(PREFIX.get(platform, "")) else None
     return Target(platform, arch)
 
 

@@ -234,7 +234,7 @@ def test_auto_prefers_triton_up_to_128_queries():
     """As AITER prefers CK there; the explanation says so."""
     arrays = [jax.ShapeDtypeStruct((1, 128, 1, 128), jnp.bfloat16)] * 3
     (found,) = jax_aiter.explain(jax_aiter.flash_attention, *arrays)
-    assert "up to 128 queries AITER takes its CK kernel" in str(found.refusals.get("asm", ""))
+    assert "up to 128 queries AITER takes its CK kernel" in str(found)  # also where there is no Triton to take it instead
     arrays = [jax.ShapeDtypeStruct((1, 129, 1, 128), jnp.bfloat16)] * 3
     (found,) = jax_aiter.explain(jax_aiter.flash_attention, *arrays)
     assert found.implementation == "asm"

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jax_aiter
+from examples.moe_lm import cache as paged
 from examples.moe_lm import decode, model, quantize, serve
 
 # Heads of 128 and 128 experts: sizes that AITER has decode attention and routing kernels for.
@@ -26,10 +27,17 @@ def served(params, config):
     return [bytes(r.output) for r in requests]
 
 
+def next_logits(params, config, text):
+    """What prefill gives after `text`."""
+    padded = np.zeros(64, np.int32)
+    padded[: len(text)] = list(text)
+    slots = np.where(np.arange(64) < len(text), np.arange(64), -1).astype(np.int32)
+    pool = paged.make(config, 4, 16, jnp.bfloat16)
+    return np.asarray(decode.prefill(params, pool, padded, slots, np.int32(len(text) - 1), config=config)[0])
+
+
 def logits(params, config):
     """What prefill and then one decode step give."""
-    from examples.moe_lm import cache as paged
-
     prompt = np.frombuffer(PROMPTS[2], np.uint8).astype(np.int32)
     pool = paged.make(config, 4, 16, jnp.bfloat16)
     first, pool = decode.prefill(
@@ -63,8 +71,6 @@ def test_decoding_runs_on_hand_written_kernels(both):
     (params, config), _ = both
     assert dataclasses.replace(config, kv_layout="NHD") == CONFIG
     assert config.kv_layout == "asm"
-    from examples.moe_lm import cache as paged
-
     shapes = jax.eval_shape(lambda: paged.make(config, 8, 16, jnp.bfloat16))
     step = functools.partial(decode.decode, config=config)
     arguments = (params, shapes, np.zeros((2, 4), np.int32), np.ones(2, np.int32), np.zeros((2, 4), np.int32))
@@ -84,7 +90,16 @@ def test_same_text_as_on_the_cpu(both):
     # Both round to bfloat16 at the same places and sum in different orders: a sum that lands on the other side of a rounding
     # boundary moves by 2^-8 of itself, FP8 by 2^-4 of its row's largest, in one of `dim` terms. Over the two layers' about ten
     # roundings that stays within a few percent of the logits' spread.
-    spread = np.std(theirs[0])
-    assert np.abs(ours[0] - theirs[0]).max() <= 0.1 * spread, np.abs(ours[0] - theirs[0]).max() / spread
-    assert np.sqrt(np.mean((ours[0] - theirs[0]) ** 2)) <= 0.03 * spread
-    assert ours[1] == theirs[1]
+    bound = 0.1 * np.std(theirs[0])
+    assert np.abs(ours[0] - theirs[0]).max() <= bound, np.abs(ours[0] - theirs[0]).max() / np.std(theirs[0])
+    assert np.sqrt(np.mean((ours[0] - theirs[0]) ** 2)) <= 0.3 * bound
+    compared = 0
+    for prompt, text, reference in zip(PROMPTS, ours[1], theirs[1], strict=True):
+        same = next((i for i, (a, b) in enumerate(zip(text, reference, strict=True)) if a != b), len(text))
+        compared += same
+        # The weights are random, so now and then the two best bytes are closer than the bound: there the texts may part.
+        if same < len(text):
+            with jax.default_device(jax.devices("cpu")[0]):
+                best = np.sort(next_logits(cpu_params, cpu_config, prompt + reference[:same]))[::-1]
+            assert best[0] - best[1] <= 2 * bound, (prompt, same, best[:2])
+    assert compared >= 9  # of 18 bytes

@@ -12,12 +12,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import jax_aiter
-from jax_aiter.core.arch import FNUZ, OCP
+from jax_aiter.core.arch import FNUZ, FP8, OCP, target_arch
 
 from .common import ALL, dims_of
 
+
+def computable(case):
+    """The case's fp8 family is the target's, where a device or the configuration sets one."""
+    wanted = FP8.get(target_arch() or "")
+    used = {jnp.dtype(a.dtype) for a in case.operands.values()} & {FNUZ, OCP}
+    return wanted is None or used <= {wanted}
+
+
+def takes_operands(op, case, function):
+    """All that the public function must be given is an operand or a parameter of the op."""
+    needed = [n for n, p in inspect.signature(function).parameters.items() if p.default is inspect.Parameter.empty]
+    return set(needed) <= {*case.operands, *case.params, *(("scale",) if op.name == "convert_fp8" else ())}
+
+
 # Each case becomes a call of the public function; wrappers that build their operands otherwise take part with what they accept.
-PUBLIC = [(op, case, getattr(jax_aiter, op.name)) for op, case in ALL if hasattr(jax_aiter, op.name)]
+FUNCTIONS = [(op, case, getattr(jax_aiter, op.name)) for op, case in ALL if hasattr(jax_aiter, op.name) and computable(case)]
+PUBLIC = [(op, case, function) for op, case, function in FUNCTIONS if takes_operands(op, case, function)]
 DTYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint8", "float8_e4m3fnuz", "float8_e4m3fn", "complex64")
 
 
@@ -124,10 +139,20 @@ def bad_values(value):
     return [object(), "bogus", (1, "x")]
 
 
+def traced(function, arguments):
+    """`jax.eval_shape` of a call; weights that a function takes in shuffled order only are wrapped for it."""
+    arrays = {n: v for n, v in arguments.items() if isinstance(v, jax.ShapeDtypeStruct)}
+    static = {n: v for n, v in arguments.items() if n not in arrays}
+    wrapped = {n for n, p in inspect.signature(function).parameters.items() if p.annotation is jax_aiter.ShuffledWeight}
+
+    def call(xs):
+        return function(**{n: jax_aiter.ShuffledWeight(x, (16, 16)) if n in wrapped else x for n, x in xs.items()}, **static)
+
+    return jax.eval_shape(call, arrays)
+
+
 def run(wrong: Wrong):
-    arrays = {n: v for n, v in wrong.arguments.items() if isinstance(v, jax.ShapeDtypeStruct)}
-    static = {n: v for n, v in wrong.arguments.items() if n not in arrays}
-    return jax.eval_shape(lambda xs: wrong.function(**xs, **static), arrays)
+    return traced(wrong.function, wrong.arguments)
 
 
 @settings(max_examples=3000, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
@@ -150,7 +175,7 @@ def test_fp8_families_may_not_be_mixed():
             other = OCP if operands[name].dtype == FNUZ else FNUZ
             mixed = {**operands, name: jax.ShapeDtypeStruct(operands[name].shape, other)}
             with pytest.raises(TypeError, match="convert_fp8"):
-                jax.eval_shape(lambda xs, f=function, p=params: f(**xs, **p), mixed)
+                traced(function, {**mixed, **params})
             tried += 1
     assert tried >= 4
 
@@ -163,4 +188,4 @@ def test_fp8_of_another_arch_is_refused():
             continue
         arch = "gfx950" if fp8 == {FNUZ} else "gfx942"
         with jax_aiter.config(arch=arch), pytest.raises(TypeError, match=arch):
-            jax.eval_shape(lambda xs, f=function, p=params: f(**xs, **p), operands)
+            traced(function, {**operands, **params})

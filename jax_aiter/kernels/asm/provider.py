@@ -33,7 +33,8 @@ class AsmProvider:
 
     def details(self, call: Call) -> tuple[str, ...]:
         found = self._selected(call)
-        return (f"kernel {found.kernel.symbol}", f"in {found.kernel.path}, grid {found.grid}", f"chosen by {found.rule}")
+        lines = (f"kernel {found.kernel.symbol}", f"in {found.kernel.path}, grid {found.grid}", f"chosen by {found.rule}")
+        return lines if found.passes_over is None else (*lines, f"taken for want of another library's kernel: {found.passes_over}")
 
     @staticmethod
     def _selected(call: Call) -> Selected:
