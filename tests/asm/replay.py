@@ -23,9 +23,8 @@ class Interpreter:
     """libvgpu_isa.so, for one architecture."""
 
     def __init__(self, arch: str):
-        from vgpu.environment import library_dir  # pyright: ignore[reportMissingImports]
-
-        self.lib = lib = ctypes.CDLL(str(library_dir() / "libvgpu_isa.so"))
+        # It lies beside the virtual device's other libraries, which `vgpu run` lets this process find.
+        self.lib = lib = ctypes.CDLL("libvgpu_isa.so")
         lib.vgpu_isa_open.restype = lib.vgpu_isa_alloc.restype = ctypes.c_void_p
         lib.vgpu_isa_error.restype = ctypes.c_char_p
         self.handle = ctypes.c_void_p(lib.vgpu_isa_open(arch.encode()))
