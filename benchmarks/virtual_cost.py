@@ -77,7 +77,7 @@ def cases() -> dict[str, Callable[[str], tuple[Callable[..., Any], tuple[Any, ..
         with jax.default_device(jax.devices("cpu")[0]):
             params = model.cast(quantize.quantize(model.init(config, jax.random.key(0)), shuffle=asm), jnp.bfloat16)
             key = jax.random.key(0)
-        served = quantize.for_hand_written_kernels(config) if asm else config
+        served = (quantize.for_hand_written_kernels(config) if asm else None) or config
         pool = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(lambda: cache.make(served, 32, 16, jnp.bfloat16)))
         lens, tables = np.full(8, 32, np.int32), np.arange(32, dtype=np.int32).reshape(8, 4)
         def step(params, pool, history, lens, tables, key):

@@ -50,7 +50,7 @@ class Config:
 class Quantized(NamedTuple):
     """A weight in FP8 with one scale per output row: ``values * scale``. Experts may lie in AITER's shuffled layout."""
 
-    values: jax.Array | jax_aiter.ShuffledWeight
+    values: Any  # jax.Array; ShuffledWeight for shuffled experts
     scale: jax.Array
 
 

@@ -82,7 +82,8 @@ def _cases():
             **more,
         }
 
-    fnuz, masked = jnp.float8_e4m3fnuz, {"topk_ids": distinct(4, 2, 4), "expert_mask": constant([1, 0, 1, 1], jnp.int32)}
+    fnuz = jnp.float8_e4m3fnuz
+    masked: dict[str, Any] = {"topk_ids": distinct(4, 2, 4), "expert_mask": constant([1, 0, 1, 1], jnp.int32)}
     return [
         case("fnuz", **call(5, 3, 1, 32, 32, fnuz, weight_layout=(16, 16))),
         case("masked_a16", **call(4, 3, 2, 256, 8, fnuz, **masked, activation="gelu", a16=True)),

@@ -53,7 +53,7 @@ def test_wrong_buffers_are_refused_when_run(mock, n, shapes, message):
         ("!!!!", "attribute `plan` is not base64"),
         ("SkFQTA==", "launch plan cannot be read: 4 bytes, shorter than the header"),
         (attributes(add_constant_plan(8, 1))["plan"][:-4], "checksum mismatch, the data is corrupt"),
-        ("SkFQTAIA" + attributes(add_constant_plan(8, 1))["plan"][8:], "its version is 2, this jax_aiter reads version 1"),
+        ("SkFQTAMA" + attributes(add_constant_plan(8, 1))["plan"][8:], "its version is 3, this jax_aiter reads versions up to 2"),
     ],
 )
 def test_bad_plan_is_an_error(mock, encoded, message):

@@ -1,6 +1,7 @@
 """Small Triton kernels of our own that join AITER's where its host code would use torch, or assumes valid data."""
 
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false
 # Triton may be absent where types are checked, and its kernels are no Python functions.
 from __future__ import annotations
 
