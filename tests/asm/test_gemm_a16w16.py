@@ -177,7 +177,8 @@ def test_export_and_reload():
     assert (np.abs(f64(got) - want) <= 272 * 2.0**-24 * np.abs(f64(a)) @ np.abs(f64(b)).T).all()
 
 
-def test_auto_leaves_untuned_shapes_to_others(arch):
+def test_auto_leaves_untuned_shapes_to_others():
+    """To Triton; the explanation says so, also where there is no Triton to take them."""
     a, b = jax.ShapeDtypeStruct((64, 256), BF16), jax.ShapeDtypeStruct((64, 256), BF16)
     (found,) = jax_aiter.explain(lambda a, b: gemm_a16w16(a, b), a, b)
-    assert found.implementation != "asm"
+    assert "AITER has no tuned row for this shape and calls a BLAS library" in str(found)
