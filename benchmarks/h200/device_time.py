@@ -1,10 +1,11 @@
 """Device time of our launches against the same kernels launched from torch: python -m benchmarks.h200.device_time --out DIR.
 
-Of each case the same plan runs in turns from two places in one process: as our custom call in a jitted program, and replayed
-step by step through the CUDA driver on torch's tensors and torch's stream. Same code objects, grids, argument blocks, and a
-copy of the same data. One profiler session covers both, and a kernel's duration on the device is read from it; what is
-compared is its middle over the turns. The order of launches is known, so the k-th event is whose it must be; that no event is
-missing and that the two parties used different streams is checked, not assumed.
+Of each case the same plan runs in turns from two places in one process: as our custom call in a jitted program, and replayed step
+by step through the CUDA driver on torch's stream, its results and scratch in torch's tensors. Same code objects, grids and
+argument blocks, and the same operands in the same memory, but for copies of those that are updated in place. One profiler session
+covers both, and a kernel's duration on the device is read from it; what is compared is its middle over the turns. The order of
+launches is known, so the k-th event is whose it must be; that no event is missing and that the two parties used different streams
+is checked, not assumed.
 
 Needs jax with CUDA, torch, the plans of `benchmarks.h200.prebuild`, and room for both: XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
@@ -65,15 +66,18 @@ def pair(case: Case, arch: str) -> tuple[LaunchPlan, Callable[[], Any], Callable
     arrays: dict[str, Any] = draw(case)
     values = jax.block_until_ready(list(arrays.values()))  # torch's stream does not wait for jax's
     plan, driver = plan_of(case, arrays, arch), replay.driver()
-    copies = [torch.empty(max(value.nbytes, 1), dtype=torch.uint8, device="cuda") for value in values]
-    for copy, value in zip(copies, values, strict=True):
-        driver.copy(copy.data_ptr(), value.unsafe_buffer_pointer(), value.nbytes)
+    addresses, copies = [value.unsafe_buffer_pointer() for value in values], []
+    # Both read the same memory: more pages make a short kernel slower. What is updated in place is copied.
+    for operand, _ in plan.aliases:
+        copies.append(torch.empty(max(values[operand].nbytes, 1), dtype=torch.uint8, device="cuda"))
+        driver.copy(copies[-1].data_ptr(), addresses[operand], values[operand].nbytes)
+        addresses[operand] = copies[-1].data_ptr()
     torch.cuda.synchronize()
     side = torch.cuda.Stream()
-    replayed = replay.Replay(plan, [copy.data_ptr() for copy in copies], driver)
+    replayed = replay.Replay(plan, addresses, driver)
     compiled = through_plan(case, arrays, arch).lower(*values).compile()
 
-    def from_torch(keep=copies) -> None:  # the default keeps torch's tensors alive
+    def from_torch(keep=copies) -> None:  # the default keeps torch's copies alive
         replayed.run(side.cuda_stream)
         side.synchronize()
 

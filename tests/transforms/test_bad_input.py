@@ -20,7 +20,8 @@ from .common import ALL, dims_of
 def computable(case):
     """The case's fp8 family is the target's, where a device or the configuration sets one."""
     wanted = FP8.get(target_arch() or "")
-    used = {jnp.dtype(a.dtype) for a in case.operands.values()} & {FNUZ, OCP}
+    named = {v for v in case.params.values() if isinstance(v, np.dtype)}
+    used = ({jnp.dtype(a.dtype) for a in case.operands.values()} | named) & {FNUZ, OCP}
     return wanted is None or used <= {wanted}
 
 
