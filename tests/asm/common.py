@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import pytest
 
 import jax_aiter
 from jax_aiter.kernels.asm import registry
@@ -55,6 +56,11 @@ def rows(op: str, arch: str, table: str) -> tuple[Kernel, ...]:
     """The kernels of one of the op's tables, for a sweep over all of them."""
     assert table in registry.adapters()[op].tables
     return kernels(arch, table)
+
+
+def thinned(values: Iterable[Any], step: int) -> list[Any]:
+    """Parameters of a test of which every `step`-th runs by default, the others with the mark `exhaustive`."""
+    return [v if i % step == 0 else pytest.param(v, marks=pytest.mark.exhaustive) for i, v in enumerate(values)]
 
 
 def write_record() -> None:

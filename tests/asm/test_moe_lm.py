@@ -82,7 +82,9 @@ def test_decoding_runs_on_hand_written_kernels(both):
     }
 
 
+@pytest.mark.filterwarnings("ignore:.*the triton kernels need something that is missing:RuntimeWarning")
 def test_same_text_as_on_the_cpu(both):
+    """What has no hand-written kernel, such as the norms, runs on Triton's if that is installed, else on XLA."""
     (params, config), (cpu_params, cpu_config) = both
     ours = logits(params, config), served(params, config)
     with jax.default_device(jax.devices("cpu")[0]):
