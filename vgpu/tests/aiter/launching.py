@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
 from machine import Buffer, Machine
 
 LIMIT = 50_000_000  # instructions; a kernel at these sizes runs a few tens of thousands
+SECONDS: list[tuple[str, float, int]] = []  # kernel, time and instructions of every launch, for benchmarks/aiter_kernels.py
 
 
 def pack(*values: Buffer | float | None) -> bytes:
@@ -35,7 +37,10 @@ def table(path: Path) -> list[dict[str, str]]:
 def run(machine: Machine, path: Path, kernel: str, args: bytes, grid: tuple[int, int, int], threads: int = 1) -> list[int]:
     module = machine.load(path.read_bytes())
     try:
-        return machine.launch(module, kernel, args, grid, (256, 1, 1), threads=threads, limit=LIMIT)
+        begin = time.perf_counter()
+        counts = machine.launch(module, kernel, args, grid, (256, 1, 1), threads=threads, limit=LIMIT)
+        SECONDS.append((kernel, time.perf_counter() - begin, counts[2]))
+        return counts
     finally:
         machine.lib.vgpu_isa_unload(machine.handle, module)
 
