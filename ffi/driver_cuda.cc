@@ -169,12 +169,12 @@ class Cuda final : public Driver {
     return Invalid(std::to_string(threads) + " threads per block, this kernel allows " + std::to_string(most));
   }
 
-  // Above 48 KiB a kernel must opt in. The limit is raised to all the device has, not to what this plan needs: the
-  // setting belongs to the kernel, which other plans launch with other sizes. Nothing is said about how to split the
-  // memory that L1 and shared memory have in common: asking for shared memory, as Triton's loader does, makes kernels
-  // that spill registers up to 1.3 times slower on an H200.
-  Status AllowShared(void* kernel, const Launch& launch) const {
-    int device = 0, optin = 0, fixed = 0;
+  // Above 48 KiB a kernel must opt in. The limit belongs to the kernel, which other plans launch with other sizes, so it
+  // is only ever raised; and to what is needed, not to all the device has, as the driver may go by it when it splits the
+  // memory that L1 and shared memory have in common. Nothing else is said about that split: asking for shared memory, as
+  // Triton's loader does, makes kernels that spill registers up to 1.3 times slower on an H200.
+  Status AllowShared(void* kernel, const Launch& launch) {
+    int device = 0, optin = 0, fixed = 0, limit = 0;
     JAX_AITER_RETURN_IF_ERROR(Check(cu_.CtxGetDevice(&device), "cuCtxGetDevice"));
     JAX_AITER_RETURN_IF_ERROR(Check(cu_.FuncGetAttribute(&fixed, kFuncSharedSizeBytes, kernel), "cuFuncGetAttribute"));
     uint64_t total = uint64_t{launch.shared_bytes} + static_cast<uint64_t>(fixed);
@@ -185,7 +185,12 @@ class Cuda final : public Driver {
       return Invalid(std::to_string(total) + " bytes of shared memory per block, the device has " +
                      std::to_string(optin));
     }
-    return Check(cu_.FuncSetAttribute(kernel, kFuncMaxDynamicSharedSizeBytes, optin - fixed), "cuFuncSetAttribute");
+    std::lock_guard<std::mutex> lock(mutex_);  // two plans may raise the limit of one kernel at once
+    JAX_AITER_RETURN_IF_ERROR(
+        Check(cu_.FuncGetAttribute(&limit, kFuncMaxDynamicSharedSizeBytes, kernel), "cuFuncGetAttribute"));
+    const int needed = static_cast<int>(launch.shared_bytes);
+    if (limit >= needed) return Status();
+    return Check(cu_.FuncSetAttribute(kernel, kFuncMaxDynamicSharedSizeBytes, needed), "cuFuncSetAttribute");
   }
 
   // A wrong argument layout would make the kernel read garbage addresses. Newer drivers can tell.

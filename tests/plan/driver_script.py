@@ -64,6 +64,7 @@ else:
     report["fill16"] = attempt(width=2)
     report["large shared"] = attempt(shared=100_000)
     report["larger shared"] = attempt(shared=120_000)
+    report["less shared"] = attempt(shared=60_000)
     report["too much shared"] = attempt(shared=232_449)
     report["large block"] = attempt(block=512)
     report["wrong parameter"] = attempt(scalar="u64")

@@ -100,8 +100,10 @@ def test_large_shared_memory_is_allowed_on_cuda(report, driver):
     if driver == "hip":  # nothing to raise there
         assert report["large shared"]["calls"] == ["memset32 8", "launch add 3 2 1 64 1 1 100000 args 28"]
         return
-    assert report["large shared"]["calls"] == ["shared limit 232448", "memset32 8", "launch add 3 2 1 64 1 1 100000 args 28"]
+    assert report["large shared"]["calls"] == ["shared limit 100000", "memset32 8", "launch add 3 2 1 64 1 1 100000 args 28"]
     assert report["larger shared"]["outcome"] == list(range(7, 15))
+    assert report["larger shared"]["calls"][0] == "shared limit 120000"
+    assert report["less shared"]["calls"] == ["memset32 8", "launch add 3 2 1 64 1 1 60000 args 28"]  # never lowered
     assert "232449 bytes of shared memory per block, the device has 232448" in report["too much shared"]["outcome"]
 
 

@@ -1,4 +1,6 @@
 // A stand-in for libcuda.so over host memory, with two devices and the driver's rules about current contexts.
+#include <map>
+#include <utility>
 #include <vector>
 
 #include "fake_common.h"
@@ -31,11 +33,15 @@ EXPORT int cuModuleLoadData(FakeModule** module, const void* image) {
 }
 EXPORT int cuModuleGetFunction(FakeFunction** function, FakeModule* module, const char* symbol) {
   if (std::strncmp(symbol, "absent", 6) == 0) return 500;
-  *function = new FakeFunction{module->device, symbol};
+  static std::mutex mutex;
+  static std::map<std::pair<FakeModule*, std::string>, FakeFunction> functions;  // one handle per kernel, as in the driver
+  std::lock_guard<std::mutex> lock(mutex);
+  *function = &functions.try_emplace({module, symbol}, FakeFunction{module->device, symbol}).first->second;
   return 0;
 }
 EXPORT int cuFuncGetAttribute(int* value, int attribute, FakeFunction* f) {
-  *value = attribute == 0 ? 256 : attribute == 1 ? (f->symbol == "static_shared" ? 1024 : 0) : -1;
+  const int fixed = f->symbol == "static_shared" ? 1024 : 0;
+  *value = attribute == 0 ? 256 : attribute == 1 ? fixed : attribute == 8 ? f->max_dynamic_shared : -1;
   return 0;
 }
 EXPORT int cuFuncSetAttribute(FakeFunction* f, int attribute, int value) {
