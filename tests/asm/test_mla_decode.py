@@ -9,7 +9,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter.kernels.asm.ops import _mla_launch as launch
-from jax_aiter.kernels.asm.ops._mla_rows import TABLE, decode_rows, stem, traits
+from jax_aiter.kernels.asm.ops._mla_rows import TABLE, stem, traits, usable_rows
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.call import export_checks
 
@@ -77,7 +77,7 @@ def test_scales_of_fp8(arch):
 
 
 def rows_of(arch):
-    return decode_rows(arch)
+    return usable_rows(arch, prefill=False)
 
 
 def shape_for(row):
@@ -113,7 +113,7 @@ def test_every_kernel(arch, index, monkeypatch):
 
 def test_excluded_kernels_have_a_reason(arch):
     """Every decoding kernel of the table is found to agree above, or is excluded for a reason that is told."""
-    usable = set(decode_rows(arch))
+    usable = set(usable_rows(arch, prefill=False))
     for row in kernels(arch, TABLE):
         if row["prefill"] == 0 and row not in usable:
             assert traits(row).excluded or row.fields.get("cprr"), row

@@ -38,7 +38,7 @@ def kernels_of(arch):
     for table in _moe_g1u0.TABLES:
         activation, output = ("gelu" if "_gelu" in table else "silu"), OUTPUT["fp16" if "fp16" in table else "bf16"]
         weights = "int8" if "Int8" in table else "bfloat16"
-        rows = [r for r in common.rows("fused_moe", arch, table) if "_atm_opt_" not in r.symbol]
+        rows = [r for r in common.rows("fused_moe", arch, table) if _moe_g1u0.never(r) is None]
         found += [(r.symbol, activation, output, weights, r.number("subGU_n")) for r in rows]
     for activation, suffix in (("silu", ""), ("gelu", "_gelu")):
         for tile in _moe_g1u0.INT8_TILES:

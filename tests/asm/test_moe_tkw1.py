@@ -44,7 +44,7 @@ def sweep(arch, step):
     for table in _moe_tkw1.TABLES:
         activation, output = ("gelu" if "_gelu_" in table else "silu"), ("float16" if "fp16" in table else "bfloat16")
         for row in common.rows("asm_moe_tkw1", arch, table)[::step]:
-            if row["subGU_n"] == 64:
+            if _moe_tkw1.never(row) is not None:
                 continue  # refused by name
             shape = moe.Shape(tokens=9, experts=3, topk=2, dim=512, inter=row.number("subGU_n"))
             check(arch, shape, op="fused_moe", activation=activation, kernel=row.symbol, output=output)
@@ -141,6 +141,7 @@ REFUSED = [
     ({"dtype": np.int8}, {}, "compute in fp8"),
     ({"plain": True}, {}, "layout plain"),
     ({"hidden": "float32"}, {}, "output_dtype = float32"),
+    ({"hidden": "float16"}, {"kernel": "fmoe_fp16_pertokenInt8_g1u1_tkw1_silu_1tg_32x128"}, "holds fp8 instructions, not int8"),
 ]
 
 

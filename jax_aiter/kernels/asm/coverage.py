@@ -1,85 +1,155 @@
 """``python -m jax_aiter.kernels.asm.coverage``: which of AITER's code objects the ops can run, and which ran and agreed.
 
-The record of what ran is `coverage.json` beside this file, written by the tests of `tests/asm` on the virtual device
-(JAX_AITER_COVERAGE names the file); everything else is read from AITER's files. Prints Markdown.
+Per family and variant: the ops, the code objects, how many of them a call can select (by AITER's rule or with kernel=), how many
+were executed, how many agreed with an oracle. Below the table: why the others cannot be selected, which can be and were not run.
+
+The record of what ran is `coverage.json` beside this file. The tests of `tests/asm` write what they run on the virtual device into
+the file that JAX_AITER_COVERAGE names; ``--merge FILE`` takes that over. Objects that no call can select are not recorded.
+Everything else is read from AITER's files and from what the ops' selecting functions ask. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import functools
 import json
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from jax_aiter.kernels.asm.device import ARCHS
-from jax_aiter.kernels.asm.registry import adapters
-from jax_aiter.kernels.asm.tables import kernels, location
+from jax_aiter.kernels.asm.registry import Adapter, adapters
+from jax_aiter.kernels.asm.tables import Kernel, kernels, location
 
 RECORD = Path(__file__).with_name("coverage.json")
-HEADER = "| family | variant | ops | objects | excluded | executed | agreed |"
+HEADER = "| family | variant | ops | objects | selectable | executed | agreed |"
+UNTAKEN = "no op takes its table"
+UNLISTED = "in none of AITER's tables, and no op names it"
+
+Record = Mapping[str, Mapping[str, str]]  # by object: its symbol, arch, and outcome (executed, agreed, differed)
 
 
-def rows(arch: str, record: dict[str, dict[str, str]]) -> Iterator[tuple[str, ...]]:
-    """Per folder and table: family, variant, ops, then the counts."""
-    top = location().path
-    ops: dict[str, set[str]] = defaultdict(set)
-    never: dict[str, set[str]] = defaultdict(set)
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """The code objects of one table, or those of a folder that no table lists.
+
+    refused: the objects that no call can select, and why.
+    """
+
+    family: str
+    name: str
+    ops: tuple[str, ...]
+    objects: frozenset[str]
+    refused: Mapping[str, str]
+
+    @property
+    def selectable(self) -> frozenset[str]:
+        return self.objects - self.refused.keys()
+
+    def row(self, record: Record) -> str:
+        ran = [record[path]["outcome"] for path in self.objects if path in record]
+        counts = (len(self.objects), len(self.selectable), len(ran), ran.count("agreed"))
+        return f"| {' | '.join((self.family, self.name, ', '.join(self.ops) or 'none', *map(str, counts)))} |"
+
+
+def variants(arch: str) -> tuple[Variant, ...]:
+    """All code objects of an architecture."""
+    return _variants(arch, location().path)
+
+
+def selectable(arch: str) -> frozenset[str]:
+    """The code objects that some call of an op can select."""
+    return frozenset().union(*(v.selectable for v in variants(arch)))
+
+
+@functools.cache
+def _variants(arch: str, top: Path) -> tuple[Variant, ...]:
+    folder = top / "hsa" / arch
+    tables = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.csv"))}
+    takers: dict[str, list[Adapter]] = defaultdict(list)  # by table
+    loose: dict[str, set[str]] = defaultdict(set)  # object that no table lists -> ops
     for adapter in adapters().values():
         for table in adapter.tables:
-            ops[table].add(adapter.op)
-            never[table] |= {r.path for r in kernels(arch, table) if adapter.never(r)}
-    seen: set[str] = set()
-    folder = top / "hsa" / arch
-    for file in sorted(folder.rglob("*.csv")):
-        table = file.relative_to(folder).as_posix()
-        listed = {r.path for r in kernels(arch, table)}
-        seen |= _objects(listed, record, top)
-        yield _row(table.removesuffix(".csv"), sorted(ops[table]), _objects(listed, record, top), never[table], record)
-    loose: dict[str, set[str]] = defaultdict(set)
-    for file in folder.rglob("*.co"):
-        path = file.relative_to(top).as_posix()
-        if path not in seen:
-            parent = file.parent.relative_to(folder).as_posix()
-            loose["not in a table" if parent == "." else f"{parent}/not in its table"].add(path)
-    for name, paths in sorted(loose.items()):
-        yield _row(name, [], paths, set(), record)
+            takers[table].append(adapter)
+        for row in adapter.unlisted(arch):
+            loose[row.path].add(adapter.op)
+    found, seen, usable = [], set[str](), set(loose)
+    for table in tables:
+        objects = {path: row for row in kernels(arch, table) for path in _objects(row, top)}
+        seen |= objects.keys()
+        refused = {path: why for path, row in objects.items() if (why := _refused(row, takers[table])) is not None}
+        usable |= objects.keys() - refused.keys()
+        family, _, name = table.removesuffix(".csv").rpartition("/")
+        ops = tuple(sorted(adapter.op for adapter in takers[table]))
+        found.append(Variant(family or name, name if family else "", ops, frozenset(objects), refused))
+    # An object of two tables is selectable if it is by either.
+    found = [dataclasses.replace(v, refused={p: why for p, why in v.refused.items() if p not in usable}) for v in found]
+    return *found, *_rest(folder, {p.relative_to(top).as_posix() for p in folder.rglob("*.co")} - seen, loose)
 
 
-def _objects(listed: set[str], record: dict[str, dict[str, str]], top: Path) -> set[str]:
-    """The files behind a table's rows; a folder may hold one variant of them per device (fmha_v3_fwd: MI300, MI308)."""
-    found = {p for p in listed if (top / p).is_file()}
-    for path in listed - found:
-        pure = PurePosixPath(path)
-        found |= {f.relative_to(top).as_posix() for f in (top / pure.parent).glob(f"*/{pure.name}")}
-    return found
+def _rest(folder: Path, paths: Iterable[str], loose: Mapping[str, set[str]]) -> Iterator[Variant]:
+    """The objects that no table lists, by folder."""
+    places: dict[str, set[str]] = defaultdict(set)
+    for path in paths:
+        places[PurePosixPath(path).parent.as_posix()].add(path)
+    top = f"hsa/{folder.name}"
+    for place, objects in sorted(places.items()):
+        ops = set().union(*(loose[p] for p in objects & loose.keys()))
+        name = ("not in a table", "") if place == top else (place.removeprefix(f"{top}/"), "not in its table")
+        yield Variant(*name, tuple(sorted(ops)), frozenset(objects), dict.fromkeys(objects - loose.keys(), UNLISTED))
 
 
-def _row(name: str, ops: list[str], objects: set[str], never: set[str], record: dict[str, dict[str, str]]) -> tuple[str, ...]:
-    family, _, variant = name.rpartition("/")
-    ran = [record[p]["outcome"] for p in objects if p in record]
-    excluded = len(never & objects)
-    counts = (len(objects), excluded if ops else "-", len(ran), sum(outcome == "agreed" for outcome in ran))
-    return (family or variant, variant if family else "", ", ".join(ops) or "none", *map(str, counts))
+def _refused(row: Kernel, takers: Iterable[Adapter]) -> str | None:
+    """Why no op takes a row, None if one does."""
+    reasons = [adapter.never(row) for adapter in takers]
+    return None if None in reasons else "; ".join(dict.fromkeys(map(str, reasons))) or UNTAKEN
 
 
-def markdown(arch: str, record: dict[str, dict[str, str]], *, served: bool) -> str:
-    """The table of one architecture; `served` leaves out what no op uses."""
-    found = list(rows(arch, record))
-    shown = [r for r in found if not served or r[2] != "none" or r[5] != "0"]
-    agreed, executed = (sum(int(r[i]) for r in found) for i in (6, 5))
-    lines = [f"{arch}: {executed} code objects executed, {agreed} agreed with their oracle.", "", HEADER]
-    lines.append("|---|---|---|--:|--:|--:|--:|")
-    lines += [f"| {' | '.join(row)} |" for row in shown]
+def _objects(row: Kernel, top: Path) -> set[str]:
+    """The files behind a row; a folder may hold one variant of them per device (fmha_v3_fwd: MI300, MI308)."""
+    if (top / row.path).is_file():
+        return {row.path}
+    path = PurePosixPath(row.path)
+    return {f.relative_to(top).as_posix() for f in (top / path.parent).glob(f"*/{path.name}")}
+
+
+def markdown(arch: str, record: Record, *, served: bool) -> str:
+    """The report on one architecture; `served` leaves out what no op uses."""
+    shown = [v for v in variants(arch) if not served or v.ops]
+    counts = Counter(entry["outcome"] for entry in record.values() if entry["arch"] == arch)
+    lines = [f"{arch}: {counts.total()} code objects executed, {counts['agreed']} agreed with their oracle.", "", HEADER]
+    lines += ["|---|---|---|--:|--:|--:|--:|", *(v.row(record) for v in shown)]
+    reasons = Counter(why for v in shown for why in v.refused.values())
+    if reasons:
+        lines += ["", "Not selectable:", "", *(f"- {n} object{'s' * (n > 1)}: {why}" for why, n in reasons.most_common())]
+    rest = sorted(selectable(arch) - record.keys())
+    if rest:
+        lines += ["", f"Selectable, not executed ({len(rest)}):", "", *(f"- {path}" for path in rest)]
     return "\n".join(lines)
+
+
+def merged(record: Record, *fresh: Record) -> Record:
+    """What ran, with newer records: an object that agreed stays so unless it differs now."""
+    found = dict(record)
+    for new in fresh:
+        for path, entry in new.items():
+            if path not in found or found[path]["outcome"] != "agreed" or entry["outcome"] == "differed":
+                found[path] = entry
+    known = {path for arch in ARCHS for path in selectable(arch)}
+    return {path: entry for path, entry in sorted(found.items()) if path in known}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jax_aiter.kernels.asm.coverage", description=__doc__)
     parser.add_argument("--record", type=Path, default=RECORD, help="what ran (default: the shipped record)")
+    parser.add_argument("--merge", type=Path, nargs="*", metavar="FILE", help="first merge newer records into the record")
     parser.add_argument("--all", action="store_true", help="also list code objects that no op runs")
     options = parser.parse_args()
-    record = json.loads(options.record.read_text())
+    record: Record = json.loads(options.record.read_text())
+    if options.merge is not None:
+        record = merged(record, *(json.loads(path.read_text()) for path in options.merge))
+        options.record.write_text(json.dumps(record, indent=1, sort_keys=True))
     print("\n\n".join(markdown(arch, record, served=not options.all) for arch in ARCHS))
 
 

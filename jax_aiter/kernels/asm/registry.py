@@ -49,14 +49,25 @@ class Adapter:
     source: str  # the host code in AITER that this mirrors
     tables: tuple[str, ...]  # of ``hsa/<arch>``: the kernels this can select
     select: Callable[[Call], Selected]
-    never: Callable[[Kernel], str | None]  # why a kernel of the tables runs no call at all
+    never: Callable[[Kernel], str | None]  # why `select` takes a kernel of the tables for no call at all, named or not
+    unlisted: Callable[[str], Iterable[Kernel]]  # of an architecture: the kernels that no table lists
 
 
-def op(name: str, *, source: str, tables: Iterable[str], never: Callable[[Kernel], str | None] = lambda kernel: None) -> Callable:
-    """Declares the decorated function as what selects kernels for op `name`."""
+def op(
+    name: str,
+    *,
+    source: str,
+    tables: Iterable[str],
+    never: Callable[[Kernel], str | None] = lambda kernel: None,
+    unlisted: Callable[[str], Iterable[Kernel]] = lambda arch: (),
+) -> Callable:
+    """Declares the decorated function as what selects kernels for op `name`.
+
+    `never` must be what the function itself asks, so that what `coverage` says of a kernel is what happens.
+    """
 
     def declare(select: Callable[[Call], Selected]) -> Callable[[Call], Selected]:
-        select.__dict__.setdefault("adapters", []).append(Adapter(name, source, tuple(tables), select, never))
+        select.__dict__.setdefault("adapters", []).append(Adapter(name, source, tuple(tables), select, never, unlisted))
         return select
 
     return declare

@@ -58,13 +58,14 @@ def choose(call: Call, shape: Shape) -> Steps:
     one_query = arch == "gfx950" and heads == (128, 128) and not shape.packed and shape.queries == 1 and shape.batch > 1
     need(not one_query, f"Sq = 1 in {shape.batch} sequences; gfx950's kernels of head size 128 confuse their log-sum-exps")
     mask = _mask(call, shape)
-    # Sequences of equal lengths, which packed ones cannot be known to be, have the same diagonal from either corner.
-    masks = (CAUSAL, TOP_LEFT) if mask == CAUSAL and not shape.packed and shape.queries == shape.keys else (mask,)
+    # Sequences of equal lengths have the same diagonal from either corner.
+    masks = (CAUSAL, TOP_LEFT) if mask == CAUSAL and shape.queries == shape.keys else (mask,)
     rows = [
         r
         for r in table(arch, "dqdkdv")
         if (r["dtype"], r["hdim_q"], r["hdim_v"], r["mode"]) == (dtype, *heads, int(shape.packed))
         and r["mask"] in masks
+        and unusable(r) is None
         and not overruns(r, shape)
         and r.number("pssk") >= ragged(r, shape)
         and r.number("pddv") >= int(heads != (shape.head, shape.value_head))
@@ -73,15 +74,37 @@ def choose(call: Call, shape: Shape) -> Steps:
     if main is None:
         main = _heuristic(call, shape, rows, mask)
         rule = "AITER's rule: dtype, head size, mask, batch or packed; lengths that are not whole tiles take padding kernels"
-    cvt = main.number("bf16_cvt") if main["bf16_cvt"] != ANY_ROUNDING else _rounding(arch)
-    odo = _first(table(arch, "odo"), dtype=dtype, hdim_v=heads[1], mode=int(shape.packed))
+    return Steps(*steps_of(main), rule)
+
+
+def steps_of(main: Kernel) -> tuple[Kernel, Kernel, Kernel | None]:
+    """odo, main and post."""
+    arch, same = main.arch, {"dtype": main["dtype"], "mode": main["mode"]}
+    odo = _first(table(arch, "odo"), **same, hdim_v=main["hdim_v"])
     post = None
     if main["atomic32"] == 1:
+        cvt = main["bf16_cvt"] if main["bf16_cvt"] != ANY_ROUNDING else _rounding(arch)
         convert = [r for r in table(arch, "dq_convert") if r["bf16_cvt"] in (ANY_ROUNDING, cvt)]
-        post = _first(convert, dtype=dtype, hdim_q=heads[0], mode=int(shape.packed))
-    elif arch == "gfx950" and shape.head != 64:
-        post = _first(table(arch, "dq_shuffle"), hdim_q=heads[0], mode=int(shape.packed))
-    return Steps(odo, main, post, rule)
+        post = _first(convert, **same, hdim_q=main["hdim_q"])
+    elif arch == "gfx950" and main["hdim_q"] != 64:
+        post = _first(table(arch, "dq_shuffle"), mode=main["mode"], hdim_q=main["hdim_q"])
+    return odo, main, post
+
+
+def unusable(main: Kernel) -> str | None:
+    """Why a row of dqdkdv runs no call."""
+    if main["mask"] == TOP_LEFT and main["mode"] == 1:
+        return "aligns the diagonals of packed sequences to the top left; the ops' are to the bottom right, and lengths may differ"
+    return None
+
+
+def never(row: Kernel) -> str | None:
+    """Why a row of any of the tables runs no call."""
+    mains = table(row.arch, "dqdkdv")
+    if row in mains:
+        return unusable(row)
+    used = any(row in steps_of(main) for main in mains if unusable(main) is None)
+    return None if used else "goes with kernels of a head size, mode and width of dq that AITER's table does not have"
 
 
 def ragged(row: Kernel, shape: Shape) -> int:

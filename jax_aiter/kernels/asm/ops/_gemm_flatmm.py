@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax_aiter.kernels.asm.ops._gemm_rules import TILE_K, ceil_div
 from jax_aiter.kernels.asm.registry import Selected, forced, need
 from jax_aiter.kernels.asm.structs import struct
-from jax_aiter.kernels.asm.tables import loose
+from jax_aiter.kernels.asm.tables import Kernel, loose
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.provider import Call, Program
@@ -39,13 +39,18 @@ ARGUMENTS = struct(
 )
 
 
+def unlisted(arch: str) -> tuple[Kernel, ...]:
+    row = loose(arch, f"{NAME}.co", NAME)
+    return () if row is None else (row,)
+
+
 def select(call: Call) -> Selected:
     (m, k), n = call.operands["xq"].shape, call.operands["wq"].shape[0]
     assert call.target.arch is not None
-    row = loose(call.target.arch, f"{NAME}.co", NAME)
-    need(row is not None, f"out_dtype = float16; AITER has no hand-written kernel that writes it on {call.target.arch}")
-    assert row is not None
-    forced(call, (row,))
+    rows = unlisted(call.target.arch)
+    need(bool(rows), f"out_dtype = float16; AITER has no hand-written kernel that writes it on {call.target.arch}")
+    (row,) = rows
+    forced(call, rows)
     need(call.params["splitK"] in (None, 1), f"splitK = {call.params['splitK']}; the float16 kernel does not split K")
     need(n % TILE_N == 0, f"N = {n}; the float16 kernel takes multiples of {TILE_N}")
     # It loads activations two blocks of K ahead, past the matrix's end where the number of blocks is odd.

@@ -50,7 +50,7 @@ _OVERLAP = (
     "depends on which load arrives last"
 )
 _NO_OUTPUT = "with one partition it writes through a pointer that AITER leaves null"
-_BYTE = "it reads AITER's packed byte layout (fp8, scales and bfloat16 rotary parts in one row), which kv_buffer does not have"
+_BYTE = "reads AITER's packed byte layout (fp8, scales and bfloat16 rotary parts in one row), which kv_buffer does not have"
 TRAITS = {
     "mla_dec_stage1_bf16_a16w16_subQ128_mqa128": Traits(unmasked=True),
     "mla_dec_stage1_bf16_a16w16_subQ16_mqa16": Traits(single="partial"),
@@ -90,9 +90,18 @@ def traits(row: Kernel) -> Traits:
     return found or TRAITS.get(stem(row), Traits())
 
 
-def decode_rows(arch: str) -> tuple[Kernel, ...]:
-    """The decoding kernels that can be used (the table lists prefill too)."""
-    return tuple(r for r in kernels(arch, TABLE) if r["prefill"] == 0 and traits(r).excluded is None and not r.fields.get("cprr"))
+def never(row: Kernel) -> str | None:
+    """Why a row runs no call."""
+    if row["prefill"] == 1 and row["ps"] == 1:
+        return "prefills fp8 queries and keys of 192 that are not absorbed (AITER's mla_prefill_ps_asm_fwd), which no op here does"
+    if row.fields.get("cprr"):
+        return "is for caches dealt out to several devices token by token (AITER's cprr), which no op here knows"
+    return traits(row).excluded
+
+
+def usable_rows(arch: str, *, prefill: bool) -> tuple[Kernel, ...]:
+    """The kernels for decoding or for prefill that can be used."""
+    return tuple(r for r in kernels(arch, TABLE) if r["prefill"] == int(prefill) and never(r) is None)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import jax.numpy as jnp
 
-from jax_aiter.kernels.asm.ops._moe_checks import OUT
-from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid
-from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised
+from jax_aiter.kernels.asm.ops._moe_checks import ACTIVATIONS, OUT
+from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid, need_slots
+from jax_aiter.kernels.asm.ops._moe_limits import far
+from jax_aiter.kernels.asm.ops._moe_program import Operands, Structs, one_stage, per_slot_structs, quantised
 from jax_aiter.kernels.asm.ops._moe_rounds import chosen, split
 from jax_aiter.kernels.asm.ops._moe_tuned import padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, need
@@ -32,6 +34,7 @@ TABLES = tuple(
     for out in OUT.values()
     for kind in ("noquant", "pertokenInt8")
 )
+UNQUANTISED = {"bfloat16": "fmoe_b16.co", "float16": "fmoe_f16.co"}
 BLOCK, TILE = 32, 512
 STEP, SMALLEST = 256, 512
 INT8_TILES = (512, 448, 384, 320, 256, 192, 128)
@@ -41,6 +44,8 @@ def select_g1u0(call: Call) -> Selected:
     int8 = call.params["quant_type"] == "per_token"
     dtype = call.operands["w1"].dtype.name
     need(not int8 or dtype == "int8", f"w1 has dtype {dtype} and no gate; AITER's per-token kernels without a gate are int8")
+    if int8:
+        need_slots(call)
     named = (_int8 if int8 else _unquantised)(call)
     listed = _listed(call, int8)
     stages = {stage.kernel: stage for stage in (*named, *listed)}
@@ -50,7 +55,7 @@ def select_g1u0(call: Call) -> Selected:
     if row is None:
         row, rule = _widest([stages[r] for r in fitting], {stage.kernel for stage in named})
     stage = stages[row]
-    build = functools.partial(one_stage, call, stage, functools.partial(_inputs, stage))
+    build = functools.partial(one_stage, call, stage, functools.partial(_inputs, stage), _structs(call, stage))
     return Selected(row, call_grid(call, stage), rule, build, _passed_over(call))
 
 
@@ -72,24 +77,34 @@ def _unquantised(call: Call) -> tuple[OneStage, ...]:
     assert call.target.arch is not None
     if call.params["activation"] != "gelu" or _output(call) != call.operands["w1"].dtype.name:
         return ()
-    name = {"bfloat16": "fmoe_b16.co", "float16": "fmoe_f16.co"}.get(call.operands["w1"].dtype.name)
-    row = None if name is None else loose(call.target.arch, name, "fmoe_kernel_func")
+    return _unquantised_of(call.target.arch, call.operands["w1"].dtype.name)
+
+
+def _unquantised_of(arch: str, dtype: str) -> tuple[OneStage, ...]:
+    row = loose(arch, UNQUANTISED[dtype], "fmoe_kernel_func") if dtype in UNQUANTISED else None
     return () if row is None else (OneStage(row, BLOCK, TILE),)
 
 
 def _int8(call: Call) -> tuple[OneStage, ...]:
     """``fmoe_int8_g1u0``; its kernels write bfloat16."""
     assert call.target.arch is not None
-    if _output(call) != "bfloat16":
-        return ()
-    act = call.params["activation"]
+    return _int8_of(call.target.arch, call.params["activation"]) if _output(call) == "bfloat16" else ()
+
+
+def _int8_of(arch: str, act: str) -> tuple[OneStage, ...]:
     suffix = "_gelu" if act == "gelu" else ""
     found = []
     for tile in INT8_TILES:
         symbol = f"fmoe_int8_g1u0_subGU_{tile}{suffix}"
-        row = loose(call.target.arch, f"fmoe/{act}/{symbol}.co", symbol)
+        row = loose(arch, f"fmoe/{act}/{symbol}.co", symbol)
         found += [] if row is None else [OneStage(row, BLOCK, tile)]
     return tuple(found)
+
+
+def unlisted(arch: str) -> tuple[Kernel, ...]:
+    """What AITER's host code names and no table lists."""
+    plain = [s for dtype in UNQUANTISED for s in _unquantised_of(arch, dtype)]
+    return tuple(stage.kernel for stage in (*plain, *(s for act in ACTIVATIONS for s in _int8_of(arch, act))))
 
 
 def _listed(call: Call, int8: bool) -> tuple[OneStage, ...]:
@@ -106,18 +121,23 @@ def _takes_float(row: Kernel) -> bool:
     return row.fields.get("smf") == 1
 
 
+def never(row: Kernel) -> str | None:
+    """Why a row runs no call."""
+    return "is not right when launched like AITER's other kernels" if "_atm_opt_" in row.symbol else None
+
+
 def _outside(call: Call, stage: OneStage) -> str | None:
     _, dim, inter = call.operands["w2"].shape
     row, hidden = stage.kernel, call.operands["hidden_states"].dtype.name
-    if "_atm_opt_" in row.symbol:
-        return f"{row.symbol} is not right when launched like AITER's other kernels"
+    if (why := never(row)) is not None:
+        return f"{row.symbol} {why}"
     if dim < SMALLEST or dim % STEP:
         return f"D = {dim}; kernels without a gate walk D in steps of {STEP}: a multiple, at least {SMALLEST}"
     if inter % stage.tile:
         return f"I = {inter}; a workgroup of {row.symbol} takes {stage.tile} columns, I must be a multiple"
     if _takes_float(row) and hidden != "bfloat16":
         return f"hidden_states has dtype {hidden}; {row.symbol} quantises bfloat16"
-    return None
+    return far(row, call.operands["w1"], call.operands["w2"])
 
 
 def _inputs(stage: OneStage, operands: Operands):
@@ -131,6 +151,18 @@ def _inputs(stage: OneStage, operands: Operands):
     # Made for smooth quantisation, where a token's row depends on its expert: one row per slot, all first slots first.
     x, slots = quantised(operands, "per_token"), operands["topk_ids"].shape[1]
     return {"X": jnp.tile(x.values, (slots, 1)), "XQ": jnp.tile(x.scale, (slots, 1)), "SMQ": smooth, **scales}
+
+
+def _structs(call: Call, stage: OneStage) -> Structs:
+    """The shapes of `_inputs`."""
+    x, (experts, dim, inter) = call.operands["hidden_states"], call.operands["w2"].shape
+    if call.operands["w1"].dtype.name != "int8":
+        return {"X": x}
+    more = {"SMQ": jax.ShapeDtypeStruct((experts, inter), jnp.float32)}
+    more |= {"GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
+    if _takes_float(stage.kernel):
+        return {"X": x, "XQ": jax.ShapeDtypeStruct((experts, dim), jnp.float32), **more}
+    return {**per_slot_structs(call), **more}
 
 
 def _passed_over(call: Call) -> str | None:

@@ -5,20 +5,17 @@ from __future__ import annotations
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._moe_checks import OUT
 from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid
-from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised
+from jax_aiter.kernels.asm.ops._moe_limits import far
+from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised, quantised_structs
 from jax_aiter.kernels.asm.ops._moe_rounds import chosen, fewest_rounds, split
 from jax_aiter.kernels.asm.ops._moe_tuned import lookup, padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, need
 from jax_aiter.kernels.asm.tables import Kernel, kernels
 from jax_aiter.kernels.provider import Call
 
-# Output -> kinds of table. Those for int8 hold fp8 kernels; of them the fp16 ones compute wrong numbers and are left out.
-KINDS = {"bf16": ("pertokenFp8", "pertokenInt8"), "fp16": ("pertokenFp8",)}
+KINDS = ("pertokenFp8", "pertokenInt8")
 TABLES = tuple(
-    f"fmoe/{act}/fmoe_{out}_{kind}_g1u1_{act}_tkw1.csv"
-    for act in ("silu", "gelu")
-    for out, kinds in KINDS.items()
-    for kind in kinds
+    f"fmoe/{act}/fmoe_{out}_{kind}_g1u1_{act}_tkw1.csv" for act in ("silu", "gelu") for out in OUT.values() for kind in KINDS
 )
 BLOCK = 32
 STEP, SMALLEST = 256, 512
@@ -34,15 +31,16 @@ def select_tkw1(call: Call) -> Selected:
     dtype = call.operands["w1"].dtype.name
     need(dtype != "int8", "w1 has dtype int8; the objects that AITER lists as int8 tkw1 compute in fp8")
     assert arch is not None
-    kinds = KINDS[OUT[out]]
-    listed = {kind: kernels(arch, f"fmoe/{act}/fmoe_{OUT[out]}_{kind}_g1u1_{act}_tkw1.csv") for kind in kinds}
-    _, dim, inter = call.operands["w2"].shape
-    fitting, refused = split((row for rows in listed.values() for row in rows), lambda row: outside(row, dim, inter))
+    listed = {kind: kernels(arch, f"fmoe/{act}/fmoe_{OUT[out]}_{kind}_g1u1_{act}_tkw1.csv") for kind in KINDS}
+    w1, w2 = call.operands["w1"], call.operands["w2"]
+    _, dim, inter = w2.shape
+    all_rows = (row for rows in listed.values() for row in rows)
+    fitting, refused = split(all_rows, lambda row: outside(row, dim, inter) or far(row, w1, w2))
     row, rule = chosen(call, fitting, refused)
     if row is None:
         tokens, topk = call.operands["topk_ids"].shape
         blocks = -(-tokens * topk // BLOCK)  # AITER's estimate here, without what padding adds
-        wanted = [r for r in fitting if r in listed[kinds[0]] and r["vskip"] == 1]
+        wanted = [r for r in fitting if r in listed[KINDS[0]] and r["vskip"] == 1]
         row, rule = fewest_rounds(wanted, inter, blocks, compute_units(call.target))
     stage = OneStage.of(row)
 
@@ -50,14 +48,27 @@ def select_tkw1(call: Call) -> Selected:
         x = quantised(operands, "per_token")
         return {"X": x.values, "XQ": x.scale, "GUQ": operands["w1_scale"], "DQ": operands["w2_scale"]}
 
-    return Selected(row, call_grid(call, stage), rule, lambda: one_stage(call, stage, inputs), _passed_over(call, inter))
+    def build():
+        shapes = {**quantised_structs(call), "GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
+        return one_stage(call, stage, inputs, shapes)
+
+    return Selected(row, call_grid(call, stage), rule, build, _passed_over(call, inter))
+
+
+def never(row: Kernel) -> str | None:
+    """Why a row runs no call. AITER checks none of it."""
+    if row.number("subGU_n") == 64:
+        return "differs from what its family computes by 3 %"
+    if "_fp16_pertokenInt8_" in row.table:
+        return "holds fp8 instructions, not int8, and is wrong for fp8 too"
+    return None
 
 
 def outside(row: Kernel, dim: int, inter: int) -> str | None:
     """Why a kernel cannot run at these sizes. AITER checks none of it."""
-    tile = row.number("subGU_n")
-    if tile == 64:
-        return f"{row.symbol} differs from what its family computes by 3 %"
+    tile, why = row.number("subGU_n"), never(row)
+    if why is not None:
+        return f"{row.symbol} {why}"
     if dim < SMALLEST or dim % STEP:
         return f"D = {dim}; the tkw1 kernels walk D in steps of {STEP} and fetch two ahead: a multiple, at least {SMALLEST}"
     if inter % tile:

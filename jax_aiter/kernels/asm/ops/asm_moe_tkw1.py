@@ -17,7 +17,7 @@ SOURCE = "aiter/fused_moe_bf16_asm.py asm_moe_tkw1, csrc/py_itfs_cu/asm_fmoe.cu 
 STATIC = "per_tensor_quant_scale"
 
 
-@op("asm_moe_tkw1", source=SOURCE, tables=_moe_tkw1.TABLES)
+@op("asm_moe_tkw1", source=SOURCE, tables=_moe_tkw1.TABLES, never=_moe_tkw1.never)
 def select(call: Call) -> Selected:
     for name in SMOOTH:
         need(name not in call.operands, f"{name} is given; AITER's tkw1 kernels take no smooth-quantisation scales")

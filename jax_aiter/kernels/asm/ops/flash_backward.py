@@ -18,7 +18,7 @@ from jax_aiter.kernels.asm.ops._flash import (
     shape_of,
     window_of,
 )
-from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, Steps, choose
+from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, Steps, choose, never
 from jax_aiter.kernels.asm.ops._flash_bwd_structs import DQDKDV, ODO, POST, SOURCE
 from jax_aiter.kernels.asm.registry import Selected, op
 from jax_aiter.kernels.asm.writer import PlanWriter
@@ -207,11 +207,11 @@ def _window(call: Call, shape: Shape) -> dict[str, int]:
     return {"mask_y": 1 + left - offset, "mask_x": 1 + right + offset}
 
 
-@op("flash_attention_bwd", source=SOURCE, tables=TABLES)
+@op("flash_attention_bwd", source=SOURCE, tables=TABLES, never=never)
 def flash_attention_bwd(call: Call) -> Selected:
     return _select(call)
 
 
-@op("flash_attention_varlen_bwd", source=SOURCE, tables=TABLES)
+@op("flash_attention_varlen_bwd", source=SOURCE, tables=TABLES, never=never)
 def flash_attention_varlen_bwd(call: Call) -> Selected:
     return _select(call)

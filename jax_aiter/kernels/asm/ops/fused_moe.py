@@ -27,7 +27,10 @@ FAMILIES = {
 }
 
 
-@op("fused_moe", source=SOURCE, tables=_moe_g1u1.TABLES + _moe_tkw1.TABLES + _moe_g1u0.TABLES)
+RULES = {table: family.never for family in (_moe_g1u1, _moe_tkw1, _moe_g1u0) for table in family.TABLES}
+
+
+@op("fused_moe", source=SOURCE, tables=RULES, never=lambda row: RULES[row.table](row), unlisted=_moe_g1u0.unlisted)
 def select(call: Call) -> Selected:
     key = (call.params["quant_type"], gated(call), bool(call.params["doweight_stage1"]))
     family = FAMILIES.get(key)

@@ -41,7 +41,7 @@ ARGUMENTS = struct(
 )
 
 
-@op("gemm_a8w8_blockscale_bpreshuffle", source=SOURCE, tables=(TABLE,))
+@op("gemm_a8w8_blockscale_bpreshuffle", source=SOURCE, tables=(TABLE,), unlisted=_gemm_flatmm.unlisted)
 def select(call: Call) -> Selected:
     x, w, out = call.operands["xq"], call.operands["wq"], call.results[0]
     (m, k), n = x.shape, w.shape[0]

@@ -16,11 +16,12 @@ from jax_aiter.kernels.asm.ops._mla_rows import (
     TABLE,
     Key,
     Wanted,
-    decode_rows,
     lookup,
+    never,
     split_key,
     stem,
     traits,
+    usable_rows,
     work_list_key,
 )
 from jax_aiter.kernels.asm.ops._mla_shape import Tiles, split_tiles, work_list_tiles
@@ -33,7 +34,7 @@ from jax_aiter.kernels.provider import Call, Program
 Operands = Mapping[str, jax.Array]
 
 
-@op("mla_decode_fwd", source=f"aiter/mla.py mla_decode_fwd, {launch.SOURCE}", tables=(TABLE,))
+@op("mla_decode_fwd", source=f"aiter/mla.py mla_decode_fwd, {launch.SOURCE}", tables=(TABLE,), never=never)
 def select(call: Call) -> Selected:
     q, kv = call.operands["q"], call.operands["kv_buffer"]
     w = _wanted(call)
@@ -71,7 +72,7 @@ def _wanted(call: Call) -> Wanted:
 
 
 def _choose(call: Call, w: Wanted) -> tuple[Kernel, str]:
-    rows = decode_rows(w.arch)
+    rows = usable_rows(w.arch, prefill=False)
     fitting = [r for r in rows if (r["qType"], r["kvType"]) == (w.q, w.kv) and (w.causal or w.queries == 1 or _full(r))]
     row = forced(call, fitting)
     if row is not None:

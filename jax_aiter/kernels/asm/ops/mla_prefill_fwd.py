@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.ops import _mla_inputs as inputs
 from jax_aiter.kernels.asm.ops import _mla_launch as launch
-from jax_aiter.kernels.asm.ops._mla_rows import TABLE
+from jax_aiter.kernels.asm.ops._mla_rows import TABLE, never, usable_rows
 from jax_aiter.kernels.asm.registry import Selected, forced, need, op
-from jax_aiter.kernels.asm.tables import Kernel, kernels
+from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.provider import Call, Program
 
@@ -19,7 +19,7 @@ SOURCE = "csrc/py_itfs_cu/asm_mla.cu mla_prefill_asm_fwd"
 SUB_Q = 128  # rows of a workgroup
 
 
-@op("mla_prefill_fwd", source=f"aiter/mla.py mla_prefill_fwd, {SOURCE}", tables=(TABLE,))
+@op("mla_prefill_fwd", source=f"aiter/mla.py mla_prefill_fwd, {SOURCE}", tables=(TABLE,), never=never)
 def select(call: Call) -> Selected:
     q, kv, params = call.operands["q"], call.operands["kv_buffer"], call.params
     sequences, (rows, heads, _) = call.operands["kv_last_page_lens"].shape[0], q.shape
@@ -28,7 +28,7 @@ def select(call: Call) -> Selected:
     for name, size in (("B", sequences), ("Tq", rows)):
         need(size > 0, f"{name} = 0; a kernel needs at least one")
     assert call.target.arch is not None
-    listed = [r for r in kernels(call.target.arch, TABLE) if r["prefill"] == 1 and r["ps"] == 0]
+    listed = usable_rows(call.target.arch, prefill=True)
     fitting = [r for r in listed if r["Gqa"] == heads]
     known = ", ".join(str(r["Gqa"]) for r in listed)
     need(bool(fitting), f"q has {heads} heads; AITER has prefill kernels for {known}")

@@ -24,8 +24,15 @@ K = 2048
 THREADS = 1024
 #: How many logits of the bin that holds the last one taken are ranked.
 RANKED = {"top_k_per_row_prefill": 512, "top_k_per_row_decode": 2048}
-PREFILL = "_ZN5aiter11PrefillTopKL10topKPerRowILi1024ELi2048ELi2048ELi512EEEvPvPKfPKiS6_PiPfii"
-DECODE = "_ZN5aiter10DecodeTopKL19topk_per_row_decodeILi1024ELb0ELi4EEEvPKfPKiPiiii"
+#: Code object and symbol; no table lists them.
+PREFILL = (
+    "topk_per_row_prefill/asm_top_k_per_row_prefill.co",
+    "_ZN5aiter11PrefillTopKL10topKPerRowILi1024ELi2048ELi2048ELi512EEEvPvPKfPKiS6_PiPfii",
+)
+DECODE = (
+    "topk_per_row_decode/asm_top_k_per_row_decode.co",
+    "_ZN5aiter10DecodeTopKL19topk_per_row_decodeILi1024ELb0ELi4EEEvPKfPKiPiiii",
+)
 SOURCE = "csrc/py_itfs_cu/asm_topk_per_row_{}.cu top_k_per_row_{}_fast"
 PREFILL_ARGUMENTS = struct(
     "topk_per_row_prefill",
@@ -53,9 +60,17 @@ DECODE_ARGUMENTS = struct(
 )
 
 
-@op("top_k_per_row_prefill", source=SOURCE.format("prefill", "prefill"), tables=())
+def _unlisted(place: tuple[str, str]) -> Callable[[str], tuple[Kernel, ...]]:
+    def found(arch: str) -> tuple[Kernel, ...]:
+        row = loose(arch, *place)
+        return () if row is None else (row,)
+
+    return found
+
+
+@op("top_k_per_row_prefill", source=SOURCE.format("prefill", "prefill"), tables=(), unlisted=_unlisted(PREFILL))
 def select_prefill(call: Call) -> Selected:
-    row = _kernel(call, "topk_per_row_prefill/asm_top_k_per_row_prefill.co", PREFILL)
+    row = _kernel(call, PREFILL)
     rows, columns = call.operands["logits"].shape
 
     def build():
@@ -88,9 +103,9 @@ def select_prefill(call: Call) -> Selected:
     return _selected(row, rows, build)
 
 
-@op("top_k_per_row_decode", source=SOURCE.format("decode", "decode"), tables=())
+@op("top_k_per_row_decode", source=SOURCE.format("decode", "decode"), tables=(), unlisted=_unlisted(DECODE))
 def select_decode(call: Call) -> Selected:
-    row = _kernel(call, "topk_per_row_decode/asm_top_k_per_row_decode.co", DECODE)
+    row = _kernel(call, DECODE)
     (rows, columns), next_n = call.operands["logits"].shape, call.params["next_n"]
 
     def build():
@@ -118,13 +133,13 @@ def select_decode(call: Call) -> Selected:
     return _selected(row, rows, build)
 
 
-def _kernel(call: Call, path: str, symbol: str) -> Kernel:
+def _kernel(call: Call, place: tuple[str, str]) -> Kernel:
     rows, columns = call.operands["logits"].shape
     assert call.target.arch is not None
-    row = loose(call.target.arch, path, symbol)
-    need(row is not None, f"AITER has no hand-written kernel for {call.op} on {call.target.arch}, it has one on gfx942")
-    assert row is not None
-    forced(call, (row,))
+    listed = _unlisted(place)(call.target.arch)
+    need(bool(listed), f"AITER has no hand-written kernel for {call.op} on {call.target.arch}, it has one on gfx942")
+    (row,) = listed
+    forced(call, listed)
     need(call.params["k"] == K, f"k = {call.params['k']}; the kernel selects {K}")
     need(not call.params["stable"], "stable = True; the kernel takes any of equal logits, in no fixed order")
     rule = (
@@ -133,6 +148,7 @@ def _kernel(call: Call, path: str, symbol: str) -> Kernel:
     need(columns <= K or call.kernel is not None, f"{rule}more than {RANKED[call.op]}: name it with kernel= to have it so")
     need(rows > 0 and columns > 0, f"logits has shape {(rows, columns)}")
     need(rows * columns < 2**31, f"logits is {rows} x {columns}; the kernel indexes it with 32 bits")
+    need(rows * K < 2**31, f"{rows} rows have {rows} x {K} results; the kernel indexes them with 32 bits")
     return row
 
 

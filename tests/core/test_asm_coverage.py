@@ -1,0 +1,114 @@
+"""What `python -m jax_aiter.kernels.asm.coverage` says: the shipped record against what the ops can select. Runs nothing."""
+
+import json
+import sys
+from collections import Counter
+
+import pytest
+
+from jax_aiter.kernels.asm import coverage
+from jax_aiter.kernels.asm.device import ARCHS
+from jax_aiter.kernels.asm.ops import _moe_g1u1, asm_moe
+from jax_aiter.kernels.asm.registry import adapters
+from jax_aiter.kernels.asm.tables import kernels
+from jax_aiter.kernels.store import aiter_location
+
+LEAST = {"gfx942": 150, "gfx950": 40}  # code objects that must have agreed with an oracle
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads(coverage.RECORD.read_text())
+
+
+@pytest.fixture(scope="module")
+def _files():
+    location = aiter_location()
+    if location is None or not (location.path / "hsa").is_dir():
+        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+
+
+def entry(outcome):
+    return {"symbol": "f", "arch": "gfx942", "outcome": outcome}
+
+
+def test_nothing_in_the_record_differed(record):
+    assert [path for path, found in record.items() if found["outcome"] == "differed"] == []
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_enough_agreed(record, arch):
+    counts = Counter(found["outcome"] for found in record.values() if found["arch"] == arch)
+    assert counts["agreed"] >= LEAST[arch]
+
+
+@pytest.mark.usefixtures("_files")
+def test_what_ran_can_be_selected(record):
+    assert record.keys() <= frozenset().union(*map(coverage.selectable, ARCHS))
+
+
+@pytest.mark.usefixtures("_files")
+def test_an_object_is_selectable_if_one_op_can_select_it():
+    """asm_moe takes the g1u1 kernels with smooth scales, fused_moe those without, and neither the defective one."""
+    table = "fmoe/silu/fmoe_fp16_pertokenFp8_g1u1_silu.csv"
+    rows, selectable = kernels("gfx942", table), coverage.selectable("gfx942")
+    taken = {row.path: (_moe_g1u1.never(row) is None, asm_moe.never(row) is None) for row in rows}
+    assert set(taken.values()) == {(True, False), (False, True), (False, False)}
+    assert {path for path, by in taken.items() if any(by)} == {row.path for row in rows} & selectable
+    (found,) = [v for v in coverage.variants("gfx942") if v.name == "fmoe_fp16_pertokenFp8_g1u1_silu"]
+    assert dict(found.refused) == {
+        "hsa/gfx942/fmoe/silu/fmoe_fp16_pertokenFp8_g1u1_vs_silu_1tg_32x128.co": "computes the last 256 columns of the output only"
+    }
+
+
+@pytest.mark.usefixtures("_files")
+@pytest.mark.parametrize("arch", ARCHS)
+def test_helper_kernels_go_with_kernels_that_can_be_selected(arch):
+    """Those that make dq of an accumulator are selected through the main kernel's row, so nobody can name them."""
+    found = {v.name: v for v in coverage.variants(arch) if v.family == "fmha_v3_bwd"}
+    unused = {p.rpartition("/")[2] for n in ("odo", "dq_convert", "dq_shuffle") for p in found[f"fmha_bwd_{n}"].refused}
+    assert unused == ({"bwd_hd192_dq_shuffle_group.co"} if arch == "gfx950" else set())
+    assert all("_causal_a" in p and p.endswith("_group.co") for p in found["fmha_bwd_dqdkdv"].refused)
+
+
+@pytest.mark.usefixtures("_files")
+@pytest.mark.parametrize("arch", ARCHS)
+def test_every_kernel_of_an_op_is_counted_once(arch):
+    listed = [path for v in coverage.variants(arch) for path in v.objects]
+    shared = {path for path, n in Counter(listed).items() if n > 1}
+    tables = {v.name for v in coverage.variants(arch) if v.objects & shared}
+    assert all("blockscale" in name for name in tables)  # the only ones that AITER lists twice
+    unlisted = {row.path for adapter in adapters().values() for row in adapter.unlisted(arch)}
+    assert unlisted <= coverage.selectable(arch)
+    assert not unlisted & shared
+
+
+@pytest.mark.usefixtures("_files")
+def test_the_command_lists_what_can_be_selected_and_did_not_run(record, monkeypatch, capsys, tmp_path):
+    removed = next(path for path, found in record.items() if found["arch"] == "gfx950")
+    file = tmp_path / "record.json"
+    file.write_text(json.dumps({path: found for path, found in record.items() if path != removed}))
+    monkeypatch.setattr(sys, "argv", ["coverage", "--record", str(file)])
+    coverage.main()
+    lines = capsys.readouterr().out.splitlines()
+    missing = frozenset().union(*map(coverage.selectable, ARCHS)) - record.keys()
+    assert {line for line in lines if line.startswith("- hsa/")} == {f"- {path}" for path in {removed, *missing}}
+    assert lines.count(coverage.HEADER) == len(ARCHS)
+
+
+@pytest.mark.usefixtures("_files")
+def test_the_reasons_count_what_the_table_leaves_out(record):
+    for arch in ARCHS:
+        text = coverage.markdown(arch, record, served=False)
+        cells = [line.split("|") for line in text.splitlines() if line.startswith("| ") and line != coverage.HEADER]
+        reasons = [line for line in text.splitlines() if line.startswith("- ") and " object" in line]
+        assert sum(int(c[4]) - int(c[5]) for c in cells) == sum(int(line.split()[1]) for line in reasons)
+
+
+@pytest.mark.usefixtures("_files")
+def test_newer_records_are_merged():
+    first, second, third = sorted(coverage.selectable("gfx942"))[:3]
+    old = {first: entry("agreed"), second: entry("agreed"), third: entry("executed")}
+    new = {first: entry("executed"), second: entry("differed"), third: entry("agreed"), "hsa/gfx942/gone.co": entry("agreed")}
+    outcomes = {path: found["outcome"] for path, found in coverage.merged(old, new).items()}
+    assert outcomes == {first: "agreed", second: "differed", third: "agreed"}
