@@ -27,7 +27,8 @@ def need_common(call: Call) -> None:
     for name in ("bias1", "bias2", "a2_scale"):
         need(name not in operands, f"{name} is given; the kernels take none")
     out = call.results[0].dtype.name
-    need(out in OUT, f"output_dtype = {out}; the kernels write {' or '.join(OUT)}")
+    whose = "" if call.op == "fused_moe" else " (that of hidden_states)"
+    need(out in OUT, f"output_dtype = {out}{whose}; the kernels write {' or '.join(OUT)}")
     need_32_bits(call)
 
 

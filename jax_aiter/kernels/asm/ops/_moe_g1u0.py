@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import functools
 
+import jax
 import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.ops._moe_checks import ACTIVATIONS, OUT
-from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid
-from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised
+from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid, need_slots
+from jax_aiter.kernels.asm.ops._moe_limits import far
+from jax_aiter.kernels.asm.ops._moe_program import Operands, Structs, one_stage, per_slot_structs, quantised
 from jax_aiter.kernels.asm.ops._moe_rounds import chosen, split
 from jax_aiter.kernels.asm.ops._moe_tuned import padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, need
@@ -42,6 +44,8 @@ def select_g1u0(call: Call) -> Selected:
     int8 = call.params["quant_type"] == "per_token"
     dtype = call.operands["w1"].dtype.name
     need(not int8 or dtype == "int8", f"w1 has dtype {dtype} and no gate; AITER's per-token kernels without a gate are int8")
+    if int8:
+        need_slots(call)
     named = (_int8 if int8 else _unquantised)(call)
     listed = _listed(call, int8)
     stages = {stage.kernel: stage for stage in (*named, *listed)}
@@ -51,7 +55,7 @@ def select_g1u0(call: Call) -> Selected:
     if row is None:
         row, rule = _widest([stages[r] for r in fitting], {stage.kernel for stage in named})
     stage = stages[row]
-    build = functools.partial(one_stage, call, stage, functools.partial(_inputs, stage))
+    build = functools.partial(one_stage, call, stage, functools.partial(_inputs, stage), _structs(call, stage))
     return Selected(row, call_grid(call, stage), rule, build, _passed_over(call))
 
 
@@ -133,7 +137,7 @@ def _outside(call: Call, stage: OneStage) -> str | None:
         return f"I = {inter}; a workgroup of {row.symbol} takes {stage.tile} columns, I must be a multiple"
     if _takes_float(row) and hidden != "bfloat16":
         return f"hidden_states has dtype {hidden}; {row.symbol} quantises bfloat16"
-    return None
+    return far(row, call.operands["w1"], call.operands["w2"])
 
 
 def _inputs(stage: OneStage, operands: Operands):
@@ -147,6 +151,18 @@ def _inputs(stage: OneStage, operands: Operands):
     # Made for smooth quantisation, where a token's row depends on its expert: one row per slot, all first slots first.
     x, slots = quantised(operands, "per_token"), operands["topk_ids"].shape[1]
     return {"X": jnp.tile(x.values, (slots, 1)), "XQ": jnp.tile(x.scale, (slots, 1)), "SMQ": smooth, **scales}
+
+
+def _structs(call: Call, stage: OneStage) -> Structs:
+    """The shapes of `_inputs`."""
+    x, (experts, dim, inter) = call.operands["hidden_states"], call.operands["w2"].shape
+    if call.operands["w1"].dtype.name != "int8":
+        return {"X": x}
+    more = {"SMQ": jax.ShapeDtypeStruct((experts, inter), jnp.float32)}
+    more |= {"GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
+    if _takes_float(stage.kernel):
+        return {"X": x, "XQ": jax.ShapeDtypeStruct((experts, dim), jnp.float32), **more}
+    return {**per_slot_structs(call), **more}
 
 
 def _passed_over(call: Call) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._moe_checks import OUT
 from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid, global_experts, sorted_blocks
-from jax_aiter.kernels.asm.ops._moe_limits import defect, outside, takes_float
+from jax_aiter.kernels.asm.ops._moe_limits import defect, far, outside, takes_float
 from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised, quantised_structs
 from jax_aiter.kernels.asm.ops._moe_tuned import lookup, padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, forced, need
@@ -50,8 +50,8 @@ def refuse(call: Call, row: Kernel, smf: int = 0) -> str | None:
         return f"{row.symbol} {why}"
     if takes_float(row) and hidden != "bfloat16":
         return f"hidden_states has dtype {hidden}; {row.symbol} quantises bfloat16"
-    _, dim, inter = call.operands["w2"].shape
-    return outside(row, dim, inter)
+    w1, w2 = call.operands["w1"], call.operands["w2"]
+    return outside(row, w2.shape[1], w2.shape[2]) or far(row, w1, w2)
 
 
 def select_g1u1(call: Call) -> Selected:
@@ -119,7 +119,7 @@ def nothing_fits(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> str:
     """The rule that keeps the heuristic from any kernel."""
     inter, considered = call.operands["w2"].shape[2], _considered(rows, smf)
     tiles = sorted({r.number("subGU_n") for r in considered})
-    for row in considered:
+    for row in sorted(considered, key=lambda row: never(row, smf) is not None):
         if inter % row.number("subGU_n") == 0:
             return str(refuse(call, row, smf))
     return f"I = {inter}; must be a multiple of what a workgroup takes: {', '.join(map(str, tiles)) or 'AITER has no such kernel'}"

@@ -132,6 +132,8 @@ def need_32_bits(call: Call) -> None:
     w1, w2, ids, out = call.operands["w1"], call.operands["w2"], call.operands["topk_ids"], call.results[0]
     tokens, topk = ids.shape
     need(tokens >= 1, "hidden_states has T = 0 rows; there is nothing to launch")
+    need(w1.shape[0] >= 1, "w1 and w2 hold E = 0 experts; there is nothing to launch")
+    need(w2.shape[2] >= 1, "w2 has I = 0 columns; there is nothing to launch")
     need(tokens < 2**24 and topk <= 127, f"topk_ids has shape {ids.shape}; a sorted id packs T < 2**24 and k <= 127 in 32 bits")
     sizes = {
         "the output": out.size * out.dtype.itemsize,
@@ -142,6 +144,12 @@ def need_32_bits(call: Call) -> None:
     }
     for name, size in sizes.items():
         need(size < UINT32, f"{name} has {size} bytes; the kernels address it with 32 bits")
+
+
+def need_slots(call: Call) -> None:
+    """For kernels that read 8-bit hidden states once for each slot."""
+    size = call.operands["topk_ids"].size * call.operands["w1"].shape[2]
+    need(size < UINT32, f"hidden_states for every slot have {size} bytes; the kernels address them with 32 bits")
 
 
 def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> LaunchPlan:

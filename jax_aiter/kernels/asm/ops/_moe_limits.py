@@ -5,7 +5,11 @@ AITER checks none of this: outside these limits the kernels return numbers that 
 
 from __future__ import annotations
 
+import jax
+
 from jax_aiter.kernels.asm.tables import Kernel
+
+UINT32 = 2**32
 
 # In these the loop over output columns never stores to LDS what it multiplies: all but the last 256 columns stay zero.
 DEFECTIVE = {
@@ -47,6 +51,29 @@ def takes_float(row: Kernel) -> bool:
     The table tells, not the symbol: gfx950's ``blockscaleBf16_g1u1_ps_gelu_32x128`` is listed for fp8 and takes fp8.
     """
     return "_a16_" in row.symbol or "blockscaleBf16" in row.table
+
+
+def reaches(row: Kernel) -> bool:
+    """Whether the kernel multiplies an expert's number with the bytes of one to 64 bits (``s_mul_hi_u32``).
+
+    The others keep the lower 32 bits, so that in weights of 4 GiB they read one expert for another. Only some of the block-scale
+    kernels were made for more; `test_moe_calls_launch` looks for the instruction in every object.
+    """
+    if "_blockscale" not in row.path:
+        return False
+    if row["subGU_m"] in (1, 16):
+        return True
+    exceptional = "_novs_silu_1tg_ps_32x384" in row.path
+    return row.arch == "gfx950" and "_bf16_blockscaleFp8_" in row.path and not exceptional
+
+
+def far(row: Kernel, w1: jax.ShapeDtypeStruct, w2: jax.ShapeDtypeStruct) -> str | None:
+    """Why a kernel cannot find every expert."""
+    for name, w in (("w1", w1), ("w2", w2)):
+        size = w.size * w.dtype.itemsize
+        if size >= UINT32 and not reaches(row):
+            return f"{name} has {size} bytes; {row.symbol} finds an expert in them with 32 bits"
+    return None
 
 
 def outside(row: Kernel, dim: int, inter: int) -> str | None:

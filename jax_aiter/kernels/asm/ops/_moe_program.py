@@ -86,6 +86,13 @@ def quantised_structs(call: Call) -> dict[str, jax.ShapeDtypeStruct]:
     return {"X": jax.ShapeDtypeStruct(x.shape, call.operands["w1"].dtype), "XQ": jax.ShapeDtypeStruct(scale, jnp.float32)}
 
 
+def per_slot_structs(call: Call) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of hidden states quantised per token for each slot, all first slots first, as X and XQ."""
+    rows, dim = call.operands["topk_ids"].size, call.operands["w1"].shape[2]
+    x = jax.ShapeDtypeStruct((rows, dim), call.operands["w1"].dtype)
+    return {"X": x, "XQ": jax.ShapeDtypeStruct((rows, 1), jnp.float32)}
+
+
 def quantised(operands: Operands, quant_type: str) -> Activations:
     """The hidden states in the weights' 8-bit dtype.
 

@@ -20,8 +20,18 @@ def chosen(call: Call, fitting: tuple[Kernel, ...], refused: Mapping[Kernel, str
     """The row the caller named, if one was; Refusal if that one cannot run the call, or if none can."""
     asked = None if call.kernel is None else named(refused, call.kernel)
     need(asked is None, f"kernel = {call.kernel!r}: {refused[asked] if asked else ''}")
-    need(bool(fitting), next(iter(refused.values()), "AITER has no kernel for this call"))
+    need(bool(fitting), _nearest(refused))
     return forced(call, fitting), "the caller's kernel="
+
+
+def _nearest(refused: Mapping[Kernel, str]) -> str:
+    """What keeps the call from the kernel that comes nearest: rather than its tile, of which there are others, or a defect."""
+
+    def far(of: tuple[Kernel, str]) -> tuple[bool, bool]:
+        row, why = of
+        return why.startswith(row.symbol), why.startswith("I = ")
+
+    return min(refused.items(), key=far)[1] if refused else "AITER has no kernel for this call"
 
 
 def fewest_rounds(rows: Iterable[Kernel], inter: int, blocks: int, units: int) -> tuple[Kernel, str]:

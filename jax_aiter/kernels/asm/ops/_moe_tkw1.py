@@ -5,7 +5,8 @@ from __future__ import annotations
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._moe_checks import OUT
 from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid
-from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised
+from jax_aiter.kernels.asm.ops._moe_limits import far
+from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, quantised, quantised_structs
 from jax_aiter.kernels.asm.ops._moe_rounds import chosen, fewest_rounds, split
 from jax_aiter.kernels.asm.ops._moe_tuned import lookup, padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, need
@@ -31,8 +32,10 @@ def select_tkw1(call: Call) -> Selected:
     need(dtype != "int8", "w1 has dtype int8; the objects that AITER lists as int8 tkw1 compute in fp8")
     assert arch is not None
     listed = {kind: kernels(arch, f"fmoe/{act}/fmoe_{OUT[out]}_{kind}_g1u1_{act}_tkw1.csv") for kind in KINDS}
-    _, dim, inter = call.operands["w2"].shape
-    fitting, refused = split((row for rows in listed.values() for row in rows), lambda row: outside(row, dim, inter))
+    w1, w2 = call.operands["w1"], call.operands["w2"]
+    _, dim, inter = w2.shape
+    all_rows = (row for rows in listed.values() for row in rows)
+    fitting, refused = split(all_rows, lambda row: outside(row, dim, inter) or far(row, w1, w2))
     row, rule = chosen(call, fitting, refused)
     if row is None:
         tokens, topk = call.operands["topk_ids"].shape
@@ -45,7 +48,11 @@ def select_tkw1(call: Call) -> Selected:
         x = quantised(operands, "per_token")
         return {"X": x.values, "XQ": x.scale, "GUQ": operands["w1_scale"], "DQ": operands["w2_scale"]}
 
-    return Selected(row, call_grid(call, stage), rule, lambda: one_stage(call, stage, inputs), _passed_over(call, inter))
+    def build():
+        shapes = {**quantised_structs(call), "GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
+        return one_stage(call, stage, inputs, shapes)
+
+    return Selected(row, call_grid(call, stage), rule, build, _passed_over(call, inter))
 
 
 def never(row: Kernel) -> str | None:

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.ops import _moe_g1u1
 from jax_aiter.kernels.asm.ops._moe_checks import gated, need_common
-from jax_aiter.kernels.asm.ops._moe_launch import UINT32, OneStage, call_grid
-from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage
+from jax_aiter.kernels.asm.ops._moe_launch import OneStage, call_grid, need_slots
+from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, per_slot_structs
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.provider import Call, Program
@@ -34,11 +37,10 @@ def select(call: Call) -> Selected:
     operands = {NAMES.get(n, n): x for n, x in call.operands.items()}
     params = as_fused_moe(call.params["activation"], call.params["weight_layout"], call.results[0].dtype)
     inner = dataclasses.replace(call, operands=operands, params=params)
-    hidden, out, smf = operands["hidden_states"], call.results[0].dtype.name, 1 if call.params["a16"] else 2
+    out, smf = call.results[0].dtype.name, 1 if call.params["a16"] else 2
     need(gated(inner), "w1 has no gate rows; AITER's kernels with smooth scales are taken here for gate and up rows")
     need_common(inner)
-    slots = hidden.size * operands["topk_ids"].shape[1]
-    need(slots < UINT32, f"hidden_states for every slot have {slots} bytes; the kernels address them with 32 bits")
+    need_slots(inner)
     rows = _moe_g1u1.table(inner, _moe_g1u1.kind(inner))
     need(bool(rows), f"AITER has no kernel with smooth scales and {out} output on {call.target.arch}")
     row, rule = _moe_g1u1.asked(inner, rows, smf), "the caller's kernel="
@@ -50,13 +52,17 @@ def select(call: Call) -> Selected:
     stage = OneStage.of(row, swap=smf == 1)
 
     def build() -> Program:
-        program = one_stage(inner, stage, _floats if smf == 1 else _per_slot)
+        shapes = {**per_slot_structs(inner), **_scales(inner.operands)}
+        if smf == 1:
+            hidden = jax.ShapeDtypeStruct(inner.operands["hidden_states"].shape, jnp.bfloat16)
+            shapes |= {"X": hidden, "XQ": inner.operands["fc1_smooth_scale"]}
+        program = one_stage(inner, stage, _floats if smf == 1 else _per_slot, shapes)
         return Program(program.plans, lambda given: program.run({NAMES.get(n, n): x for n, x in given.items()}))
 
     return Selected(row, call_grid(inner, stage), rule, build)
 
 
-def _scales(operands: Operands):
+def _scales(operands: Mapping[str, Any]) -> dict[str, Any]:
     return {"GUQ": operands["w1_scale"], "DQ": operands["w2_scale"], "SMQ": operands["fc2_smooth_scale"]}
 
 

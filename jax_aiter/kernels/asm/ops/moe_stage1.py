@@ -16,6 +16,7 @@ from jax_aiter.kernels.asm.registry import Selected, forced, need, op
 from jax_aiter.kernels.asm.structs import struct
 from jax_aiter.kernels.asm.tables import Kernel, kernels, named
 from jax_aiter.kernels.asm.writer import PlanWriter
+from jax_aiter.kernels.call import nbytes
 from jax_aiter.kernels.provider import Call
 
 SOURCE = "csrc/py_itfs_cu/asm_moe_2stage.cu moe_stage1_g1u1"
@@ -60,7 +61,6 @@ DECLARED = struct("moe_stage1", SOURCE, *MEMBERS, "u32 total_tgs unread", "u32 p
 LONGER_TILES = (192, 384)
 
 
-
 @op("moe_stage1_g1u1", source=SOURCE, tables=tuple(TABLES.values()))
 def select(call: Call) -> Selected:
     x, weighted = call.operands["input"], "sorted_weights" in call.operands
@@ -84,7 +84,15 @@ def _select(call: Call, table: str) -> Selected:
     need(call.params["weight_layout"] is not None, "w1 is plain; the kernels read weights in the order of shuffle_weight(w1)")
     need(tokens > 0, "input has no rows")
     need(model >= 256 and model % 128 == 0, f"D = {model}; the kernels take 128 columns a step, two at a time: a multiple, >= 256")
+    need(inter > 0, "w1 has I = 0 gate rows (half of dimension 1); there is nothing to launch")
+    need(blocks > 0, "sorted_expert_ids is empty; there is nothing to launch")
     _need_addressable(tokens, model, experts, inter, topk)
+    for name, value in (
+        ("w1", nbytes(w1)),  # an expert is found by a product of which the kernels keep 32 bits
+        ("the result", sum(nbytes(x) for x in call.results)),
+        ("sorted_token_ids", 4 * blocks * block_m),
+    ):
+        need(value < 2**32, f"{name} has {value} bytes; the kernels address it with 32 bits")
     assert call.target.arch is not None
     rows = kernels(call.target.arch, table)
     sized = [r for r in rows if r.number("tile_m") == block_m]

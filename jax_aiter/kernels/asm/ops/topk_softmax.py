@@ -34,6 +34,7 @@ def select(call: Call) -> Selected:
     dtype = DTYPES.get(gating.dtype.name)
     need(dtype is not None, f"gating_output has dtype {gating.dtype.name}; the kernels take {' or '.join(DTYPES)}")
     assert call.target.arch is not None
+    need(tokens >= 1, "gating_output has T = 0 rows; there is nothing to launch")
     fitting = [r for r in kernels(call.target.arch, TABLE) if (r["num_experts"], r["topk"], r["dtype"]) == (experts, topk, dtype)]
     pairs = sorted({(r.number("num_experts"), r.number("topk")) for r in kernels(call.target.arch, TABLE)})
     need(bool(fitting), f"(E, topk) = ({experts}, {topk}); AITER has kernels for {', '.join(map(str, pairs))}")
