@@ -26,19 +26,22 @@ if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; 
 
 
 @pytest.fixture(scope="session")
-def _device():
-    if arch_of(jax.devices()[0]) not in ("gfx942", "gfx950"):
-        pytest.skip("needs a gfx942 or gfx950 device: run under `vgpu run`")
+def _files():
     location = aiter_location()
     if location is None or not (location.path / "hsa").is_dir():
         pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
 
 
+@pytest.fixture(scope="session")
+def _device(_files):
+    if arch_of(jax.devices()[0]) not in ("gfx942", "gfx950"):
+        pytest.skip("needs a gfx942 or gfx950 device: run under `vgpu run`")
+
+
 @pytest.fixture(autouse=True)
 def _run_on_a_device(request):
     """All tests here run kernels, but for those that only look at plans: the modules called ``test_..._launch(es)``."""
-    if not request.module.__name__.endswith(WITHOUT_DEVICE):
-        request.getfixturevalue("_device")
+    request.getfixturevalue("_files" if request.module.__name__.endswith(WITHOUT_DEVICE) else "_device")
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from jax_aiter.kernels.asm.ops import _moe_limits
 
 from . import common, moe
 
+A16_TILES = {"Fp8": (320, 512), "Int8": (256, 320)}  # what both architectures have for both activations
 STEP = 256  # columns of the hidden states that the a16 kernels quantise together
 NAMES = {"w1_scale": "fc1_scale", "w2_scale": "fc2_scale"}
 
@@ -103,6 +104,18 @@ def sweep(arch, table, part):
         hidden = {"bf16": "bfloat16", "fp16": "float16"}[out]
         shape = moe.Shape(inter=row.number("subGU_n"), dim=512)
         check(arch, shape, kind, a16=row["smf"] == 1, hidden=hidden, activation=act, kernel=row.symbol)
+
+
+@pytest.mark.parametrize("count", [8, pytest.param(92, marks=pytest.mark.exhaustive)])
+def test_random_calls(arch, count):
+    rng = np.random.default_rng(count)
+    for _ in range(count):
+        kind, a16, experts = ("Fp8", "Int8")[rng.integers(2)], bool(rng.integers(2)), int(rng.integers(1, 6))
+        tile = int(rng.choice(A16_TILES[kind] if a16 else (128, 192, 256, 320)))
+        topk = int(rng.integers(1, experts + 1))
+        shape = moe.Shape(int(rng.integers(1, 60)), experts, topk, 512 * int(rng.integers(1, 3)), tile * int(rng.integers(1, 3)))
+        ids = rng.integers(-1, experts, (shape.tokens, topk))
+        check(arch, shape, kind, a16=a16, activation=("silu", "gelu")[rng.integers(2)], ids=ids)
 
 
 def test_without_smooth_scales_it_is_fused_moe(arch):

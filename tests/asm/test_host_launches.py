@@ -18,7 +18,6 @@ from jax_aiter.core.op import OPS
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 from jax_aiter.kernels.provider import Call, Program, Target
-from jax_aiter.kernels.store import aiter_location
 
 RECORDS = json.loads((Path(__file__).parent / "host_launches.json").read_text())
 # Kernels that AITER launches and we mean not to, and why. Our plan of the call takes another one, or there is none.
@@ -32,13 +31,6 @@ SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_i
 SAME_BUFFER |= {"ROWS": "STP", "ROWS+": "SW", "BLOCKS": "XC", "BLOCKS+": "SEP"}
 # Scratch with room behind the end, which the kernels need that take the routing unsorted.
 SAME_BUFFER |= {"O with flag": "O", "GUQ padded": "GUQ"}
-
-
-@pytest.fixture(autouse=True)
-def _files():
-    location = aiter_location()
-    if location is None or not (location.path / "hsa").is_dir():
-        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
 
 
 def struct(text: str) -> jax.ShapeDtypeStruct:

@@ -17,16 +17,9 @@ from jax_aiter.kernels.asm.ops._mla_work import BLOCK, OVERHEAD, capacity, work_
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.provider import Call, Target
-from jax_aiter.kernels.store import aiter_location
 
-FP8 = {"gfx942": "float8_e4m3fnuz", "gfx950": "float8_e4m3fn"}
-
-
-@pytest.fixture(autouse=True)
-def _files():
-    location = aiter_location()
-    if location is None or not (location.path / "hsa").is_dir():
-        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+from . import calls
+from .calls import FP8
 
 
 def decode(
@@ -50,7 +43,7 @@ def decode(
 
 
 def refusal(call: Call) -> str:
-    found = AsmProvider().refuse(call)
+    found = calls.refusal(call)
     assert found is not None, call
     return found
 

@@ -105,9 +105,10 @@ def test_int8_takes_the_widest_tile(arch, inter, tile):
     assert symbol.rstrip("E").endswith((f"subGU_{tile}", f"32x{tile}"))
 
 
-def test_random_calls(arch):
-    rng = np.random.default_rng(4)
-    for seed in range(10):
+@pytest.mark.parametrize("count", [10, pytest.param(90, marks=pytest.mark.exhaustive)])
+def test_random_calls(arch, count):
+    rng = np.random.default_rng(count)
+    for seed in range(count):
         weights = ("bfloat16", "int8")[seed % 2]
         experts = int(rng.integers(1, 6))
         shape = moe.Shape(

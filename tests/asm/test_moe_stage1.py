@@ -153,10 +153,11 @@ def test_vmap(arch):
         moe_stage1.agrees(np.asarray(out[i], np.float64), moe_stage1.oracle(args, ids, None, "silu", "per_token"))
 
 
-def test_random_calls(arch):
-    """25 drawn calls by default rules; every one runs and agrees."""
-    rng = np.random.default_rng(10)
-    for seed in range(25):
+@pytest.mark.parametrize("count", [25, pytest.param(75, marks=pytest.mark.exhaustive)])
+def test_random_calls(arch, count):
+    """Drawn calls by default rules; every one runs and agrees."""
+    rng = np.random.default_rng(count)
+    for seed in range(count):
         kind = tuple(KINDS)[rng.integers(len(KINDS))]
         dtype, quant, weighted = KINDS[kind]
         sizes = [(r.number("tile_m"), r.number("tile_n")) for r in rows_of(kind, arch) if r.number("tile_m") <= 64]

@@ -94,9 +94,10 @@ def test_a_static_scale(arch):
     moe.assert_agrees(out, moe.oracle({**args, "hidden_states": x}, tile=128, a1_scale=scale, early=True))
 
 
-def test_random_calls(arch):
-    rng = np.random.default_rng(4)
-    for seed in range(12):
+@pytest.mark.parametrize("count", [12, pytest.param(90, marks=pytest.mark.exhaustive)])
+def test_random_calls(arch, count):
+    rng = np.random.default_rng(count)
+    for seed in range(count):
         experts = int(rng.integers(1, 6))
         shape = moe.Shape(
             tokens=int(rng.integers(1, 60)),
