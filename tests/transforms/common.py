@@ -12,6 +12,19 @@ from jax_aiter.core.op import Op, all_ops
 OPS = all_ops()
 ALL = [(op, case) for op in OPS.values() for case in op.cases()]
 every_case = pytest.mark.parametrize(("op", "case"), ALL, ids=[f"{op.name}-{case.name}" for op, case in ALL])
+# Of what depends on an op rather than on a case, the first of each op by default and all with the mark `exhaustive`.
+LATER = [pytest.mark.exhaustive]
+
+
+def thinned(cases):
+    """Parameters (op, case) of a test for which an op's first case stands by default."""
+    found, seen = [], set()
+    for op, case in cases:
+        found.append(pytest.param(op, case, id=f"{op.name}-{case.name}", marks=LATER if op.name in seen else []))
+        seen.add(op.name)
+    return pytest.mark.parametrize(("op", "case"), found)
+
+
 every_op = pytest.mark.parametrize("op", list(OPS.values()), ids=list(OPS))
 
 # Folding a batch changes the tiling of reductions, so floating results may move by rounding: a few units in the last place of

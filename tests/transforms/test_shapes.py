@@ -50,11 +50,13 @@ def test_eval_shape_runs_no_reference(op, case, monkeypatch):
 
     monkeypatch.setitem(op.__dict__, "reference", refuse)
     avals = structs(operands)
-    del operands
-    gc.collect()
-    before = len(jax.live_arrays())
-    got = jax.eval_shape(bound(op, case), avals)
-    assert len(jax.live_arrays()) == before
+    gc.disable()  # so that no array of an earlier test goes while these are counted
+    try:
+        before = len(jax.live_arrays())
+        got = jax.eval_shape(bound(op, case), avals)
+        assert len(jax.live_arrays()) == before
+    finally:
+        gc.enable()
     assert [(x.shape, x.dtype) for x in got] == want
 
 

@@ -11,7 +11,7 @@ from jax.sharding import PartitionSpec as P
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.sharding import is_parallel
 
-from .common import ALL, ULPS, assert_same, bound, dims_of, every_case
+from .common import ALL, ULPS, assert_same, bound, dims_of, thinned
 
 MESHES = pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=["auto", "explicit"])
 COMMUNICATION = re.compile(r"\b(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(-start)?\(")
@@ -44,8 +44,15 @@ def place(operands, mesh, placed):
     return {n: jax.device_put(x, NamedSharding(mesh, placed[n])) for n, x in operands.items()}
 
 
-@MESHES
-@every_case
+# Which kind of mesh it is makes a difference to an op's rule, not to a case.
+SHARDED = [
+    pytest.param(*c.values, kind, id=f"{c.id}-{name}", marks=c.marks if kind is AxisType.Explicit else [])
+    for c in thinned(ALL).args[1]
+    for kind, name in ((AxisType.Auto, "auto"), (AxisType.Explicit, "explicit"))
+]
+
+
+@pytest.mark.parametrize(("op", "case", "axis_type"), SHARDED)
 def test_shard_map(op, case, axis_type, request):
     run = bound(op, case, request.config.getoption("--implementation"))
     operands = case.draw()

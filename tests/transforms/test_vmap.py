@@ -4,29 +4,34 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from .common import ULPS, assert_same, bound, every_case
+from .common import ALL, ULPS, assert_same, bound, every_case, thinned
 
 SIZE = 2
 
 
-def subsets(names):
-    return [frozenset(names), *(frozenset({n}) for n in names)] if len(names) > 1 else [frozenset(names)]
-
-
 @every_case
 def test_vmap(op, case, request):
+    check(op, case, frozenset(case.operands), request)
+
+
+@thinned([(op, case) for op, case in ALL if len(case.operands) > 1])
+def test_vmap_of_one_operand(op, case, request):
+    for name in case.operands:
+        check(op, case, frozenset({name}), request)
+
+
+def check(op, case, batched, request):
     run = bound(op, case, request.config.getoption("--implementation"))
     draws = [case.draw(seed) for seed in range(SIZE)]
-    for batched in subsets(tuple(case.operands)):
-        operands = {n: jnp.stack([d[n] for d in draws]) if n in batched else draws[0][n] for n in draws[0]}
-        axes = {n: 0 if n in batched else None for n in operands}
-        got = jax.jit(jax.vmap(run, in_axes=(axes,)))(operands)
-        for i in range(SIZE):
-            want = run({n: draws[i][n] if n in batched else draws[0][n] for n in operands})
-            assert_same([x[i] for x in got], want, ulps=ULPS, what=f"batched: {sorted(batched)}, element {i}")
+    operands = {n: jnp.stack([d[n] for d in draws]) if n in batched else draws[0][n] for n in draws[0]}
+    axes = {n: 0 if n in batched else None for n in operands}
+    got = jax.jit(jax.vmap(run, in_axes=(axes,)))(operands)
+    for i in range(SIZE):
+        want = run({n: draws[i][n] if n in batched else draws[0][n] for n in operands})
+        assert_same([x[i] for x in got], want, ulps=ULPS, what=f"batched: {sorted(batched)}, element {i}")
 
 
-@every_case
+@thinned(ALL)
 def test_vmap_of_another_axis(op, case, request):
     """The batch may stand anywhere in an operand and anywhere in the results."""
     run = bound(op, case, request.config.getoption("--implementation"))
