@@ -119,7 +119,7 @@ def shuffle_weight(w: jax.Array, *, layout: tuple[int, int] = (16, 16), implemen
 
     Args:
       w: ``[..., N, K]`` float, fp8 or int8; N a multiple of ``layout[0]``, K of ``2·layout[1]``.
-      layout: static. ``(16, 16)`` for the MoE and all bpreshuffle kernels; ``(32, 16)`` is AITER's other one, which none here reads.
+      layout: static. ``(16, 16)`` for the MoE and all bpreshuffle kernels; ``(32, 16)`` is read by none of those here.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
