@@ -7,7 +7,7 @@ import pytest
 
 from jax_aiter.core.axes import axis_names
 
-from .common import assert_same, bound, every_case, every_op, structs
+from .common import ALL, assert_same, bound, every_case, every_op, structs, thinned
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_eval_shape_runs_no_reference(op, case, monkeypatch):
     assert [(x.shape, x.dtype) for x in got] == want
 
 
-@every_case
+@thinned(ALL)
 def test_scan(op, case, implementation):
     """The op inside `lax.scan`, operands sliced from stacked inputs."""
     draws = [case.draw(seed) for seed in (0, 1)]

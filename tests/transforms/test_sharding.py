@@ -44,15 +44,8 @@ def place(operands, mesh, placed):
     return {n: jax.device_put(x, NamedSharding(mesh, placed[n])) for n, x in operands.items()}
 
 
-# Which kind of mesh it is makes a difference to an op's rule, not to a case.
-SHARDED = [
-    pytest.param(*c.values, kind, id=f"{c.id}-{name}", marks=c.marks if kind is AxisType.Explicit else [])
-    for c in thinned(ALL).args[1]
-    for kind, name in ((AxisType.Auto, "auto"), (AxisType.Explicit, "explicit"))
-]
-
-
-@pytest.mark.parametrize(("op", "case", "axis_type"), SHARDED)
+@MESHES
+@thinned(ALL)
 def test_shard_map(op, case, axis_type, request):
     run = bound(op, case, request.config.getoption("--implementation"))
     operands = case.draw()
