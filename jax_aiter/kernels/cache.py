@@ -97,7 +97,8 @@ def read_entry(path: Path) -> Any | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CacheError(f"kernel cache {path}: {error.strerror}; make it readable or set JAX_AITER_CACHE to a usable directory") from error
+        remedy = "make it readable or set JAX_AITER_CACHE to a usable directory"
+        raise CacheError(f"kernel cache {path}: {error.strerror}; {remedy}") from error
     try:
         stored = json.loads(data)
         body = stored["body"]
