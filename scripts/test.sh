@@ -5,5 +5,5 @@ source scripts/setup_vgpu.sh
 .venv/bin/python -m pip install -q -e '.[test]' './vgpu[test]'
 # There too, for the tests of hand-written kernels, which run on virtual devices.
 .venv/rocm/bin/python -m pip install -q -e .
-# importlib: the folders of vgpu's tests have modules of the same name.
-exec .venv/bin/python -m pytest -n 2 --import-mode=importlib -o testpaths="tests vgpu/tests" "$@"
+# importlib: the folders of vgpu's tests have modules of the same name. worksteal: some tests are whole modules on a virtual device.
+exec .venv/bin/python -m pytest -n 2 --dist worksteal --import-mode=importlib -o testpaths="tests vgpu/tests" "$@"
