@@ -2,7 +2,8 @@
 
 Kernels of unquantised caches round weights and result to 16 bits: within 2 ulps of the row's largest value. Kernels of quantised
 caches are compared with a model of their own rounding, to the same 2 ulps; a weight or query that the kernel's float32 puts on the
-other side of a rounding boundary than the model's may add one quantum of the row's largest weight. And all must be near exact
+other side of a rounding boundary than the model's may add one quantum of the row's largest weight, and among the thousands of rows
+and hundreds of weights of the random calls some rows have two of these. And all must be near exact
 attention. fp8: each weight is off by up to 2^-4 of itself, 2^-4 / sqrt(3) = 3.6 % RMS, and the queries' rounding moves scores of
 RMS 1 by as much, together 5 % where values are independent. int8: truncation takes half a quantum, 1/254 of a tile's largest
 weight, from each weight; the mean weight of these normally distributed scores is 1/12 of the largest, so that the result shrinks
@@ -60,7 +61,7 @@ def agree(out, p, weights):
     size = np.abs(model).max(-1, keepdims=True)
     # Weights that are not quantised are bfloat16 whatever the output is.
     ulp = paged.ULP["bfloat16" if weights != "tiles" else out.dtype.name]
-    bound = 4 * ulp * size + (step[..., None] if out.dtype == np.float16 or p.keys.dtype == np.int8 else 0)
+    bound = 4 * ulp * size + (2 * step[..., None] if out.dtype == np.float16 or p.keys.dtype == np.int8 else 0)
     difference = np.abs(out.astype(np.float64) - model)
     assert (difference <= bound).all(), (difference / bound).max()
     allowed = 0.1 if p.keys.dtype == np.int8 else 0.06
