@@ -95,6 +95,7 @@ def _against_reference(case: Case, arrays, arch: str, tuned: Path | None) -> dic
             calls[name] = OneOp(all_ops()[case.op], case.params, arrays, implementation)
         if implementation is None:
             row[f"{name}_took"] = "triton" if runs_plan(calls[name].lowered) else "xla"
+            row[f"{name}_is_xla"] = calls[name].lowered.as_text() == calls["xla"].lowered.as_text()
     row |= {f"{name}_s": seconds for name, seconds in side_by_side(calls).items()}
     return {**row, "difference": _difference(calls["ours"]()[0], calls["xla"]()[0])}
 

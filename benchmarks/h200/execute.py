@@ -27,7 +27,11 @@ def plan_of(case: Case, arrays: Arrays, arch: str) -> LaunchPlan:
 
 def through_plan(case: Case, arrays: Arrays, arch: str) -> Any:
     """A jitted function of the arrays that makes the bare custom call."""
-    plan = plan_of(case, arrays, arch)
+    return call_of(plan_of(case, arrays, arch), case, arrays)
+
+
+def call_of(plan: LaunchPlan, case: Case, arrays: Arrays) -> Any:
+    """The same for a plan at hand."""
     results = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in case.results(arrays)]
     return jax.jit(lambda *values: call_plan(plan, *values, result_shape_dtypes=results))
 

@@ -148,7 +148,7 @@ def asm_moe(
       a16: static; quantise hidden states inside the kernel, 256 columns of D at a time (D a multiple of 256), and not before it per
         row. Needs the smooth scales. AITER's kernels take bfloat16: float16 is rounded to it first.
       expert_mask: int32 ``[G]``, as for `fused_moe`.
-      activation: ``"silu"`` or ``"gelu"``.
+      activation: ``"silu"`` or ``"gelu"`` (erf; the kernels compute its tanh form, up to 5e-4 from it).
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 

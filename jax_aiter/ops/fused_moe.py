@@ -135,7 +135,8 @@ def fused_moe(
         counts twice.
       expert_mask: int32 ``[G]`` over the G global experts, for expert parallelism: ids are global, entries of experts with mask 0
         contribute nothing, and the j-th expert with a mask is ``w1[j]``.
-      activation: ``"silu"``, ``"gelu"`` (erf) or ``"none"``: ``act(gate) * up``, or ``act`` alone without a gate; ``"swiglu"``:
+      activation: ``"silu"``, ``"gelu"`` (erf; the hand-written kernels compute its tanh form, up to 5e-4 from it) or
+        ``"none"``: ``act(gate) * up``, or ``act`` alone without a gate; ``"swiglu"``:
         ``gate·sigmoid(1.702·gate)·(up + 1)`` with ``gate <= limit`` and ``|up| <= limit``, limit 7 unless given.
       quant_type: ``"none"``; ``"per_tensor"`` (fp8), ``"per_token"`` (fp8 or int8), ``"per_1x128"`` = ``"per_128x128"`` (fp8):
         weights arrive quantised, activations are quantised here and the intermediate is quantised again in the same way (per token

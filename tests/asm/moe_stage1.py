@@ -66,7 +66,7 @@ def oracle(args, ids, weight, activation, quant):
         h = x[token] @ moe.dequantised(args["w1"][e : e + 1], args["w1_scale"][e : e + 1])[0].T
         if weight is not None:
             h = h * weight[token, slot].astype(np.float64)[:, None]
-        out[token, slot] = moe.activate({"gelu": "gelu_tanh"}.get(activation, activation), h[:, :inter]) * h[:, inter:]
+        out[token, slot] = moe.activate(activation, h[:, :inter]) * h[:, inter:]
     return out
 
 

@@ -8,11 +8,11 @@ from benchmarks.h200 import device_time, trace
 from benchmarks.h200.trace import Kernel, NoDeviceEvents
 
 
-def events(turns=3, ours=100.0, theirs=90.0):
-    """A plan of kernels a, b, a, run by torch and by us in turns, with another kernel between."""
+def events(turns=3, ours=(100.0,), theirs=(90.0,)):
+    """A plan of kernels a, b, a, run in placements by torch and by us in turns, with another kernel between."""
     found, clock = [], 0.0
     for _ in range(turns):
-        for stream, duration in (("7", theirs), ("13", ours)):
+        for stream, duration in (*(("7", each) for each in theirs), *(("13", each) for each in ours)):
             for name in ("a", "b", "a"):
                 found.append(Kernel(name, clock, duration, stream))
                 clock += 200.0
@@ -22,9 +22,15 @@ def events(turns=3, ours=100.0, theirs=90.0):
 
 
 def test_events_are_told_apart_by_order():
-    torch_ns, ours_ns = device_time.attributed(events(), ["a", "b", "a"], 3)
-    assert torch_ns == [[90.0] * 3] * 3
-    assert ours_ns == [[100.0] * 3] * 3
+    torch_ns, ours_ns = device_time.attributed(events(), ["a", "b", "a"], 1, 3)
+    assert torch_ns == [[[90.0] * 3]] * 3
+    assert ours_ns == [[[100.0] * 3]] * 3
+
+
+def test_placements_are_told_apart():
+    torch_ns, ours_ns = device_time.attributed(events(4, ours=(3.0, 4.0), theirs=(1.0, 2.0)), ["a", "b", "a"], 2, 4)
+    assert torch_ns == [[[1.0] * 4, [2.0] * 4]] * 3
+    assert ours_ns == [[[3.0] * 4, [4.0] * 4]] * 3
 
 
 @pytest.mark.parametrize("lost", [0, 4, -2])
@@ -32,13 +38,13 @@ def test_a_lost_event_is_noticed(lost):
     found = events()
     del found[lost]
     with pytest.raises(device_time.TraceError, match=r"6 runs of \['a', 'b', 'a'\] were made"):
-        device_time.attributed(found, ["a", "b", "a"], 3)
+        device_time.attributed(found, ["a", "b", "a"], 1, 3)
 
 
 def test_streams_must_differ():
     found = [Kernel(k.name, k.start, k.duration, "7") for k in events()]
     with pytest.raises(device_time.TraceError, match="share a stream"):
-        device_time.attributed(found, ["a", "b", "a"], 3)
+        device_time.attributed(found, ["a", "b", "a"], 1, 3)
 
 
 def test_middle_is_finer_than_a_tick_and_ignores_outliers():
@@ -92,8 +98,9 @@ def test_the_comparison_covers_every_op_with_kernels():
 
 
 def test_the_table_names_what_is_over_the_limit():
-    good = {"case": "x/1", "ours_us": 1.0, "torch_us": 1.0, "ratio": 1.0, "noise": 1.0, "kernels": [{}]}
+    good = {"case": "x/1", "ours_us": 1.0, "torch_us": 1.0, "ratio": 1.0, "torch_spread": [0.98, 1.03], "kernels": [{}]}
     rows = [good, {**good, "case": "x/2", "ours_us": 1.5, "ratio": 1.5}, {"case": "x/3", "failed": "E"}]
     text = device_time.table({"device": "card", "jax": "0", "torch": "2", "profiler": "jax", "rows": rows})
     assert "tick of 32 ns per kernel: x/2." in text
+    assert "| 1.500 | 0.980 to 1.030 |" in text
     assert "| x/3 | failed: E |" in text
