@@ -206,7 +206,7 @@ def main() -> None:
     import torch
 
     known = cases(arch, {name for name in options.ops.split(",") if name})
-    arrays = draw(known[0])
+    arrays: dict[str, Any] = draw(known[0])
     plan = plan_of(known[0], arrays, arch)
     both = pair(known[0], arrays, plan)
     wanted = Counter(step.symbol for step in plan.steps if isinstance(step, Launch))

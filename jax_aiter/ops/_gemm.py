@@ -8,7 +8,7 @@ import numpy as np
 
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.core.batching import Batched
-from jax_aiter.ops.shuffle_weight import ShuffledWeight, tile
+from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
 
 OUT_TYPES = ("bfloat16", "float16", "float32")
 #: The preshuffled order that AITER's GEMM kernels load.
@@ -70,7 +70,4 @@ def shuffled_data(op: str, name: str, w: object) -> jax.Array:
 
 def check_shuffled(op: str, name: str, w: jax.ShapeDtypeStruct) -> None:
     """`w` is whole tiles, as `shuffle_weight` leaves it; a slice of rows or columns may not be."""
-    rows, columns, _ = tile(w.dtype, LAYOUT)
-    for axis, of in ((0, rows), (1, columns)):
-        if w.shape[axis] % of:
-            raise ValueError(f"{op}: dimension {axis} of {name} is {w.shape[axis]}, must be a multiple of {of} for layout {LAYOUT}")
+    check_tiles(op, LAYOUT, **{name: w})

@@ -11,7 +11,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.batching import Batched
 from jax_aiter.ops import _moe_groups
 from jax_aiter.ops._moe_quant import GROUP
-from jax_aiter.ops.shuffle_weight import tile
+from jax_aiter.ops.shuffle_weight import check_tiles
 
 OP = "fused_moe"
 F32 = ("float32",)
@@ -69,7 +69,7 @@ def validate(operands: Mapping[str, jax.ShapeDtypeStruct | None], params: Mappin
     if operands["topk_ids"].shape[1] < 1:  # type: ignore[union-attr]
         raise ValueError(f"{OP}: dimension 1 of topk_ids is 0, must be >= 1")
     _validate_types(operands, params, hidden, w1, w2)
-    _validate_layout(params, w1, w2)
+    check_tiles(OP, params["weight_layout"], w1=w1, w2=w2)
 
 
 def _validate_types(operands, params, hidden, w1, w2) -> None:
@@ -111,16 +111,6 @@ def _validate_blocks(operands, w1, w2) -> None:
     a1, groups = operands["a1_scale"], w1.shape[2] // GROUP
     if a1 is not None and a1.shape[1] != groups:
         raise ValueError(f"{OP}: dimension 1 of a1_scale is {a1.shape[1]}, must be D/128 = {groups}")
-
-
-def _validate_layout(params, w1, w2) -> None:
-    layout = params["weight_layout"]
-    if layout is None:
-        return
-    for name, w in (("w1", w1), ("w2", w2)):
-        rows, columns, _ = tile(w.dtype, layout)
-        for axis, of in ((1, rows), (2, columns)):
-            check.multiple(OP, f"dimension {axis} of {name}", w.shape[axis], of, f"layout {layout}")
 
 
 def data_checks(*, topk_ids, w1, expert_mask, num_local_tokens, **_) -> Mapping[str, jax.Array]:

@@ -10,13 +10,12 @@ import numpy as np
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import Array, constant, integers, normal, uniform
-from jax_aiter.ops import _moe_expert, _moe_groups
+from jax_aiter.ops import _moe_expert, _moe_groups, _moe_layout
 from jax_aiter.ops._moe_quant import GROUP, Quantized
 from jax_aiter.ops.moe_sorting import SLOT_SHIFT, padded_length
-from jax_aiter.ops.shuffle_weight import ShuffledWeight, tile, unshuffled
+from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
 
 ACTIVATIONS = ("silu", "gelu")
-KERNEL_LAYOUT = (16, 16)
 TOKEN_MASK = (1 << SLOT_SHIFT) - 1
 SORTED = {
     "sorted_token_ids": Arg("S", INT32),
@@ -45,10 +44,7 @@ def validate(op: str, dims: Mapping[str, int], operands: Mapping[str, Any], para
             f"{op}: dimension 0 of sorted_expert_ids is {dims['M']}, must be ceil(S / block_m) = {blocks} "
             f"with S = {dims['S']} (dimension 0 of sorted_token_ids) and block_m = {params['block_m']}"
         )
-    if params["weight_layout"] is not None:
-        rows, columns, _ = tile(operands["w1"].dtype, params["weight_layout"])
-        for axis, of in ((1, rows), (2, columns)):
-            check.multiple(op, f"dimension {axis} of w1", operands["w1"].shape[axis], of, f"layout {params['weight_layout']}")
+    check_tiles(op, params["weight_layout"], w1=operands["w1"])
 
 
 def rows(operands: Mapping[str, Any], params: Mapping[str, Any], x: Quantized) -> tuple[jax.Array, jax.Array]:
@@ -104,9 +100,7 @@ def data_checks(*, input, w1, sorted_token_ids, sorted_expert_ids, num_valid_ids
 
 def plain(op: str, w1: Any, w2: Any) -> tuple[Any, tuple[int, int] | None]:
     """w1's data and layout, after a look at w2, of which nothing but the shape counts."""
-    layout = w1.layout if isinstance(w1, ShuffledWeight) else None
-    if layout not in (None, KERNEL_LAYOUT):
-        raise ValueError(f"{op}: w1 is shuffled with layout {layout}, must be plain or shuffled with {KERNEL_LAYOUT}")
+    layout = _moe_layout.layout_of(op, "w1", w1)
     if isinstance(w1, ShuffledWeight):
         w1 = w1.data
     shape, shape2 = getattr(w1, "shape", ()), getattr(w2, "shape", None)

@@ -9,9 +9,9 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _moe_smooth
-from jax_aiter.ops.fused_moe import KERNEL_LAYOUT, fused_moe
-from jax_aiter.ops.shuffle_weight import ShuffledWeight, tile
+from jax_aiter.ops import _moe_layout, _moe_smooth
+from jax_aiter.ops.fused_moe import fused_moe
+from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
 
 OP = "asm_moe"
 ACTIVATIONS = ("silu", "gelu")
@@ -44,11 +44,7 @@ def _abstract(dims, *, activation, a16, weight_layout, **operands):
         raise ValueError(f"{OP}: dimension 1 of topk_ids is 0, must be >= 1")
     if a16:
         check.multiple(OP, "dimension 1 of hidden_states (D)", dims["D"], _moe_smooth.STEP, "a16 quantises 256 columns at a time")
-    if weight_layout is not None:
-        for name, w in (("w1", w1), ("w2", w2)):
-            rows, columns, _ = tile(w.dtype, weight_layout)
-            for axis, of in ((1, rows), (2, columns)):
-                check.multiple(OP, f"dimension {axis} of {name}", w.shape[axis], of, f"layout {weight_layout}")
+    check_tiles(OP, weight_layout, w1=w1, w2=w2)
     return (Struct((dims["T"], dims["D"]), operands["hidden_states"].dtype),)
 
 
@@ -179,29 +175,22 @@ def asm_moe(
             implementation=implementation,
             kernel=kernel,
         )
-    layouts = {w.layout if isinstance(w, ShuffledWeight) else None for w in (w1, w2)}
-    if len(layouts) > 1 or not layouts <= {None, KERNEL_LAYOUT}:
-        raise ValueError(f"{OP}: w1 and w2 have layouts {layouts}, both must be plain or both shuffled with {KERNEL_LAYOUT}")
+    w1, w2, layout = _moe_layout.plain(OP, w1, w2)
     (out,) = ASM_MOE(
         hidden_states=hidden_states,
-        w1=w1.data if isinstance(w1, ShuffledWeight) else w1,
-        w2=w2.data if isinstance(w2, ShuffledWeight) else w2,
+        w1=w1,
+        w2=w2,
         topk_weight=topk_weight,
         topk_ids=topk_ids,
         expert_mask=expert_mask,
-        fc1_scale=_flat(fc1_scale, 2),
-        fc2_scale=_flat(fc2_scale, 2),
-        fc1_smooth_scale=_flat(fc1_smooth_scale, 1),
-        fc2_smooth_scale=_flat(fc2_smooth_scale, 1),
+        fc1_scale=_moe_layout.without(fc1_scale, 2),
+        fc2_scale=_moe_layout.without(fc2_scale, 2),
+        fc1_smooth_scale=_moe_layout.without(fc1_smooth_scale, 1),
+        fc2_smooth_scale=_moe_layout.without(fc2_smooth_scale, 1),
         activation=activation,
         a16=a16,
-        weight_layout=next(iter(layouts)),
+        weight_layout=layout,
         implementation=implementation,
         kernel=kernel,
     )
     return out
-
-
-def _flat(scale: Any, one: int) -> Any:
-    """A scale without the axis of size one that AITER gives it."""
-    return scale.squeeze(one) if getattr(scale, "ndim", 0) == 3 and scale.shape[one] == 1 else scale

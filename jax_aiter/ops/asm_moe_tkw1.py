@@ -10,12 +10,11 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _moe_forward, _moe_quant, _moe_smooth
-from jax_aiter.ops.shuffle_weight import ShuffledWeight, tile
+from jax_aiter.ops import _moe_forward, _moe_layout, _moe_quant, _moe_smooth
+from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
 
 OP = "asm_moe_tkw1"
 ACTIVATIONS = ("silu", "gelu")
-KERNEL_LAYOUT = (16, 16)
 QUANTIZED = (*FP8_TYPES, "int8")
 F32 = ("float32",)
 SMOOTH = _moe_smooth.SMOOTH
@@ -49,11 +48,7 @@ def _abstract(dims, *, activation, weight_layout, **operands):
         raise TypeError(f"{OP}: {given[0]} is given without the other one of {SMOOTH}; both are required, or neither")
     if static is not None and given:
         raise ValueError(f"{OP}: per_tensor_quant_scale is given with {given[0]}; smoothed rows are quantised by their own amax")
-    if weight_layout is not None:
-        for name, w in (("w1", w1), ("w2", w2)):
-            rows, columns, _ = tile(w.dtype, weight_layout)
-            for axis, of in ((1, rows), (2, columns)):
-                check.multiple(OP, f"dimension {axis} of {name}", w.shape[axis], of, f"layout {weight_layout}")
+    check_tiles(OP, weight_layout, w1=w1, w2=w2)
     return (Struct((dims["T"], dims["D"]), operands["hidden_states"].dtype),)
 
 
@@ -176,9 +171,7 @@ def asm_moe_tkw1(
     if check.boolean(OP, "a16", a16):
         raise NotSupportedError(f"{OP}: a16 = True; AITER has no tkw1 kernel that takes 16-bit activations")
     check.choice(OP, "activation", activation, ACTIVATIONS)
-    layouts = {w.layout if isinstance(w, ShuffledWeight) else None for w in (w1, w2)}
-    if len(layouts) > 1 or not layouts <= {None, KERNEL_LAYOUT}:
-        raise ValueError(f"{OP}: w1 and w2 have layouts {layouts}, both must be plain or both shuffled with {KERNEL_LAYOUT}")
+    w1, w2, layout = _moe_layout.plain(OP, w1, w2)
     if isinstance(per_tensor_quant_scale, (int, float)):
         value = check.real(OP, "per_tensor_quant_scale", per_tensor_quant_scale, low=0.0, open_low=True)
         per_tensor_quant_scale = jnp.full(1, value, jnp.float32)
@@ -186,24 +179,19 @@ def asm_moe_tkw1(
         per_tensor_quant_scale = per_tensor_quant_scale.reshape(1)  # type: ignore[union-attr]
     (out,) = ASM_MOE_TKW1(
         hidden_states=hidden_states,
-        w1=w1.data if isinstance(w1, ShuffledWeight) else w1,
-        w2=w2.data if isinstance(w2, ShuffledWeight) else w2,
+        w1=w1,
+        w2=w2,
         topk_weights=topk_weights,
         topk_ids=topk_ids,
-        fc1_scale=_two(fc1_scale, 2),
-        fc2_scale=_two(fc2_scale, 2),
-        fc1_smooth_scale=_two(fc1_smooth_scale, 1),
-        fc2_smooth_scale=_two(fc2_smooth_scale, 1),
+        fc1_scale=_moe_layout.without(fc1_scale, 2),
+        fc2_scale=_moe_layout.without(fc2_scale, 2),
+        fc1_smooth_scale=_moe_layout.without(fc1_smooth_scale, 1),
+        fc2_smooth_scale=_moe_layout.without(fc2_smooth_scale, 1),
         per_tensor_quant_scale=per_tensor_quant_scale,
         expert_mask=expert_mask,
         activation=activation,
-        weight_layout=next(iter(layouts)),
+        weight_layout=layout,
         implementation=implementation,
         kernel=kernel,
     )
     return out
-
-
-def _two(scale: Any, one: int) -> Any:
-    """A scale without the axis of size one that AITER gives it."""
-    return scale.squeeze(one) if getattr(scale, "ndim", 0) == 3 and scale.shape[one] == 1 else scale

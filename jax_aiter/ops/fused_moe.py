@@ -11,13 +11,12 @@ from jax_aiter.core.axes import FLOATING, Arg
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
-from jax_aiter.ops import _moe_backward, _moe_cases, _moe_forward, _moe_rules
+from jax_aiter.ops import _moe_backward, _moe_cases, _moe_forward, _moe_layout, _moe_rules
 from jax_aiter.ops._moe_quant import GROUP
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
 ACTIVATIONS = ("silu", "gelu", "swiglu", "none")
 QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128")
-KERNEL_LAYOUT = (16, 16)
 DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
 
 
@@ -173,7 +172,7 @@ def fused_moe(
     check.choice(op, "quant_type", quant_type, QUANT_TYPES)
     check.choice(op, "activation", activation, ACTIVATIONS)
     quant_type = "per_1x128" if quant_type == "per_128x128" else quant_type
-    w1, w2, layout = _plain(w1, w2)
+    w1, w2, layout = _moe_layout.plain(op, w1, w2)
     if swiglu_limit is not None:
         swiglu_limit = check.real(op, "swiglu_limit", swiglu_limit, low=0.0, open_low=True)
     if output_dtype is None:
@@ -205,16 +204,6 @@ def fused_moe(
         kernel=kernel,
     )
     return out
-
-
-def _plain(w1: Any, w2: Any) -> tuple[Any, Any, tuple[int, int] | None]:
-    layouts = {name: w.layout if isinstance(w, ShuffledWeight) else None for name, w in (("w1", w1), ("w2", w2))}
-    for name, layout in layouts.items():
-        if layout not in (None, KERNEL_LAYOUT):
-            raise ValueError(f"fused_moe: {name} is shuffled with layout {layout}, must be plain or shuffled with {KERNEL_LAYOUT}")
-    if layouts["w1"] != layouts["w2"]:
-        raise ValueError(f"fused_moe: w1 has layout {layouts['w1']}, w2 has {layouts['w2']}: both must be shuffled, or neither")
-    return getattr(w1, "data", w1) if layouts["w1"] else w1, getattr(w2, "data", w2) if layouts["w2"] else w2, layouts["w1"]
 
 
 def _weight_scale(scale: Any, w: Any, quant_type: str) -> Any:

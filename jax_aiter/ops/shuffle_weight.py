@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
@@ -19,6 +20,15 @@ def tile(dtype: np.dtype, layout: tuple[int, int]) -> tuple[int, int, int]:
     """Rows of a tile, columns of a tile, and elements per 16-byte vector."""
     rows, columns = layout
     return rows, 2 * columns, 16 // jnp.dtype(dtype).itemsize
+
+
+def check_tiles(op: str, layout: tuple[int, int] | None, **weights: jax.ShapeDtypeStruct) -> None:
+    """Weights ``[..., N, K]`` consist of whole tiles, as `shuffle_weight` leaves them; a slice of rows or columns may not."""
+    if layout is None:
+        return
+    for name, w in weights.items():
+        for axis, of in zip((w.ndim - 2, w.ndim - 1), tile(w.dtype, layout), strict=False):
+            check.multiple(op, f"dimension {axis} of {name}", w.shape[axis], of, f"layout {layout}")
 
 
 def unshuffled(w: jax.Array, layout: tuple[int, int]) -> jax.Array:
@@ -43,12 +53,7 @@ def check_layout(op: str, name: str, layout: object) -> tuple[int, int]:
 
 
 def _abstract(dims, *, w, layout, inverse):
-    rows, columns, _ = tile(w.dtype, layout)
-    for axis, of in ((w.ndim - 2, rows), (w.ndim - 1, columns)):
-        if w.shape[axis] % of:
-            raise ValueError(
-                f"shuffle_weight: dimension {axis} of w is {w.shape[axis]}, must be a multiple of {of} for layout {layout}"
-            )
+    check_tiles("shuffle_weight", layout, w=w)
     return (w,)
 
 
