@@ -55,6 +55,10 @@ def _flash_params(d, causal, window=(-1, -1)) -> dict[str, Any]:
     return {"scale": d**-0.5, "causal": causal, "sliding_window": window, "logits_soft_cap": 0.0, "alibi_per_sequence": False}
 
 
+def _packed_params(d, causal, lengths_q, lengths_k) -> dict[str, Any]:
+    return {**_flash_params(d, causal), "max_seqlen_q": max(lengths_q), "max_seqlen_k": max(lengths_k)}
+
+
 def flash() -> list[Case]:
     def one(b, sq, sk, hq, hk, d, causal, slopes=False, window=(-1, -1)):
         def make(rng):
@@ -140,7 +144,7 @@ def packed_backward() -> list[Case]:
 
         t = int(bounds[-1])
         shapes = [((t, hq, d), bf16), ((t, hk, d), bf16), ((t, hk, d), bf16)]
-        params, name = _flash_params(d, True), f"{lengths}-h{hq}.{hk}-d{d}"
+        params, name = _packed_params(d, True, lengths, lengths), f"{lengths}-h{hq}.{hk}-d{d}"
         return Case("flash_attention_varlen_bwd", name, make, params, lambda a: shapes, oracle, roundings=4.0)
 
     return [one([65, 1, 40], 4, 2, 128)]
@@ -160,7 +164,7 @@ def packed() -> list[Case]:
             spans = zip(bounds_q[:-1], bounds_q[1:], bounds_k[:-1], bounds_k[1:], strict=True)
             return [np.concatenate([attend(q[a:b], k[c:e], v[c:e], p["scale"], causal=causal) for a, b, c, e in spans]), None]
 
-        params, tokens = _flash_params(d, causal), int(bounds_q[-1])
+        params, tokens = _packed_params(d, causal, lengths_q, lengths_k), int(bounds_q[-1])
         results = lambda a: [((tokens, hq, d), bf16), ((hq, tokens), f32)]  # noqa: E731
         name = f"{lengths_q}-{hq}.{hk}-d{d}"
         return Case("flash_attention_varlen", name, make, params, results, oracle, roundings=ROUNDINGS)

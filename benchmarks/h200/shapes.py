@@ -143,7 +143,8 @@ def _packed(b: int, n: int, d: int, backward: bool, arch: str, h: int = 32, hk: 
         return {**a, **(_back(rng, a, (h, b * n)) if backward else {}), "cu_seqlens_q": bounds, "cu_seqlens_k": bounds}
 
     op = "flash_attention_varlen_bwd" if backward else "flash_attention_varlen"
-    return (call(op, f"{b}x{n}-d{d}", make, arch, **_flash_params(d)), *_attention(b, n, h, hk, d, backward))
+    params = {**_flash_params(d), "max_seqlen_q": n, "max_seqlen_k": n}
+    return (call(op, f"{b}x{n}-d{d}", make, arch, **params), *_attention(b, n, h, hk, d, backward))
 
 
 def cached(arch: str) -> list[Sized]:

@@ -7,7 +7,8 @@ Measurements are the JSON file that ``jax-aiter tune`` writes: ``<cache>/tune/<a
 
 A key names the arch, the op, every operand that is present with its dtype and its shape, each dimension rounded up to the next
 power of two, and the static parameters. Of a float parameter the key says only whether it is 0: a scale or an epsilon does not
-change the time, whether there is a soft cap does. Nothing is read before the first call that a kernel could run.
+change the time, whether there is a soft cap does. A kernel is preferred where it is faster than XLA by `MARGIN`. Nothing is read
+before the first call that a kernel could run.
 """
 
 import dataclasses
@@ -26,6 +27,9 @@ from jax_aiter.kernels.provider import Call
 
 VERSION = 1
 ENVIRONMENT = "JAX_AITER_TUNE"
+#: What a kernel must be faster than XLA's program by. Short calls take as long as the host needs to dispatch them, and the same
+#: program timed twice differed by up to this on the hosts seen; a kernel chosen within it would be a coin toss.
+MARGIN = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +40,14 @@ class Entry:
     measured: str
 
     @property
+    def faster(self) -> tuple[str, ...]:
+        """The kernel implementations that are faster than XLA by more than a measurement is off, the fastest first."""
+        limit = (1 - MARGIN) * self.seconds["xla"]
+        return tuple(sorted((n for n, s in self.seconds.items() if s < limit), key=lambda n: self.seconds[n]))
+
+    @property
     def best(self) -> str:
-        return min(self.seconds, key=lambda name: self.seconds[name])
+        return next(iter(self.faster), "xla")
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in sorted(self.seconds.items(), key=lambda item: item[1]))
@@ -197,9 +207,9 @@ def preference(call: Call, accepting: Iterable[str]) -> Preference:
     accepting = tuple(accepting)
     entry = lookup(call) if accepting else None
     if entry is not None:
-        limit = entry.seconds["xla"]
-        order = sorted((n for n in accepting if entry.seconds.get(n, limit) < limit), key=lambda n: entry.seconds[n])
-        return Preference(tuple(order), dict.fromkeys(set(accepting) - set(order), f"tuned: {entry}"))
+        order = tuple(name for name in entry.faster if name in accepting)
+        why = f"tuned: {entry} (a kernel must be {MARGIN:.0%} faster than xla)"
+        return Preference(order, dict.fromkeys(set(accepting) - set(order), why))
     rule = SM_90.get(call.op, OTHERS) if call.target.platform == "cuda" else Rule(True, "")
     if rule.kernels:
         return Preference(accepting, {})

@@ -68,20 +68,18 @@ def flash_attention(ctx):
     return _forward(ctx, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=k.shape[1])
 
 
+def _longest(ctx) -> dict[str, int]:
+    """The caller's bounds, by which the kernels' grids are sized; no sequence is longer than all of them."""
+    sizes = {"max_seqlen_q": ctx.operand("q").shape[0], "max_seqlen_k": ctx.operand("k").shape[0]}
+    return {name: max(1, min(ctx.spec.params[name], size)) for name, size in sizes.items()}
+
+
 @op("flash_attention_varlen", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse)
 def flash_attention_varlen(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
-    q, k, bounds = ctx.operand("q"), ctx.operand("k"), ctx.operand("cu_seqlens_q")
-    # The longest sequence is data: all tokens could be one sequence.
-    out, lse = _forward(
-        ctx,
-        bounds.shape[0] - 1,
-        cu_seqlens_q=bounds,
-        cu_seqlens_k=ctx.operand("cu_seqlens_k"),
-        max_seqlen_q=q.shape[0],
-        max_seqlen_k=k.shape[0],
-    )
+    bounds = {name: ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")}
+    out, lse = _forward(ctx, bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
     return out, glue.transpose(lse, ctx.results[1])
 
 
@@ -95,7 +93,7 @@ def _refuse_backward(spec: CallSpec) -> str | None:
 @op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward)
 def flash_attention_bwd(ctx):
     q, k = ctx.operand("q"), ctx.operand("k")
-    _backward(ctx, ctx.operand("lse"), q.shape[0], None, None, q.shape[1], k.shape[1])
+    _backward(ctx, ctx.operand("lse"), q.shape[0], None, None, max_seqlen_q=q.shape[1], max_seqlen_k=k.shape[1])
     return ctx.results  # the fourth, the bias gradient, is empty: there is no bias
 
 
@@ -104,12 +102,11 @@ def flash_attention_varlen_bwd(ctx):
     bounds = ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k")
     for gradient in ctx.results:
         gradient.zero_()  # tokens past the last sequence are written by no program
-    lengths = ctx.operand("q").shape[0], ctx.operand("k").shape[0]
-    _backward(ctx, ctx.operand("lse").T, bounds[0].shape[0] - 1, *bounds, *lengths)
+    _backward(ctx, ctx.operand("lse").T, bounds[0].shape[0] - 1, *bounds, **_longest(ctx))
     return ctx.results
 
 
-def _backward(ctx, lse, batch: int, cu_seqlens_q, cu_seqlens_k, longest_q: int, longest_k: int) -> None:
+def _backward(ctx, lse, batch: int, cu_seqlens_q, cu_seqlens_k, **lengths: int) -> None:
     from aiter.ops.triton.attention.mha_onekernel_bwd import flash_attn_onekernel_backward
 
     dq, dk, dv = ctx.results[:3]
@@ -127,8 +124,7 @@ def _backward(ctx, lse, batch: int, cu_seqlens_q, cu_seqlens_k, longest_q: int, 
         ctx.spec.params["causal"],
         cu_seqlens_q,
         cu_seqlens_k,
-        max_seqlen_q=longest_q,
-        max_seqlen_k=longest_k,
+        **lengths,
         dropout_p=0.0,
         USE_INT64_STRIDES=True,
         sliding_window=max(_left(ctx), 0),
