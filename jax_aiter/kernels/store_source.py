@@ -10,8 +10,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-#: the pinned commit of ROCm/aiter; every hash in the manifest is of this commit.
-AITER_COMMIT = "e4048607a535ace3a2b51ded31b1c8c2d45c0879"
+from jax_aiter.kernels.known import AITER_COMMIT
+
 #: a file that only AITER has, used to find the top folder inside an archive.
 LANDMARK = "aiter/ops/triton/__init__.py"
 

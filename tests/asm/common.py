@@ -16,6 +16,7 @@ import pytest
 import jax_aiter
 from jax_aiter.kernels.asm import registry
 from jax_aiter.kernels.asm.tables import Kernel, kernels
+from jax_aiter.kernels.known import file_hash
 
 _record: dict[str, dict[str, str]] = {}
 
@@ -39,7 +40,7 @@ def running(call: Callable[..., Any], *args: Any, helpers: Iterable[Kernel] = ()
     text, entries = compiled.as_text() or "", []
     for kernel in (selected(call, *args), *helpers):
         assert kernel.symbol in text, f"{kernel} is not in the compiled program"
-        entries.append(_record.setdefault(kernel.path, {"symbol": kernel.symbol, "arch": kernel.arch, "outcome": "executed"}))
+        entries.append(_record.setdefault(file_hash(kernel.code()), {"arch": kernel.arch, "outcome": "executed"}))
     results = jax.block_until_ready(compiled(*args))
     try:
         yield results

@@ -11,6 +11,7 @@ from jax_aiter.kernels.asm.device import ARCHS
 from jax_aiter.kernels.asm.ops import _moe_g1u1, asm_moe
 from jax_aiter.kernels.asm.registry import adapters
 from jax_aiter.kernels.asm.tables import kernels
+from jax_aiter.kernels.known import PROVEN, lookup
 from jax_aiter.kernels.store import aiter_location
 
 LEAST = {"gfx942": 150, "gfx950": 40}  # code objects that must have agreed with an oracle
@@ -18,7 +19,7 @@ LEAST = {"gfx942": 150, "gfx950": 40}  # code objects that must have agreed with
 
 @pytest.fixture(scope="module")
 def record():
-    return json.loads(coverage.RECORD.read_text())
+    return json.loads(PROVEN.read_text())
 
 
 @pytest.fixture(scope="module")
@@ -29,22 +30,35 @@ def _files():
 
 
 def entry(outcome):
-    return {"symbol": "f", "arch": "gfx942", "outcome": outcome}
+    return {"arch": "gfx942", "outcome": outcome}
 
 
 def test_nothing_in_the_record_differed(record):
-    assert [path for path, found in record.items() if found["outcome"] == "differed"] == []
+    assert [key for key, found in record.items() if found.get("outcome") == "differed"] == []
 
 
 @pytest.mark.parametrize("arch", ARCHS)
 def test_enough_agreed(record, arch):
-    counts = Counter(found["outcome"] for found in record.values() if found["arch"] == arch)
+    counts = Counter(found.get("outcome") for found in record.values() if found["arch"] == arch)
     assert counts["agreed"] >= LEAST[arch]
 
 
 @pytest.mark.usefixtures("_files")
-def test_what_ran_can_be_selected(record):
-    assert record.keys() <= frozenset().union(*map(coverage.selectable, ARCHS))
+def test_what_ran_can_be_selected_and_what_has_defects_cannot(record):
+    for arch in ARCHS:
+        objects = {coverage.hash_of(path) for v in coverage.variants(arch) for path in v.objects}
+        usable = {coverage.hash_of(path) for path in coverage.selectable(arch)}
+        ran = {key for key, found in record.items() if "outcome" in found and key in objects and found["arch"] == arch}
+        assert ran <= usable
+        assert not {key for key, found in record.items() if "defects" in found} & usable
+
+
+def test_every_object_of_the_record_is_known(record):
+    for key, found in record.items():
+        known = lookup(key)
+        assert known is not None
+        assert known.names[0].startswith(f"hsa/{found['arch']}/")
+        assert (known.outcome, known.defects) == (found.get("outcome"), tuple(found.get("defects", ())))
 
 
 @pytest.mark.usefixtures("_files")
@@ -85,13 +99,13 @@ def test_every_kernel_of_an_op_is_counted_once(arch):
 
 @pytest.mark.usefixtures("_files")
 def test_the_command_lists_what_can_be_selected_and_did_not_run(record, monkeypatch, capsys, tmp_path):
-    removed = next(path for path, found in record.items() if found["arch"] == "gfx950")
+    removed = min(path for path in coverage.selectable("gfx950") if coverage.outcome_of(path, record))
     file = tmp_path / "record.json"
-    file.write_text(json.dumps({path: found for path, found in record.items() if path != removed}))
+    file.write_text(coverage.encode({key: found for key, found in record.items() if key != coverage.hash_of(removed)}))
     monkeypatch.setattr(sys, "argv", ["coverage", "--record", str(file)])
     coverage.main()
     lines = capsys.readouterr().out.splitlines()
-    missing = frozenset().union(*map(coverage.selectable, ARCHS)) - record.keys()
+    missing = {path for arch in ARCHS for path in coverage.selectable(arch) if coverage.outcome_of(path, record) is None}
     assert {line for line in lines if line.startswith("- hsa/")} == {f"- {path}" for path in {removed, *missing}}
     assert lines.count(coverage.HEADER) == len(ARCHS)
 
@@ -107,8 +121,13 @@ def test_the_reasons_count_what_the_table_leaves_out(record):
 
 @pytest.mark.usefixtures("_files")
 def test_newer_records_are_merged():
-    first, second, third = sorted(coverage.selectable("gfx942"))[:3]
-    old = {first: entry("agreed"), second: entry("agreed"), third: entry("executed")}
-    new = {first: entry("executed"), second: entry("differed"), third: entry("agreed"), "hsa/gfx942/gone.co": entry("agreed")}
-    outcomes = {path: found["outcome"] for path, found in coverage.merged(old, new).items()}
-    assert outcomes == {first: "agreed", second: "differed", third: "agreed"}
+    refused = next(path for v in coverage.variants("gfx942") for path, why in v.refused.items() if why != coverage.UNLISTED)
+    paths = [*sorted(coverage.selectable("gfx942"))[:3], refused]
+    first, second, third, fourth = map(coverage.hash_of, paths)
+    another_release = "0" * 32
+    old = {key: entry("agreed") for key in (first, second, fourth, another_release)} | {third: entry("executed")}
+    new = {first: entry("executed"), second: entry("differed"), third: entry("agreed")}
+    found = coverage.merged(old, new)
+    assert [found[key].get("outcome") for key in (first, second, third)] == ["agreed", "differed", "agreed"]
+    assert found[fourth].keys() == {"arch", "defects"}, "what no call can select did not run"
+    assert found[another_release] == entry("agreed")

@@ -3,9 +3,10 @@
 Per family and variant: the ops, the code objects, how many of them a call can select (by AITER's rule or with kernel=), how many
 were executed, how many agreed with an oracle. Below the table: why the others cannot be selected, which can be and were not run.
 
-The record of what ran is `coverage.json` beside this file. The tests of `tests/asm` write what they run on the virtual device into
-the file that JAX_AITER_COVERAGE names; ``--merge FILE`` takes that over. Objects that no call can select are not recorded.
-Everything else is read from AITER's files and from what the ops' selecting functions ask. Prints Markdown.
+The record of what ran is `proven.json` of `jax_aiter.kernels.known`, by the hash of the object, so that it holds for every release
+with that object. The tests of `tests/asm` write what they run on the virtual device into the file that JAX_AITER_COVERAGE names;
+``--merge FILE`` takes that over, and writes why the ops refuse the objects of their tables that they never select. Everything else
+is read from AITER's files and from what the ops' selecting functions ask. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -17,17 +18,18 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from jax_aiter.kernels.asm.device import ARCHS
 from jax_aiter.kernels.asm.registry import Adapter, adapters
 from jax_aiter.kernels.asm.tables import Kernel, kernels, location
+from jax_aiter.kernels.known import PROVEN, file_hash
 
-RECORD = Path(__file__).with_name("coverage.json")
 HEADER = "| family | variant | ops | objects | selectable | executed | agreed |"
 UNTAKEN = "no op takes its table"
 UNLISTED = "in none of AITER's tables, and no op names it"
 
-Record = Mapping[str, Mapping[str, str]]  # by object: its symbol, arch, and outcome (executed, agreed, differed)
+Record = Mapping[str, Mapping[str, Any]]  # by hash of the object: its arch; its outcome (executed, agreed, differed) or its defects
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +50,23 @@ class Variant:
         return self.objects - self.refused.keys()
 
     def row(self, record: Record) -> str:
-        ran = [record[path]["outcome"] for path in self.objects if path in record]
+        ran = [outcome for path in self.objects if (outcome := outcome_of(path, record))]
         counts = (len(self.objects), len(self.selectable), len(ran), ran.count("agreed"))
         return f"| {' | '.join((self.family, self.name, ', '.join(self.ops) or 'none', *map(str, counts)))} |"
+
+
+def outcome_of(path: str, record: Record) -> str | None:
+    """How the object at `path` fared, None if it did not run."""
+    return record.get(hash_of(path), {}).get("outcome")
+
+
+def hash_of(path: str) -> str:
+    return _hash_of(path, location().path)
+
+
+@functools.cache
+def _hash_of(path: str, top: Path) -> str:
+    return file_hash((top / path).read_bytes())
 
 
 def variants(arch: str) -> tuple[Variant, ...]:
@@ -117,39 +133,65 @@ def _objects(row: Kernel, top: Path) -> set[str]:
 def markdown(arch: str, record: Record, *, served: bool) -> str:
     """The report on one architecture; `served` leaves out what no op uses."""
     shown = [v for v in variants(arch) if not served or v.ops]
-    counts = Counter(entry["outcome"] for entry in record.values() if entry["arch"] == arch)
-    lines = [f"{arch}: {counts.total()} code objects executed, {counts['agreed']} agreed with their oracle.", "", HEADER]
+    counts = Counter(outcome_of(path, record) for path in frozenset().union(*(v.objects for v in variants(arch))))
+    ran = counts.total() - counts[None]
+    lines = [f"{arch}: {ran} code objects executed, {counts['agreed']} agreed with their oracle.", "", HEADER]
     lines += ["|---|---|---|--:|--:|--:|--:|", *(v.row(record) for v in shown)]
     reasons = Counter(why for v in shown for why in v.refused.values())
     if reasons:
         lines += ["", "Not selectable:", "", *(f"- {n} object{'s' * (n > 1)}: {why}" for why, n in reasons.most_common())]
-    rest = sorted(selectable(arch) - record.keys())
+    rest = sorted(path for path in selectable(arch) if outcome_of(path, record) is None)
     if rest:
         lines += ["", f"Selectable, not executed ({len(rest)}):", "", *(f"- {path}" for path in rest)]
     return "\n".join(lines)
 
 
 def merged(record: Record, *fresh: Record) -> Record:
-    """What ran, with newer records: an object that agreed stays so unless it differs now."""
-    found = dict(record)
+    """What ran, with newer records: an object that agreed stays so unless it differs now.
+
+    Of the objects at AITER's present location, those that no call can select lose their outcome and get the reasons for it.
+    """
+    found = {key: dict(entry) for key, entry in record.items()}
     for new in fresh:
-        for path, entry in new.items():
-            if path not in found or found[path]["outcome"] != "agreed" or entry["outcome"] == "differed":
-                found[path] = entry
-    known = {path for arch in ARCHS for path in selectable(arch)}
-    return {path: entry for path, entry in sorted(found.items()) if path in known}
+        for key, entry in new.items():
+            if found.get(key, {}).get("outcome") != "agreed" or entry["outcome"] == "differed":
+                found[key] = {**found.get(key, {}), **entry}
+    for arch in ARCHS:
+        usable, defects = {hash_of(path) for path in selectable(arch)}, _defects(arch)
+        for key in {hash_of(path) for v in variants(arch) for path in v.objects}:
+            kept = found.pop(key, {})
+            if key in usable and "outcome" in kept:
+                found[key] = {"arch": arch, "outcome": kept["outcome"]}
+            elif key not in usable and key in defects:
+                found[key] = {"arch": arch, "defects": list(defects[key])}
+    return dict(sorted(found.items()))
+
+
+def _defects(arch: str) -> Mapping[str, tuple[str, ...]]:
+    """Why the ops that take an object's table never select it, by hash."""
+    found: dict[str, dict[str, None]] = defaultdict(dict)
+    for variant in variants(arch):
+        for path, why in variant.refused.items():
+            if why not in (UNTAKEN, UNLISTED):
+                found[hash_of(path)] |= {why: None}
+    return {key: tuple(reasons) for key, reasons in found.items()}
+
+
+def encode(record: Record) -> str:
+    """One line per object."""
+    return "{\n" + ",\n".join(f' "{key}": {json.dumps(entry, sort_keys=True)}' for key, entry in sorted(record.items())) + "\n}\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jax_aiter.kernels.asm.coverage", description=__doc__)
-    parser.add_argument("--record", type=Path, default=RECORD, help="what ran (default: the shipped record)")
+    parser.add_argument("--record", type=Path, default=PROVEN, help="what ran (default: the shipped record)")
     parser.add_argument("--merge", type=Path, nargs="*", metavar="FILE", help="first merge newer records into the record")
     parser.add_argument("--all", action="store_true", help="also list code objects that no op runs")
     options = parser.parse_args()
     record: Record = json.loads(options.record.read_text())
     if options.merge is not None:
         record = merged(record, *(json.loads(path.read_text()) for path in options.merge))
-        options.record.write_text(json.dumps(record, indent=1, sort_keys=True))
+        options.record.write_text(encode(record))
     print("\n\n".join(markdown(arch, record, served=not options.all) for arch in ARCHS))
 
 
