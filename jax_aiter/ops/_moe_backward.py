@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.ops import _moe_expert, _moe_forward, _moe_groups, _moe_quant
+from jax_aiter.ops.shuffle_weight import shuffled
 
 RESULTS = {
     "d_hidden_states": "T D",
@@ -35,16 +36,20 @@ def abstract(operands, params):
 
 
 def backward(cotangent, operands, params):
-    """The six results above for the cotangent [T, D] of the output."""
+    """The six results above for the cotangent [T, D] of the output; weight gradients in the order in which the weights stand."""
     tokens, k = operands["topk_ids"].shape
     w1, w2 = operands["w1"], operands["w2"]
     width, intermediate = w2.shape[1:]
-    early, trained = params["doweight_stage1"], params["quant_type"] == "none"
+    early, trained, layout = params["doweight_stage1"], params["quant_type"] == "none", params["weight_layout"]
     groups = _moe_forward.routing(operands)
     block = _moe_groups.block_rows(tokens * k, w1.shape[0])
     x = _moe_expert.inputs(operands, params)
     load = _moe_expert.loader(operands, params)
     a2_scale = _moe_forward.second_scale(operands, params, groups, block, x, load)
+
+    def ordered(weight):
+        return weight if layout is None else shuffled(weight, layout)
+
     dout = _moe_expert.keep(cotangent.astype(jnp.float32), 1, params["hidden_pad"])
     weights = operands["topk_weight"].reshape(-1)
 
@@ -88,8 +93,13 @@ def backward(cotangent, operands, params):
 
     def store(e, total, state):
         d_rows, d_weights, stacked = state
-        put = lambda whole, part: jax.lax.dynamic_update_index_in_dim(whole, part.astype(whole.dtype), e, 0)  # noqa: E731
-        return d_rows, d_weights, jax.tree.map(put, stacked, total)
+
+        def put(whole, part, ordered=lambda x: x):
+            return jax.lax.dynamic_update_index_in_dim(whole, ordered(part.astype(whole.dtype)), e, 0)
+
+        d_w, *d_biases = total
+        as_given = tuple(put(whole, part, ordered) for whole, part in zip(stacked[0], d_w, strict=True))
+        return d_rows, d_weights, (as_given, *map(put, stacked[1:], d_biases))
 
     structs = abstract(operands, params)
     zeros = [jnp.zeros(s.shape, s.dtype) for s in structs]

@@ -70,7 +70,7 @@ def forward() -> list[Case]:
 
 
 def backward() -> list[Case]:
-    chosen = {c.name: c for c in forward() if c.name in ("silu", "masked_padded", "per_token_int8")}
+    chosen = {c.name: c for c in forward() if c.name in ("silu", "masked_padded", "shuffled", "per_token_int8")}
     return [
         Case(
             name,

@@ -158,7 +158,8 @@ def fused_moe(
 
     Returns:
       ``[T, D]`` in `output_dtype`, accumulated in float32. Differentiable in `hidden_states`, `topk_weight`, biases and float `w1`,
-      `w2`; through quantisation the gradient of hidden states and weights is that of the dequantised values (straight through).
+      `w2`, whose gradients stand in the order of the weights, shuffled or plain; through quantisation the gradient of hidden states
+      is that of the dequantised values (straight through).
 
     The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D].
 

@@ -39,7 +39,8 @@ def unshuffled(w: jax.Array, layout: tuple[int, int]) -> jax.Array:
     return jnp.moveaxis(tiles, -2, -4).reshape(w.shape)
 
 
-def _shuffled(w: jax.Array, layout: tuple[int, int]) -> jax.Array:
+def shuffled(w: jax.Array, layout: tuple[int, int]) -> jax.Array:
+    """A plain ``[..., N, K]`` weight in tiles: the inverse of `unshuffled`. The order follows the dtype's size, so cast first."""
     *lead, n, k = w.shape
     rows, columns, vector = tile(w.dtype, layout)
     tiles = w.reshape(*lead, n // rows, rows, k // columns, columns // vector, vector)
@@ -58,7 +59,7 @@ def _abstract(dims, *, w, layout, inverse):
 
 
 def _reference(*, w, layout, inverse):
-    return ((unshuffled if inverse else _shuffled)(w, layout),)
+    return ((unshuffled if inverse else shuffled)(w, layout),)
 
 
 def _backward(saved, cotangents, *, implementation, layout, inverse):
