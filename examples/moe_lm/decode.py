@@ -89,5 +89,10 @@ def decode_error(params: Params, config: Config, tokens: Any, block_size: int = 
         lens = jnp.full(batch, at + 1, jnp.int32)
         _, logits, pool = decode(params, pool, history[:, at], lens, tables, jax.random.key(0), jnp.float32(0), config=config)
         error = max(error, float(jnp.max(jnp.abs(logits - full[:, at]))))
+    return error, allowed_error(config, full)
+
+
+def allowed_error(config: Config, logits: Any) -> float:
+    """How far logits [..., 256] of two programs of the same sums may be apart: see `decode_error`."""
     terms = max(config.sequence, config.dim, config.intermediate)
-    return error, 8 * config.layers * terms * 2.0**-24 * float(jnp.max(jnp.abs(full)))
+    return 8 * config.layers * terms * 2.0**-24 * float(jnp.max(jnp.abs(logits)))

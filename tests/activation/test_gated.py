@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from jax_aiter import gelu_and_mul, silu_and_mul
-from tests.oracle import LOOPS, ROUNDOFF, assert_within, draw, f64, primitives
+from tests.oracle import LOOPS, ROUNDOFF, assert_same, assert_within, draw, f64, primitives
 
 DTYPES = ["float32", "bfloat16", "float16"]
 OPS = {silu_and_mul: torch.nn.functional.silu, gelu_and_mul: torch.nn.functional.gelu}
@@ -60,7 +60,7 @@ def test_gate_over_the_whole_range(op):
 @pytest.mark.parametrize("op", OPS)
 def test_large_gates_do_not_overflow(op):
     x = jnp.asarray([[1e4, -1e4, 2.0, 2.0], [3e38, -3e38, 1.0, 1.0]])
-    assert op(x).tolist() == [[2e4, 0.0], [float(np.float32(3e38)), 0.0]]
+    assert op(x).tolist() == [[2e4, 0.0], [float(np.float32(3e38)), 0.0]]  # exact: the gates are open or shut
     assert np.isfinite(jax.grad(lambda x: jnp.sum(op(x)))(x)).all()
 
 
@@ -87,7 +87,7 @@ def test_vmap_is_more_rows(op):
     x = draw(0, 3, 4, 8)
     mapped = jax.vmap(op, in_axes=1, out_axes=1)
     assert not primitives(mapped, x) & LOOPS
-    assert (mapped(x) == op(x)).all()
+    assert_same(mapped(x), op(x))
 
 
 @pytest.mark.parametrize("op", OPS)

@@ -11,7 +11,7 @@ import pytest
 
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.partition import gpu_plugin_installed
-from jax_aiter.kernels.store import aiter_location
+from tests.needs import needs_aiter
 
 from . import common
 
@@ -27,9 +27,7 @@ if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; 
 
 @pytest.fixture(scope="session")
 def _files():
-    location = aiter_location()
-    if location is None or not (location.path / "hsa").is_dir():
-        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+    needs_aiter("hsa")
 
 
 @pytest.fixture(scope="session")

@@ -186,7 +186,7 @@ def test_neighbours_do_not_leak():
             spoilt[starts[1] : starts[2]] = np.nan
             out = np.asarray(call(**{**arrays, name: spoilt}, causal=causal))
             for rows in (slice(0, cu_q[1]), slice(cu_q[2], None)):
-                np.testing.assert_array_equal(out[rows], clean[rows])
+                np.testing.assert_array_equal(out[rows], clean[rows])  # exact: the same program
 
 
 def test_placement_of_mi308x(monkeypatch):

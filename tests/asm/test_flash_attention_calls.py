@@ -122,5 +122,5 @@ def test_vmap_folds_into_the_batch():
         return jax_aiter.flash_attention(q, k, v, causal=True, implementation="asm")
 
     together = jax.jit(jax.vmap(call))(q, k, v)
-    for i in range(2):
+    for i in range(2):  # exact: one code object, which computes each sequence by itself
         np.testing.assert_array_equal(together[i], jax.jit(call)(q[i], k[i], v[i]))

@@ -13,8 +13,8 @@ import pytest
 
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.provider import Call, Target
-from jax_aiter.kernels.store import aiter_location
 from jax_aiter.ops.fused_moe import FUSED_MOE
+from tests.needs import needs_aiter
 
 from . import moe
 
@@ -29,10 +29,7 @@ DTYPES = {
 
 @pytest.fixture(scope="module")
 def configs():
-    location = aiter_location()
-    if location is None or not (location.path / "aiter" / "configs").is_dir():
-        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
-    return location.path / "aiter" / "configs"
+    return needs_aiter("aiter/configs").path / "aiter" / "configs"
 
 
 def tuned(configs, arch):
@@ -96,9 +93,7 @@ def test_tuned_rows(configs, arch):
 UNTUNED = {"experts": 3, "topk": 2, "dim": 2560, "inter": 512}
 
 
-@pytest.mark.parametrize(
-    ("quant", "kind", "most"), [("per_token", "fp8", 16), ("per_token", "int8", 32), ("per_1x128", "fp8", 32)]
-)
+@pytest.mark.parametrize(("quant", "kind", "most"), [("per_token", "fp8", 16), ("per_token", "int8", 32), ("per_1x128", "fp8", 32)])
 def test_the_default_rule_takes_few_tokens_elsewhere(configs, quant, kind, most):
     dtype = np.int8 if kind == "int8" else moe.FP8["gfx942"]
     provider = AsmProvider()

@@ -134,7 +134,7 @@ def test_export_and_reload(arch, quant):
     inner = jax.jit(lambda a: call(**{**a, "w1": jax_aiter.ShuffledWeight(a["w1"], (16, 16))}))
     data = export.export(inner, platforms=["rocm"], disabled_checks=export_checks())(given).serialize()
     again = export.deserialize(data).call(given)
-    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(inner(given)), strict=True):
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(inner(given)), strict=True):  # exact: the same code object and data
         np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
 
 

@@ -12,7 +12,7 @@ from jax_aiter.kernels.asm.ops import _moe_g1u1, asm_moe
 from jax_aiter.kernels.asm.registry import adapters
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.known import PROVEN, lookup
-from jax_aiter.kernels.store import aiter_location
+from tests.needs import needs_aiter
 
 LEAST = {"gfx942": 150, "gfx950": 40}  # code objects that must have agreed with an oracle
 
@@ -24,9 +24,7 @@ def record():
 
 @pytest.fixture(scope="module")
 def _files():
-    location = aiter_location()
-    if location is None or not (location.path / "hsa").is_dir():
-        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+    needs_aiter("hsa")
 
 
 def entry(outcome):

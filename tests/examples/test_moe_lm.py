@@ -81,7 +81,7 @@ def test_checkpoint_round_trip_and_refusal(params, tmp_path):
     checkpoint.save(path, params, TINY)
     loaded, config = checkpoint.load(path)
     assert config == TINY
-    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), loaded, params))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), loaded, params))  # the bytes that were written
     checkpoint.save(path, params, model.Config(layers=3, dim=32))
     with pytest.raises(ValueError, match="its config needs"):
         checkpoint.load(path)
@@ -98,7 +98,11 @@ def test_decoding_is_the_forward_pass(params, quick_compile):
 
 
 def test_server_gives_each_request_what_it_would_get_alone(params, quick_compile):
-    """Greedy, in float32: 7 requests through 3 places against the full forward pass of each."""
+    """Greedy, in float32: 7 requests through 3 places against the full forward pass of each.
+
+    Two logits that are closer than the rounding of the two programs may change places: what the server took must be the largest
+    but for that much, which is the bound of `decode_error`.
+    """
     server = serve.Server(params, TINY, places=3, blocks=24, block_size=8, dtype=jnp.float32, temperature=0.0)
     rng = np.random.default_rng(1)
     requests = [
@@ -115,8 +119,9 @@ def test_server_gives_each_request_what_it_would_get_alone(params, quick_compile
     for request in requests:
         padded = np.zeros((1, TINY.sequence), np.int32)
         padded[0, : len(request.text)] = list(request.text)
-        logits = forward(padded)[0, len(request.prompt) - 1 : len(request.text) - 1]
-        assert bytes(np.argmax(logits, -1).tolist()) == bytes(request.output)
+        logits = np.asarray(forward(padded)[0, len(request.prompt) - 1 : len(request.text) - 1])
+        taken = np.take_along_axis(logits, np.array(list(request.output))[:, None], axis=1)
+        assert (logits - taken).max() <= 2 * decode.allowed_error(TINY, logits)
 
 
 def test_server_refuses_what_does_not_fit(params):

@@ -14,7 +14,7 @@ from jax_aiter import (
     gemm_a16w16_bpreshuffle,
     shuffle_weight,
 )
-from tests.oracle import LOOPS, ROUNDOFF, assert_within, draw, f64, primitives
+from tests.oracle import LOOPS, ROUNDOFF, assert_same, assert_within, draw, f64, primitives
 
 U = ROUNDOFF["float32"]
 FP8 = [jnp.float8_e4m3fnuz, jnp.float8_e4m3fn]
@@ -37,7 +37,7 @@ def test_16_bit(m, n, k, dtype):
     want, bound = f64(a) @ f64(b).T + f64(bias), (k + 3) * U * (np.abs(f64(a)) @ np.abs(f64(b)).T + np.abs(f64(bias)))
     y = gemm_a16w16_bpreshuffle(a, shuffle_weight(b), bias=bias, out_dtype="float32")
     assert_within(y, want, bound)
-    assert (gemm_a16w16(a, shuffle_weight(b), bias=bias, out_dtype="float32") == y).all()
+    assert_same(gemm_a16w16(a, shuffle_weight(b), bias=bias, out_dtype="float32"), y)
     assert gemm_a16w16(a, shuffle_weight(b)).dtype == dtype
 
 
@@ -98,7 +98,7 @@ def test_vmap_over_tokens_or_weights_is_one_product(transpose_scale):
         assert not primitives(mapped, *args) & LOOPS
         for i in range(3):
             part = [jax.tree.map(lambda y: y[i], v) if ax == 0 else v for v, ax in zip(args, axes, strict=True)]  # noqa: B023
-            assert (mapped(*args)[i] == one(*part)).all()
+            assert_same(mapped(*args)[i], one(*part))
 
 
 def test_errors_name_argument_and_rule():

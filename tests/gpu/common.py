@@ -16,6 +16,7 @@ from jax_aiter.core.cases import Case, case, constant, distinct, normal, permuta
 from jax_aiter.core.explain import platform_name
 from jax_aiter.core.op import Op, all_ops
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
+from tests.needs import skip_without_aiter
 
 if jax.default_backend() != "gpu":
     pytest.skip("jax has no GPU here", allow_module_level=True)
@@ -91,7 +92,7 @@ def get(name: str) -> tuple[Op, Case]:
     op, given = OPS[name]
     reason = refusal(op, given)
     if reason is not None and "AITER's files were not found" in reason:
-        pytest.skip(reason)
+        skip_without_aiter()
     assert reason is None, reason
     return op, given
 

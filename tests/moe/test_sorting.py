@@ -1,4 +1,4 @@
-"""AITER's formats, moe_sorting and shuffle_weight, against plain numpy restatements: everything exactly."""
+"""AITER's formats, moe_sorting and shuffle_weight, against plain numpy restatements: exactly, for they only move data."""
 
 import jax
 import jax.numpy as jnp

@@ -12,7 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 import jax_aiter
 from jax_aiter import rope, rope_positions
-from tests.oracle import LOOPS, ROUNDOFF, assert_within, draw, f64, primitives
+from tests.oracle import LOOPS, ROUNDOFF, assert_same, assert_within, draw, f64, primitives
 
 UNITS = 3 * ROUNDOFF["float32"]
 
@@ -65,7 +65,7 @@ def test_forward_and_gradient(shape, rotary, nope_first, reuse, style, dtype):
     assert_within(y, want.detach().numpy(), UNITS * magnitude(x, *args))
     assert_within(pull(dy)[0], tx.grad.numpy(), UNITS * magnitude(dy, *args))
     still = slice(0, shape[-1] - rotary) if nope_first else slice(rotary, None)
-    assert (y[..., still] == x[..., still]).all()
+    assert (y[..., still] == x[..., still]).all()  # copied
 
 
 def test_is_hugging_faces_llama_rotation():
@@ -83,17 +83,17 @@ def test_is_hugging_faces_llama_rotation():
 def test_positions_default_to_the_first_axis_and_offsets_shift_them():
     x, (cos, sin) = draw(0, 6, 2, 3, 8), table(20, 4)
     index = jnp.broadcast_to(jnp.arange(6, dtype=jnp.int32)[:, None], (6, 2))
-    assert (rope(x, cos, sin) == rope(x, cos, sin, index)).all()
+    assert_same(rope(x, cos, sin), rope(x, cos, sin, index))
     offsets = jnp.asarray([[3, 5]] * 6, jnp.int32)
-    assert (rope(x, cos, sin, offsets=offsets) == rope(x, cos, sin, index + offsets)).all()
-    assert (rope(x, cos[:, None, None], sin[:, None, None]) == rope(x, cos, sin)).all()  # AITER's [P, 1, 1, R]
+    assert_same(rope(x, cos, sin, offsets=offsets), rope(x, cos, sin, index + offsets))
+    assert_same(rope(x, cos[:, None, None], sin[:, None, None]), rope(x, cos, sin))  # AITER's [P, 1, 1, R]
 
 
 def test_positions_outside_the_table_use_its_ends_or_are_errors_when_checked():
     x, (cos, sin) = draw(0, 4, 1, 8), table(5, 4)
     positions = jnp.asarray([-3, 0, 4, 99], jnp.int32)
     inside = jnp.clip(positions, 0, 4)
-    assert (rope(x, cos, sin, positions) == rope(x, cos, sin, inside)).all()
+    assert (rope(x, cos, sin, positions) == rope(x, cos, sin, inside)).all()  # the same program
 
     def report(positions):
         rope(x, cos, sin, positions).block_until_ready()
@@ -113,7 +113,7 @@ def test_vmap_is_more_tokens(axes):
     mapped = jax.vmap(lambda x, p: rope(x, cos, sin, p), in_axes=axes)
     assert not primitives(mapped, x, positions) & LOOPS
     wide = jnp.broadcast_to(x, (3, 5, 2, 8)), jnp.broadcast_to(positions, (3, 5))
-    assert (mapped(x, positions) == rope(wide[0], cos, sin, wide[1])).all()
+    assert_same(mapped(x, positions), rope(wide[0], cos, sin, wide[1]))
 
 
 def test_rotation_keeps_length_and_depends_on_distance_only():

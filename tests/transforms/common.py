@@ -1,13 +1,14 @@
-"""Every op and case, and how two results are compared."""
+"""Every op and case; two results are compared by `tests.oracle.assert_same`."""
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.cases import Case
 from jax_aiter.core.op import Op, all_ops
+from tests.oracle import ULPS as ULPS
+from tests.oracle import assert_same as assert_same
 
 OPS = all_ops()
 ALL = [(op, case) for op in OPS.values() for case in op.cases()]
@@ -27,10 +28,6 @@ def thinned(cases):
 
 every_op = pytest.mark.parametrize("op", list(OPS.values()), ids=list(OPS))
 
-# Folding a batch changes the tiling of reductions, so floating results may move by rounding: a few units in the last place of
-# the output dtype, measured against the largest value of the array. Integers must not move.
-ULPS = 8
-
 
 def bound(op: Op, case: Case, implementation: str | None = None):
     """The op as a function of its operands dict only."""
@@ -43,27 +40,6 @@ def bound(op: Op, case: Case, implementation: str | None = None):
 
 def structs(operands):
     return {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in operands.items()}
-
-
-def assert_same(got, want, ulps: float = 0.0, what: str = ""):
-    assert len(got) == len(want)
-    for g, w in zip(got, want, strict=True):
-        assert g.shape == w.shape, what
-        assert g.dtype == w.dtype, what
-        if ulps == 0 or not jnp.issubdtype(w.dtype, jnp.floating):
-            np.testing.assert_array_equal(_comparable(g), _comparable(w), err_msg=what)
-            continue
-        a, b = _comparable(g), _comparable(w)
-        finite = np.isfinite(b)
-        np.testing.assert_array_equal(np.isfinite(a), finite, err_msg=what)
-        top = np.abs(b[finite]).max(initial=0.0)
-        tolerance = ulps * float(jnp.finfo(w.dtype).eps) * max(top, float(jnp.finfo(w.dtype).tiny))
-        np.testing.assert_allclose(a[finite], b[finite], rtol=0, atol=tolerance, err_msg=what)
-
-
-def _comparable(x):
-    x = np.asarray(x)
-    return x.astype(np.float64) if jnp.issubdtype(x.dtype, jnp.floating) else x
 
 
 def dims_of(op: Op, case: Case, name: str) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from jax_aiter.kernels.cache import cache_root, write_entry
-from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client
+from tests.needs import needs_aiter
 
 
 def has_triton() -> bool:
@@ -19,9 +19,7 @@ def has_triton() -> bool:
 @pytest.fixture(scope="session")
 def _own_root(tmp_path_factory):
     """A cache whose plans are made anew, on compiled kernels that are shared with the user's cache (they cost seconds)."""
-    location = aiter_location()
-    if location is None or location.source != "cache":
-        pytest.skip("AITER's files are not registered: jax-aiter kernels add PATH")
+    needs_aiter(where=lambda location: location.source == "cache")
     if not has_triton():
         pytest.skip("triton is not installed, so AITER's kernels cannot be recorded")
     root, real = tmp_path_factory.mktemp("plans"), cache_root()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_aiter.kernels.store import aiter_location
+from tests.needs import needs_aiter
 
 ROOT = Path(__file__).parents[2]
 MODULES = sorted(p.stem for p in (ROOT / "tests/asm").glob("test_*.py") if not p.stem.endswith(("_launch", "_launches")))
@@ -30,8 +30,7 @@ SAMPLE = "test_topk_softmax.py::test_token_counts", "test_gemm_a16w16.py", "test
 @pytest.fixture(scope="session")
 def python() -> str:
     """The Python that has the ROCm plugin, the product and pytest."""
-    if aiter_location() is None:
-        pytest.skip("needs AITER's files: jax-aiter kernels add PATH")
+    needs_aiter()
     if importlib.util.find_spec("vgpu") is None:
         pytest.skip("needs the virtual device: pip install ./vgpu")
     found = os.environ.get("VGPU_JAX_PYTHON")

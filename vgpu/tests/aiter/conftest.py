@@ -26,7 +26,7 @@ def aiter_root() -> Path | None:
 def hsa() -> Path:
     root = aiter_root()
     if root is None:
-        pytest.skip("AITER's code objects are absent (set AITER_ROOT or run `jax-aiter kernels add`)")
+        pytest.skip("needs AITER's files: jax-aiter kernels add PATH, or AITER_ROOT=PATH")
     return root / "hsa"
 
 
