@@ -119,6 +119,20 @@ def releases() -> tuple[Release, ...]:
     return _table().releases
 
 
+def newest_release(hash: str) -> str | None:
+    """The newest release that holds a file; None if no release does."""
+    table = _table()
+    numbers = [number for _, places in table.places.get(hash, ()) for number in table.sets[places][-1:]]
+    return table.releases[max(numbers)].name if numbers else None
+
+
+@functools.cache
+def is_before(release: str, other: str) -> bool:
+    """Whether a release is older than another. ValueError if one of them is not known."""
+    names = [r.name for r in releases()]
+    return names.index(release) < names.index(other)
+
+
 @functools.cache
 def files_of(release: str) -> Mapping[str, str]:
     """Name to hash of every wanted file of a release. KeyError if there is none of that name."""

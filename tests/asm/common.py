@@ -3,6 +3,7 @@
 The record (JAX_AITER_COVERAGE names a file) is what `python -m jax_aiter.kernels.asm.coverage` reads.
 """
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -15,10 +16,19 @@ import pytest
 
 import jax_aiter
 from jax_aiter.kernels.asm import registry
-from jax_aiter.kernels.asm.tables import Kernel, kernels
-from jax_aiter.kernels.known import file_hash
+from jax_aiter.kernels.asm.tables import Kernel, kernels, location
+from jax_aiter.kernels.known import best_release, file_hash
 
 _record: dict[str, dict[str, str]] = {}
+
+
+@functools.cache
+def release() -> str:
+    """The release that the present code objects are nearest to."""
+    top = location().path
+    tree = {path.relative_to(top).as_posix(): file_hash(path.read_bytes()) for path in (top / "hsa").rglob("*.co")}
+    found = best_release(tree)
+    return "unknown" if found is None else found.release.name
 
 
 def selected(call: Callable[..., Any], *args: Any) -> Kernel:

@@ -180,6 +180,12 @@ def oracle(
     return out
 
 
+def top_of(kernel):
+    """What these kernels make of the intermediate's largest value: some of gfx950 keep gfx942's largest fp8 number, 240."""
+    kept = kernel.arch == "gfx950" and "_blockscaleFp8_" in kernel.symbol
+    return 240 if kept and ("_fp16_" in kernel.symbol or not kernel.since("0.1.12.post1")) else None
+
+
 def assert_agrees(out, expected):
     """Within 1 % RMS and correlation 0.9999, over everything and over each quarter of the columns.
 

@@ -41,9 +41,10 @@ def check(kind, arch, shape, *, ids=None, change=None, hidden="bfloat16", seed=0
     call = call_of(kind, **keywords)
     arrays = moe.on_device(args)
     with common.running(call, arrays) as out:
-        tile = tile_of(common.selected(call, arrays))
+        kernel = common.selected(call, arrays)
+        chosen = {"tile": tile_of(kernel), "top": moe.top_of(kernel)}
         activation, mask = keywords.get("activation", "silu"), args.get("expert_mask")
-        expected = moe.oracle(args, tile=tile, activation=activation, mask=mask, a1_scale=args.get("a1_scale"))
+        expected = moe.oracle(args, **chosen, activation=activation, mask=mask, a1_scale=args.get("a1_scale"))
         moe.assert_agrees(out, expected)
     return np.asarray(out, np.float64)
 

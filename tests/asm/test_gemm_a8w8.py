@@ -201,7 +201,7 @@ def test_refusals(op, change, rule):
     ],
 )
 def test_refusals_of_the_float16_kernel(arch, change, rule):
-    rule = rule if arch == "gfx942" else "AITER has no hand-written kernel that writes it on gfx950"
+    rule = rule if arch == "gfx942" else "this release of AITER has no hand-written kernel that writes it on gfx950"
     with pytest.raises(NotSupportedError, match=rule):
         lower(gemm_a8w8_blockscale_bpreshuffle, dtype=fp8_dtype(), out=jnp.float16, **change)
 

@@ -63,7 +63,7 @@ def test_ops_are_what_the_calls_say():
         ({"heads": 12}, "12 heads"),
         ({"queries": 9}, "max_seqlen_qo = 9; the kernels take at most 8"),
         ({"heads": 128, "queries": 5}, "max_seqlen_qo = 5; the persistent kernels of 16 heads take at most 4"),
-        ({"queries": 2, "causal": False}, "causal False: AITER's table has no"),
+        ({"queries": 2, "causal": False}, "causal False: this release of AITER has no"),
         ({"batch": 0}, "B = 0"),
         ({"rows": 0}, "Tq = 0"),
         ({"pages": 2**22}, "kv_buffer holds 4831838208 bytes; the kernels address it with 32 bits"),

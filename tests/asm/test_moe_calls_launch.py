@@ -1,6 +1,5 @@
 """Which calls of the one-stage MoE ops AITER's kernels take: random right ones and wrong ones, without a device."""
 
-import numpy as np
 import pytest
 
 from jax_aiter.kernels.asm.ops import _moe_limits
@@ -22,22 +21,18 @@ def test_100_right_calls_are_planned(family, arch):
     calls.plan_right_calls(moe_calls.make, moe_calls.FAMILIES[family][0], arch=arch)
 
 
-def multiplies_to_64_bits(code):
-    """Whether an object has ``s_mul_hi_u32`` of the register into which it loads eGUs (``s_load_dword sN, s[0:1], 0x140``)."""
-    words = np.frombuffer(code[: len(code) // 4 * 4], "<u4")
-    loads = np.flatnonzero((words[:-1] & 0xFFFFE03F) == 0xC0020000)
-    (register,) = {int(words[i] >> 6) & 0x7F for i in loads[words[loads + 1] == 0x140]}
-    high = words[words >> 23 == 0x96000000 >> 23]
-    return bool(((high & 0xFF) == register).any() or ((high >> 8 & 0xFF) == register).any())
-
-
 @pytest.mark.parametrize("arch", calls.ARCHS)
 def test_which_kernels_find_experts_beyond_4_gib(arch):
+    """What AITER's host code takes for granted of its names is true of the newest objects; older ones of the same name differ."""
     tables = {t for op in ("fused_moe", "asm_moe_tkw1") for t in adapters()[op].tables}
     rows = {row.path: row for table in sorted(tables) for row in kernels(arch, table)}
     assert len(rows) > 400
     for row in rows.values():
-        assert multiplies_to_64_bits(row.code()) == _moe_limits.reaches(row), row
+        small = row["subGU_m"] in (1, 16)
+        wide = arch == "gfx950" and "_bf16_blockscaleFp8_" in row.path and "_novs_silu_1tg_ps_32x384" not in row.path
+        named = "_blockscale" in row.path and (small or wide)
+        newest = arch == "gfx942" or row.since("0.1.19.post1")
+        assert _moe_limits.reaches(row) == (named and newest), row
 
 
 def test_weights_of_more_than_4_gib_run_where_a_kernel_reaches_them():

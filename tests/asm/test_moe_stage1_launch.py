@@ -102,7 +102,7 @@ def mistakes(rng, arch, good):
         ({"dim": 256 + 8 * pick(rng, (1, 3, 5))}, r"dimension 2 of w1 is|\(D\)"),
         ({"inter": 32 * pick(rng, (1, 3, 5, 7))}, r"I = |\(I\)"),
         ({"inter": 0}, "I = 0"),
-        ({"block": pick(rng, (1, 8, 24, 40, 200, 512))}, r"block_m = \d+; AITER has kernels for"),
+        ({"block": pick(rng, (1, 8, 24, 40, 200, 512))}, r"block_m = \d+; this release of AITER has kernels for"),
         ({"layout": None}, "w1 is plain"),
         ({"length": 0}, "sorted_expert_ids is empty"),
         ({"tokens": 0, "length": 64}, "input has no rows"),

@@ -28,7 +28,7 @@ def mistakes(rng, arch, good):
     other = [r for r in rows if (r["num_experts"], r["topk"], DTYPES[r["dtype"]]) != (good["experts"], good["topk"], good["dtype"])]
     tokens, columns = good["tokens"], good["experts"]
     return [
-        ({"experts": experts, "topk": topk}, rf"\(E, topk\) = \({experts}, {topk}\); AITER has kernels for"),
+        ({"experts": experts, "topk": topk}, rf"\(E, topk\) = \({experts}, {topk}\); this release of AITER has kernels for"),
         ({"topk": pick(rng, (1, 2, 3, 5, 7, 9, 16))}, r"\(E, topk\) = "),
         ({"topk": columns + int(rng.integers(1, 9))}, r"topk is \d+, must be <="),
         ({"dtype": "float16"}, "gating_output has dtype float16; the kernels take float32 or bfloat16"),

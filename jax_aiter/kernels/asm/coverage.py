@@ -20,9 +20,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jax_aiter.kernels.asm import listed
 from jax_aiter.kernels.asm.device import ARCHS
 from jax_aiter.kernels.asm.registry import Adapter, adapters
-from jax_aiter.kernels.asm.tables import Kernel, kernels, location
+from jax_aiter.kernels.asm.tables import Kernel, TableError, kernels, location
+from jax_aiter.kernels.asm.tables import refused as refused_rows
 from jax_aiter.kernels.known import PROVEN, file_hash
 
 HEADER = "| family | variant | ops | objects | selectable | executed | agreed |"
@@ -82,7 +84,7 @@ def selectable(arch: str) -> frozenset[str]:
 @functools.cache
 def _variants(arch: str, top: Path) -> tuple[Variant, ...]:
     folder = top / "hsa" / arch
-    tables = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.csv"))}
+    tables = sorted({file.relative_to(folder).as_posix() for file in folder.rglob("*.csv")} | {*listed.TABLES})
     takers: dict[str, list[Adapter]] = defaultdict(list)  # by table
     loose: dict[str, set[str]] = defaultdict(set)  # object that no table lists -> ops
     for adapter in adapters().values():
@@ -92,13 +94,17 @@ def _variants(arch: str, top: Path) -> tuple[Variant, ...]:
             loose[row.path].add(adapter.op)
     found, seen, usable = [], set[str](), set(loose)
     for table in tables:
-        objects = {path: row for row in kernels(arch, table) for path in _objects(row, top)}
-        seen |= objects.keys()
+        strange = refused_rows(arch, table)
+        objects = {path: row for row in _readable(arch, table) for path in _objects(row, top)}
         refused = {path: why for path, row in objects.items() if (why := _refused(row, takers[table])) is not None}
-        usable |= objects.keys() - refused.keys()
+        refused |= {path: str(why) for path, why in strange.items() if path not in objects and (top / path).is_file()}
+        objects = objects.keys() | refused.keys()
+        seen |= objects
+        usable |= objects - refused.keys()
         family, _, name = table.removesuffix(".csv").rpartition("/")
         ops = tuple(sorted(adapter.op for adapter in takers[table]))
-        found.append(Variant(family or name, name if family else "", ops, frozenset(objects), refused))
+        if objects or (folder / table).is_file():
+            found.append(Variant(family or name, name if family else "", ops, frozenset(objects), refused))
     # An object of two tables is selectable if it is by either.
     found = [dataclasses.replace(v, refused={p: why for p, why in v.refused.items() if p not in usable}) for v in found]
     return *found, *_rest(folder, {p.relative_to(top).as_posix() for p in folder.rglob("*.co")} - seen, loose)
@@ -114,6 +120,13 @@ def _rest(folder: Path, paths: Iterable[str], loose: Mapping[str, set[str]]) -> 
         ops = set().union(*(loose[p] for p in objects & loose.keys()))
         name = ("not in a table", "") if place == top else (place.removeprefix(f"{top}/"), "not in its table")
         yield Variant(*name, tuple(sorted(ops)), frozenset(objects), dict.fromkeys(objects - loose.keys(), UNLISTED))
+
+
+def _readable(arch: str, table: str) -> tuple[Kernel, ...]:
+    try:
+        return kernels(arch, table)
+    except TableError:
+        return ()
 
 
 def _refused(row: Kernel, takers: Iterable[Adapter]) -> str | None:

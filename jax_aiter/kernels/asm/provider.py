@@ -8,7 +8,7 @@ from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.args import PlanError
 from jax_aiter.kernels.asm.device import ARCHS, FP8
 from jax_aiter.kernels.asm.registry import Refusal, Selected, adapters
-from jax_aiter.kernels.asm.tables import location
+from jax_aiter.kernels.asm.tables import TableError, location
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Program
 
@@ -80,5 +80,5 @@ def _remembered(keyed: _Keyed, where: object) -> Selected | str:
     """`explain`, the trace and the plan each ask; AITER's location is part of the key because the tables are read from it."""
     try:
         return adapters()[keyed.call.op].select(keyed.call)
-    except Refusal as refusal:
+    except (Refusal, TableError) as refusal:
         return str(refusal)

@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Iterable
 
-from jax_aiter.kernels.asm.tables import Kernel, named
+from jax_aiter.kernels.asm.tables import Kernel, kernels, named, refused_row
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Program
 
@@ -24,6 +24,14 @@ class Refusal(Exception):
 def need(condition: bool, rule: str) -> None:
     if not condition:
         raise Refusal(rule)
+
+
+def listed(call: Call, table: str) -> tuple[Kernel, ...]:
+    """The rows of a table for the call's architecture; Refusal if this release of AITER has none."""
+    assert call.target.arch is not None
+    rows = kernels(call.target.arch, table)
+    need(bool(rows), f"this release of AITER has no {table.removesuffix('.csv')} kernels for {call.target.arch}")
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,6 +101,10 @@ def forced(call: Call, rows: Iterable[Kernel]) -> Kernel | None:
         return None
     rows = tuple(rows)
     row = named(rows, call.kernel)
+    if row is None:
+        for table in adapters()[call.op].tables:
+            why = refused_row(str(call.target.arch), table, call.kernel)
+            need(why is None, f"kernel = {call.kernel!r}: {why}")
     known = ", ".join(sorted(r.symbol for r in rows)[:8])
     need(row is not None, f"kernel = {call.kernel!r}; kernels of {call.op} on {call.target.arch} that fit are {known or 'none'}")
     return row

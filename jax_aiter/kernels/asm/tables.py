@@ -8,15 +8,17 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.asm import dialects, listed
+from jax_aiter.kernels.asm.dialects import Value
 from jax_aiter.kernels.cache import cache_root
-from jax_aiter.kernels.manifest import file_hash, manifest
+from jax_aiter.kernels.known import file_hash, is_before, newest_release
+from jax_aiter.kernels.manifest import manifest
 from jax_aiter.kernels.store import Location, aiter_location
-
-Value = int | str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,15 @@ class Kernel:
         """The code object. KernelBuildError if it is gone, or differs from the pinned commit's."""
         return _code(self.path, location())
 
+    def since(self, release: str) -> bool:
+        """Whether the code object is of that release or of a later one: of the releases that hold it, the newest counts.
+
+        What AITER's host code passes to a kernel changed between releases; an object that both sides of a change have takes what
+        the later one passes. One that no release has counts as newer than all.
+        """
+        held = newest_release(file_hash(self.code()))
+        return held is None or not is_before(held, release)
+
     def __str__(self) -> str:
         return f"{self.symbol} ({self.path})"
 
@@ -72,18 +83,49 @@ def _code(path: str, where: Location) -> bytes:
 
 
 def kernels(arch: str, table: str) -> tuple[Kernel, ...]:
-    """The rows of ``hsa/<arch>/<table>`` in the file's order; () if AITER has no such table for the arch."""
-    return _kernels(arch, table, location().path)
+    """The rows of ``hsa/<arch>/<table>`` in the file's order; () if AITER has no such table for the arch.
+
+    Where a release's host code lists the kernels itself, they are those.
+    TableError if there are rows and none is understood.
+    """
+    found, refused = _kernels(arch, table, location().path)
+    if refused and not found:
+        raise TableError(str(next(iter(refused.values()))))
+    return found
+
+
+def refused(arch: str, table: str) -> Mapping[str, TableError]:
+    """Why rows of a table are not understood, by the path of the code object."""
+    return {row.path: why for row, why in _kernels(arch, table, location().path)[1].items()}
+
+
+def refused_row(arch: str, table: str, kernel: str) -> TableError | None:
+    """Why the row called `kernel` is not understood; None if it is, or if there is none."""
+    rows = _kernels(arch, table, location().path)[1]
+    row = named(rows, kernel)
+    return None if row is None else rows[row]
+
+
+class TableError(KernelBuildError):
+    """A table of AITER's is not understood; the message names table, kernel, column and value."""
 
 
 @functools.cache
-def _kernels(arch: str, table: str, top: Path) -> tuple[Kernel, ...]:
+def _kernels(arch: str, table: str, top: Path) -> tuple[tuple[Kernel, ...], Mapping[Kernel, TableError]]:
+    base = top / "hsa" / arch
     folder = f"hsa/{arch}/{table}".rpartition("/")[0]
-    found = []
-    for row in _rows(top / f"hsa/{arch}/{table}"):
-        symbol, path = str(row.pop("knl_name")), f"{folder}/{row.pop('co_name')}"
-        found.append(Kernel(arch, symbol, path, table, row))
-    return tuple(found)
+    if (base / table).is_file():
+        rows = dialects.read(table, _cells(base / table))
+    else:
+        rows = listed.read(arch, table, (path.name for path in (top / folder).glob("**/*.co")))
+    found, refused = [], {}
+    for symbol, name, fields in rows:
+        if isinstance(fields, dialects.Unreadable):
+            why = TableError(f"AITER's table hsa/{arch}/{table}, kernel {symbol or '?'}: {fields}; the row is not used")
+            refused[Kernel(arch, symbol, f"{folder}/{name}", table, {})] = why
+        else:
+            found.append(Kernel(arch, symbol, f"{folder}/{name}", table, fields))
+    return tuple(found), refused
 
 
 def named(rows: Iterable[Kernel], kernel: str) -> Kernel | None:
@@ -127,12 +169,18 @@ def _tuned(pattern: str, key: tuple[str, ...], top: Path) -> Mapping[tuple[Value
 
 
 def _rows(path: Path) -> list[dict[str, Value]]:
-    """The rows of a CSV file; lines that begin with # or // are comments. A file that is not there has none."""
+    """The rows of a CSV file by column. A file that is not there has none."""
     if not path.is_file():
         return []
+    names, *rows = _cells(path) or [[]]
+    return [{k.strip(): _value(v) for k, v in itertools.zip_longest(names, row) if k} for row in rows]
+
+
+def _cells(path: Path) -> list[list[str]]:
+    """The cells of a CSV file, the header first; lines that begin with # or // are comments."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         lines = (line for line in file if not line.lstrip().startswith(("#", "//")))
-        return [{k.strip(): _value(v) for k, v in row.items() if k} for row in csv.DictReader(lines)]
+        return [row for row in csv.reader(lines) if row]
 
 
 def _value(text: str | None) -> Value:

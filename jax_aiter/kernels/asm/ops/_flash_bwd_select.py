@@ -147,7 +147,7 @@ def _heuristic(call: Call, shape: Shape, rows: Iterable[Kernel], mask: int) -> K
         # Its choice overruns: the same from the other corner, or with dq in 16 bits.
         rows = sorted((r for r in default if r["mask"] != NO_MASK), key=lambda r: -r.number("atomic32"))[:1]
     described = f"dtype {call.operands['q'].dtype.name}, head sizes {(shape.head, shape.value_head)}, causal = {mask == CAUSAL}"
-    need(bool(rows), f"AITER has no kernel on {arch} for {'packed sequences, ' if shape.packed else ''}{described}")
+    need(bool(rows), f"this release of AITER has no kernel on {arch} for {'packed sequences, ' if shape.packed else ''}{described}")
     # AITER takes the one that pads no more than needed, else whichever its hash map gives last: here the least padding.
     return min(rows, key=lambda r: (r.number("pddv"), r.number("pssk")))
 

@@ -48,7 +48,7 @@ def select(call: Call) -> Selected:
     (m, k), n = call.operands["xq"].shape, call.operands["wq"].shape[0]
     assert call.target.arch is not None
     rows = unlisted(call.target.arch)
-    need(bool(rows), f"out_dtype = float16; AITER has no hand-written kernel that writes it on {call.target.arch}")
+    need(bool(rows), f"out_dtype = float16; this release of AITER has no hand-written kernel that writes it on {call.target.arch}")
     (row,) = rows
     forced(call, rows)
     need(call.params["splitK"] in (None, 1), f"splitK = {call.params['splitK']}; the float16 kernel does not split K")

@@ -49,7 +49,8 @@ def select_g1u0(call: Call) -> Selected:
     named = (_int8 if int8 else _unquantised)(call)
     listed = _listed(call, int8)
     stages = {stage.kernel: stage for stage in (*named, *listed)}
-    need(bool(stages), f"w1 has dtype {dtype} and no gate; AITER has no {call.params['activation']} kernel to {_output(call)}")
+    act = call.params["activation"]
+    need(bool(stages), f"w1 has dtype {dtype} and no gate; this release of AITER has no {act} kernel to {_output(call)}")
     fitting, refused = split(stages, lambda row: _outside(call, stages[row]))
     row, rule = chosen(call, fitting, refused)
     if row is None:

@@ -59,7 +59,7 @@ def select_g1u1(call: Call) -> Selected:
     name = kind(call)
     rows = table(call, name) + (table(call, "blockscaleBf16") if name == "blockscaleFp8" else ())
     rows = tuple({row.symbol: row for row in rows}.values())
-    need(bool(rows), f"AITER has no {name} kernel with {call.results[0].dtype.name} output on {call.target.arch}")
+    need(bool(rows), f"this release of AITER has no {name} kernel with {call.results[0].dtype.name} output on {call.target.arch}")
     row, rule, passes_over = asked(call, rows), "the caller's kernel=", None
     if row is None:
         row, rule, passes_over = _automatic(call, rows)

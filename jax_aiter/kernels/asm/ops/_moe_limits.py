@@ -6,10 +6,12 @@ AITER checks none of this: outside these limits the kernels return numbers that 
 from __future__ import annotations
 
 import jax
+import numpy as np
 
 from jax_aiter.kernels.asm.tables import Kernel
 
 UINT32 = 2**32
+EXPERT_BYTES = 0x140  # of the argument block
 
 # In these the loop over output columns never stores to LDS what it multiplies: all but the last 256 columns stay zero.
 DEFECTIVE = {
@@ -54,17 +56,20 @@ def takes_float(row: Kernel) -> bool:
 
 
 def reaches(row: Kernel) -> bool:
-    """Whether the kernel multiplies an expert's number with the bytes of one to 64 bits (``s_mul_hi_u32``).
+    """Whether the kernel multiplies an expert's number with the bytes of one to 64 bits.
 
     The others keep the lower 32 bits, so that in weights of 4 GiB they read one expert for another. Only some of the block-scale
-    kernels were made for more; `test_moe_calls_launch` looks for the instruction in every object.
+    kernels were made for more, and not in every release, so the object is asked: it loads the bytes of an expert of w1 (eGUs,
+    ``s_load_dword sN, s[0:1], 0x140``) into a register, and those that reach multiply that one by ``s_mul_hi_u32``.
     """
     if "_blockscale" not in row.path:
         return False
-    if row["subGU_m"] in (1, 16):
-        return True
-    exceptional = "_novs_silu_1tg_ps_32x384" in row.path
-    return row.arch == "gfx950" and "_bf16_blockscaleFp8_" in row.path and not exceptional
+    code = row.code()
+    words = np.frombuffer(code[: len(code) // 4 * 4], "<u4")
+    loads = np.flatnonzero((words[:-1] & 0xFFFFE03F) == 0xC0020000)
+    registers = {int(words[i] >> 6) & 0x7F for i in loads[words[loads + 1] == EXPERT_BYTES]}
+    high = words[words >> 23 == 0x96000000 >> 23]
+    return any(bool(((high & 0xFF) == r).any() or ((high >> 8 & 0xFF) == r).any()) for r in registers)
 
 
 def far(row: Kernel, w1: jax.ShapeDtypeStruct, w2: jax.ShapeDtypeStruct) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 
@@ -40,6 +41,9 @@ ARGUMENTS = struct(
     "u32 group Hq / Hk",
     "ptr qo_indptr int32 [B + 1] or null",
 )
+# Kernels of releases before this one have no member `mtp`.
+WITH_MTP = "0.1.17-rc0"
+WITHOUT_MTP = dataclasses.replace(ARGUMENTS, fields=tuple(f for f in ARGUMENTS.fields if f.name != "mtp"))
 HEAD_DIM = 128
 # As the host code has it: log2f(expf(1)), which is not the float32 nearest to log2(e), over the float32 root, as doubles.
 SCALE = float(np.float32(1.4426950216293335 / float(np.float32(math.sqrt(HEAD_DIM)))))
@@ -47,6 +51,7 @@ TYPES = {"bfloat16": "bf16", "float16": "fp16", "int8": "int8", "float8_e4m3fnuz
 THREADS = 256
 PAGE_OF_TILES = 16  # the kernels of 16-token blocks take 16 blocks, 256 keys, at a time
 MAX_QLEN = 4
+HAS = "this release of AITER has"
 
 # ``s_cmp_lt_u32 s73, 16`` and ``s_cmp_eq_u32 s71, 0``: s73 holds the number of a sequence's blocks, s71 its length in whole tiles.
 COMPARES_BLOCKS, COMPARES_TILES = bytes.fromhex("49900abf"), bytes.fromhex("478006bf")
@@ -80,15 +85,16 @@ def fitting(call: Call, max_qlen: int) -> tuple[Kernel, ...]:
     query, cache = call.operands["query"], call.operands["key_cache"]
     kv, block, group = TYPES.get(cache.dtype.name), cache.shape[3], query.shape[1] // cache.shape[1]
     rows = [r for r in rows_of(call) if r["ps"] == 0]
-    need(bool(rows), f"query has dtype {query.dtype.name} and key_cache {cache.dtype.name}; AITER has no kernel for that pair")
+    pair = f"query has dtype {query.dtype.name} and key_cache {cache.dtype.name}"
+    need(bool(rows), f"{pair}; {HAS} no kernel for that pair")
     blocks = sorted({r.number("blkSz") for r in rows})
     rows = [r for r in rows if r["blkSz"] == block]
-    need(bool(rows), f"the block size is {block}; AITER's kernels for {kv} caches have {' or '.join(map(str, blocks))}")
+    need(bool(rows), f"the block size is {block}; {HAS} kernels for {kv} caches of {' or '.join(map(str, blocks))}")
     groups = sorted({r.number("Gqa") for r in rows})
     rows = [r for r in rows if r.number("Gqa") in (group, -(-group // 8) * 8)]
-    need(bool(rows), f"Hq / Hk = {group}; AITER's kernels for {kv} caches and blocks of {block} have groups of up to {groups}")
+    need(bool(rows), f"Hq / Hk = {group}; {HAS} kernels for {kv} caches and blocks of {block} and groups of up to {groups}")
     rows = [r for r in rows if _takes(r, max_qlen)]
-    need(bool(rows), f"max_qlen = {max_qlen}; AITER has no such kernel for {kv} caches, blocks of {block} and Hq / Hk = {group}")
+    need(bool(rows), f"max_qlen = {max_qlen}; {HAS} no such kernel for {kv} caches, blocks of {block} and Hq / Hk = {group}")
     return tuple(rows)
 
 
@@ -110,7 +116,7 @@ def heuristic(rows: tuple[Kernel, ...], group: int, max_qlen: int, high_precisio
             found = [r for r in found if high_precision in (1, r["Hp"])]
             if found:
                 return min(found, key=lambda r: r["Hp"] != high_precision)
-    raise Refusal(f"high_precision = {high_precision}; AITER's kernels for this call have {sorted({str(r['Hp']) for r in rows})}")
+    raise Refusal(f"high_precision = {high_precision}; {HAS} kernels for this call with {sorted({str(r['Hp']) for r in rows})}")
 
 
 def _reach(row: Kernel) -> int:
@@ -197,7 +203,9 @@ def _plan(call: Call, row: Kernel, grid, given, rows: jax.ShapeDtypeStruct, max_
     writer = PlanWriter(call.op, call.target.arch, given, {"out": rows})
     cache, item = given["key_cache"], given["key_cache"].dtype.itemsize
     pointers = ("out", "query", "key_cache", "value_cache", "block_tables", "context_lens", "k_scale", "v_scale", "qo_indptr")
-    arguments = ARGUMENTS.pack(
+    counts = row.since(WITH_MTP)
+    layout = ARGUMENTS if counts else WITHOUT_MTP
+    arguments = layout.pack(
         **{n: writer.pointer(n) for n in pointers},
         scale=SCALE,
         table_stride=given["block_tables"].shape[1],
@@ -205,8 +213,8 @@ def _plan(call: Call, row: Kernel, grid, given, rows: jax.ShapeDtypeStruct, max_
         q_stride=rows.shape[1] * HEAD_DIM * rows.dtype.itemsize,
         block_stride=math.prod(cache.shape[1:]) * item,
         head_stride=math.prod(cache.shape[2:]) * item,
-        mtp=max_qlen - 1,
+        **({"mtp": max_qlen - 1} if counts else {}),
         group=rows.shape[1] // grid[0],
     )
-    writer.launch(code(row), row.symbol, grid, (THREADS,), 0, arguments, slot=ARGUMENTS.slot)
+    writer.launch(code(row), row.symbol, grid, (THREADS,), 0, arguments, slot=layout.slot)
     return writer.build()

@@ -42,7 +42,7 @@ def select(call: Call) -> Selected:
     need_common(inner)
     need_slots(inner)
     rows = _moe_g1u1.table(inner, _moe_g1u1.kind(inner))
-    need(bool(rows), f"AITER has no kernel with smooth scales and {out} output on {call.target.arch}")
+    need(bool(rows), f"this release of AITER has no kernel with smooth scales and {out} output on {call.target.arch}")
     row, rule = _moe_g1u1.asked(inner, rows, smf), "the caller's kernel="
     if row is None:
         fitting = tuple(r for r in rows if _moe_g1u1.refuse(inner, r, smf) is None)

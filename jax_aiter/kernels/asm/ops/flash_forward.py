@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
 from jax_aiter.kernels.asm.ops._flash import (
     CAUSAL,
     DEFAULT_ROUNDING,
@@ -15,11 +20,13 @@ from jax_aiter.kernels.asm.ops._flash import (
     shape_of,
     window_of,
 )
-from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
-from jax_aiter.kernels.asm.tables import Kernel, kernels
+from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
-from jax_aiter.kernels.provider import Call
+from jax_aiter.kernels.call import call_plan
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.provider import Call, Program
 
 TABLE = "fmha_v3_fwd/fmha_fwd.csv"
 SOURCE = "csrc/cpp_itfs/mha_fwd.cu fmha_fwd_v3"
@@ -131,9 +138,10 @@ def _select(call: Call) -> Selected:
     assert call.target.arch is not None
     fitting = [
         r
-        for r in kernels(call.target.arch, TABLE)
+        for r in listed(call, TABLE)
         if (r["dtype"], r["hdim_q"], r["hdim_v"], r["mask"], r["mode"]) == (dtype, *heads, mask, int(shape.packed))
     ]
+    need(bool(fitting), f"this release of AITER has no {dtype} kernels of head sizes {heads} for {call.target.arch}")
     row, rule = forced(call, fitting), "the caller's kernel="
     if row is None:
         # gfx950's kernels have no choice of rounding.
@@ -144,7 +152,26 @@ def _select(call: Call) -> Selected:
     passes_over = None
     if not shape.packed and shape.queries <= FEW_QUERIES:
         passes_over = f"Sq = {shape.queries}; up to {FEW_QUERIES} queries AITER takes its CK kernel"
-    return Selected(row, grid, rule, lambda: _plan(call, row, grid, shape), passes_over)
+    return Selected(row, grid, rule, lambda: _build(call, row, grid, shape), passes_over)
+
+
+#: Older kernels without a mask leave rows of a packed sequence without keys undefined.
+KEYLESS_SINCE = "0.1.11"
+
+
+def _build(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape) -> LaunchPlan | Program:
+    plan = _plan(call, row, grid, shape)
+    if not shape.packed or row["mask"] != NO_MASK or row.since(KEYLESS_SINCE):
+        return plan
+
+    def run(operands: Mapping[str, jax.Array]) -> list[jax.Array]:
+        out, *lse = call_plan(plan, *(operands[name] for name in call.operands), result_shape_dtypes=call.results)
+        starts, keys = operands["cu_seqlens_q"], jnp.diff(operands["cu_seqlens_k"])
+        sequence = jnp.searchsorted(starts[1:], jnp.arange(shape.queries, dtype=starts.dtype), side="right")
+        seen = keys.at[sequence].get(mode="fill", fill_value=0) > 0  # rows past the last sequence belong to none
+        return [jnp.where(seen[:, None, None], out, 0), *(jnp.where(seen, x, -jnp.inf) for x in lse)]
+
+    return Program((plan,), run)
 
 
 def _plan(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape):

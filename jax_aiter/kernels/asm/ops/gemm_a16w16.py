@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from jax_aiter.kernels.asm.device import compute_units
+from jax_aiter.kernels.asm.ops import _gemm_outf32
 from jax_aiter.kernels.asm.ops._gemm_rules import REACH, ceil_div, check_reach, tuned_row
 from jax_aiter.kernels.asm.registry import Selected, forced, need, op
 from jax_aiter.kernels.asm.structs import struct
@@ -52,8 +53,19 @@ LEAST_K = 192
 MAX_SPLIT = 16
 
 
-@op("gemm_a16w16", source=SOURCE, tables=(TABLE,))
-@op("gemm_a16w16_bpreshuffle", source=SOURCE, tables=(TABLE,))
+#: From here on the kernels order the parts of a split K themselves, by semaphores; before, AITER clears the output.
+SEMAPHORES_SINCE = "0.1.9"
+
+
+def never(row: Kernel) -> str | None:
+    """Why a row runs no call."""
+    if row.table == TABLE and not row.since(SEMAPHORES_SINCE):
+        return f"is of a release before {SEMAPHORES_SINCE}, when these kernels had no semaphores"
+    return None
+
+
+@op("gemm_a16w16", source=SOURCE, tables=(TABLE, _gemm_outf32.TABLE), never=never)
+@op("gemm_a16w16_bpreshuffle", source=SOURCE, tables=(TABLE,), never=never)
 def select(call: Call) -> Selected:
     a, b, out = call.operands["a"], call.operands["b"], call.results[0]
     bias, shuffled = call.operands.get("bias"), call.op == "gemm_a16w16_bpreshuffle"
@@ -65,13 +77,17 @@ def select(call: Call) -> Selected:
     need(k % 64 == 0 and k >= LEAST_K, f"K = {k}; the kernels take multiples of 64 from {LEAST_K} on")
     check_reach(a=m * k * 2, b=n * k * 2, y=m * n * out.dtype.itemsize)
     assert call.target.arch is not None
-    rows = [r for r in kernels(call.target.arch, TABLE) if r["bPreshuffle"] == shuffled and (bias is None or r["bias"] == 1)]
+    tuned = _tuned(call, m, n, k)
+    passes_over = _passes_over(call, tuned)
+    if _gemm_outf32.is_all(call.target.arch):
+        return _gemm_outf32.select(call, tuned, passes_over)
+    listed = [r for r in kernels(call.target.arch, TABLE) if never(r) is None]
+    need(bool(listed), f"this release of AITER has no bfloat16 kernels of {SEMAPHORES_SINCE} or later for {call.target.arch}")
+    rows = [r for r in listed if r["bPreshuffle"] == shuffled and (bias is None or r["bias"] == 1)]
     tiles = sorted({r.number("tileN") for r in rows})
     rows = [r for r in rows if n % r.number("tileN") == 0]
     need(bool(rows), f"N = {n}; the kernels take multiples of {' or '.join(map(str, tiles))}")
 
-    tuned = _tuned(call, m, n, k)
-    passes_over = _passes_over(call, tuned)
     row, rule = forced(call, rows), "the caller's kernel="
     if row is not None:
         split = split_of(row, m, n, k, compute_units(call.target))

@@ -9,9 +9,9 @@ import jax
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops import _gemm_flatmm
 from jax_aiter.kernels.asm.ops._gemm_rules import TILE_K, ceil_div, check_reach, check_split, fewest_rounds, tuned_row
-from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
-from jax_aiter.kernels.asm.tables import kernels, named
+from jax_aiter.kernels.asm.tables import named
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.provider import Call, Program
@@ -53,7 +53,7 @@ def select(call: Call) -> Selected:
     need(out.dtype.name == "bfloat16", f"out_dtype = {out.dtype.name}; the kernels write bfloat16, one on gfx942 float16")
     need(n % 128 == 0, f"N = {n}; the kernels take multiples of 128")
     assert call.target.arch is not None
-    rows = kernels(call.target.arch, TABLE)
+    rows = listed(call, TABLE)
     tuned, split = tuned_row(call, TUNED, m, n, k), call.params["splitK"]
     passes_over = "AITER has no tuned row for this shape and calls CK"
     if tuned is not None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._gemm_rules import TILE_K, ceil_div, check_reach, check_split, fewest_rounds, tuned_row
-from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
-from jax_aiter.kernels.asm.tables import kernels, named
+from jax_aiter.kernels.asm.tables import Kernel, named
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.provider import Call
 
@@ -39,7 +39,16 @@ LONG_ARGUMENTS = struct("i8gemm_112x256", SOURCE, *MEMBERS, "ptr unread0 null", 
 UNREAD = {"unread0": None, "unread1": None, "unread2": None}
 
 
-@op("gemm_a8w8_bpreshuffle", source=SOURCE, tables=(TABLE,))
+#: Older kernels read weights shuffled in tiles of 32x16, the op's are in tiles of 16x16.
+SINCE = "0.1.12"
+
+
+def never(row: Kernel) -> str | None:
+    """Why a row runs no call."""
+    return None if row.since(SINCE) else f"is of a release before {SINCE}, whose int8 kernels read weights in tiles of 32x16"
+
+
+@op("gemm_a8w8_bpreshuffle", source=SOURCE, tables=(TABLE,), never=never)
 def select(call: Call) -> Selected:
     x, w, out = call.operands["xq"], call.operands["wq"], call.results[0]
     bias, split = call.operands.get("bias"), call.params["splitK"]
@@ -51,7 +60,8 @@ def select(call: Call) -> Selected:
     need(k > 0 and k % TILE_K == 0, f"K = {k}; the kernels take multiples of {TILE_K}")
     check_reach(xq=m * k, wq=n * k, y=m * n * 2)
     assert call.target.arch is not None
-    table = kernels(call.target.arch, TABLE)
+    table = [r for r in listed(call, TABLE) if never(r) is None]
+    need(bool(table), f"this release of AITER has no int8 kernels that read a weight as shuffle_weight makes it ({SINCE} has)")
     tiles = sorted({r.number("tile_n") for r in table})
     fitting = [r for r in table if n % r.number("tile_n") == 0]
     need(bool(fitting), f"N = {n}; the kernels take multiples of {' or '.join(map(str, tiles))}")

@@ -105,7 +105,7 @@ def _full(row: Kernel) -> bool:
 def _missing(w: Wanted, key: Key, persistent: bool) -> str:
     kind = "persistent" if persistent else "evenly splitting"
     asked = f"q {w.q}, kv_buffer {w.kv}, {w.heads} heads, max_seqlen_qo {w.queries}, causal {w.causal}"
-    return f"{asked}: AITER's table has no {kind} kernel for {key.gqa} heads and {key.queries} queries"
+    return f"{asked}: this release of AITER has no {kind} kernel for {key.gqa} heads and {key.queries} queries"
 
 
 def _split(call: Call, w: Wanted, row: Kernel, tiles: Tiles, splits: int, grid: tuple[int, int, int]) -> Program:

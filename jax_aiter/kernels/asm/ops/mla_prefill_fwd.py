@@ -31,7 +31,7 @@ def select(call: Call) -> Selected:
     listed = usable_rows(call.target.arch, prefill=True)
     fitting = [r for r in listed if r["Gqa"] == heads]
     known = ", ".join(str(r["Gqa"]) for r in listed)
-    need(bool(fitting), f"q has {heads} heads; AITER has prefill kernels for {known}")
+    need(bool(fitting), f"q has {heads} heads; this release of AITER has prefill kernels for {known}")
     row = forced(call, fitting) or fitting[0]
     rule = "the caller's kernel=" if call.kernel else "AITER's rule: the kernel for this number of heads"
     launch.check_addresses(q, kv, rows * heads)

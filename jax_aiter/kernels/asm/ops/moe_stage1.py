@@ -12,9 +12,9 @@ import numpy as np
 
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops._moe_tuned import lookup
-from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
-from jax_aiter.kernels.asm.tables import Kernel, kernels, named
+from jax_aiter.kernels.asm.tables import Kernel, named
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.call import nbytes
 from jax_aiter.kernels.provider import Call
@@ -94,9 +94,9 @@ def _select(call: Call, table: str) -> Selected:
     ):
         need(value < 2**32, f"{name} has {value} bytes; the kernels address it with 32 bits")
     assert call.target.arch is not None
-    rows = kernels(call.target.arch, table)
+    rows = listed(call, table)
     sized = [r for r in rows if r.number("tile_m") == block_m]
-    need(bool(sized), f"block_m = {block_m}; AITER has kernels for {sorted({r.number('tile_m') for r in rows})}")
+    need(bool(sized), f"block_m = {block_m}; this release of AITER has kernels for {sorted({r.number('tile_m') for r in rows})}")
     fitting = [r for r in sized if inter % r.number("tile_n") == 0]
     widths = sorted({r.number("tile_n") for r in sized})
     need(bool(fitting), f"I = {inter} (half of dimension 1 of w1); kernels for block_m {block_m} have tiles of {widths} columns")

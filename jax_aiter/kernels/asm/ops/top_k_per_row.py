@@ -137,7 +137,7 @@ def _kernel(call: Call, place: tuple[str, str]) -> Kernel:
     rows, columns = call.operands["logits"].shape
     assert call.target.arch is not None
     listed = _unlisted(place)(call.target.arch)
-    need(bool(listed), f"AITER has no hand-written kernel for {call.op} on {call.target.arch}, it has one on gfx942")
+    need(bool(listed), f"this release of AITER has no kernel for {call.op} on {call.target.arch}; later ones have one on gfx942")
     (row,) = listed
     forced(call, listed)
     need(call.params["k"] == K, f"k = {call.params['k']}; the kernel selects {K}")

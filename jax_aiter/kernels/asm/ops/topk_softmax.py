@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
-from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.provider import Call
 
@@ -33,11 +32,13 @@ def select(call: Call) -> Selected:
     (tokens, experts), topk = gating.shape, call.params["topk"]
     dtype = DTYPES.get(gating.dtype.name)
     need(dtype is not None, f"gating_output has dtype {gating.dtype.name}; the kernels take {' or '.join(DTYPES)}")
-    assert call.target.arch is not None
     need(tokens >= 1, "gating_output has T = 0 rows; there is nothing to launch")
-    fitting = [r for r in kernels(call.target.arch, TABLE) if (r["num_experts"], r["topk"], r["dtype"]) == (experts, topk, dtype)]
-    pairs = sorted({(r.number("num_experts"), r.number("topk")) for r in kernels(call.target.arch, TABLE)})
-    need(bool(fitting), f"(E, topk) = ({experts}, {topk}); AITER has kernels for {', '.join(map(str, pairs))}")
+    rows = listed(call, TABLE)
+    types = {r["dtype"] for r in rows}
+    need(dtype in types, f"gating_output has dtype {gating.dtype.name}; this release of AITER has no kernels for it")
+    fitting = [r for r in rows if (r["num_experts"], r["topk"], r["dtype"]) == (experts, topk, dtype)]
+    pairs = sorted({(r.number("num_experts"), r.number("topk")) for r in rows})
+    need(bool(fitting), f"(E, topk) = ({experts}, {topk}); this release of AITER has kernels for {', '.join(map(str, pairs))}")
     row, rule = forced(call, fitting), "the caller's kernel="
     if row is None:
         limit = 4 if tokens < MANY_TOKENS else 12
