@@ -15,7 +15,7 @@ class CodeStore {
  public:
   // The store's object with the same image: `code` itself if it is the first.
   //
-  // Identity is the image, compared in full; `id` plays no part, as it comes from the plan and may not be its image's.
+  // Identity is the image, compared in full: `id` is too short to tell apart two images that someone made to share it.
   std::shared_ptr<const CodeObject> Intern(CodeObject code);
 
   size_t size() const;

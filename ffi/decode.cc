@@ -7,13 +7,16 @@
 
 #include "inflate.h"
 #include "reader.h"
+#include "sha256.h"
 #include "text_codec.h"
 
 namespace jax_aiter {
 namespace {
 
 constexpr size_t kHeaderBytes = 12;
+constexpr size_t kCodeIdBytes = 8;
 constexpr uint64_t kMaxImageBytes = uint64_t{1} << 30;
+constexpr uint64_t kMaxBufferBytes = (uint64_t{1} << 62) - 1;
 
 uint32_t Load(const uint8_t* p, int bytes) {
   uint32_t value = 0;
@@ -39,9 +42,7 @@ Status CheckHeader(const uint8_t* data, size_t size, uint32_t* version) {
 
 CodeObject ReadCode(Reader& in) {
   CodeObject code;
-  if (const uint8_t* id = in.Bytes(8)) {
-    for (int i = 0; i < 8; ++i) code.id = code.id << 8 | id[i];  // so that %016x prints the hash's hex digits
-  }
+  const uint8_t* id = in.Bytes(kCodeIdBytes);
   uint64_t raw_size = in.Bounded(kMaxImageBytes, "code object size");
   uint8_t codec = in.Byte();
   uint64_t packed_size = in.Varint();
@@ -58,6 +59,11 @@ CodeObject ReadCode(Reader& in) {
   } else if (!Inflate(packed, packed_size, code.image.data(), raw_size)) {
     in.Fail("code object does not decompress");
   }
+  if (in.failed()) return code;
+  if (std::memcmp(Sha256(code.image.data(), raw_size).data(), id, kCodeIdBytes) != 0) {
+    in.Fail("code object does not match its hash");
+  }
+  for (size_t i = 0; i < kCodeIdBytes; ++i) code.id = code.id << 8 | id[i];  // so that %016x prints the hash's hex digits
   return code;
 }
 
@@ -126,7 +132,7 @@ Buffer ReadBuffer(Reader& in, const std::vector<std::string>& strings) {
   if (kind > 2) in.Fail("buffer kind " + std::to_string(kind) + " is unknown");
   buffer.kind = static_cast<BufferKind>(kind);
   buffer.index = in.U32("buffer index");
-  buffer.nbytes = in.Varint();
+  buffer.nbytes = in.Bounded(kMaxBufferBytes, "buffer size");
   uint8_t log2_alignment = in.Byte();
   if (log2_alignment > 12) in.Fail("alignment of more than 4096 bytes");
   buffer.alignment = in.failed() ? 1 : 1u << log2_alignment;

@@ -86,18 +86,32 @@ _ELSEWHERE = {
 }
 
 
+# Names that `__getattr__` has put here; a reload of the package finds them again.
+for _name in globals().get("_resolved", ()):
+    globals().pop(_name, None)
+_resolved: set[str] = set()
+
+
 def __getattr__(name: str) -> Any:
     import importlib.util
 
+    if name == "__all__":
+        return [n for n in __dir__() if not n.startswith("_")]
     module = f"jax_aiter.{_ELSEWHERE.get(name, 'ops.' + name)}"
-    if name.startswith("_") or importlib.util.find_spec(module) is None:
+    known = name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(module) is not None
+    found = vars(importlib.import_module(module)) if known else {}
+    if name not in found:  # no such module, or one that holds only a record, such as the backward op of another
         raise AttributeError(f"module 'jax_aiter' has no attribute {name!r}")
-    value = getattr(importlib.import_module(module), name)
-    globals()[name] = value
-    return value
+    _resolved.add(name)
+    globals()[name] = found[name]
+    return found[name]
 
 
 def __dir__() -> list[str]:
-    from jax_aiter.core.op import all_ops
+    import importlib
+    import pkgutil
 
-    return sorted({*globals(), *_ELSEWHERE, *all_ops()})
+    folder = importlib.import_module("jax_aiter.ops")
+    modules = [m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_")]
+    ops = [name for name in modules if name in vars(importlib.import_module(f"jax_aiter.ops.{name}"))]
+    return sorted({*globals(), *_ELSEWHERE, *ops} - {"TYPE_CHECKING", "Any"})

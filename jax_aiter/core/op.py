@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -64,9 +65,10 @@ class Op:
     def __post_init__(self):
         if self.family not in FAMILIES:
             raise ValueError(f"{self.name}: family must be one of {FAMILIES}, got {self.family!r}")
-        if self.name in OPS:
-            raise ValueError(f"an op called {self.name} is defined already")
-        OPS[self.name] = self
+        module = _defining_module()
+        if _MODULES.setdefault(self.name, module) != module:
+            raise ValueError(f"{module}: an op called {self.name} is defined already, in {_MODULES[self.name]}")
+        OPS[self.name] = self  # again, where the module is reloaded
 
     @functools.cached_property
     def primitive(self):
@@ -104,6 +106,18 @@ class Op:
 
 
 OPS: dict[str, Op] = {}
+_MODULES: dict[str, str] = {}  # by op, the module that defines it
+
+
+def _defining_module() -> str:
+    """The op's file: the innermost caller that is neither this module nor a private one that makes records for others."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module not in (__name__, "dataclasses") and not module.rpartition(".")[2].startswith("_"):
+            return module
+        frame = frame.f_back
+    return "__main__"
 
 
 def all_ops() -> dict[str, Op]:

@@ -6,7 +6,7 @@ import zlib
 
 from jax_aiter.kernels import wire
 from jax_aiter.kernels.args import KernelArgs, Param, PlanError, PointerSlot, require
-from jax_aiter.kernels.plan import BUFFER_KINDS, Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.plan import BUFFER_KINDS, MAX_CODE_BYTES, Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
 
 
 def decode(data: bytes) -> LaunchPlan:
@@ -82,6 +82,8 @@ class _Reader:
     def _code(self) -> CodeObject:
         code_id, size, codec = self._bytes(wire.CODE_ID_BYTES), self._varint(), self._byte()
         payload = self._bytes(self._varint())
+        # Before anything is unpacked to that size, or counts it in a machine word.
+        require(size <= MAX_CODE_BYTES, f"encoded plan: code object of {size} bytes declared, at most {MAX_CODE_BYTES}")
         require(codec in (wire.STORED, wire.DEFLATE), f"encoded plan: code object codec {codec} is unknown")
         if codec == wire.DEFLATE:
             payload = _inflate(payload, size)

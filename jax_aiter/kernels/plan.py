@@ -20,7 +20,7 @@ __all__ = ["Address", "Buffer", "CodeObject", "Copy", "Fill", "Launch", "LaunchP
 BufferKind = Literal["operand", "result", "scratch"]
 BUFFER_KINDS: tuple[BufferKind, ...] = ("operand", "result", "scratch")
 
-_MAX_CODE_BYTES = 2**30
+MAX_CODE_BYTES = 2**30
 _MAX_BUFFERS = 256  # the handler keeps their addresses on its stack
 _MAX_THREADS_PER_BLOCK = 1024
 _MAX_GRID_CUDA = (2**31 - 1, 65535, 65535)
@@ -36,7 +36,7 @@ class CodeObject:
     def __post_init__(self) -> None:
         require(isinstance(self.data, bytes), f"code object: expected bytes, got {type(self.data).__name__}")
         require(bool(self.data), "code object: it is empty")
-        require(self.nbytes <= _MAX_CODE_BYTES, f"code object: {self.nbytes} bytes, at most {_MAX_CODE_BYTES}")
+        require(self.nbytes <= MAX_CODE_BYTES, f"code object: {self.nbytes} bytes, at most {MAX_CODE_BYTES}")
 
     @cached_property
     def sha256(self) -> str:

@@ -28,6 +28,8 @@ from __future__ import annotations
 
 import struct
 
+from jax_aiter.kernels.args import require
+
 MAGIC = b"JAPL"
 VERSION = 2  # the newest; every version from 1 on is read
 HEADER = struct.Struct("<4sHHI")
@@ -37,6 +39,7 @@ LAUNCH, FILL, COPY, ADDRESS = 0, 1, 2, 3
 
 
 def varint(value: int) -> bytes:
+    require(0 <= value < 2**63, f"encoded plan: {value} cannot be written, numbers are in 0 .. 2**63 - 1")
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)

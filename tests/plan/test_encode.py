@@ -1,5 +1,6 @@
 """The encoding: round trips through both decoders, and what is refused."""
 
+import random
 import struct
 import zlib
 
@@ -8,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jax_aiter.kernels import _native, wire
-from jax_aiter.kernels.args import Pointer
+from jax_aiter.kernels.args import KernelArgs, Pointer
 from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.encode import decode, encode
-from jax_aiter.kernels.plan import BUFFER_KINDS, Address, Copy, Fill, LaunchPlan, PlanError
+from jax_aiter.kernels.plan import BUFFER_KINDS, Address, CodeObject, Copy, Fill, Launch, LaunchPlan, PlanError
 from tests.plan.samples import add_constant_plan, plans
 
 
@@ -118,12 +119,47 @@ def test_both_decoders_accept_the_same(data):
         except ValueError:
             results.append(None)
     python, native = results
-    if python is not None:
-        assert native == python
-    # The native decoder does not compute SHA-256: a changed image under its old name it takes for what it is.
-    if native is not None and python is None:
+    assert native == python
+
+
+@pytest.mark.parametrize("value", [2**31, 2**32, 2**62, 2**63 - 1])
+def test_a_huge_number_anywhere_is_refused_by_both(value):
+    """In place of every byte of an encoding in turn: sizes, counts, offsets and numbers of every kind among them."""
+    refused = 0
+    for at in range(12, len(GOOD)):
+        mutated = with_checksum(GOOD[:at] + wire.varint(value) + GOOD[at + 1 :])
+        try:
+            got = view(decode(mutated))
+        except PlanError:
+            refused += 1
+            with pytest.raises(ValueError):
+                native_decode(mutated)
+        else:
+            assert native_decode(mutated) == got
+    assert refused > (len(GOOD) - 12) * 0.9
+
+
+def test_a_number_of_more_than_63_bits_is_not_written():
+    for value in (2**63, 2**70, -1):
+        with pytest.raises(PlanError, match=f"{value}"):
+            wire.varint(value)
+
+
+@pytest.mark.parametrize("size", [*range(1, 130), 1000, 4095, 4096, 65_537])
+def test_a_code_object_is_known_by_its_hash(size):
+    """Every length of SHA-256's last block; one flipped bit of the image or of its name is seen."""
+    image = random.Random(size).randbytes(size)
+    plan = LaunchPlan("f", "mock", (), (Launch(CodeObject(image), "k", (1, 1, 1), (1, 1, 1), 0, KernelArgs(b"")),))
+    data = encode(plan)
+    assert native_decode(data)["codes"] == [image]
+    name = bytes.fromhex(plan.code_objects[0].sha256)[:8]
+    for part in [name, *([image] if image in data else [])]:  # a compressed image does not stand there as it is
+        at = data.index(part) + len(part) // 2
+        damaged = with_checksum(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
         with pytest.raises(PlanError, match="does not match its hash"):
-            decode(mutated)
+            decode(damaged)
+        with pytest.raises(ValueError, match="does not match its hash"):
+            native_decode(damaged)
 
 
 @given(st.integers(0, 2**63 - 1))
