@@ -5,8 +5,6 @@ import importlib.util
 
 import click
 
-from jax_aiter.cli.say import Group
-
 COMMANDS = {
     "doctor": ("jax_aiter.cli.doctor", "doctor"),
     "kernels": ("jax_aiter.cli.kernels", "kernels"),
@@ -15,7 +13,7 @@ COMMANDS = {
 }
 
 
-class Lazy(Group):
+class Lazy(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(module)]
 

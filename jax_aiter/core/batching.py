@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import sharding
+
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
 
@@ -41,18 +43,31 @@ class Batched:
         return self.op.primitive.bind(*present.values(), **{**self._params, "names": tuple(present)})
 
 
-def rule(op: "Op", values, dims, **params):
-    from jax_aiter.core.primitive import static_params  # primitive.py imports this module
+def rule(op: "Op", axis_data: Any, values, dims, **params):
+    from jax_aiter.core.primitive import result_types, static_params  # primitive.py imports this module
 
     names = params["names"]
-    size = next(x.shape[d] for x, d in zip(values, dims, strict=True) if d is not None)
-    front = {n: x if d is None else jnp.moveaxis(x, d, 0) for n, x, d in zip(names, values, dims, strict=True)}
-    batched = Batched(op, front, frozenset(n for n, d in zip(names, dims, strict=True) if d is not None), size, params)
+    if all(d is None for d in dims):
+        out = op.primitive.bind(*values, **params)
+        return out, [None] * len(out)
     static = static_params(params)
-    out = op.batch(batched, **static) if op.batch else NotImplemented
-    if out is NotImplemented:
-        out = _fold(batched, static) if _foldable(batched, static) else _loop(batched)
-    return list(out), [0] * len(out)
+    has = frozenset(n for n, d in zip(names, dims, strict=True) if d is not None)
+
+    def run(*values):
+        front = {n: x if d is None else jnp.moveaxis(x, d, 0) for n, x, d in zip(names, values, dims, strict=True)}
+        batched = Batched(op, front, has, axis_data.size, params)
+        out = op.batch(batched, **static) if op.batch else NotImplemented
+        if out is NotImplemented:
+            out = _fold(batched, static) if _foldable(batched, static) else _loop(batched)
+        return list(out)
+
+    avals = [jax.typeof(x) for x in values]
+    if sharding.explicit_mesh(avals) is None:
+        out = run(*values)
+        return out, [0] * len(out)
+    each = [sharding.without_batch(a, d) for a, d in zip(avals, dims, strict=True)]
+    types = [sharding.with_batch(aval, axis_data) for aval in result_types(op, each, **params)]
+    return sharding.on_plain_types(run, values, types), [0] * len(types)
 
 
 def _leads(axes: str, fold: str) -> bool:

@@ -1,13 +1,15 @@
-"""Reverse-mode rules of ops: `jax.custom_vjp` around the primitive, with the rule as data."""
+"""Derivatives of ops: a reverse rule as data, forward mode from the reference, both behind one linear primitive (`core.linear`)."""
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
+from jax.interpreters import ad
+
+from jax_aiter.core import linear
+from jax_aiter.core.errors import NotSupportedError
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
@@ -15,65 +17,121 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Gradient:
-    """How to pull cotangents back through an op.
+    """How an op is differentiated.
 
     wrt: operands that have a gradient. A float operand that is not listed raises when something asks for its gradient: a silent
         zero would train the wrong model.
-    saves: operands and results that `backward` needs, by name.
+    saves: operands and results that the derivative depends on, by name; it must not depend on the value of any other operand.
     backward: ``(saved, cotangents, *, implementation, **params) -> {operand: cotangent}``; `saved` and `cotangents` are dicts
-        (absent optional operands are None, unused results have zero cotangents). The caller casts to the operand's dtype.
+        (absent optional operands are None, unused float results have zero cotangents). It is traced on plain types, whatever mesh
+        the operands live on, and what it returns is cast to the operand's type: dtype, sharding, varying axes. None: JAX reverses
+        `forward`, where its loops allow it.
+    forward: ``(*, **operands, **params) -> results``: what forward mode differentiates; by default the op's reference. It may
+        raise where its derivative is not the one that `backward` gives.
     """
 
     wrt: tuple[str, ...]
     saves: tuple[str, ...]
-    backward: Callable[..., Mapping[str, jax.Array | None]]
+    backward: Callable[..., Mapping[str, jax.Array | None]] | None
+    forward: Callable[..., Sequence[jax.Array]] | None = None
 
 
-def _materialise(cotangent: Any) -> jax.Array:
-    if isinstance(cotangent, SymbolicZero):
-        aval: Any = cotangent.aval
-        return jnp.zeros(aval.shape, aval.dtype)
-    return cotangent
+@dataclasses.dataclass(frozen=True)
+class Derivative(linear.Map):
+    """The derivative of one call of an op in the operands `moving`, at the values of the operands and results `saved`."""
+
+    op: "Op"
+    present: tuple[tuple[str, tuple[int, ...], Any], ...]  # name, shape and dtype of each operand
+    params: tuple[tuple[str, Any], ...]
+    implementation: str | None
+    saved: tuple[str, ...]
+    moving: tuple[str, ...]
+    results: tuple[str, ...]  # those with a derivative, which are the float ones
+
+    def __repr__(self) -> str:
+        return self.op.name
+
+    def _function(self, residuals: Sequence[jax.Array]) -> tuple[Callable[..., list[jax.Array]], list[jax.Array]]:
+        """The float results as a function of the operands that move, and those operands' values.
+
+        Operands that are not saved stand in as zeros: the derivative does not depend on them.
+        """
+        rule = self.op.gradient
+        assert rule is not None
+        values: dict[str, Any] = dict(zip(self.saved, residuals, strict=True))
+        values = {n: values[n] if n in values else jnp.zeros(shape, dtype) for n, shape, dtype in self.present}
+        function = rule.forward or self.op.reference
+
+        def run(*moving: jax.Array) -> list[jax.Array]:
+            full = {**dict.fromkeys(self.op.operands), **values, **dict(zip(self.moving, moving, strict=True))}
+            return [x for x in function(**full, **dict(self.params)) if is_differentiable(x.dtype)]
+
+        return run, [values[n] for n in self.moving]
+
+    def push(self, residuals, tangents):
+        if self.implementation not in (None, "xla"):
+            raise NotSupportedError(
+                f"{self.op.name}: forward-mode derivatives (jax.jvp, jax.jacfwd, jax.hessian) are those of the reference, "
+                f"implementation={self.implementation!r} has none. Use jax.grad or jax.vjp, or implementation='xla' or None."
+            )
+        run, primals = self._function(residuals)
+        return jax.jvp(run, primals, list(tangents))[1]
+
+    def pull(self, residuals, cotangents):
+        rule = self.op.gradient
+        assert rule is not None
+        if rule.backward is None:
+            run, primals = self._function(residuals)
+            return linear.reversed_by_jax(self.op.name, run, primals, cotangents)
+        values = dict(zip(self.saved, residuals, strict=True))
+        saved = {n: values.get(n) for n in rule.saves}
+        given = dict(zip(self.results, cotangents, strict=True))
+        found = rule.backward(saved, given, implementation=self.implementation, **dict(self.params))
+        return [found.get(n) for n in self.moving]
 
 
-@functools.lru_cache(maxsize=4096)
-def differentiable(op: "Op", operands: tuple, params: tuple, bound: tuple) -> Callable[..., tuple[jax.Array, ...]]:
-    """The op as a differentiable function of its present operands, in order."""
+def is_differentiable(dtype: Any) -> bool:
+    return jnp.issubdtype(dtype, jnp.inexact)
+
+
+def jvp(op: "Op", primals, tangents, *, names: tuple[str, ...], implementation, arch, kernel, **params):
+    """The JVP rule of an op's primitive."""
+    moves = {n: type(t) is not ad.Zero and is_differentiable(x.dtype) for n, x, t in zip(names, primals, tangents, strict=True)}
+    perturbed = tuple(n for n, moved in moves.items() if moved)
     rule = op.gradient
-    assert rule is not None
-    names = tuple(name for name, _ in operands)
-    structs = dict(operands)
-    static: dict[str, Any] = dict(params)
-    options: dict[str, Any] = dict(bound)
+    if perturbed and (rule is None or not set(perturbed) <= set(rule.wrt)):
+        raise TypeError(_no_gradient(op, perturbed))
+    options = {"names": names, "implementation": implementation, "arch": arch, "kernel": kernel}
+    results = op.primitive.bind(*primals, **options, **params)
+    if rule is None or not perturbed:
+        return results, [linear.no_tangent(x) for x in results]
+    values, found = dict(zip(names, primals, strict=True)), dict(zip(op.results, results, strict=True))
+    named = {**found, **values, **{f"result:{n}": r for n, r in found.items()}}  # an operand's name wins, `result:` says otherwise
+    saved = tuple(n for n in rule.saves if n in named)
+    floats = tuple(n for n, x in found.items() if is_differentiable(x.dtype))
+    derivative = Derivative(
+        op,
+        tuple((n, tuple(x.shape), jnp.dtype(x.dtype)) for n, x in values.items()),
+        tuple(sorted(params.items())),
+        implementation,
+        saved,
+        perturbed,
+        floats,
+    )
+    moving = [t for n, t in zip(names, tangents, strict=True) if moves[n]]
+    pushed = linear.bind(derivative, [named[n] for n in saved], moving, [jax.typeof(found[n]) for n in floats])
+    by_name = dict(zip(floats, pushed, strict=True))
+    return results, [by_name[n] if n in by_name else linear.no_tangent(x) for n, x in found.items()]
 
-    def bind(*values):
-        return tuple(op.primitive.bind(*values, names=names, **static, **options))
 
-    call = jax.custom_vjp(bind)
-
-    def forward(*primals):
-        for name, primal in zip(names, primals, strict=True):
-            if primal.perturbed and name not in rule.wrt and jnp.issubdtype(structs[name].dtype, jnp.floating):
-                raise TypeError(
-                    f"{op.name} has no gradient with respect to {name}; it has one for {', '.join(rule.wrt)}. "
-                    f"Wrap {name} in jax.lax.stop_gradient if none is wanted."
-                )
-        values = [primal.value for primal in primals]
-        results = bind(*values)
-        named = {**dict.fromkeys(op.operands), **dict(zip(names, values, strict=True))}
-        named |= {f"result:{n}": r for n, r in zip(op.results, results, strict=True)}
-        return results, {n: named[n] if n in named else named[f"result:{n}"] for n in rule.saves}
-
-    def backward(saved, cotangents):
-        given = {name: _materialise(ct) for name, ct in zip(op.results, cotangents, strict=True)}
-        gradients = rule.backward(saved, given, implementation=options["implementation"], **static)
-        out = []
-        for name in names:
-            g = gradients.get(name) if name in rule.wrt else None
-            if g is not None and g.shape != structs[name].shape:
-                raise AssertionError(f"{op.name}: gradient of {name} has shape {g.shape}, must be {structs[name].shape}")
-            out.append(None if g is None else g.astype(structs[name].dtype))
-        return tuple(out)
-
-    call.defvjp(forward, backward, symbolic_zeros=True)
-    return call
+def _no_gradient(op: "Op", perturbed: Sequence[str]) -> str:
+    if op.gradient is None:
+        return (
+            f"{op.name} has no gradient (asked for: {', '.join(perturbed)}). Wrap its operands in jax.lax.stop_gradient if none is "
+            "wanted."
+        )
+    name = next(n for n in perturbed if n not in op.gradient.wrt)
+    return (
+        f"{op.name} has no gradient with respect to {name}; it has one for {', '.join(op.gradient.wrt)}. "
+        f"Wrap {name} in jax.lax.stop_gradient if none is wanted."
+    )

@@ -26,10 +26,10 @@ def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], impleme
             return tuple(op.primitive.bind(*parts, **options, **params))
 
         split = partition.partitioned(op, names, params, body, operands, results)
-        return _lower_plain(op, ctx, values, split)
+        return lower_plain(ctx, values, split)
     choice = select.choose(op, call, implementation)
     if isinstance(choice.plan, Program):
-        return _lower_plain(op, ctx, values, lambda *parts: tuple(choice.plan.run(dict(zip(names, parts, strict=True)))))
+        return lower_plain(ctx, values, lambda *parts: tuple(choice.plan.run(dict(zip(names, parts, strict=True)))))
     if choice.plan is not None:
         from jax_aiter.kernels.call import lower_plan  # only where a kernel runs: it loads the native module
 
@@ -39,10 +39,10 @@ def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], impleme
         present = dict(zip(names, parts, strict=True))
         return tuple(op.reference(**{n: present.get(n) for n in op.operands}, **params))
 
-    return _lower_plain(op, ctx, values, reference)
+    return lower_plain(ctx, values, reference)
 
 
-def _lower_plain(op: "Op", ctx, values, function):
+def lower_plain(ctx, values, function):
     """Trace a function of the operands on plain types and emit it.
 
     Types that carry explicit shardings or manual axes would make every ``scan`` and ``reshape`` inside repeat what the op's record

@@ -20,7 +20,7 @@ from jax_aiter.core import axes, check, primitive
 from jax_aiter.core.arch import FP8, target_arch
 from jax_aiter.core.cases import Case
 from jax_aiter.core.config import FAMILIES, IMPLEMENTATIONS, config
-from jax_aiter.core.gradient import Gradient, differentiable
+from jax_aiter.core.gradient import Gradient
 
 Struct = jax.ShapeDtypeStruct
 Structs = tuple[Struct, ...]
@@ -40,7 +40,7 @@ class Op:
     parallel: axis names along which the work splits with no communication; they stay sharded.
     fold: the axis (or ``...``) into which `jax.vmap` folds its batch; operands without it stay unbatched.
     batch: an own batching rule, tried before `fold` (see `core.batching`).
-    gradient: reverse-mode rule, None if not differentiable.
+    gradient: how it is differentiated, None if not.
     aliases: operand -> result that a kernel updates in place.
     data_checks: ``(**operands, **params) -> {rule: bad mask}`` for what shapes cannot show; used under `debug_checks`.
     cases: named calls for tests, docs and benchmarks.
@@ -99,10 +99,7 @@ class Op:
         if config.debug_checks and self.data_checks:
             _insert_checks(self, operands, arguments)
         values = primitive.same_varying_axes(list(present.values()))
-        if self.gradient is None:
-            return tuple(self.primitive.bind(*values, names=tuple(present), **arguments, **bound))
-        key = tuple(structs.items())
-        return differentiable(self, key, tuple(sorted(arguments.items())), tuple(bound.items()))(*values)
+        return tuple(self.primitive.bind(*values, names=tuple(present), **arguments, **bound))
 
 
 OPS: dict[str, Op] = {}

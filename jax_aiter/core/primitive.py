@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax.interpreters import ad, mlir
 from jax.interpreters import batching as jax_batching
-from jax.interpreters import mlir
 
-from jax_aiter.core import batching, lowering, partition, sharding
+from jax_aiter.core import batching, gradient, lowering, partition, sharding
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
@@ -30,7 +30,8 @@ def make(op: "Op") -> "Primitive":
     prim.multiple_results = True
     prim.def_impl(functools.partial(_eager, prim))
     prim.def_abstract_eval(functools.partial(_abstract_eval, op))
-    jax_batching.primitive_batchers[prim] = functools.partial(batching.rule, op)
+    ad.primitive_jvps[prim] = functools.partial(gradient.jvp, op)
+    jax_batching.fancy_primitive_batchers[prim] = functools.partial(batching.rule, op)
     mlir.register_lowering(prim, functools.partial(lowering.lower, op, "cpu"))
     for platform in ("rocm", "cuda"):
         mlir.register_lowering(prim, functools.partial(lowering.lower, op, platform), platform=platform)
@@ -48,7 +49,12 @@ def _eager(prim: "Primitive", *values, **params):
     return _jitted(prim, tuple(sorted(params.items())))(*values)
 
 
-def _abstract_eval(op: "Op", *avals, names: tuple[str, ...], implementation, arch, kernel, **params):
+def _abstract_eval(op: "Op", *avals, **params):
+    return result_types(op, avals, **params)
+
+
+def result_types(op: "Op", avals, *, names: tuple[str, ...], implementation, arch, kernel, **params):
+    """Shapes, dtypes and shardings of the results of a call."""
     structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(names, avals, strict=True)}
     out = op.infer(structs, params)
     specs = sharding.result_specs(op, dict(zip(names, avals, strict=True)), out, params)
@@ -61,16 +67,9 @@ def _abstract_eval(op: "Op", *avals, names: tuple[str, ...], implementation, arc
     return results
 
 
-def varying_axes(x: jax.Array) -> frozenset[str]:
-    """The manual mesh axes over which a value differs between devices, inside `jax.shard_map`."""
-    aval = jax.typeof(x)
-    manual = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; before, the aval carries the set itself
-    return frozenset(manual.varying if manual is not None else getattr(aval, "vma", frozenset()))
-
-
 def same_varying_axes(values: Sequence[jax.Array]) -> list[jax.Array]:
     """Make all operands vary over the same mesh axes; the transpose of this step sums the gradients of replicated operands."""
-    sets = [varying_axes(x) for x in values]
+    sets = [sharding.varying_axes(jax.typeof(x)) for x in values]
     union = frozenset().union(*sets)
     if not union:
         return list(values)

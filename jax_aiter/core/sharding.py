@@ -1,6 +1,6 @@
 """What a mesh with Explicit axes says about an op's results: the parallel axes keep the sharding of the operand that has it."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -21,6 +21,18 @@ def explicit_mesh(avals):
     return None
 
 
+def varying_axes(aval) -> frozenset[str]:
+    """The manual mesh axes over which a value differs between devices, inside `jax.shard_map`."""
+    manual = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; before, the aval carries the set itself
+    return frozenset(manual.varying if manual is not None else getattr(aval, "vma", frozenset()))
+
+
+def entries(aval) -> tuple[Any, ...]:
+    """The mesh axes of each dimension; a spec may leave out the last ones."""
+    spec = tuple(aval.sharding.spec)
+    return spec + (None,) * (aval.ndim - len(spec))
+
+
 def is_parallel(op: "Op", axis: str) -> bool:
     return axis in op.parallel or (axis.startswith("...") and "..." in op.parallel)
 
@@ -34,7 +46,7 @@ def placements(op: "Op", operands: Iterable[tuple[Sequence[str], Sequence[Any]]]
     used: set[str] = set()
     for axes, spec in operands:
         for axis, entry in zip(axes, spec, strict=True):
-            mesh_axes = {entry} if isinstance(entry, str) else set(entry or ())
+            mesh_axes = set(_mesh_axes(entry))
             if mesh_axes and is_parallel(op, axis) and axis not in placed and not used & mesh_axes:
                 placed[axis] = entry
                 used |= mesh_axes
@@ -47,7 +59,7 @@ def result_specs(op: "Op", avals: Mapping[str, Any], results, params) -> list[Na
     if mesh is None:
         return [None] * len(results)
     args = op.operand_args(params)
-    placed = placements(op, ((axis_names(args[n].axes, a.ndim), a.sharding.spec) for n, a in avals.items()))
+    placed = placements(op, ((axis_names(args[n].axes, a.ndim), entries(a)) for n, a in avals.items()))
     out = []
     for struct, axes in zip(results, op.result_axes(params).values(), strict=True):
         names = axis_names(axes, len(struct.shape))
@@ -59,6 +71,44 @@ def retyped(mesh, axis_type: AxisType):
     """The same mesh with its Explicit axes made Auto or Manual, for tracing code whose inner ops need no explicit shardings."""
     changed = {n: axis_type for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if t == AxisType.Explicit}
     return mesh.update_axis_types(changed)
+
+
+def on_plain_types(
+    function: Callable[..., Sequence[jax.Array]], values: Sequence[jax.Array], types: Sequence[Any]
+) -> list[jax.Array]:
+    """`function` of values whose types carry explicit shardings, traced on types that do not; its results get those of `types`.
+
+    Explicit types would have every ``reshape``, ``scan`` and ``gather`` inside state its sharding, which none of ours does.
+    """
+    mesh = explicit_mesh([*map(jax.typeof, values), *types])
+    if mesh is None:
+        return list(function(*values))
+    replicated = NamedSharding(mesh, PartitionSpec())  # for an operand that was made before there was a mesh
+    shardings = [replicated if aval.sharding.mesh.empty else aval.sharding for aval in types]
+    axes = tuple(n for n, t in zip(mesh.axis_names, mesh.axis_types, strict=True) if t == AxisType.Explicit)
+    plain: Any = jax.sharding.auto_axes(lambda *parts: list(function(*parts)), axes=axes, out_sharding=shardings)
+    return plain(*values)
+
+
+def without_batch(aval, dim: int | None):
+    """The type of one element of a batch at dimension `dim`."""
+    if dim is None:
+        return aval
+    shape, spec = list(aval.shape), list(entries(aval))
+    del shape[dim], spec[dim]
+    return aval.update(shape=tuple(shape), sharding=aval.sharding.update(spec=PartitionSpec(*spec)))
+
+
+def with_batch(aval, axis_data):
+    """The type of a batch of `aval`, at dimension 0, split as `jax.vmap` says."""
+    over = axis_data.explicit_mesh_axis
+    free = [None if set(_mesh_axes(entry)) & set(_mesh_axes(over)) else entry for entry in entries(aval)]
+    spec = PartitionSpec(over, *free)
+    return aval.update(shape=(axis_data.size, *aval.shape), sharding=aval.sharding.update(spec=spec))
+
+
+def _mesh_axes(entry) -> tuple[str, ...]:
+    return (entry,) if isinstance(entry, str) else tuple(entry or ())
 
 
 def constrain(x: jax.Array, sharding: NamedSharding) -> jax.Array:

@@ -107,7 +107,7 @@ class _Blocked:
 
 
 def forward(q, k, v, keys: Keys, scores: Scores):
-    """out [N, Hk, G, Sq, Dv] in q's dtype and lse f32 [N, Hk, G, Sq]; lse is for `backward` and has no gradient of its own."""
+    """out [N, Hk, G, Sq, Dv] in q's dtype and lse f32 [N, Hk, G, Sq]; lse is for `backward`."""
     n, hk, g, sq, _ = q.shape
     if not q.size or not k.shape[2]:
         return jnp.zeros((n, hk, g, sq, v.shape[3]), q.dtype), jnp.full((n, hk, g, sq), -jnp.inf, F32)
@@ -127,7 +127,7 @@ def forward(q, k, v, keys: Keys, scores: Scores):
         return out.astype(q.dtype), lse
 
     out, lse = jax.lax.map(block, jnp.arange(x.query_blocks))
-    return _join(out, 3)[:, :, :, :sq], jax.lax.stop_gradient(_join(lse, 3)[:, :, :, :sq])
+    return _join(out, 3)[:, :, :, :sq], _join(lse, 3)[:, :, :, :sq]
 
 
 def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores):

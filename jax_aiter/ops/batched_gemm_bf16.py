@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
+from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op, Struct
 from jax_aiter.ops import _gemm
 
@@ -21,6 +22,17 @@ def _reference(*, XQ, WQ, bias, out_dtype):
     return (_gemm.finish(_gemm.dot(XQ, WQ), bias, out_dtype),)
 
 
+def _backward(saved, cotangents, *, implementation, out_dtype):
+    a, b, dy = saved["XQ"], saved["WQ"], cotangents["y"]
+    bias = jnp.sum(dy.astype(jnp.float32), axis=1)
+    # A cotangent wider than the operands keeps its bits: the products run in the wider type.
+    common = jnp.promote_types(dy.dtype, a.dtype)
+    a, b, dy = a.astype(common), b.astype(common), dy.astype(common)
+    (da,) = BATCHED_GEMM(XQ=dy, WQ=b.swapaxes(1, 2), out_dtype=saved["XQ"].dtype, implementation=implementation)
+    (db,) = BATCHED_GEMM(XQ=dy.swapaxes(1, 2), WQ=a.swapaxes(1, 2), out_dtype=saved["WQ"].dtype, implementation=implementation)
+    return {"XQ": da, "WQ": db, "bias": bias}
+
+
 # The record takes every float dtype, because gemm_a16w16 under vmap becomes this op; the public function is AITER's bf16 one.
 BATCHED_GEMM = Op(
     name="batched_gemm_bf16",
@@ -32,6 +44,7 @@ BATCHED_GEMM = Op(
     reference=_reference,
     parallel=("B", "M", "N"),
     fold="B",
+    gradient=Gradient(wrt=("XQ", "WQ", "bias"), saves=("XQ", "WQ"), backward=_backward),
     cases=lambda: [
         case(
             "one", XQ=normal(1, 1, 8, dtype=jnp.bfloat16), WQ=normal(1, 3, 8, dtype=jnp.bfloat16), out_dtype=jnp.dtype("bfloat16")
@@ -65,7 +78,7 @@ def batched_gemm_bf16(
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
-      ``[B, M, N]`` in `out_dtype`. Not differentiable; ``jax.vmap`` of `gemm_a16w16` is.
+      ``[B, M, N]`` in `out_dtype`. Differentiable in `XQ`, `WQ` and `bias`.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.

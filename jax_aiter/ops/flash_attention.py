@@ -25,6 +25,7 @@ def _reference(*, q, k, v, alibi_slopes, bias, scale, causal, sliding_window, lo
     keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, k.shape[2]), bias)
     out, lse = forward(group_heads(q, k.shape[2]), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
+    lse = jax.lax.stop_gradient(lse)  # it is saved for the backward pass, whose rule takes no cotangent of it
     return merge_heads(out), lse.reshape(q.shape[0], q.shape[2], queries)
 
 

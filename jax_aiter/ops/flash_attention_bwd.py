@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
+from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
-from jax_aiter.ops._attention_blocks import Scores, backward, visible_keys
+from jax_aiter.ops._attention_blocks import Scores, backward, forward, visible_keys
 
 
 def group_heads(x: jax.Array, kv_heads: int) -> jax.Array:
@@ -65,6 +66,16 @@ def _reference(
     return (*results, jnp.zeros((b, 0), jnp.float32) if dbias is None else dbias.astype(bias.dtype))
 
 
+def _forward(*, out, lse, **given):
+    """For derivatives of this pass: `out` and `lse` are functions of q, k, v and bias here, not operands of their own."""
+    q, k, v = given["q"], given["k"], given["v"]
+    hk, sq, sk = k.shape[2], q.shape[1], k.shape[1]
+    keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, given["causal"], given["sliding_window"])
+    scores = Scores(given["scale"], given["logits_soft_cap"], grouped_slopes(given["alibi_slopes"], hk), given["bias"])
+    out, lse = forward(group_heads(q, hk), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
+    return _reference(out=merge_heads(out), lse=lse.reshape(q.shape[0], -1, sq), **given)
+
+
 FLASH_ATTENTION_BWD = Op(
     name="flash_attention_bwd",
     family="ATTENTION",
@@ -85,6 +96,12 @@ FLASH_ATTENTION_BWD = Op(
     reference=_reference,
     parallel=("B",),
     fold="B",
+    gradient=Gradient(
+        wrt=("dout", "q", "k", "v", "out", "lse", "bias"),
+        saves=("dout", "q", "k", "v", "alibi_slopes", "bias"),
+        backward=None,
+        forward=_forward,
+    ),
     cases=lambda: [
         case(
             "causal",

@@ -26,6 +26,7 @@ def _reference(*, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, caus
     keys, sequence = bwd.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, bwd.packed_slopes(alibi_slopes, sequence, hk))
     out, lse = forward(bwd.group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
+    lse = jax.lax.stop_gradient(lse)  # it is saved for the backward pass, whose rule takes no cotangent of it
     return bwd.merge(out), lse.reshape(q.shape[1], q.shape[0])
 
 

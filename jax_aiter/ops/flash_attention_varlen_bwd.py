@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
+from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
-from jax_aiter.ops._attention_blocks import Keys, Scores, backward, visible_keys
+from jax_aiter.ops._attention_blocks import Keys, Scores, backward, forward, visible_keys
 from jax_aiter.ops._attention_ragged import fold_offsets, owners
 
 OFFSETS = {"cu_seqlens_q": Arg("Bp", INT32), "cu_seqlens_k": Arg("Bp", INT32)}
@@ -99,6 +100,16 @@ def _reference(
     return merge(dq).astype(q.dtype), dk[0].swapaxes(0, 1).astype(k.dtype), dv[0].swapaxes(0, 1).astype(v.dtype)
 
 
+def _forward(*, out, lse, **given):
+    """For derivatives of this pass: `out` and `lse` are functions of q, k and v here, not operands of their own."""
+    q, k, v = given["q"], given["k"], given["v"]
+    offsets, hk = (given["cu_seqlens_q"], given["cu_seqlens_k"]), k.shape[1]
+    keys, sequence = packed_keys(*offsets, q.shape[0], given["causal"], given["sliding_window"])
+    scores = Scores(given["scale"], given["logits_soft_cap"], packed_slopes(given["alibi_slopes"], sequence, hk))
+    out, lse = forward(group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
+    return _reference(out=merge(out), lse=lse.reshape(-1, q.shape[0]), **given)
+
+
 FLASH_ATTENTION_VARLEN_BWD = Op(
     name="flash_attention_varlen_bwd",
     family="ATTENTION",
@@ -118,6 +129,12 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
     abstract=_abstract,
     reference=_reference,
     batch=lambda batched, **_: fold(batched, ("dout", "q", "out", "lse"), ("k", "v"), (0, 0, 0)),
+    gradient=Gradient(
+        wrt=("dout", "q", "k", "v", "out", "lse"),
+        saves=("dout", "q", "k", "v", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes"),
+        backward=None,
+        forward=_forward,
+    ),
     cases=lambda: [
         case(
             "causal_padded",

@@ -1,6 +1,5 @@
 """Mixture-of-experts feed-forward: every token through its top-k experts, in one op."""
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -32,21 +31,22 @@ def _abstract(dims, **arguments):
 
 
 def _reference(**arguments):
-    """Forward; its loops run as often as the data says, which autodiff cannot reverse, so it carries the backward op's rule."""
-    operands, params = _split(arguments)
-    names = [n for n, x in operands.items() if x is not None]
+    return (_moe_forward.forward(*_split(arguments)),)
 
-    def run(*values):
-        return _moe_forward.forward({**operands, **dict(zip(names, values, strict=True))}, params)
 
-    def pull(values, cotangent):
-        gradients = _backward(dict(zip(names, values, strict=True)), {"out": cotangent}, implementation="xla", **params)
-        found = [gradients.get(n) for n in names]
-        return tuple(None if g is None else g.astype(v.dtype) for g, v in zip(found, values, strict=True))
+def _smooth(reference):
+    """What forward mode differentiates: not the rounding of quantised activations, which the gradient passes straight through."""
 
-    call: Callable[..., jax.Array] = jax.custom_vjp(run)
-    call.defvjp(lambda *values: (run(*values), values), pull)  # type: ignore[attr-defined]
-    return (call(*(operands[n] for n in names)),)
+    def forward(**arguments):
+        quant_type = arguments["quant_type"]
+        if quant_type != "none":
+            raise NotSupportedError(
+                f"fused_moe: forward mode and second derivatives need quant_type 'none', got {quant_type!r}: they are those of the "
+                "reference, which rounds activations. jax.grad or jax.vjp, once, passes straight through the rounding."
+            )
+        return reference(**arguments)
+
+    return forward
 
 
 def _backward(saved, cotangents, *, implementation, **params):
@@ -79,7 +79,7 @@ FUSED_MOE = Op(
     reference=_reference,
     relayout=_moe_rules.relayout,
     batch=_moe_rules.batch,
-    gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(_moe_rules.OPERANDS), backward=_backward),
+    gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(_moe_rules.OPERANDS), backward=_backward, forward=_smooth(_reference)),
     data_checks=_moe_rules.data_checks,
     cases=_moe_cases.forward,
 )
@@ -93,6 +93,12 @@ FUSED_MOE_BACKWARD = Op(
     abstract=_backward_abstract,
     reference=_backward_reference,
     relayout=_moe_rules.relayout,
+    gradient=Gradient(
+        wrt=("d_out", *DIFFERENTIABLE),
+        saves=("d_out", *_moe_rules.OPERANDS),
+        backward=None,
+        forward=_smooth(_backward_reference),
+    ),
     cases=_moe_cases.backward,
 )
 

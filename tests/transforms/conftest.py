@@ -5,12 +5,13 @@ import pytest
 
 from jax_aiter.core.errors import NotSupportedError
 
-NEEDS_TWO_DEVICES = ("test_sharding.py", "test_partition.py")
+DEVICES = {"test_sharding.py": 2, "test_partition.py": 2, "test_meshes.py": 4}
 
 
 def pytest_runtest_setup(item):
-    if item.path.name in NEEDS_TWO_DEVICES and jax.device_count() < 2:
-        pytest.skip(f"needs two devices, there is {jax.device_count()}")
+    needed = DEVICES.get(item.path.name, 1)
+    if jax.device_count() < needed:
+        pytest.skip(f"needs {needed} devices, there is {jax.device_count()}")
 
 
 @pytest.hookimpl(wrapper=True)
