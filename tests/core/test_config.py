@@ -1,7 +1,10 @@
 """Settings: where they come from, how long they hold, what they change."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import jax_aiter
@@ -31,10 +34,44 @@ def test_a_setting_holds_inside_the_block_only():
     assert jax_aiter.config.implementation is None
 
 
-@pytest.mark.parametrize("changes", [{"implementation": "cuda"}, {"arch": "gfx90a"}, {"disabled_families": ["GEMM"]}])
+@pytest.mark.parametrize("changes", [{"implementation": "cuda"}, {"arch": "gfx90a"}, {"arch": ""}, {"disabled_families": ["GEMM"]}])
 def test_wrong_values_are_refused(changes):
-    with pytest.raises(ValueError, match=next(iter(changes))), jax_aiter.config(**changes):
-        pass
+    with pytest.raises(ValueError, match=next(iter(changes))):
+        jax_aiter.config(**changes)
+
+
+ODD = ("no", "0", "", 0, 1, 2.5, b"xla", object(), jnp.ones(()), np.array(["xla"]), ["MOE", 1], {"MOE": True}, "MOE")
+
+
+@pytest.mark.parametrize("name", [f.name for f in dataclasses.fields(Settings)])
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_values_of_another_type_are_refused(name, value):
+    """A setting counts as what it is or not at all: "no" is not a way to say yes."""
+    with pytest.raises((TypeError, ValueError), match=f"^{name} must be"):
+        jax_aiter.config(**{name: value})
+    assert jax_aiter.config.settings == Settings()
+
+
+@pytest.mark.parametrize("value", ["no", 1, None])
+def test_debug_checks_takes_a_bool(value):
+    with pytest.raises(TypeError, match="debug_checks must be True or False"):
+        jax_aiter.debug_checks(value)
+
+
+@pytest.mark.parametrize("families", [["MOE"], ("MOE", "MOE"), {"MOE"}, frozenset({"MOE"})])
+def test_families_may_be_listed(families):
+    with jax_aiter.config(disabled_families=families) as settings:
+        assert settings.disabled_families == {"MOE"}
+
+
+@pytest.mark.parametrize("name", ["arch", "debug_checks", "colour"])
+def test_a_setting_cannot_be_assigned(name):
+    with pytest.raises(AttributeError, match=rf"config\.{name} cannot be assigned.*with jax_aiter\.config\({name}='gfx950'\):"):
+        setattr(jax_aiter.config, name, "gfx950")
+    with pytest.raises(AttributeError, match=rf"config\.{name} cannot be deleted"):
+        delattr(jax_aiter.config, name)
+    assert jax_aiter.config.settings == Settings()
+    assert {f.name for f in dataclasses.fields(Settings)} <= set(dir(jax_aiter.config))
 
 
 def test_unknown_setting_is_refused():
