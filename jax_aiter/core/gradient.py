@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad
 
 from jax_aiter.core import linear
+from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.core.errors import NotSupportedError
 
 if TYPE_CHECKING:
@@ -28,12 +29,17 @@ class Gradient:
         `forward`, where its loops allow it.
     forward: ``(*, **operands, **params) -> results``: what forward mode differentiates; by default the op's reference. It may
         raise where its derivative is not the one that `backward` gives.
+    of_fp8: operands of `wrt` have a gradient where they are fp8 too. They do not where they are quantised weights: asking raises.
     """
 
     wrt: tuple[str, ...]
     saves: tuple[str, ...]
     backward: Callable[..., Mapping[str, jax.Array | None]] | None
     forward: Callable[..., Sequence[jax.Array]] | None = None
+    of_fp8: bool = False
+
+    def has(self, name: str, dtype: Any) -> bool:
+        return name in self.wrt and (self.of_fp8 or jnp.dtype(dtype).name not in FP8_TYPES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,8 +105,9 @@ def jvp(op: "Op", primals, tangents, *, names: tuple[str, ...], implementation, 
     moves = {n: type(t) is not ad.Zero and is_differentiable(x.dtype) for n, x, t in zip(names, primals, tangents, strict=True)}
     perturbed = tuple(n for n, moved in moves.items() if moved)
     rule = op.gradient
-    if perturbed and (rule is None or not set(perturbed) <= set(rule.wrt)):
-        raise TypeError(_no_gradient(op, perturbed))
+    lacking = [n for n, x in zip(names, primals, strict=True) if moves[n] and not (rule and rule.has(n, x.dtype))]
+    if lacking:
+        raise TypeError(_no_gradient(op, lacking, {n: x.dtype for n, x in zip(names, primals, strict=True)}))
     options = {"names": names, "implementation": implementation, "arch": arch, "kernel": kernel}
     results = op.primitive.bind(*primals, **options, **params)
     if rule is None or not perturbed:
@@ -124,14 +131,15 @@ def jvp(op: "Op", primals, tangents, *, names: tuple[str, ...], implementation, 
     return results, [by_name[n] if n in by_name else linear.no_tangent(x) for n, x in found.items()]
 
 
-def _no_gradient(op: "Op", perturbed: Sequence[str]) -> str:
+def _no_gradient(op: "Op", lacking: Sequence[str], dtypes: Mapping[str, Any]) -> str:
     if op.gradient is None:
         return (
-            f"{op.name} has no gradient (asked for: {', '.join(perturbed)}). Wrap its operands in jax.lax.stop_gradient if none is "
+            f"{op.name} has no gradient (asked for: {', '.join(lacking)}). Wrap its operands in jax.lax.stop_gradient if none is "
             "wanted."
         )
-    name = next(n for n in perturbed if n not in op.gradient.wrt)
+    name = lacking[0]
+    quantised = f" of dtype {jnp.dtype(dtypes[name]).name}, which is quantised" if name in op.gradient.wrt else ""
     return (
-        f"{op.name} has no gradient with respect to {name}; it has one for {', '.join(op.gradient.wrt)}. "
-        f"Wrap {name} in jax.lax.stop_gradient if none is wanted."
+        f"{op.name} has no gradient with respect to {name}{quantised}; it has one for {', '.join(op.gradient.wrt)}"
+        f"{' that are not' if quantised else ''}. Wrap {name} in jax.lax.stop_gradient if none is wanted."
     )

@@ -77,7 +77,7 @@ SHUFFLE_WEIGHT = Op(
     reference=_reference,
     parallel=("...",),
     fold="...",
-    gradient=Gradient(wrt=("w",), saves=(), backward=_backward),
+    gradient=Gradient(wrt=("w",), saves=(), backward=_backward, of_fp8=True),
     cases=lambda: [
         case("bf16", w=normal(2, 16, 64, dtype=jnp.bfloat16), layout=(16, 16), inverse=False),
         case("int8", w=integers(64, 32, low=-127, high=128, dtype=jnp.int8), layout=(32, 16), inverse=False),
