@@ -10,6 +10,7 @@ import click
 import jax
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 import jax_aiter
 from jax_aiter.core import select
@@ -17,7 +18,9 @@ from jax_aiter.core.arch import arch_of, target_arch
 from jax_aiter.core.explain import platform_name
 from jax_aiter.core.found import is_aiter_found_and_supported
 from jax_aiter.core.op import all_ops
+from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
+from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.store import aiter_location
 
 PACKAGES = ("jax", "jaxlib", "numpy", "jax-rocm7-plugin", "jax-cuda13-plugin", "triton", "torch", "amd-aiter")
@@ -52,10 +55,20 @@ def _ops(name: str, arch: str | None) -> list[dict[str, Any]]:
     return rows
 
 
+def _aiter() -> dict[str, Any] | None:
+    """Where AITER's files are and whether they are verified; what is wrong where that cannot be told; None if there are none."""
+    try:
+        found = aiter_location()
+    except CacheError as error:
+        return {"error": str(error)}
+    if found is None:
+        return None
+    return {"path": str(found.path), "source": found.source, "identity": found.identity, "state": found.state}
+
+
 def collect() -> dict[str, Any]:
     """Everything the command prints, as plain data."""
     devices = jax.devices()
-    location = aiter_location()
     native = _native.register()
     return {
         "jax_aiter": jax_aiter.__version__,
@@ -65,7 +78,7 @@ def collect() -> dict[str, Any]:
         "platform": platform_name(),
         "devices": [{"name": str(d), "kind": d.device_kind, "arch": arch_of(d)} for d in devices],
         "target_arch": target_arch(),
-        "aiter": None if location is None else str(location),
+        "aiter": _aiter(),
         "aiter_found_and_supported": is_aiter_found_and_supported(),
         "native_module": {"available": native.available, "reason": native.reason},
         "settings": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(jax_aiter.config.settings).items()},
@@ -73,24 +86,30 @@ def collect() -> dict[str, Any]:
     }
 
 
+def _row(table: Table, *cells: str) -> None:
+    """Names and reasons come from outside: no control character acts on the terminal, no bracket is read as markup."""
+    table.add_row(*(Text(printable(cell)) for cell in cells))
+
+
 def _print(data: dict[str, Any]) -> None:
     console = Console()
     facts = Table(show_header=False, box=None, pad_edge=False)
     versions = ", ".join(f"{p} {v}" for p, v in data["packages"].items() if v)
-    facts.add_row("jax_aiter", f"{data['jax_aiter']}, Python {data['python']}, {data['system']}")
-    facts.add_row("packages", versions)
+    _row(facts, "jax_aiter", f"{data['jax_aiter']}, Python {data['python']}, {data['system']}")
+    _row(facts, "packages", versions)
     for device in data["devices"][:8]:
-        facts.add_row("device", f"{device['name']} ({device['kind']}), arch {device['arch'] or 'none: not a GPU'}")
-    facts.add_row("target arch", data["target_arch"] or "none: the reference emulates gfx942; set JAX_AITER_ARCH to choose")
-    facts.add_row("AITER", data["aiter"] or "not found: jax-aiter kernels add PATH registers a checkout")
+        _row(facts, "device", f"{device['name']} ({device['kind']}), arch {device['arch'] or 'none: not a GPU'}")
+    _row(facts, "target arch", data["target_arch"] or "none: the reference emulates gfx942; set JAX_AITER_ARCH to choose")
+    aiter = data["aiter"] or {"error": "not found: jax-aiter kernels add PATH registers a checkout"}
+    _row(facts, "AITER", aiter.get("error") or "{identity} from {source} ({state}), {path}".format(**aiter))
     native = data["native_module"]
-    facts.add_row("launch handler", "ready" if native["available"] else native["reason"])
-    facts.add_row("settings", ", ".join(f"{k}={v}" for k, v in data["settings"].items()))
+    _row(facts, "launch handler", "ready" if native["available"] else native["reason"])
+    _row(facts, "settings", ", ".join(f"{k}={v}" for k, v in data["settings"].items()))
     console.print(facts)
     table = Table("op", "family", "runs as", "why not the others")
     for row in data["ops"]:
         runs = ", ".join(sorted(row["implementations"])) or "no case fits this target"
-        table.add_row(row["op"], row["family"], runs, "; ".join(f"{n}: {r}" for n, r in row["reasons"].items()))
+        _row(table, row["op"], row["family"], runs, "; ".join(f"{n}: {r}" for n, r in row["reasons"].items()))
     console.print(table)
 
 

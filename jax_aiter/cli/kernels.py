@@ -6,10 +6,13 @@ from pathlib import Path
 
 import click
 
-from jax_aiter.kernels.cache import CacheError, cache_root
+from jax_aiter.cli.say import Group, say
+from jax_aiter.kernels.cache import cache_root
+
+NOT_FOUND = "AITER was not found; add a checkout with `jax-aiter kernels add PATH`"
 
 
-@click.group()
+@click.group(cls=Group)
 def kernels() -> None:
     """Add AITER to the cache, build launch plans ahead of time, look after both."""
 
@@ -18,72 +21,67 @@ def kernels() -> None:
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--unverified", is_flag=True, help="Accept files that differ from the pinned commit.")
 def add(path: Path, unverified: bool) -> None:
-    """Copy AITER's kernels from PATH (checkout, git directory, tar or zip) after checking every file's hash."""
-    from jax_aiter.kernels.store import SourceError, VerificationError, add_aiter
+    """Copy AITER's kernels from PATH (checkout, git directory, tar or zip) after checking every file's hash.
+
+    Only files that AITER is known to have are read, and nothing in PATH is run or obeyed.
+    """
+    from jax_aiter.kernels.store import add_aiter
 
     with _progress("checking AITER's files") as progress:
         task = progress.add_task("files", total=None)
-        try:
-            location = add_aiter(
-                path, unverified=unverified, progress=lambda n, total: progress.update(task, completed=n, total=total)
-            )
-        except (SourceError, VerificationError, CacheError) as error:
-            raise click.ClickException(str(error)) from error
-    state = "verified" if location.verified else "NOT verified"
-    click.echo(f"AITER {location.identity[:12]} ({state}) is in {location.path}")
+        location = add_aiter(path, unverified=unverified, progress=lambda n, total: progress.update(task, completed=n, total=total))
+    say(f"AITER {location.identity[:12]} ({location.state}) is in {location.path}")
 
 
 @kernels.command("list")
 def list_() -> None:
     """What the cache holds."""
+    from jax_aiter.kernels.marker import others_can_write
     from jax_aiter.kernels.prune import contents
     from jax_aiter.kernels.store import aiter_location
 
-    root, location = cache_root(), aiter_location()
-    click.echo(f"cache: {root}")
+    root = cache_root()
+    doubt = others_can_write(root)
+    say(f"cache: {root}" + (f" (NOT verified: {doubt})" if doubt else ""))
+    location = aiter_location()
     if location is None:
-        click.echo("AITER: not found; add a checkout with `jax-aiter kernels add PATH`")
+        say("AITER: not found; add a checkout with `jax-aiter kernels add PATH`")
     else:
-        state = "verified" if location.verified else "not verified"
-        click.echo(f"AITER: {location.identity} from {location.source} ({state}), {location.path}")
+        say(f"AITER: {location.identity} from {location.source} ({location.state}), {location.path}")
     found = contents(root)
     for (arch, op), count in found.plans.items():
-        click.echo(f"  {arch:8} {op:28} {count:5} plans")
-    click.echo(f"{found.refused} refused calls, {found.codes} code objects, {found.nbytes / 2**20:.1f} MiB in all")
+        say(f"  {arch:8} {op:28} {count:5} plans")
+    say(f"{found.refused} refused calls, {found.codes} code objects, {found.nbytes / 2**20:.1f} MiB in all")
 
 
 @kernels.command()
 def verify() -> None:
-    """Check AITER's files against the manifest and every cached entry against its hash."""
+    """Check AITER's files against the manifest and every cached entry against its hash. Nothing is changed."""
+    from jax_aiter.kernels.marker import others_can_write
     from jax_aiter.kernels.prune import damaged
-    from jax_aiter.kernels.store import aiter_location
-    from jax_aiter.kernels.store import verify as verify_files
+    from jax_aiter.kernels.store import aiter_location, files
 
-    location = aiter_location()
+    root, location = cache_root(), aiter_location()
     if location is None:
-        raise click.ClickException("AITER was not found; add a checkout with `jax-aiter kernels add PATH`")
-    wrong = verify_files(location)
-    bad = damaged(cache_root())
+        raise click.ClickException(NOT_FOUND)
+    wrong, bad = files.wrong(location), damaged(root)
     for name in wrong[:10]:
-        click.echo(f"differs from the pinned commit or is missing: {name}", err=True)
+        say(f"differs from the pinned commit or is missing: {name}", err=True)
     for path in bad[:10]:
-        click.echo(f"damaged, removed: {path}", err=True)
+        say(f"damaged, built again by the next use and removed by `jax-aiter kernels prune`: {path}", err=True)
     if wrong or bad:
         raise click.ClickException(f"{len(wrong)} files of AITER differ, {len(bad)} cache entries were damaged")
-    click.echo("all files are as they should be")
+    doubt = others_can_write(root)
+    say("all files are as they should be" + (f", but plans are NOT verified: {doubt}" if doubt else ""))
 
 
 @kernels.command()
 @click.option("--all", "everything", is_flag=True, help="Remove AITER's files and every plan too.")
 def prune(everything: bool) -> None:
-    """Remove plans of other AITER versions, unused code objects and leftovers."""
+    """Remove plans of other AITER versions, unused code objects, damaged entries and leftovers."""
     from jax_aiter.kernels.prune import prune as remove
 
-    try:
-        freed = remove(cache_root(), everything)
-    except CacheError as error:
-        raise click.ClickException(str(error)) from error
-    click.echo(f"freed {freed / 2**20:.1f} MiB")
+    say(f"freed {remove(cache_root(), everything) / 2**20:.1f} MiB")
 
 
 @kernels.command()
@@ -109,9 +107,9 @@ def build(archs: tuple[str, ...], ops: str, shapes: Path | None, jobs: int) -> N
         outcomes = build_all(specs, jobs, lambda outcome: progress.advance(task))
     for outcome in outcomes:
         if outcome.reason:
-            click.echo(f"{outcome.status}: {outcome.spec.op} on {outcome.spec.arch}: {outcome.reason}", err=True)
+            say(f"{outcome.status}: {outcome.spec.op} on {outcome.spec.arch}: {outcome.reason}", err=True)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("built", "cached", "refused", "failed")}
-    click.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
+    say(", ".join(f"{count} {status}" for status, count in counts.items()))
     if counts["failed"]:
         raise click.ClickException(f"{counts['failed']} plans could not be built")
 

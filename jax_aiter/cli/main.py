@@ -5,6 +5,8 @@ import importlib.util
 
 import click
 
+from jax_aiter.cli.say import Group
+
 COMMANDS = {
     "doctor": ("jax_aiter.cli.doctor", "doctor"),
     "kernels": ("jax_aiter.cli.kernels", "kernels"),
@@ -13,7 +15,7 @@ COMMANDS = {
 }
 
 
-class Lazy(click.Group):
+class Lazy(Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [name for name, (module, _) in COMMANDS.items() if importlib.util.find_spec(module)]
 

@@ -8,11 +8,13 @@ import click
 import jax
 
 from jax_aiter.cli.measure import device_seconds
+from jax_aiter.cli.say import say
 from jax_aiter.cli.tune_calls import TuneCall, benchmark_calls, file_calls, own_cases
 from jax_aiter.core import select, tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.core.explain import platform_name
+from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.cache import CacheError, write_atomic
 from jax_aiter.kernels.provider import Call
@@ -121,7 +123,7 @@ def tune(ops: str, shapes: Path | None, cases: bool, out: Path | None) -> None:
     except CacheError as error:
         raise click.ClickException(str(error)) from error
     _print(rows)
-    click.echo(f"{sum(row.entry is not None for row in rows)} of {len(rows)} calls measured, written to {path}")
+    say(f"{sum(row.entry is not None for row in rows)} of {len(rows)} calls measured, written to {path}")
 
 
 def _measured(calls: list[TuneCall], arch: str, save: Callable[[list[Row]], None]) -> list[Row]:
@@ -154,4 +156,5 @@ def _print(rows: list[Row]) -> None:
     console.print(table)
     for row in rows:
         if row.entry is None:
-            console.print(f"not measured: {row.call.op} {tuning.spelled(row.call)}: {row.why}", markup=False, highlight=False)
+            why = printable(f"not measured: {row.call.op} {tuning.spelled(row.call)}: {row.why}")
+            console.print(why, markup=False, highlight=False)

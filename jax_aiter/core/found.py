@@ -12,11 +12,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def is_aiter_found() -> bool:
     """AITER's files are at hand: registered with ``jax-aiter kernels add``, or an installed ``amd-aiter``."""
+    from jax_aiter.kernels.cache import CacheError
     from jax_aiter.kernels.store import aiter_location
 
     try:
         return aiter_location() is not None
-    except OSError:  # an unreadable cache holds nothing that could be used
+    except (CacheError, OSError):  # an unreadable cache holds nothing that could be used
         return False
 
 

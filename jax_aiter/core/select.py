@@ -10,7 +10,7 @@ import jax
 from jax_aiter.core import tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
-from jax_aiter.kernels.provider import Call, Missing, Target, providers
+from jax_aiter.kernels.provider import Call, Missing, Target, Unusable, providers
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
@@ -74,6 +74,9 @@ def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
         provider = next(p for p in providers() if p.name == implementation)
         return Choice(implementation, provider.plan(call), {})
     preference, refused = _ranked(call, reasons)
+    for name, reason in reasons.items():
+        if isinstance(reason, Unusable):
+            _warn_once(f"jax_aiter runs without the {name} kernels: {reason}")
     by_name = {provider.name: provider for provider in providers()} if preference.order else {}
     for name in preference.order:
         try:

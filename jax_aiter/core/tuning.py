@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from jax_aiter.kernels.cache import cache_root
+from jax_aiter.kernels.cache import CacheError, cache_root
+from jax_aiter.kernels.disk import read_plain
 from jax_aiter.kernels.provider import Call
 
 VERSION = 1
@@ -30,6 +31,8 @@ ENVIRONMENT = "JAX_AITER_TUNE"
 #: What a kernel must be faster than XLA's program by. Short calls take as long as the host needs to dispatch them, and the same
 #: program timed twice differed by up to this on the hosts seen; a kernel chosen within it would be a coin toss.
 MARGIN = 0.1
+#: bytes of a tuning file; one entry takes some 400.
+LARGEST = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +130,11 @@ def lookup(call: Call) -> Entry | None:
     """The measurement that covers this call, if there is one."""
     if call.target.arch is None:
         return None
-    return entries(tune_file(call.target.arch)).get(key(call))
+    try:
+        path = tune_file(call.target.arch)
+    except CacheError:  # the providers, which look for kernels there, say so
+        return None
+    return entries(path).get(key(call))
 
 
 def entries(path: Path) -> Mapping[str, Entry]:
@@ -149,7 +156,7 @@ def _absent(path: Path) -> Mapping[str, Entry]:
 def _read(path: Path, modified: int, size: int) -> Mapping[str, Entry]:
     """Keyed by the file's stamp, so that a file written by another process is seen and an unchanged one is read once."""
     try:
-        return parse(path.read_text())
+        return parse(read_plain(path, LARGEST).decode())
     except (OSError, ValueError) as error:
         _ignored(path, str(error))
         return {}
@@ -167,7 +174,7 @@ def parse(text: str) -> dict[str, Entry]:
     """The entries of a tuning file's text; ValueError says what is wrong with it."""
     try:
         data = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"it is not JSON ({error})") from None
     version = data.get("version") if isinstance(data, dict) else None
     if version != VERSION:

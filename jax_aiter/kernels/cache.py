@@ -3,7 +3,8 @@
 Layout: `aiter/<commit>/` AITER's files, `plans/<arch>/<op>/<key>.json`, `kernels/<arch>/<key>.json` compiled kernels,
 `code/<sha256>` code objects (zlib), `locks/`. Every file is written beside its place and renamed into it; every JSON
 entry carries the hash of its body, every code object is named by its hash, so a torn or altered file is detected and
-rebuilt. Standard library only: the recording worker uses this module in an environment without jax.
+rebuilt. Reading changes nothing: what is damaged counts as absent, until it is written anew or pruned.
+Standard library only: the recording worker uses this module in an environment without jax.
 """
 
 from __future__ import annotations
@@ -14,63 +15,74 @@ import fcntl
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from jax_aiter.core.text import one_line
+from jax_aiter.kernels import disk
+from jax_aiter.kernels.marker import mark
+
+#: bytes of a JSON entry, and of a code object as stored and as unpacked: a hundred times the largest seen.
+LARGEST_ENTRY, LARGEST_CODE = 64 << 20, 256 << 20
+
 
 class CacheError(RuntimeError):
     """The cache directory cannot be used; the message names the directory and the remedy."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+class DamagedError(CacheError):
+    """Something in the cache is not what was written there."""
+
 
 def cache_root() -> Path:
-    """JAX_AITER_CACHE, else $XDG_CACHE_HOME/jax_aiter, else ~/.cache/jax_aiter."""
-    if explicit := os.environ.get("JAX_AITER_CACHE"):
-        return Path(explicit).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "jax_aiter"
+    """JAX_AITER_CACHE, else $XDG_CACHE_HOME/jax_aiter, else ~/.cache/jax_aiter. CacheError if there is no such home."""
+    try:
+        if explicit := os.environ.get("JAX_AITER_CACHE"):
+            return Path(explicit).expanduser()
+        base = os.environ.get("XDG_CACHE_HOME")
+        return (Path(base) if base else Path.home() / ".cache") / "jax_aiter"
+    except RuntimeError as error:
+        named = os.environ.get("JAX_AITER_CACHE", "~/.cache/jax_aiter")
+        raise CacheError(f"kernel cache {named}: {error}; set JAX_AITER_CACHE to a usable directory") from error
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Turns what the system says of a path in the cache into a CacheError with a remedy."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             remedy = "free some space (`jax-aiter kernels prune`), or set JAX_AITER_CACHE to a directory with room"
         elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            remedy = "make it writable, or set JAX_AITER_CACHE to a writable directory"
+            remedy = "give yourself access to it, make it writable, or set JAX_AITER_CACHE to a writable directory"
         else:
             remedy = "set JAX_AITER_CACHE to a usable directory"
         raise CacheError(f"kernel cache {path}: {error.strerror or error}; {remedy}") from error
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write `data` so that other processes see the old file, no file, or all of the new one."""
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".tmp-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            os.replace(temporary, path)
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
-            raise
+    """As `disk.write_atomic`; CacheError names the remedy."""
+    with explained(path):
+        disk.write_atomic(path, data)
 
 
 @contextlib.contextmanager
-def locked(root: Path, name: str) -> Iterator[None]:
-    """Hold the lock `name`. It is a kernel file lock: it goes with the process that dies."""
+def locked(root: Path, name: str, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock `name`, alone or with whoever else shares it. It is a kernel file lock: it goes with the process that dies."""
     path = root / "locks" / f"{name}.lock"
-    with _explained(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with explained(path):
+        mark(root)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with explained(path):
+            fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
         yield
     finally:
         os.close(handle)
@@ -90,50 +102,60 @@ def write_entry(path: Path, body: Any) -> None:
     write_atomic(path, canonical({"sha256": digest(canonical(body)), "body": body}))
 
 
-def read_entry(path: Path) -> Any | None:
-    """The stored value; None if there is none. A damaged entry is removed and counts as none."""
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        remedy = "make it readable or set JAX_AITER_CACHE to a usable directory"
-        raise CacheError(f"kernel cache {path}: {error.strerror}; {remedy}") from error
+def load_entry(path: Path) -> Any | None:
+    """The stored value; None if there is none. DamagedError if the file is not what `write_entry` wrote."""
+    with explained(path):
+        try:
+            data = disk.read_plain(path, LARGEST_ENTRY)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.EFBIG, errno.EINVAL):
+                raise DamagedError(f"kernel cache {path}: {error.strerror}") from error
+            raise
     try:
         stored = json.loads(data)
         body = stored["body"]
         if digest(canonical(body)) == stored["sha256"]:
             return body
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         body = None  # falls through: not what write_entry wrote
-    _remove(path)
-    return None
+    raise DamagedError(f"kernel cache {path}: damaged, its contents do not have their hash")
+
+
+def read_entry(path: Path) -> Any | None:
+    """The stored value; None if there is none, or a damaged one."""
+    try:
+        return load_entry(path)
+    except DamagedError:
+        return None
 
 
 def put_code(root: Path, code: bytes) -> str:
     """Store a code object under its sha256; identical ones are stored once."""
     name = digest(code)
-    path = root / "code" / name
     if get_code(root, name) is None:
-        write_atomic(path, zlib.compress(code, 9))
+        with explained(root):
+            mark(root)
+        write_atomic(root / "code" / name, zlib.compress(code, 9))
     return name
 
 
 def get_code(root: Path, name: str) -> bytes | None:
-    """The code object with this sha256; None if missing. A damaged one is removed and counts as missing."""
+    """The code object with this sha256; None if it is missing or damaged."""
     path = root / "code" / name
+    with explained(path):
+        try:
+            packed = disk.read_plain(path, LARGEST_CODE)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno in (errno.EFBIG, errno.EINVAL):
+                return None
+            raise
+    decoder = zlib.decompressobj()
     try:
-        code = zlib.decompress(path.read_bytes())
-    except FileNotFoundError:
-        return None
+        code = decoder.decompress(packed, LARGEST_CODE)
     except zlib.error:
-        code = b""
-    if digest(code) == name:
-        return code
-    _remove(path)
-    return None
-
-
-def _remove(path: Path) -> None:
-    with _explained(path), contextlib.suppress(FileNotFoundError):
-        path.unlink()
+        return None
+    return code if decoder.eof and digest(code) == name else None

@@ -114,6 +114,11 @@ def lookup(hash: str) -> Known | None:
     )
 
 
+def size_of(hash: str) -> int:
+    """The length of the file with this `file_hash`, in bytes. KeyError if it is not known."""
+    return _table().sizes[hash]
+
+
 def releases() -> tuple[Release, ...]:
     """All known releases, oldest version first, `AITER_COMMIT` last."""
     return _table().releases

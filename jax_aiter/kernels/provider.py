@@ -44,7 +44,11 @@ class Program:
 
 
 class Missing(str):
-    """A refusal that names something to install: auto, which goes on with the reference lowering, says so once."""
+    """A refusal that names something to install: auto, where it goes on with the reference lowering, says so once."""
+
+
+class Unusable(str):
+    """A refusal as files are damaged, altered or not to be read: auto goes on with the next implementation, and says so once."""
 
 
 class Provider(Protocol):

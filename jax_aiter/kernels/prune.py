@@ -1,14 +1,28 @@
-"""What the cache holds, and the removal of what nothing refers to any more."""
+"""What the cache holds, and the removal of what nothing refers to any more.
+
+Only names that we give are ever counted or removed, and no link is followed: the folder may hold more than the cache.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
 import shutil
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
-from jax_aiter.kernels.cache import get_code, locked, read_entry
-from jax_aiter.kernels.store import aiter_location
+from jax_aiter.kernels.cache import CacheError, explained, get_code, locked, read_entry
+from jax_aiter.kernels.disk import sweep
+from jax_aiter.kernels.marker import TAG, is_marked
+from jax_aiter.kernels.store.add import sweep_staging
+from jax_aiter.kernels.store.location import UNVERIFIED, aiter_location, entry
+
+_CODE = re.compile(r"[0-9a-f]{64}")
+_COPY = re.compile(rf"[0-9a-f]{{40}}|{UNVERIFIED}[0-9a-f]{{16,32}}")
+_PLAN = re.compile(r"\w+-[^/]+\.json")
+_KERNEL = re.compile(r"[0-9a-f]{64}\.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,67 +35,120 @@ class Contents:
     nbytes: int
 
 
-def _plan_files(root: Path) -> list[Path]:
-    return sorted((root / "plans").glob("*/*/*/*.json"))
-
-
 def contents(root: Path) -> Contents:
+    """Reads every plan; CacheError if the cache cannot be read."""
     counted: Counter[tuple[str, str]] = Counter()
     refused = 0
-    for path in _plan_files(root):
-        stored = read_entry(path)
-        if stored is not None and "refused" in stored:
-            refused += 1
-        elif stored is not None:
-            counted[(path.parts[-3], path.parts[-2])] += 1
-    files = [path for path in root.rglob("*") if path.is_file()] if root.is_dir() else []
-    codes = sum(path.parent == root / "code" for path in files)
-    return Contents(dict(sorted(counted.items())), refused, codes, sum(path.stat().st_size for path in files))
+    with explained(root):
+        for path in _plans(root):
+            stored = read_entry(path)
+            if isinstance(stored, dict) and "refused" in stored:
+                refused += 1
+            elif stored is not None:
+                counted[(path.parts[-3], path.parts[-2])] += 1
+        codes = list(_named(root / "code", _CODE))
+        copies = [file for copy in _copies(root) for file in copy.rglob("*") if file.is_file()]
+        nbytes = sum(os.lstat(path).st_size for path in [*_plans(root), *_kernels(root), *codes, *copies])
+    return Contents(dict(sorted(counted.items())), refused, len(codes), nbytes)
 
 
 def damaged(root: Path) -> list[Path]:
-    """Entries and code objects that fail their hash. They are removed: the next use builds them again."""
-    bad = []
-    for path in [*_plan_files(root), *(root / "kernels").glob("*/*.json")]:
-        if read_entry(path) is None:
-            bad.append(path)
-    bad += [path for path in sorted((root / "code").glob("*")) if len(path.name) == 64 and get_code(root, path.name) is None]
-    return bad
+    """Entries and code objects that fail their hash: the next use builds them again, `prune` removes them."""
+    with explained(root):
+        bad = [path for path in (*_plans(root), *_kernels(root)) if read_entry(path) is None]
+        return bad + [path for path in _named(root / "code", _CODE) if get_code(root, path.name) is None]
 
 
 def prune(root: Path, everything: bool = False) -> int:
     """Remove plans of another AITER than the present one, unused code and leftovers; all of it with `everything`.
 
-    Returns the bytes freed.
+    Returns the bytes freed. CacheError if the folder does not carry our mark: then there may be other things in it.
     """
+    if not os.path.lexists(root):
+        return 0
+    if not is_marked(root):
+        raise CacheError(
+            f"nothing is removed from {root}: there is no {TAG} of jax_aiter in it, so it held other things when it became the "
+            "kernel cache, or an older version made it. Remove by hand what you do not need, or set JAX_AITER_CACHE to a folder of "
+            "its own"
+        )
     before = contents(root).nbytes
-    with locked(root, "aiter"):
-        location = aiter_location(root)
-        keep = {location.identity[:24]} if location is not None and not everything else set()
-        for folder in (root / "plans").glob("*"):
-            if folder.name not in keep and (location is not None or everything):
-                shutil.rmtree(folder, ignore_errors=True)
-        for folder in (root / "aiter").glob("*"):
-            old = location is None or folder != location.path
-            if folder.is_dir() and (everything or old):
-                shutil.rmtree(folder, ignore_errors=True)
-        if everything:
-            for name in ("kernels", "aiter"):
-                shutil.rmtree(root / name, ignore_errors=True)
-        _remove_unused_code(root)
+    # Alone: no copy is being added, and no plan built whose code nothing refers to yet.
+    with locked(root, "aiter"), locked(root, "build"), explained(root):
+        _prune(root, everything)
     return before - contents(root).nbytes
 
 
-def _remove_unused_code(root: Path) -> None:
-    used: set[str] = set()
-    for path in _plan_files(root):
-        stored = read_entry(path)
-        steps = stored["record"]["steps"] if stored is not None and "record" in stored else ()
-        used.update(step["code"] for step in steps if step["step"] == "launch")
-    for path in (root / "kernels").glob("*/*.json"):
-        stored = read_entry(path)
-        if stored is not None and stored["code"] not in used:
+def _prune(root: Path, everything: bool) -> None:
+    location = None if everything else aiter_location(root)
+    keep = location.identity if location is not None else None
+    sweep_staging(root)
+    for copy in _copies(root):
+        if copy.name != keep:
+            shutil.rmtree(copy)
+            copy.with_name(f"{copy.name}.json").unlink(missing_ok=True)
+    for path in _plans(root):
+        of_another = location is not None and path.parts[-4] != location.identity[:24]
+        if everything or of_another or read_entry(path) is None:
             path.unlink(missing_ok=True)
-    for path in (root / "code").glob("*"):
+    if everything:
+        entry(root).unlink(missing_ok=True)
+    used = _used(root)
+    for path in _kernels(root):
+        stored = read_entry(path)
+        if not isinstance(stored, dict) or stored.get("code") not in used:
+            path.unlink(missing_ok=True)
+    for path in _named(root / "code", _CODE):
         if path.name not in used:
             path.unlink(missing_ok=True)
+    flat = [folder for name in ("aiter", "code", "tune") for folder in _folders(root / name, 0)]
+    for folder in [root, *flat, *_folders(root / "plans", 3), *_folders(root / "kernels", 1)]:
+        sweep(folder)
+    for folder in sorted(_folders(root / "plans", 3), reverse=True):
+        if not os.listdir(folder):
+            folder.rmdir()
+
+
+def _used(root: Path) -> set[str]:
+    """The code objects that a plan launches."""
+    used: set[str] = set()
+    for path in _plans(root):
+        stored = read_entry(path)
+        try:
+            steps = stored["record"]["steps"] if "record" in stored else ()  # type: ignore[index,operator]
+            used.update(step["code"] for step in steps if step["step"] == "launch")
+        except (KeyError, TypeError):
+            continue  # a plan of no use, whatever hash it has
+    return used
+
+
+def _copies(root: Path) -> Iterator[Path]:
+    """The folders with copies of AITER."""
+    yield from (path for path in _named(root / "aiter", _COPY) if path.is_dir() and not path.is_symlink())
+
+
+def _plans(root: Path) -> Iterator[Path]:
+    for folder in _folders(root / "plans", 3):
+        if len(folder.relative_to(root).parts) == 4:
+            yield from _named(folder, _PLAN)
+
+
+def _kernels(root: Path) -> Iterator[Path]:
+    for folder in _folders(root / "kernels", 1):
+        if folder != root / "kernels":
+            yield from _named(folder, _KERNEL)
+
+
+def _named(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
+    if folder.is_dir() and not folder.is_symlink():
+        yield from sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))
+
+
+def _folders(top: Path, depth: int) -> Iterator[Path]:
+    """`top` and the folders in it, so many deep."""
+    if top.is_symlink() or not top.is_dir():
+        return
+    yield top
+    if depth:
+        for path in sorted(top.iterdir()):
+            yield from _folders(path, depth - 1)

@@ -1,13 +1,12 @@
 """A made-up AITER of a few files with its own manifest, and an empty cache."""
 
-import hashlib
-
 import pytest
 
-from jax_aiter.kernels import manifest, store, store_source
+from jax_aiter.kernels.manifest import LANDMARK, Fact
+from jax_aiter.kernels.store import add, files
 
 FILES = {
-    store_source.LANDMARK: b"# triton ops\n",
+    LANDMARK: b"# triton ops\n",
     "aiter/ops/triton/norm.py": b"def rms_norm(): ...\n",
     "aiter/ops/triton/configs/gemm.json": b"{}",
     "aiter/configs/tuned.csv": b"a,b\n",
@@ -19,15 +18,16 @@ UNUSED = {"README.md": b"hello", "hsa/gfx1250/other.co": b"x", "aiter/mla.py": b
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    path = tmp_path / "cache"
+    path = tmp_path / "deep/enough/that/a/way/up/ends/in/the/tests/own/folder/cache"
     monkeypatch.setenv("JAX_AITER_CACHE", str(path))
     return path
 
 
 @pytest.fixture
 def hashes(monkeypatch):
-    known = {name: hashlib.sha256(data).hexdigest()[: 2 * manifest.HASH_BYTES] for name, data in FILES.items()}
-    monkeypatch.setattr(store, "manifest", lambda: known)
+    known = {name: Fact.of(data) for name, data in FILES.items()}
+    for module in (add, files):
+        monkeypatch.setattr(module, "manifest", lambda: known)
     return known
 
 

@@ -6,8 +6,10 @@ import zipfile
 
 import pytest
 
-from jax_aiter.kernels import store, store_source
-from jax_aiter.kernels.manifest import is_wanted, manifest
+from jax_aiter.kernels import store
+from jax_aiter.kernels.known import is_wanted
+from jax_aiter.kernels.manifest import manifest
+from jax_aiter.kernels.store import files, source
 
 from .conftest import FILES, UNUSED
 
@@ -43,7 +45,7 @@ def _git(checkout, path, monkeypatch):
     (checkout / ".gitattributes").write_text("*.py export-ignore\n")  # must not decide what we get
     git("add", ".")
     git("commit", "-q", "-m", "all")
-    monkeypatch.setattr(store_source, "AITER_COMMIT", git("rev-parse", "HEAD"))
+    monkeypatch.setattr(source, "AITER_COMMIT", git("rev-parse", "HEAD"))
     subprocess.run(["git", "clone", "-q", "--bare", str(checkout), str(path)], check=True, capture_output=True)
     return path
 
@@ -63,7 +65,7 @@ def test_every_source_gives_the_same_files(kind, checkout, tmp_path, monkeypatch
     assert location.identity == store.AITER_COMMIT
     assert _stored(location) == FILES
     assert store.aiter_location() == location
-    assert store.verify(location) == []
+    assert files.wrong(location) == []
 
 
 def test_changed_file_is_refused_and_named(checkout, root):
@@ -94,8 +96,8 @@ def test_unverified_is_kept_apart(checkout):
 def test_adding_again_repairs(checkout):
     location = store.add_aiter(checkout)
     (location.path / "hsa/gfx942/fmoe.co").write_bytes(b"torn")
-    assert store.verify(location) == ["hsa/gfx942/fmoe.co"]
-    assert store.verify(store.add_aiter(checkout)) == []
+    assert files.wrong(location) == ["hsa/gfx942/fmoe.co"]
+    assert files.wrong(store.add_aiter(checkout)) == []
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "text", "git-without-commit"])
@@ -121,4 +123,4 @@ def test_shipped_manifest_covers_both_archs_and_names_no_contents():
     names = manifest()
     for prefix, suffix in (("hsa/gfx942/", ".co"), ("hsa/gfx950/", ".co"), ("aiter/ops/triton/", ".py")):
         assert sum(n.startswith(prefix) and n.endswith(suffix) for n in names) > 300
-    assert all(is_wanted(name) and len(value) == 32 and int(value, 16) >= 0 for name, value in names.items())
+    assert all(is_wanted(name) and len(fact.hash) == 32 and int(fact.hash, 16) >= 0 for name, fact in names.items())

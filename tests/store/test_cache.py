@@ -20,13 +20,15 @@ def test_root_follows_the_environment(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"body": 1}', b'{"body": {"a": 2}, "sha256": "00"}'])
-def test_a_damaged_entry_counts_as_absent_and_is_removed(root, damage):
+def test_a_damaged_entry_counts_as_absent_until_it_is_written_anew(root, damage):
     path = root / "plans" / "x.json"
     cache.write_entry(path, {"a": [1, 2.5, None]})
     assert cache.read_entry(path) == {"a": [1, 2.5, None]}
     path.write_bytes(damage)
     assert cache.read_entry(path) is None
-    assert not path.exists()
+    assert path.read_bytes() == damage, "reading changes nothing"
+    cache.write_entry(path, 3)
+    assert cache.read_entry(path) == 3
 
 
 def test_a_damaged_code_object_counts_as_absent(root):

@@ -34,15 +34,18 @@ def test_a_mismatch_needs_unverified(run, root, hashes, checkout):
     assert "NOT verified" in run("add", "--unverified", checkout).output
 
 
-def test_verify_reports_and_removes_damage(run, root, hashes, checkout):
+def test_verify_reports_damage_which_prune_removes(run, root, hashes, checkout):
     run("add", checkout)
-    entry = root / "plans" / "commit" / "gfx942" / "rms_norm" / "key-3.6.0.json"
+    entry = root / "plans" / "commit" / "gfx942" / "rms_norm" / "0123456789-3.6.0.json"
     cache.write_entry(entry, {"refused": "no"})
     entry.write_text("{")
     found = run("verify")
     assert found.exit_code == 1
     assert "1 cache entries were damaged" in found.output
+    assert entry.exists()
+    assert run("prune").exit_code == 0
     assert not entry.exists()
+    assert run("verify").exit_code == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import sys
 
 import pytest
 
-from jax_aiter.kernels.cache import cache_root, write_entry
+from jax_aiter.kernels.cache import cache_root, canonical, digest, write_entry
+from jax_aiter.kernels.manifest import LANDMARK, Fact
+from jax_aiter.kernels.store.location import UNVERIFIED, entry, listing
 from jax_aiter.kernels.triton import client
 from tests.needs import needs_aiter
 
@@ -46,10 +48,13 @@ def empty_root(tmp_path, monkeypatch):
 @pytest.fixture
 def aiter_present(empty_root):
     """Enough of AITER for a worker to be started."""
-    folder = empty_root / "aiter" / "somewhere"
-    (folder / "aiter/ops/triton").mkdir(parents=True)
-    (folder / "aiter/ops/triton/__init__.py").write_text("")
-    write_entry(empty_root / "aiter/current.json", {"folder": "somewhere", "identity": "x", "verified": False})
+    listed = {LANDMARK: list(Fact.of(b""))}
+    identity = UNVERIFIED + digest(canonical(listed))[:32]
+    path = empty_root / "aiter" / identity / LANDMARK
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"")
+    write_entry(listing(empty_root, identity), listed)
+    write_entry(entry(empty_root), {"identity": identity})
     return empty_root
 
 

@@ -26,6 +26,7 @@ from jax_aiter.kernels.asm.registry import Adapter, adapters
 from jax_aiter.kernels.asm.tables import Kernel, TableError, kernels, location
 from jax_aiter.kernels.asm.tables import refused as refused_rows
 from jax_aiter.kernels.known import PROVEN, file_hash
+from jax_aiter.kernels.store import Location, files
 
 HEADER = "| family | variant | ops | objects | selectable | executed | agreed |"
 UNTAKEN = "no op takes its table"
@@ -63,12 +64,12 @@ def outcome_of(path: str, record: Record) -> str | None:
 
 
 def hash_of(path: str) -> str:
-    return _hash_of(path, location().path)
+    return _hash_of(path, location())
 
 
 @functools.cache
-def _hash_of(path: str, top: Path) -> str:
-    return file_hash((top / path).read_bytes())
+def _hash_of(path: str, where: Location) -> str:
+    return file_hash(files.read(where, path))
 
 
 def variants(arch: str) -> tuple[Variant, ...]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+from collections.abc import Iterator
 
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.args import PlanError
 from jax_aiter.kernels.asm.device import ARCHS, FP8
 from jax_aiter.kernels.asm.registry import Refusal, Selected, adapters
-from jax_aiter.kernels.asm.tables import TableError, location
+from jax_aiter.kernels.asm.tables import NotFoundError, TableError, location
+from jax_aiter.kernels.cache import CacheError
+from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.provider import Call, Program
+from jax_aiter.kernels.provider import Call, Program, Unusable
 
 
 class AsmProvider:
@@ -23,8 +27,10 @@ class AsmProvider:
         return found if isinstance(found, str) else None
 
     def plan(self, call: Call) -> LaunchPlan | Program:
+        selected = self._selected(call)
         try:
-            return self._selected(call).build()
+            with _explained():
+                return selected.build()
         except PlanError as error:
             raise KernelBuildError(f"{call.op}: {error}") from error
 
@@ -54,12 +60,31 @@ def _select(call: Call) -> Selected | str:
     for name, x in call.operands.items():
         if x.dtype in FP8.values() and x.dtype != FP8[call.target.arch]:
             return f"{name} has dtype {x.dtype.name}; {call.target.arch} computes in {FP8[call.target.arch].name} (see convert_fp8)"
-    try:
-        where = location()
-    except KernelBuildError as error:
-        return str(error)
     key = (call.op, call.target, tuple(call.operands.items()), tuple(sorted(call.params.items())), call.results, call.kernel)
-    return _remembered(_Keyed(key, call), where)
+    try:
+        with _explained():
+            return _remembered(_Keyed(key, call), location())
+    except NotFoundError as error:
+        return str(error)
+    except KernelBuildError as error:
+        return Unusable(error)
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Tables that are not the pinned commit's may hold anything: what they make our selection stumble over is their fault."""
+    try:
+        yield
+    except CacheError as error:
+        raise KernelBuildError(str(error)) from error
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        where = location()
+        if where.identity == AITER_COMMIT or isinstance(error, PlanError):
+            raise
+        raise KernelBuildError(
+            f"AITER's files in {where.path} ({where.identity}) are not like those that kernels are selected from: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 class _Keyed:
@@ -80,5 +105,7 @@ def _remembered(keyed: _Keyed, where: object) -> Selected | str:
     """`explain`, the trace and the plan each ask; AITER's location is part of the key because the tables are read from it."""
     try:
         return adapters()[keyed.call.op].select(keyed.call)
-    except (Refusal, TableError) as refusal:
+    except Refusal as refusal:
         return str(refusal)
+    except TableError as error:
+        return Unusable(error)

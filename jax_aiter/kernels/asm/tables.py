@@ -1,6 +1,7 @@
 """AITER's tables: which kernel lies in which code object (``hsa/<arch>/**.csv``), and tuned choices (``aiter/configs/**.csv``).
 
-Each file is read once per process, when something first asks for it.
+Each file is read once per process, when something first asks for it, and compared with what it should be as it is read
+(`jax_aiter.kernels.store.files`).
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import functools
+import io
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,10 +17,12 @@ from pathlib import Path
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.asm import dialects, listed
 from jax_aiter.kernels.asm.dialects import Value
-from jax_aiter.kernels.cache import cache_root
 from jax_aiter.kernels.known import file_hash, is_before, newest_release
-from jax_aiter.kernels.manifest import manifest
-from jax_aiter.kernels.store import Location, aiter_location
+from jax_aiter.kernels.store import Location, aiter_location, files
+
+
+class NotFoundError(KernelBuildError):
+    """There are no code objects of AITER on this machine, which is no fault."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +40,19 @@ class Kernel:
     fields: Mapping[str, Value] = dataclasses.field(hash=False, compare=False)
 
     def __getitem__(self, column: str) -> Value:
-        return self.fields[column]
+        try:
+            return self.fields[column]
+        except KeyError:
+            raise KernelBuildError(f"AITER's table {self.table} has no column {column}, which {self.symbol} needs") from None
 
     def number(self, column: str) -> int:
-        value = self.fields[column]
+        value = self[column]
         if not isinstance(value, int):
             raise KernelBuildError(f"AITER's table {self.table}: column {column} of {self.symbol} is {value!r}, not a number")
         return value
 
     def code(self) -> bytes:
-        """The code object. KernelBuildError if it is gone, or differs from the pinned commit's."""
+        """The code object. KernelBuildError if it is gone, or is not what it should be."""
         return _code(self.path, location())
 
     def since(self, release: str) -> bool:
@@ -62,10 +69,10 @@ class Kernel:
 
 
 def location() -> Location:
-    """Where AITER's files are. KernelBuildError with the remedy if they are not there."""
-    found = aiter_location(cache_root())
+    """Where AITER's files are. NotFoundError with the remedy if they are not there, CacheError if that cannot be told."""
+    found = aiter_location()
     if found is None or not (found.path / "hsa").is_dir():
-        raise KernelBuildError(
+        raise NotFoundError(
             "AITER's code objects were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
         )
     return found
@@ -73,13 +80,7 @@ def location() -> Location:
 
 @functools.lru_cache(maxsize=256)
 def _code(path: str, where: Location) -> bytes:
-    try:
-        data = (where.path / path).read_bytes()
-    except OSError as error:
-        raise KernelBuildError(f"AITER's code object {path}: {error.strerror}; run `jax-aiter kernels add PATH` again") from error
-    if where.verified and manifest().get(path) != file_hash(data):
-        raise KernelBuildError(f"AITER's code object {path} is damaged; run `jax-aiter kernels add PATH` again")
-    return data
+    return files.read(where, path)
 
 
 def kernels(arch: str, table: str) -> tuple[Kernel, ...]:
@@ -88,7 +89,7 @@ def kernels(arch: str, table: str) -> tuple[Kernel, ...]:
     Where a release's host code lists the kernels itself, they are those.
     TableError if there are rows and none is understood.
     """
-    found, refused = _kernels(arch, table, location().path)
+    found, refused = _kernels(arch, table, location())
     if refused and not found:
         raise TableError(str(next(iter(refused.values()))))
     return found
@@ -96,12 +97,12 @@ def kernels(arch: str, table: str) -> tuple[Kernel, ...]:
 
 def refused(arch: str, table: str) -> Mapping[str, TableError]:
     """Why rows of a table are not understood, by the path of the code object."""
-    return {row.path: why for row, why in _kernels(arch, table, location().path)[1].items()}
+    return {row.path: why for row, why in _kernels(arch, table, location())[1].items()}
 
 
 def refused_row(arch: str, table: str, kernel: str) -> TableError | None:
     """Why the row called `kernel` is not understood; None if it is, or if there is none."""
-    rows = _kernels(arch, table, location().path)[1]
+    rows = _kernels(arch, table, location())[1]
     row = named(rows, kernel)
     return None if row is None else rows[row]
 
@@ -111,13 +112,14 @@ class TableError(KernelBuildError):
 
 
 @functools.cache
-def _kernels(arch: str, table: str, top: Path) -> tuple[tuple[Kernel, ...], Mapping[Kernel, TableError]]:
-    base = top / "hsa" / arch
-    folder = f"hsa/{arch}/{table}".rpartition("/")[0]
-    if (base / table).is_file():
-        rows = dialects.read(table, _cells(base / table))
+def _kernels(arch: str, table: str, where: Location) -> tuple[tuple[Kernel, ...], Mapping[Kernel, TableError]]:
+    full = f"hsa/{arch}/{table}"
+    folder = full.rpartition("/")[0]
+    if files.has(where, full):
+        rows = dialects.read(table, _cells(where, full))
     else:
-        rows = listed.read(arch, table, (path.name for path in (top / folder).glob("**/*.co")))
+        objects = (name for name in files.names(where) if name.startswith(f"{folder}/") and name.endswith(".co"))
+        rows = listed.read(arch, table, (name.rpartition("/")[2] for name in objects))
     found, refused = [], {}
     for symbol, name, fields in rows:
         if isinstance(fields, dialects.Unreadable):
@@ -136,7 +138,7 @@ def named(rows: Iterable[Kernel], kernel: str) -> Kernel | None:
 def loose(arch: str, path: str, symbol: str) -> Kernel | None:
     """A code object that no table lists, ``hsa/<arch>/<path>``; None if AITER does not ship it."""
     full = f"hsa/{arch}/{path}"
-    return Kernel(arch, symbol, full, "", {}) if (location().path / full).is_file() else None
+    return Kernel(arch, symbol, full, "", {}) if files.has(location(), full) else None
 
 
 def tuned(pattern: str, key: Sequence[str]) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
@@ -144,43 +146,44 @@ def tuned(pattern: str, key: Sequence[str]) -> Mapping[tuple[Value, ...], Mappin
 
     Files are taken in the order of their names, those directly under ``configs`` before those of ``model_configs``.
     """
-    return _tuned(pattern, tuple(key), location().path)
+    return _tuned(pattern, tuple(key), location())
 
 
 def tuned_rows(pattern: str) -> tuple[Mapping[str, Value], ...]:
     """All rows of the tuned tables `pattern`, in the order that `tuned` takes them."""
-    return _tuned_rows(pattern, location().path)
+    return _tuned_rows(pattern, location())
 
 
 @functools.cache
-def _tuned_rows(pattern: str, top: Path) -> tuple[Mapping[str, Value], ...]:
-    folder = top / "aiter" / "configs"
-    files = [*sorted(folder.glob(pattern)), *sorted(folder.glob(f"model_configs/{pattern}"))]
-    return tuple(row for path in files for row in _rows(path))
+def _tuned_rows(pattern: str, where: Location) -> tuple[Mapping[str, Value], ...]:
+    own, models = (files.matching(where, f"aiter/configs/{folder}{pattern}") for folder in ("", "model_configs/"))
+    return tuple(row for name in (*own, *models) for row in _rows(where, name))
 
 
 @functools.cache
-def _tuned(pattern: str, key: tuple[str, ...], top: Path) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
+def _tuned(pattern: str, key: tuple[str, ...], where: Location) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
     found: dict[tuple[Value, ...], Mapping[str, Value]] = {}
-    for row in _tuned_rows(pattern, top):
+    for row in _tuned_rows(pattern, where):
         if all(column in row for column in key):
             found.setdefault(tuple(row[column] for column in key), row)
     return found
 
 
-def _rows(path: Path) -> list[dict[str, Value]]:
-    """The rows of a CSV file by column. A file that is not there has none."""
-    if not path.is_file():
+def _rows(where: Location, name: str) -> list[dict[str, Value]]:
+    """The rows of a CSV file by column. A file that AITER does not have has none."""
+    if not files.has(where, name):
         return []
-    names, *rows = _cells(path) or [[]]
+    names, *rows = _cells(where, name) or [[]]
     return [{k.strip(): _value(v) for k, v in itertools.zip_longest(names, row) if k} for row in rows]
 
 
-def _cells(path: Path) -> list[list[str]]:
+def _cells(where: Location, name: str) -> list[list[str]]:
     """The cells of a CSV file, the header first; lines that begin with # or // are comments."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        lines = (line for line in file if not line.lstrip().startswith(("#", "//")))
-        return [row for row in csv.reader(lines) if row]
+    try:
+        text = io.StringIO(files.read(where, name).decode("utf-8-sig"), newline="")
+        return [row for row in csv.reader(line for line in text if not line.lstrip().startswith(("#", "//"))) if row]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableError(f"AITER's table {name} in {where.path} is not a table: {error}") from error
 
 
 def _value(text: str | None) -> Value:

@@ -110,7 +110,7 @@ def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]
         if location is None:
             raise KernelBuildError("AITER's files were not found; run `jax-aiter kernels add PATH` first")
         if spec.arch not in workers or not workers[spec.arch].alive:
-            workers[spec.arch] = client.Worker(spec.arch, location.path, root)
+            workers[spec.arch] = client.Worker(spec.arch, location, root)
         worker = workers[spec.arch]
         return client.stored_answer(worker.ask(wanted), worker.triton)
 

@@ -14,22 +14,25 @@ from pathlib import Path
 from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.store import Location, files
 from jax_aiter.kernels.triton.spec import CallSpec
 
 MAIN = Path(__file__).parent / "worker" / "main.py"
+#: what the worker imports or reads of AITER.
+SOURCES = ("aiter/ops/triton/", "aiter/utility/triton/")
 INSTALL = 'pip install "jax_aiter[triton]"'
 
 
 class Worker:
     """One worker process. `ask` is serialised; a dead worker is reported once and replaced by the next call."""
 
-    def __init__(self, arch: str, aiter: Path, root: Path) -> None:
+    def __init__(self, arch: str, aiter: Location, root: Path) -> None:
         self.arch = arch
         self._lock = threading.Lock()
         self._python = os.environ.get("JAX_AITER_TRITON_PYTHON") or sys.executable
         with contextlib.ExitStack() as resources:
             self._stderr = resources.enter_context(tempfile.TemporaryFile())
-            self._process = self._start(resources, [arch, str(aiter), str(root)])
+            self._process = self._start(resources, [arch, str(_sources(resources, aiter)), str(root)])
             resources.callback(self._stop)
             hello = self._read()
             if "error" in hello:
@@ -116,11 +119,25 @@ def stored_answer(answer: dict[str, Any], triton: str) -> tuple[dict[str, Any], 
     )
 
 
-_workers: dict[tuple[str, Path, Path, int], Worker] = {}
+def _sources(resources: contextlib.ExitStack, aiter: Location) -> Path:
+    """A private folder with AITER's Triton half, every file compared as it was read.
+
+    Python imports, Triton's reading of sources and AITER's reading of its configurations all go by paths, and at any later time;
+    beside the files in the cache there may also be compiled ones that Python would prefer.
+    """
+    folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="jax_aiter-sources-")))
+    try:
+        files.copy(aiter, folder, (name for name in files.names(aiter) if name.startswith(SOURCES)))
+    except OSError as error:
+        raise KernelBuildError(f"{folder}: {error.strerror}; AITER's Triton sources are copied there for the worker") from error
+    return folder
+
+
+_workers: dict[tuple[str, Location, Path, int], Worker] = {}
 _guard = threading.Lock()
 
 
-def worker(arch: str, aiter: Path, root: Path) -> Worker:
+def worker(arch: str, aiter: Location, root: Path) -> Worker:
     """The living worker of this process for `arch`, started if there is none (a forked child starts its own)."""
     key = (arch, aiter, root, os.getpid())
     with _guard:

@@ -10,7 +10,7 @@ from typing import Any
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.provider import Missing
+from jax_aiter.kernels.provider import Missing, Unusable
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.announce import announced
@@ -50,10 +50,14 @@ class TritonProvider:
 
 def _cannot_build(spec: CallSpec) -> str | None:
     """None if the plan is cached or the means to record it are there, else what is missing."""
-    root = cache_root()
-    if plans.exists(spec, root):
-        return None
-    if aiter_location(root) is None:
+    try:
+        root = cache_root()
+        if plans.exists(spec, root):
+            return None
+        location = aiter_location(root)
+    except CacheError as error:
+        return Unusable(error)
+    if location is None:
         return "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
     if os.environ.get("JAX_AITER_TRITON_PYTHON"):
         return None
@@ -65,8 +69,8 @@ def _cannot_build(spec: CallSpec) -> str | None:
 
 def plan_for(spec: CallSpec) -> LaunchPlan:
     """As `TritonProvider.plan`, for a call description."""
-    root = cache_root()
     try:
+        root = cache_root()
         return plans.find_or_build(spec, root, lambda wanted: build(wanted, root))
     except plans.Refused as refusal:
         raise KernelBuildError(
@@ -86,5 +90,5 @@ def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
             "install amd-aiter"
         )
     with announced(f"compiling AITER's Triton kernels for {spec.op} on {spec.arch}"):
-        worker = client.worker(spec.arch, location.path, root)
+        worker = client.worker(spec.arch, location, root)
         return client.stored_answer(worker.ask(spec), worker.triton)

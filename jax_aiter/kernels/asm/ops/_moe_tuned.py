@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
 
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.tables import Value, location, tuned_rows
 from jax_aiter.kernels.provider import Call
+from jax_aiter.kernels.store import Location
 
 PATTERN = "*tuned_fmoe*.csv"
 KEY = (
@@ -38,7 +38,7 @@ def lookup(call: Call) -> Row | None:
     With an expert mask AITER expects topk_ids to hold one slot more than the model routes, so the key has ``topk - 1``.
     """
     (tokens, topk), w1, w2 = call.operands["topk_ids"].shape, call.operands["w1"], call.operands["w2"]
-    params, rows = call.params, _rows(call.target.arch, location().path)
+    params, rows = call.params, _rows(call.target.arch, location())
     padded = padded_tokens(tokens)
     for token in (padded, *([TIERS[0]] if padded == TIERS[1] else [])):
         key = (
@@ -67,7 +67,7 @@ def _any_activation(key: tuple[Value, ...]) -> tuple[Value, ...]:
 
 
 @functools.lru_cache(maxsize=4)
-def _rows(arch: str | None, top: Path) -> dict[tuple[Value, ...], Row]:
+def _rows(arch: str | None, where: Location) -> dict[tuple[Value, ...], Row]:
     """An architecture's rows by key. AITER merges its files by taking, of equal keys, the row that took the least time."""
     best: dict[tuple[Value, ...], Row] = {}
     for row in tuned_rows(PATTERN):

@@ -1,0 +1,32 @@
+"""What the commands print: names of files, kernels and packages come from outside and must not act on the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.core.text import printable
+from jax_aiter.kernels.cache import CacheError
+from jax_aiter.kernels.store import SourceError, VerificationError
+
+OURS = (CacheError, KernelBuildError, SourceError, VerificationError)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Prints text, with control characters spelled out."""
+    click.echo(printable(text), err=err)
+
+
+class Group(click.Group):
+    """A group of commands whose errors, ours and those about its arguments, are one printable line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OURS as error:
+            raise click.ClickException(printable(str(error))) from error
+        except click.ClickException as error:
+            vars(error)["message"] = printable(error.message)  # declared final
+            raise

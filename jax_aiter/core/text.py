@@ -1,0 +1,30 @@
+"""Text that came from outside, made fit to be printed."""
+
+from __future__ import annotations
+
+import re
+
+# Control characters (a terminal obeys them), the marks that turn the direction of text or hide in it, the bytes of a file name that
+# are no text (lone surrogates), and what separates lines for some readers and not for others.
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\U000e0000-\U000e007f]"
+)
+
+
+def printable(text: str) -> str:
+    r"""`text` with every character that would act on a terminal, or not be seen, spelled out as ``\x1b`` or ``\u202e``.
+
+    Line feeds and tabs stay: messages have several lines. `one_line` is for names.
+    """
+    return _HIDDEN.sub(_spelled, text)
+
+
+def one_line(name: object) -> str:
+    """As `printable`, for a name of a file or kernel inside a sentence: line feeds and tabs are spelled out too."""
+    return printable(str(name)).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def _spelled(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -1,0 +1,77 @@
+"""Reads the files of one commit out of a git directory, without git.
+
+A git directory says in its configuration which commands git shall run: to fetch what a partial clone lacks, to watch files, to
+reach a remote. Whoever made the directory wrote it, so here nothing of it is read but the objects, by their ids, and each object
+is compared with its id: neither replaced nor grafted nor borrowed objects can stand in for others. Nothing is ever fetched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from jax_aiter.kernels.disk import read_plain
+from jax_aiter.kernels.store.git_objects import Objects
+from jax_aiter.kernels.store.limits import Total, check_size
+from jax_aiter.kernels.store.names import Once, SourceError, Wanted, is_plain
+
+FOLDER, FILES = b"40000", (b"100644", b"100755", b"100664")
+
+
+def git_directory(path: Path) -> Path | None:
+    """`path` itself if it is a git directory, or that of the work tree at `path`; None if there is none."""
+    for candidate in (path, path / ".git"):
+        if candidate.is_file():  # of a linked work tree, or a submodule
+            text = _line(candidate)
+            if not text.startswith("gitdir: "):
+                return None
+            candidate = path / text.removeprefix("gitdir: ")
+        if os.path.lexists(candidate / "commondir"):
+            candidate = candidate / _line(candidate / "commondir")
+        if (candidate / "HEAD").is_file() and (candidate / "objects").is_dir():
+            return candidate
+    return None
+
+
+def _line(path: Path) -> str:
+    return os.fsdecode(read_plain(path, 4096)).rstrip("\n")
+
+
+def read_git(git: Path, commit: str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
+    """The wanted files of `commit` (not as a checkout or `git archive` would give them: .gitattributes change nothing)."""
+    objects, total, once = Objects(git / "objects"), Total(git), Once(git)
+    found = objects.get(bytes.fromhex(commit), b"commit")
+    if found is None:
+        raise SourceError(f"{git} does not hold commit {commit}; fetch that commit into it first")
+    for name, mode, blob in _files(objects, git, bytes.fromhex(found[5:45].decode()), ""):
+        total.entry()
+        if not is_plain(name) or not wanted(name):
+            continue
+        once(name)
+        if mode not in FILES:
+            raise SourceError(f"{git}: {name} is a link or a submodule; only plain files are read")
+        data = _present(objects.get(blob, b"blob"), git, name)
+        check_size(git, name, len(data))
+        total.taken(data)
+        yield name, data
+
+
+def _files(objects: Objects, git: Path, tree: bytes, prefix: str) -> Iterator[tuple[str, bytes, bytes]]:
+    """(name, mode, id) of everything below a tree that is no folder; of the top one, only AITER's two folders are entered."""
+    data = _present(objects.get(tree, b"tree"), git, prefix or "/")
+    position = 0
+    while position < len(data):
+        space, end = data.index(b" ", position), data.index(b"\0", position)
+        mode, name = data[position:space], prefix + data[space + 1 : end].decode("utf-8", "surrogateescape")
+        entry, position = data[end + 1 : end + 21], end + 21
+        if mode != FOLDER:
+            yield name, mode, entry
+        elif prefix or name in ("aiter", "hsa"):
+            yield from _files(objects, git, entry, f"{name}/")
+
+
+def _present(data: bytes | None, git: Path, name: str) -> bytes:
+    if data is None:
+        raise SourceError(f"{git} lacks {name} of the commit (a partial or damaged clone); fetch that commit into it first, whole")
+    return data
