@@ -123,7 +123,12 @@ def _param(value: Any) -> str:
 def tune_file(arch: str) -> Path:
     """The file that auto reads for this arch."""
     named = os.environ.get(ENVIRONMENT)
-    return Path(named).expanduser() if named else cache_root() / "tune" / f"{arch}.json"
+    if not named:
+        return cache_root() / "tune" / f"{arch}.json"
+    try:
+        return Path(named).expanduser()
+    except RuntimeError:  # nobody has that home; `entries` says that there is no such file
+        return Path(named)
 
 
 def lookup(call: Call) -> Entry | None:

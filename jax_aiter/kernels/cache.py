@@ -25,7 +25,7 @@ from jax_aiter.kernels import disk
 from jax_aiter.kernels.marker import mark
 
 #: bytes of a JSON entry, and of a code object as stored and as unpacked: a hundred times the largest seen.
-LARGEST_ENTRY, LARGEST_CODE = 64 << 20, 256 << 20
+LARGEST_ENTRY, LARGEST_CODE = 16 << 20, 64 << 20
 
 
 class CacheError(RuntimeError):

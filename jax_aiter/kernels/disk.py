@@ -44,7 +44,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     While it is written the new file has another name and this process's lock, by which `sweep` tells it from one that a killed
     process left.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_folder(path.parent)
     handle, temporary = _locked_temporary(path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -55,6 +55,13 @@ def write_atomic(path: Path, data: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are not there, whatever the umask for this user alone."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(mode=0o700, exist_ok=True)
 
 
 def _locked_temporary(folder: Path) -> tuple[int, str]:

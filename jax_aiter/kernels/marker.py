@@ -26,7 +26,7 @@ def mark(root: Path) -> None:
     """
     if is_marked(root):
         return
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    disk.make_folder(root)
     if all(name.startswith(disk.TEMPORARY) for name in os.listdir(root)):
         disk.write_atomic(root / TAG, TEXT)
 
@@ -39,13 +39,13 @@ def is_marked(root: Path) -> bool:
         return False
 
 
-def others_can_write(path: Path) -> str | None:
-    """Why what stands in this folder may come from another user than this process's and root; None if it cannot.
+def others_can_write(root: Path, below: str = "") -> str | None:
+    """Why what stands in the cache, or in a folder of it, may come from another user than this one and root; None if it cannot.
 
-    Whoever may write to a folder above it can put another in its place, but for a sticky one like /tmp.
+    Whoever may write to a folder above the cache can put another in its place, but for a sticky one like /tmp.
     """
     me = os.geteuid()
-    path = Path(os.path.realpath(path))
+    root, path = Path(os.path.realpath(root)), Path(os.path.realpath(root / below))
     for folder in (path, *path.parents):
         try:
             details = os.stat(folder)
@@ -53,7 +53,7 @@ def others_can_write(path: Path) -> str | None:
             continue  # not there (yet)
         if details.st_uid not in (0, me):
             return f"{folder} belongs to {_user(details.st_uid)}"
-        sticky = folder != path and details.st_mode & stat.S_ISVTX
+        sticky = folder in root.parents and details.st_mode & stat.S_ISVTX
         if details.st_mode & stat.S_IWOTH and not sticky:
             return f"everybody can write to {folder}"
         if details.st_mode & stat.S_IWGRP and not sticky and not _private(details.st_gid):

@@ -82,7 +82,9 @@ def prune(root: Path, everything: bool = False) -> int:
 def _prune(root: Path, everything: bool) -> None:
     location = None if everything else aiter_location(root)
     keep = location.identity if location is not None else None
-    sweep_staging(root)
+    linked = (root / "aiter").is_symlink()
+    if not linked:
+        sweep_staging(root)
     for copy in _copies(root):
         if copy.name != keep:
             shutil.rmtree(copy)
@@ -91,7 +93,7 @@ def _prune(root: Path, everything: bool) -> None:
         of_another = location is not None and path.parts[-4] != location.identity[:24]
         if everything or of_another or read_entry(path) is None:
             path.unlink(missing_ok=True)
-    if everything:
+    if everything and not linked:
         entry(root).unlink(missing_ok=True)
     used = _used(root)
     for path in _kernels(root):

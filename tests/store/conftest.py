@@ -2,8 +2,11 @@
 
 import pytest
 
+from jax_aiter.core import select
+from jax_aiter.kernels.asm import provider, tables
 from jax_aiter.kernels.manifest import LANDMARK, Fact
 from jax_aiter.kernels.store import add, files
+from jax_aiter.kernels.triton import client, plans
 
 FILES = {
     LANDMARK: b"# triton ops\n",
@@ -39,3 +42,20 @@ def checkout(tmp_path):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return folder
+
+
+@pytest.fixture
+def afresh(monkeypatch):
+    """As in a process that has read nothing yet and has said nothing."""
+    monkeypatch.delenv("JAX_AITER_TRITON_PYTHON", raising=False)
+    monkeypatch.setattr(select, "_warned", set())
+    for cached in (tables._kernels, tables._tuned_rows, tables._tuned, tables._code, provider._remembered, plans._doubt):
+        cached.cache_clear()
+    yield
+    client.close_workers()
+
+
+@pytest.fixture
+def no_triton(afresh, monkeypatch):
+    """Nothing to record a plan with: what is not in the cache is refused without waiting for a compiler."""
+    monkeypatch.setenv("JAX_AITER_TRITON_PYTHON", "/nowhere/python")

@@ -65,6 +65,8 @@ def _files(objects: Objects, git: Path, tree: bytes, prefix: str) -> Iterator[tu
         space, end = data.index(b" ", position), data.index(b"\0", position)
         mode, name = data[position:space], prefix + data[space + 1 : end].decode("utf-8", "surrogateescape")
         entry, position = data[end + 1 : end + 21], end + 21
+        if name.count("/") != prefix.count("/"):
+            continue  # git writes no slash into a name
         if mode != FOLDER:
             yield name, mode, entry
         elif prefix or name in ("aiter", "hsa"):

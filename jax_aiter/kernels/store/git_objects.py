@@ -68,9 +68,12 @@ class Objects:
             decoder = zlib.decompressobj()
             start = decoder.decompress(packed, 64)
             header, _, rest = start.partition(b"\0")
-            kind, size = header.split(b" ")
-            self.spend(int(size))
-            data = rest + decoder.decompress(decoder.unconsumed_tail, int(size) + 1 - len(rest)) if int(size) >= len(rest) else b""
+            kind, digits = header.split(b" ")
+            size = int(digits)
+            self.spend(size)
+            data = rest + decoder.decompress(decoder.unconsumed_tail, max(1, size + 1 - len(rest)))
+            if len(data) != size or not decoder.eof:
+                raise ValueError("its length is not what its header says")
             return kind, data
         return None
 

@@ -72,7 +72,7 @@ def _in_cache(root: Path) -> Location | None:
 
 
 def in_cache(root: Path, identity: str) -> Location:
-    doubt = others_can_write(root / "aiter" / identity)
+    doubt = others_can_write(root, f"aiter/{identity}")
     if identity != AITER_COMMIT:
         doubt = "its files differ from the pinned commit's"
     return Location(root / "aiter" / identity, "cache", identity, doubt)

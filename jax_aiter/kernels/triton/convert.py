@@ -44,6 +44,8 @@ def _add_step(builder: PlanBuilder, step: dict[str, Any], root: Path) -> None:
     elif step["step"] == "copy":
         (dst, dst_offset), (src, src_offset) = step["target"], step["source"]
         builder.copy(dst, src, nbytes=step["nbytes"], dst_offset=dst_offset, src_offset=src_offset)
+    elif step["step"] != "launch":
+        raise ValueError(f"a step called {step['step']!r}")
     else:
         code = get_code(root, step["code"])
         if code is None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 
@@ -130,7 +130,7 @@ def compiled(recorder: Recorder, launch: Launch, root: Path) -> dict[str, Any]:
     key += [launch.options.hash(), str(recorder.target), triton.__version__]
     path = root / "kernels" / recorder.arch / f"{digest(canonical(key))}.json"
     entry = read_entry(path)
-    if entry is not None and get_code(root, entry["code"]) is not None:
+    if is_kernel(entry) and get_code(root, entry["code"]) is not None:
         return entry
     built = compile_launch(
         launch.function,
@@ -151,6 +151,12 @@ def compiled(recorder: Recorder, launch: Launch, root: Path) -> dict[str, Any]:
     }
     write_entry(path, entry)
     return entry
+
+
+def is_kernel(entry: Any) -> TypeGuard[dict[str, Any]]:
+    """Whether a cache entry, which has its hash whoever wrote it, is what `compiled` returns."""
+    types = {"kernel": str, "symbol": str, "code": str, "shared": int, "threads": int}
+    return isinstance(entry, dict) and {name: type(value) for name, value in entry.items()} == types
 
 
 def _constant(value: Any) -> str:
