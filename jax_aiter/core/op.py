@@ -16,11 +16,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import axes, check, primitive
+from jax_aiter.core import axes, check, data, primitive
 from jax_aiter.core.arch import FP8, target_arch
 from jax_aiter.core.cases import Case
 from jax_aiter.core.config import FAMILIES, IMPLEMENTATIONS, config
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.reads import Reads
 
 Struct = jax.ShapeDtypeStruct
 Structs = tuple[Struct, ...]
@@ -42,6 +43,8 @@ class Op:
     batch: an own batching rule, tried before `fold` (see `core.batching`).
     gradient: how it is differentiated, None if not.
     aliases: operand -> result that a kernel updates in place.
+    reads: ``(**operands, **params) -> core.reads.Reads``, on concrete numpy operands: what each result depends on, where that is
+        more than the axes say (lengths, tables, masks, ids).
     data_checks: ``(**operands, **params) -> {rule: bad mask}`` for what shapes cannot show; used under `debug_checks`.
     cases: named calls for tests, docs and benchmarks.
     """
@@ -60,6 +63,7 @@ class Op:
     batch: Callable[..., Any] | None = None
     gradient: Gradient | None = None
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    reads: Callable[..., Reads] | None = None
     data_checks: Callable[..., Mapping[str, jax.Array]] | None = None
 
     def __post_init__(self):
@@ -97,7 +101,7 @@ class Op:
         chosen = resolve_implementation(self, implementation, kernel)
         bound = {"implementation": chosen, "arch": config.arch, "kernel": kernel}
         if config.debug_checks and self.data_checks:
-            _insert_checks(self, operands, arguments)
+            data.insert_checks(self.name, self.data_checks(**operands, **arguments))
         values = primitive.same_varying_axes(list(present.values()))
         return tuple(self.primitive.bind(*values, names=tuple(present), **arguments, **bound))
 
@@ -165,14 +169,3 @@ def _check_fp8_family(op: str, operands: Mapping[str, Struct | None], params: Ma
     arch = target_arch()
     if arch in FP8 and dtype != FP8[arch]:
         raise TypeError(f"{op}: {first} is {dtype.name}, but {arch} computes in {FP8[arch].name}; convert it with convert_fp8")
-
-
-def _insert_checks(op: Op, operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) -> None:
-    assert op.data_checks is not None
-    for rule, bad in op.data_checks(**operands, **params).items():
-
-        def report(count: np.ndarray, rule: str = rule) -> None:
-            if count:
-                raise ValueError(f"{op.name}: {int(count)} value(s) break the rule: {rule}")
-
-        jax.debug.callback(report, jnp.sum(bad))

@@ -3,6 +3,9 @@
 Which keys a query sees is, for every mask here (causal, sliding window, packed sequences, padding), one contiguous interval of key
 indices. So the masks are data, two integers per query, and blocks of keys outside all intervals of a block of queries are skipped.
 
+A key or value that a query does not see meets none of its arithmetic, though they share a block: it may hold NaN. What is seen and
+is not finite shows, in the whole row of a query (of a key, in its gradient).
+
 Heads are grouped: q [N, Hk, G, Sq, D], k [N, Hk, Sk, D], v [N, Hk, Sk, Dv], with G = Hq / Hk queries per key head.
 """
 
@@ -13,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax, soft_cap
+from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax, readable, shown, soft_cap
 
 # A tile of scores, its keys and its values fit a CPU's L2 cache; at S = 1024, D = 64 twice the naive form's speed was measured.
 BLOCK = 128
@@ -117,9 +120,10 @@ def forward(q, k, v, keys: Keys, scores: Scores):
         qi = _at(x.q, i, x.bq, 3)
 
         def step(j, state):
-            kj, vj = _at(x.k, j, x.bk, 2), _at(x.v, j, x.bk, 2).astype(F32)
-            _, s, _ = x.score(qi, kj, i, j)
-            return online_softmax(state, s, lambda p: dot("nhgqk,nhkd->nhgqd", p, vj))
+            vj, finite = readable(_at(x.v, j, x.bk, 2))
+            _, s, mask = x.score(qi, _at(x.k, j, x.bk, 2), i, j)
+            lost = shown(finite[:, :, None], mask)[:, :, None, :, None]
+            return online_softmax(state, s, lambda p: dot("nhgqk,nhkd->nhgqd", p, vj) + lost)
 
         empty = jnp.full((n, hk, g, x.bq), -jnp.inf, F32)
         start = (empty, jnp.zeros_like(empty), jnp.zeros((*empty.shape, v.shape[3]), F32))
@@ -145,22 +149,27 @@ def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores):
     def block(sums, i):
         qi, doi = _at(x.q, i, x.bq, 3).astype(F32), _at(dout, i, x.bq, 3).astype(F32)
         lse_i, delta_i = (_at(y, i, x.bq, 3)[..., None] for y in (lse, delta))
+        q0, do0 = (jnp.where(jnp.isfinite(y), y, 0.0) for y in (qi, doi))
+        finite = jnp.isfinite(doi).all(-1)
 
         def step(j, carry):
             dq, dk, dv, dbias = carry
             kj, vj = (_at(y, j, x.bk, 2).astype(F32) for y in (x.k, x.v))
             capped, s, mask = x.score(qi, kj, i, j)
-            p = jnp.exp(s - lse_i)
-            ds = p * (dot("nhgqd,nhkd->nhgqk", doi, vj) - delta_i)
+            # What is not finite on one side of a score that counts is in that score, so its products may run over finite copies;
+            # only dv, where a cotangent meets the probability and not the score, has to be told.
+            p = jnp.exp(jnp.where(mask, s - lse_i, -jnp.inf))
+            ds = jnp.where(mask, p * (dot("nhgqd,nhkd->nhgqk", doi, vj) - delta_i), 0.0)
             if dbias is not None:
                 tile = ds.sum((0, 1, 2))
                 dbias = jax.lax.dynamic_update_slice(dbias, tile, (i * x.bq, j * x.bk))
             if cap:
-                ds = ds * jnp.where(mask, 1.0 - (capped / cap) ** 2, 0.0)
+                ds = jnp.where(mask, ds * (1.0 - (capped / cap) ** 2), 0.0)
             ds = ds * scale
-            dq = dq + dot("nhgqk,nhkd->nhgqd", ds, kj)
-            dk = _add_at(dk, dot("nhgqk,nhgqd->nhkd", ds, qi), j * x.bk)
-            dv = _add_at(dv, dot("nhgqk,nhgqd->nhkd", p, doi), j * x.bk)
+            dq = dq + dot("nhgqk,nhkd->nhgqd", ds, readable(kj)[0])
+            dk = _add_at(dk, dot("nhgqk,nhgqd->nhkd", ds, q0), j * x.bk)
+            lost = shown(finite.all(2)[:, :, None], mask.T)[..., None]
+            dv = _add_at(dv, dot("nhgqk,nhgqd->nhkd", p, do0) + lost, j * x.bk)
             return dq, dk, dv, dbias
 
         dq, *sums = x.each_key_block(i, step, (jnp.zeros(qi.shape, F32), *sums))

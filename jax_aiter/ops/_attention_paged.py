@@ -1,7 +1,8 @@
 """Attention of tiles of queries over pages of a KV cache, streamed with an online softmax.
 
 A tile is a few queries of one sequence. All tiles advance together, each through its own pages, from the first page that a query
-of it may see to the last; a page outside that range is never read.
+of it may see to the last; a page outside that range is never read. Keys that a query does not see meet none of its arithmetic, also
+where another query of the tile sees them; what is seen and is not finite shows in the whole row.
 """
 
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax
+from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax, readable, shown
 
 # Keys per step, enough to amortise the loop, and a bound on the elements that a step may hold.
 KEYS_PER_STEP = 128
@@ -85,19 +86,16 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
         if k_scale is not None:
             raw = raw * _by_key(k_scale)
         s = jnp.where(mask[:, :, None, None], rule.score(raw, position - anchor[:, None]), -jnp.inf)
-        # A weight of zero does not silence a NaN, so values that nobody sees are zeroed.
-        v = jnp.where(mask.any(1)[:, :, None, None], v.astype(F32), 0.0)
-        if v_scale is None:
-            return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p, v))
-        weight = jnp.where(mask.any(1)[:, None, None, None], _by_key(v_scale), 0.0)
-        return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p * weight, v))
+        v, finite = readable(v if v_scale is None else v * v_scale.reshape(n, -1, hk, 1))
+        lost = shown(finite.swapaxes(1, 2)[:, None], mask[:, :, None])[..., None, None]
+        return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p, v) + lost)
 
     shape = (n, r, hk, g)
     acc = jnp.zeros((*shape, value_dim), F32)
     if rule.sinks is None:
         start = (jnp.full(shape, -jnp.inf, F32), jnp.zeros(shape, F32), acc)
     else:  # a sink is one more score, of a value of zeros
-        sinks = jnp.broadcast_to(rule.sinks.astype(F32), shape)
+        sinks = jnp.where(some[:, :, None, None], rule.sinks.astype(F32), -jnp.inf)
         start = (sinks, jnp.where(sinks == -jnp.inf, 0.0, 1.0), acc)
     return finish(jax.lax.fori_loop(0, steps, step, start))
 

@@ -12,6 +12,22 @@ def dot(subscripts: str, a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.einsum(subscripts, a, b, preferred_element_type=F32, precision=exact)
 
 
+def shown(finite: jax.Array, seen: jax.Array) -> jax.Array:
+    """NaN where a row sees something that is not finite, else 0: what a product by `readable` rows lost; both end in keys.
+
+    A weight of zero does not silence a NaN or an infinity, so products run over finite copies, and what those hide from rows that
+    do see it is added again. The others never meet it, though they share the product.
+    """
+    return jnp.where(jnp.any(seen & ~finite, axis=-1), jnp.nan, 0.0)
+
+
+def readable(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """float32 rows with every number that is not finite set to zero, and whether each row had none."""
+    x = x.astype(F32)
+    finite = jnp.isfinite(x)
+    return jnp.where(finite, x, 0.0), finite.all(-1)
+
+
 def soft_cap(s: jax.Array, cap: float) -> jax.Array:
     return cap * jnp.tanh(s / cap) if cap else s
 

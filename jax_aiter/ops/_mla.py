@@ -1,10 +1,15 @@
 """What the ops of multi-head latent attention share: one key per token, whose first 512 numbers are also its value."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
+from jax_aiter.core.reads import Reads, at, spread
 from jax_aiter.ops import _attention_cache as cache
+from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_paged import Pages, Rule, attend
 from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks
 from jax_aiter.ops._attention_softmax import F32, soft_cap
@@ -54,6 +59,21 @@ def attention(
     rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap))
     out, lse = attend(queries, Pages(size, kv_buffer.shape[0], slots, lookup, read), rule, VALUE_DIM)
     return (pack(out, 0.0) * kv).astype(dtype), pack(lse, -jnp.inf)
+
+
+def reads(*, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, causal=True, **_) -> Reads:
+    """One group per head of a query; the heads share their keys."""
+    size, count = kv_buffer.shape[1], np.diff(kv_indptr)
+    sees = reads_of.ragged(len(q), qo_indptr, np.where(count > 0, (count - 1) * size + kv_last_page_lens, 0), causal=causal)
+    blocks = [kv_indices[a:b] for a, b in itertools.pairwise(kv_indptr)]
+    slots = reads_of.slots_of(*sees, blocks, len(kv_buffer), size)
+    token, head, keys, labels = reads_of.heads_of(len(q), q.shape[1], 1, slots)
+    operands = {
+        "q": spread(at(token, len(q)), at(head, q.shape[1]), None),
+        "kv_buffer": keys[..., None],
+        "kv_indices": reads_of.used_indices(kv_indptr, count, len(kv_indices)),
+    }
+    return Reads(len(token), {"out": labels[..., None], "lse": labels}, operands)
 
 
 def batch(batched, **_):

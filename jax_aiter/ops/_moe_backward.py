@@ -4,6 +4,8 @@ It recomputes the first GEMM instead of saving [T·k, 2I]: two of eleven parts o
 Quantisation of activations is passed straight through (its derivative is taken as one); quantised weights have no gradient.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -43,7 +45,7 @@ def backward(cotangent, operands, params):
     early, trained, layout = params["doweight_stage1"], params["quant_type"] == "none", params["weight_layout"]
     groups = _moe_forward.routing(operands)
     block = _moe_groups.block_rows(tokens * k, w1.shape[0])
-    x = _moe_expert.inputs(operands, params)
+    x = _moe_expert.inputs(operands, params, groups)
     load = _moe_expert.loader(operands, params)
     a2_scale = _moe_forward.second_scale(operands, params, groups, block, x, load)
 
@@ -62,6 +64,8 @@ def backward(cotangent, operands, params):
         valid = rows.valid[:, None]
         xb = x.rows(rows.entry // k)
         xb = xb._replace(values=jnp.where(valid, xb.values, jnp.zeros((), xb.values.dtype)))
+        if xb.scale is not None and xb.scale.ndim == 2:
+            xb = xb._replace(scale=jnp.where(valid, xb.scale, 0.0))
         weight = jnp.where(rows.valid, weights[rows.entry], 0.0)
         g = jnp.where(valid, dout[rows.entry // k], 0.0)
 
@@ -97,9 +101,13 @@ def backward(cotangent, operands, params):
         def put(whole, part, ordered=lambda x: x):
             return jax.lax.dynamic_update_index_in_dim(whole, ordered(part.astype(whole.dtype)), e, 0)
 
-        d_w, *d_biases = total
+        d_w, d_b1, d_b2 = total
+        matrices: Any = d_w if trained else (None, None)
+        parts = _moe_expert.Expert(matrices[0], matrices[1], None, None, d_b1, d_b2)
+        parts = _moe_expert.without_padding(parts, intermediate, params)
+        d_w = (parts.w1, parts.w2) if trained else ()
         as_given = tuple(put(whole, part, ordered) for whole, part in zip(stacked[0], d_w, strict=True))
-        return d_rows, d_weights, (as_given, *map(put, stacked[1:], d_biases))
+        return d_rows, d_weights, (as_given, put(stacked[1], parts.b1), put(stacked[2], parts.b2))
 
     structs = abstract(operands, params)
     zeros = [jnp.zeros(s.shape, s.dtype) for s in structs]
@@ -107,6 +115,6 @@ def backward(cotangent, operands, params):
     state = (jnp.zeros((tokens * k + block, w1.shape[2]), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
     d_rows, d_weights, (d_w, d_b1, d_b2) = _moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
     d_w1, d_w2 = d_w if trained else (zeros[1], zeros[2])
-    d_hidden = _moe_groups.combine(groups, d_rows, (tokens, k))
+    d_hidden = _moe_expert.keep(_moe_groups.combine(groups, d_rows, (tokens, k)), 1, params["hidden_pad"])
     d_topk = _moe_groups.combine_scalar(groups, d_weights).reshape(tokens, k)
     return d_hidden, d_w1, d_w2, d_topk, d_b1, d_b2

@@ -60,7 +60,7 @@ def loader(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) 
     w1, w2 = operands["w1"], operands["w2"]
     assert w1 is not None
     assert w2 is not None
-    intermediate, hidden_pad, pad = w2.shape[2], params["hidden_pad"], params["intermediate_pad"]
+    intermediate = w2.shape[2]
 
     def weight(w: jax.Array, name: str, e: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         plain = _moe_groups.take_row(w, e)
@@ -83,17 +83,23 @@ def loader(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) 
     def load(e: jax.Array) -> Expert:
         first, s1 = weight(w1, "w1", e)
         second, s2 = weight(w2, "w2", e)
-        b1, b2 = bias("bias1", e), bias("bias2", e)
-        return Expert(
-            keep(_keep_intermediate(first, 0, intermediate, pad), 1, hidden_pad),
-            keep(keep(second, 0, hidden_pad), 1, pad),
-            s1,
-            s2,
-            None if b1 is None else _keep_intermediate(b1, 0, intermediate, pad),
-            None if b2 is None else keep(b2, 0, hidden_pad),
-        )
+        whole = Expert(first, second, s1, s2, bias("bias1", e), bias("bias2", e))
+        return without_padding(whole, intermediate, params)
 
     return load
+
+
+def without_padding(expert: Expert, intermediate: int, params: Mapping[str, Any]) -> Expert:
+    """Zeros at the padding of D and I, in what there is of weights, scales (but for one of the whole expert) and biases."""
+
+    def model(x: Any, axis: int = 0) -> Any:
+        return x if x is None or not x.ndim else keep(x, axis, params["hidden_pad"])
+
+    def inter(x: Any, axis: int = 0) -> Any:
+        return x if x is None or not x.ndim else _keep_intermediate(x, axis, intermediate, params["intermediate_pad"])
+
+    w1, w2, s1, s2, b1, b2 = expert
+    return Expert(inter(model(w1, 1)), model(inter(w2, 1)), inter(s1), model(s2), inter(b1), model(b2))
 
 
 def activate(h: jax.Array, intermediate: int, params: Mapping[str, Any]) -> jax.Array:
@@ -112,18 +118,20 @@ def activate(h: jax.Array, intermediate: int, params: Mapping[str, Any]) -> jax.
     return plain[kind](gate) * up
 
 
-def inputs(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) -> Quantized:
+def inputs(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any], groups: _moe_groups.Groups) -> Quantized:
     """The hidden states as the first GEMM takes them: padding zeroed, quantised unless they arrive so."""
     hidden, w1, scale = operands["hidden_states"], operands["w1"], operands["a1_scale"]
     assert hidden is not None
     assert w1 is not None
     hidden = keep(hidden, 1, params["hidden_pad"])
     if params["quant_type"] == "none" or hidden.dtype == w1.dtype:
+        if scale is not None and params["quant_type"] == "per_1x128":
+            scale = keep(scale, 1, params["hidden_pad"] // _moe_quant.GROUP)  # of groups that are padding altogether
         return Quantized(hidden, scale)
     hidden = hidden.astype(jnp.float32)
-    local = operands["num_local_tokens"]
-    if local is not None:  # rows past the local ones hold anything: they must not reach a per-tensor amax
-        hidden = jnp.where(jnp.arange(hidden.shape[0])[:, None] < local[0], hidden, 0.0)
+    if params["quant_type"] == "per_tensor" and scale is None:  # tokens that no expert here takes must not reach the amax
+        taken = groups.used.reshape(hidden.shape[0], -1).any(1)
+        hidden = jnp.where(taken[:, None], hidden, 0.0)
     return _moe_quant.quantize(hidden, params["quant_type"], w1.dtype, scale)
 
 

@@ -43,7 +43,7 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
     width = operands["w2"].shape[1]
     groups = routing(operands)
     block = _moe_groups.block_rows(tokens * k, operands["w1"].shape[0])
-    x = _moe_expert.inputs(operands, params)
+    x = _moe_expert.inputs(operands, params, groups)
     load = _moe_expert.loader(operands, params)
     scale = second_scale(operands, params, groups, block, x, load)
 
@@ -62,5 +62,5 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
     else:
         rows = _moe_groups.over_experts(groups, block, load, step, jnp.zeros((tokens * k + block, width), jnp.float32))
     weight = None if params["doweight_stage1"] else operands["topk_weight"]
-    out = _moe_groups.combine(groups, rows, (tokens, k), weight)
+    out = _moe_expert.keep(_moe_groups.combine(groups, rows, (tokens, k), weight), 1, params["hidden_pad"])
     return out.astype(params["output_dtype"])

@@ -113,17 +113,25 @@ def _validate_blocks(operands, w1, w2) -> None:
         raise ValueError(f"{OP}: dimension 1 of a1_scale is {a1.shape[1]}, must be D/128 = {groups}")
 
 
-def data_checks(*, topk_ids, w1, expert_mask, num_local_tokens, **_) -> Mapping[str, jax.Array]:
-    limit = w1.shape[0] if expert_mask is None else expert_mask.shape[0]
-    rules = {f"topk_ids must be in [0, {limit})": (topk_ids < 0) | (topk_ids >= limit)}
+def data_checks(*, topk_ids, w1, expert_mask, num_local_tokens=None, **_) -> Mapping[str, jax.Array]:
+    return routing_checks(topk_ids, w1.shape[0], expert_mask, num_local_tokens)
+
+
+def routing_checks(topk_ids, experts: int, expert_mask, num_local_tokens=None) -> dict[str, jax.Array]:
+    """experts: how many are held here, which is all there are without a mask."""
+    limit = experts if expert_mask is None else expert_mask.shape[0]
+    outside = (topk_ids < 0) | (topk_ids >= limit)
+    if num_local_tokens is not None:
+        outside &= jnp.arange(topk_ids.shape[0])[:, None] < num_local_tokens
+    rules = {f"topk_ids must be in [0, {limit})": outside}
     if num_local_tokens is not None:
         tokens = topk_ids.shape[0]
         rules[f"num_local_tokens must be in [0, {tokens}]"] = (num_local_tokens < 0) | (num_local_tokens > tokens)
-        inside = jnp.arange(tokens)[:, None] < num_local_tokens
-        rules = {rule: bad & inside if bad.ndim == 2 else bad for rule, bad in rules.items()}
     if expert_mask is not None:
-        held = jnp.sum(expert_mask != 0)
-        rules[f"expert_mask must mark at most the {w1.shape[0]} experts that w1 holds"] = held > w1.shape[0]
+        # vLLM's expert_map says -1 for an expert that is elsewhere, and 0 for the first that is here: the reverse of a mask.
+        not_a_mask = (expert_mask != 0) & (expert_mask != 1)
+        rules["expert_mask must be 0 or 1; of an expert_map of local numbers and -1, pass expert_map >= 0"] = not_a_mask
+        rules[f"expert_mask must mark at most the {experts} experts held here"] = jnp.sum(expert_mask != 0) > experts
     return rules
 
 

@@ -83,12 +83,13 @@ def data_checks(*, input, w1, sorted_token_ids, sorted_expert_ids, num_valid_ids
     length, experts = sorted_token_ids.shape[0], w1.shape[0]
     used = jnp.arange(sorted_expert_ids.shape[0]) * block_m < num_valid_ids[0]
     token, slot = sorted_token_ids & TOKEN_MASK, sorted_token_ids >> SLOT_SHIFT
-    entry = (token < input.shape[0]) & (slot < topk)
+    entry = (token < input.shape[0]) & (slot >= 0) & (slot < topk)
     padding = (token == input.shape[0]) & (slot == topk)
     return {
         f"num_valid_ids[0] must be a multiple of block_m = {block_m} in [0, {length}]": (num_valid_ids[:1] < 0)
         | (num_valid_ids[:1] > length)
         | (num_valid_ids[:1] % block_m != 0),
+        f"num_valid_ids[1] must be in [0, {input.shape[0]}]": (num_valid_ids[1:] < 0) | (num_valid_ids[1:] > input.shape[0]),
         f"sorted_expert_ids of blocks in use must be in [0, {experts})": (
             used & ((sorted_expert_ids < 0) | (sorted_expert_ids >= experts))
         ),

@@ -2,6 +2,18 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from jax_aiter.core.reads import NOTHING, Reads
+
+
+def reads(logits: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Reads:
+    """One group per row; it reads its columns from `starts` up to `ends`."""
+    rows, columns = logits.shape
+    column = np.arange(columns)
+    inside = (starts[:, None] <= column) & (column < ends[:, None])
+    label = np.where(inside.any(1), np.arange(rows), NOTHING)[:, None]
+    return Reads(rows, {"indices": label}, {"logits": np.eye(rows, dtype=bool)[..., None] & inside})
 
 
 def select(logits: jax.Array, starts: jax.Array, ends: jax.Array, k: int) -> jax.Array:

@@ -9,7 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _moe_layout, _moe_smooth
+from jax_aiter.ops import _moe_layout, _moe_reads, _moe_rules, _moe_smooth
 from jax_aiter.ops.fused_moe import fused_moe
 from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
 
@@ -53,6 +53,10 @@ def _reference(*, activation, a16, weight_layout, **operands):
     absent = dict.fromkeys(("num_local_tokens", "bias1", "bias2", "a1_scale", "a2_scale"))
     named = {NAMES.get(n, n): x for n, x in operands.items()}
     return (_moe_smooth.forward({**absent, **named}, params, stepwise=a16),)
+
+
+def _reads(*, activation, a16, weight_layout, **operands):
+    return _moe_reads.forward(params=as_fused_moe(activation, weight_layout, jnp.bfloat16), **operands)
 
 
 def _cases():
@@ -106,6 +110,8 @@ ASM_MOE = Op(
     results={"out": "T D"},
     abstract=_abstract,
     reference=_reference,
+    reads=_reads,
+    data_checks=_moe_rules.data_checks,
     cases=_cases,
 )
 

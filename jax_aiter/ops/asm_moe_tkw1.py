@@ -10,7 +10,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _moe_forward, _moe_layout, _moe_quant, _moe_smooth
+from jax_aiter.ops import _moe_forward, _moe_layout, _moe_quant, _moe_reads, _moe_rules, _moe_smooth
 from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
 
 OP = "asm_moe_tkw1"
@@ -62,6 +62,10 @@ def _reference(*, activation, weight_layout, **operands):
             full |= statically_quantised(full["hidden_states"], static, full["w1"].dtype)
         return (_moe_forward.forward(full, params),)
     return (_moe_smooth.forward(full, params),)
+
+
+def _reads(*, activation, weight_layout, **operands):
+    return _moe_reads.forward(params=as_fused_moe(activation, weight_layout, jnp.bfloat16), **operands)
 
 
 def statically_quantised(hidden: jax.Array, scale: jax.Array, dtype: Any) -> dict[str, jax.Array]:
@@ -120,6 +124,8 @@ ASM_MOE_TKW1 = Op(
     results={"out": "T D"},
     abstract=_abstract,
     reference=_reference,
+    reads=_reads,
+    data_checks=_moe_rules.data_checks,
     cases=_cases,
 )
 

@@ -9,6 +9,7 @@ from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops._attention_blocks import Scores, forward, visible_keys
 from jax_aiter.ops.flash_attention_bwd import FLASH_ATTENTION_BWD, group_heads, grouped_slopes, merge_heads, relayout
 
@@ -27,6 +28,11 @@ def _reference(*, q, k, v, alibi_slopes, bias, scale, causal, sliding_window, lo
     out, lse = forward(group_heads(q, k.shape[2]), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
     lse = jax.lax.stop_gradient(lse)  # it is saved for the backward pass, whose rule takes no cotangent of it
     return merge_heads(out), lse.reshape(q.shape[0], q.shape[2], queries)
+
+
+def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, **_):
+    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window)
+    return reads_of.Heads(q, k, sees).forward(alibi_slopes, bias)
 
 
 def _backward(saved, cotangents, *, implementation, **params):
@@ -53,6 +59,7 @@ FLASH_ATTENTION = Op(
     # Not Hq: query heads split without communication only together with their key heads.
     parallel=("B",),
     fold="B",
+    reads=_reads,
     gradient=Gradient(wrt=("q", "k", "v", "bias"), saves=("q", "k", "v", "out", "lse", "alibi_slopes", "bias"), backward=_backward),
     cases=lambda: [
         case("causal", q=normal(2, 9, 2, 8), k=normal(2, 9, 2, 8), v=normal(2, 9, 2, 8), **_params(8)),

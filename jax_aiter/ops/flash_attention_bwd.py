@@ -9,6 +9,7 @@ from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops._attention_blocks import Scores, backward, forward, visible_keys
 
 
@@ -76,6 +77,11 @@ def _forward(*, out, lse, **given):
     return _reference(out=merge_heads(out), lse=lse.reshape(q.shape[0], -1, sq), **given)
 
 
+def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, **_):
+    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window)
+    return reads_of.Heads(q, k, sees).backward(alibi_slopes, bias)
+
+
 FLASH_ATTENTION_BWD = Op(
     name="flash_attention_bwd",
     family="ATTENTION",
@@ -96,6 +102,7 @@ FLASH_ATTENTION_BWD = Op(
     reference=_reference,
     parallel=("B",),
     fold="B",
+    reads=_reads,
     gradient=Gradient(
         wrt=("dout", "q", "k", "v", "out", "lse", "bias"),
         saves=("dout", "q", "k", "v", "alibi_slopes", "bias"),

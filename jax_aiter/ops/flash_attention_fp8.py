@@ -8,6 +8,7 @@ from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops._attention_blocks import Scores, forward, visible_keys
 from jax_aiter.ops.flash_attention_bwd import group_heads, merge_heads
 
@@ -32,6 +33,11 @@ def _reference(*, q, k, v, q_descale, k_descale, v_descale, scale, causal, slidi
     grouped = group_heads(q.astype(jnp.float32), heads) * q_descale[:, :, None, None, None]
     out, _ = forward(grouped, k, v, keys, Scores(scale, 0.0))
     return (merge_heads(out).astype(jnp.bfloat16),)
+
+
+def _reads(*, q, k, causal, sliding_window, descale_per_head, **operands):
+    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window)
+    return reads_of.Heads(q, k, sees).forward(scales={n: operands[n] for n in SCALES})
 
 
 def scales_per_head(op: str, sequences: int, heads: int, **scales: jax.Array) -> bool:
@@ -61,6 +67,7 @@ FLASH_ATTENTION_FP8 = Op(
     reference=_reference,
     parallel=("B",),
     fold="B",
+    reads=_reads,
     cases=lambda: [
         case(
             "causal",

@@ -9,9 +9,9 @@ from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops import flash_attention_varlen_bwd as bwd
 from jax_aiter.ops._attention_blocks import Scores, forward
-from jax_aiter.ops._attention_ragged import offset_checks
 
 
 def _abstract(dims, *, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, **params):
@@ -30,19 +30,15 @@ def _reference(*, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, caus
     return bwd.merge(out), lse.reshape(q.shape[1], q.shape[0])
 
 
+def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, **_):
+    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, causal, sliding_window)
+    return reads_of.Heads(q, k, *sees).forward(alibi_slopes)
+
+
 def _backward(saved, cotangents, *, implementation, **params):
     grads = bwd.FLASH_ATTENTION_VARLEN_BWD(dout=cotangents["out"], **saved, implementation=implementation, **params)
     dq, dk, dv = grads
     return {"q": dq, "k": dk, "v": dv}
-
-
-def _data_checks(*, q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **_):
-    return {
-        **offset_checks("cu_seqlens_q", cu_seqlens_q, q.shape[0]),
-        **offset_checks("cu_seqlens_k", cu_seqlens_k, k.shape[0]),
-        f"no sequence may have more than max_seqlen_q = {max_seqlen_q} queries": jnp.diff(cu_seqlens_q) > max_seqlen_q,
-        f"no sequence may have more than max_seqlen_k = {max_seqlen_k} keys": jnp.diff(cu_seqlens_k) > max_seqlen_k,
-    }
 
 
 FLASH_ATTENTION_VARLEN = Op(
@@ -61,12 +57,13 @@ FLASH_ATTENTION_VARLEN = Op(
     abstract=_abstract,
     reference=_reference,
     batch=lambda batched, **_: bwd.fold(batched, ("q",), ("k", "v"), (0, 1)),
+    reads=_reads,
     gradient=Gradient(
         wrt=("q", "k", "v"),
         saves=("q", "k", "v", "out", "lse", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes"),
         backward=_backward,
     ),
-    data_checks=_data_checks,
+    data_checks=bwd.data_checks,
     cases=lambda: [
         case(
             "causal_padded",

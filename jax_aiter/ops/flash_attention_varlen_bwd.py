@@ -9,8 +9,9 @@ from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops._attention_blocks import Keys, Scores, backward, forward, visible_keys
-from jax_aiter.ops._attention_ragged import fold_offsets, owners
+from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks, owners
 
 OFFSETS = {"cu_seqlens_q": Arg("Bp", INT32), "cu_seqlens_k": Arg("Bp", INT32)}
 
@@ -110,6 +111,20 @@ def _forward(*, out, lse, **given):
     return _reference(out=merge(out), lse=lse.reshape(-1, q.shape[0]), **given)
 
 
+def data_checks(*, q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **_):
+    return {
+        **offset_checks("cu_seqlens_q", cu_seqlens_q, q.shape[0]),
+        **offset_checks("cu_seqlens_k", cu_seqlens_k, k.shape[0]),
+        f"no sequence may have more than max_seqlen_q = {max_seqlen_q} queries": jnp.diff(cu_seqlens_q) > max_seqlen_q,
+        f"no sequence may have more than max_seqlen_k = {max_seqlen_k} keys": jnp.diff(cu_seqlens_k) > max_seqlen_k,
+    }
+
+
+def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, **_):
+    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, causal, sliding_window)
+    return reads_of.Heads(q, k, *sees).backward(alibi_slopes)
+
+
 FLASH_ATTENTION_VARLEN_BWD = Op(
     name="flash_attention_varlen_bwd",
     family="ATTENTION",
@@ -128,6 +143,8 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
     relayout=relayout,
     abstract=_abstract,
     reference=_reference,
+    reads=_reads,
+    data_checks=data_checks,
     batch=lambda batched, **_: fold(batched, ("dout", "q", "out", "lse"), ("k", "v"), (0, 0, 0)),
     gradient=Gradient(
         wrt=("dout", "q", "k", "v", "out", "lse"),

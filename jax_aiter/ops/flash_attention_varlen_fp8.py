@@ -8,9 +8,10 @@ from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops import flash_attention_varlen_bwd as varlen
 from jax_aiter.ops._attention_blocks import Scores, forward
-from jax_aiter.ops._attention_ragged import offset_checks, owners
+from jax_aiter.ops._attention_ragged import owners
 from jax_aiter.ops.flash_attention_fp8 import SCALES, relayout, scales_per_head
 
 
@@ -38,8 +39,9 @@ def _reference(
     return (varlen.merge(out).astype(jnp.bfloat16),)
 
 
-def _data_checks(*, q, k, cu_seqlens_q, cu_seqlens_k, **_):
-    return {**offset_checks("cu_seqlens_q", cu_seqlens_q, q.shape[0]), **offset_checks("cu_seqlens_k", cu_seqlens_k, k.shape[0])}
+def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, causal, sliding_window, **operands):
+    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, causal, sliding_window)
+    return reads_of.Heads(q, k, *sees).forward(scales={n: operands[n] for n in SCALES})
 
 
 FLASH_ATTENTION_VARLEN_FP8 = Op(
@@ -57,7 +59,8 @@ FLASH_ATTENTION_VARLEN_FP8 = Op(
     relayout=relayout,
     abstract=_abstract,
     reference=_reference,
-    data_checks=_data_checks,
+    reads=_reads,
+    data_checks=varlen.data_checks,
     cases=lambda: [
         case(
             "causal_padded",

@@ -2,11 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.reads import NOTHING, Reads, at, grid, spread
 from jax_aiter.ops import _gemm
+from jax_aiter.ops import _paged_reads as paged
+from jax_aiter.ops._attention_cache import query_checks
 
 OP = "fp8_paged_mqa_logits"
 SCALE_BYTES = 4
@@ -53,6 +57,38 @@ def _reference(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q
     return (jax.lax.map(scores, (q, weights, sequence, ends)),)
 
 
+def _data_checks(*, q, kv_cache, block_tables, context_lens, cu_seqlens_q, **_):
+    (blocks, size, _), columns = kv_cache.shape, block_tables.shape[1]
+    used = jnp.arange(columns) * size < context_lens[:, None]
+    rules = {
+        f"context_lens must be in [0, {columns * size}]": (context_lens < 0) | (context_lens > columns * size),
+        f"block_tables must be in [0, {blocks}) below the context length": used & ((block_tables < 0) | (block_tables >= blocks)),
+    }
+    if cu_seqlens_q is not None:
+        rules |= query_checks("cu_seqlens_q", cu_seqlens_q, context_lens, q.shape[0])
+    return rules
+
+
+def _reads(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
+    """One group per logit: a token's heads and the bytes of one key and its scale."""
+    (blocks, size, width), (tokens, _, dim) = kv_cache.shape, q.shape
+    sequences, columns = block_tables.shape
+    offsets = np.arange(sequences + 1) * (tokens // sequences) if cu_seqlens_q is None else cu_seqlens_q
+    sees, owner = paged.ragged(tokens, offsets, context_lens)
+    sees = np.pad(sees, ((0, 0), (0, columns * size - sees.shape[1])))
+    token, key = grid(tokens, columns * size)
+    block = block_tables[np.maximum(owner, 0)[token], key // size]
+    byte, place = np.arange(size * width), (key % size)[:, None]
+    own = (byte // dim == place) | ((byte - size * dim) // SCALE_BYTES == place) & (byte >= size * dim)
+    found = {
+        "q": spread(at(token, tokens), None, None),
+        "weights": spread(at(token, tokens), None),
+        "kv_cache": (at(block, blocks)[:, :, None] & own[:, None]).reshape(-1, *kv_cache.shape),
+        "block_tables": (np.arange(columns) * size < context_lens[:, None])[None],
+    }
+    return Reads(len(token), {"logits": np.where(sees, np.arange(len(token)).reshape(sees.shape), NOTHING)}, found)
+
+
 FP8_PAGED_MQA_LOGITS = Op(
     name=OP,
     family="ATTENTION",
@@ -68,10 +104,8 @@ FP8_PAGED_MQA_LOGITS = Op(
     results={"logits": "T L"},
     abstract=_abstract,
     reference=_reference,
-    data_checks=lambda *, block_tables, context_lens, kv_cache, **_: {
-        "0 <= context_lens <= the length of its block table": (context_lens < 0)
-        | (context_lens > block_tables.shape[1] * kv_cache.shape[1]),
-    },
+    reads=_reads,
+    data_checks=_data_checks,
     cases=lambda: [
         case(
             "decode",

@@ -10,7 +10,7 @@ from jax_aiter.core.axes import FLOATING, Arg
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
-from jax_aiter.ops import _moe_backward, _moe_cases, _moe_forward, _moe_layout, _moe_rules
+from jax_aiter.ops import _moe_backward, _moe_cases, _moe_forward, _moe_layout, _moe_reads, _moe_rules
 from jax_aiter.ops._moe_quant import GROUP
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
@@ -59,6 +59,16 @@ def _backward(saved, cotangents, *, implementation, **params):
     return {n: named[f"d_{n}"] for n in wanted}
 
 
+def _reads(**arguments):
+    operands, params = _split(arguments)
+    return _moe_reads.forward(params=params, **operands)
+
+
+def _backward_reads(d_out, **arguments):
+    operands, params = _split(arguments)
+    return _moe_reads.backward(params=params, **operands)
+
+
 def _backward_abstract(dims, d_out, **arguments):
     operands, params = _split(arguments)
     _moe_rules.validate(operands, params)
@@ -79,6 +89,7 @@ FUSED_MOE = Op(
     reference=_reference,
     relayout=_moe_rules.relayout,
     batch=_moe_rules.batch,
+    reads=_reads,
     gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(_moe_rules.OPERANDS), backward=_backward, forward=_smooth(_reference)),
     data_checks=_moe_rules.data_checks,
     cases=_moe_cases.forward,
@@ -92,6 +103,8 @@ FUSED_MOE_BACKWARD = Op(
     results=_moe_backward.RESULTS,
     abstract=_backward_abstract,
     reference=_backward_reference,
+    reads=_backward_reads,
+    data_checks=_moe_rules.data_checks,
     relayout=_moe_rules.relayout,
     gradient=Gradient(
         wrt=("d_out", *DIFFERENTIABLE),

@@ -38,6 +38,7 @@ MLA_PREFILL_FWD = Op(
     abstract=_abstract,
     reference=_reference,
     batch=_mla.batch,
+    reads=_mla.reads,
     data_checks=_data_checks,
     cases=lambda: [
         case(

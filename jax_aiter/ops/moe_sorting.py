@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.op import Op
-from jax_aiter.ops import _moe_groups
+from jax_aiter.core.reads import NOTHING, Reads
+from jax_aiter.ops import _moe_groups, _moe_reads, _moe_rules
 from jax_aiter.ops._running_sum import running_sum
 
 SLOT_SHIFT = 24  # low 24 bits: token; high 8: slot
@@ -67,8 +69,17 @@ def _reference(*, topk_ids, topk_weights, expert_mask, num_experts, block_size):
     return sorted_ids, sorted_weights, sorted_expert_ids, jnp.stack([total, jnp.int32(tokens)]).astype(jnp.int32)
 
 
-def _data_checks(*, topk_ids, num_experts, **_):
-    return {f"topk_ids must be in [0, {num_experts})": (topk_ids < 0) | (topk_ids >= num_experts)}
+def _reads(*, topk_ids, topk_weights, expert_mask, num_experts, block_size):
+    used = _moe_reads.local_experts(topk_ids, num_experts, expert_mask) != NOTHING
+    return Reads(
+        1,
+        dict.fromkeys(("sorted_ids", "sorted_weights", "sorted_expert_ids", "num_valid_ids"), np.zeros(1, int)),
+        {"topk_weights": used[None]},
+    )
+
+
+def _data_checks(*, topk_ids, expert_mask, num_experts, **_):
+    return _moe_rules.routing_checks(topk_ids, num_experts, expert_mask)
 
 
 MOE_SORTING = Op(
@@ -83,6 +94,7 @@ MOE_SORTING = Op(
     results={"sorted_ids": "S", "sorted_weights": "S", "sorted_expert_ids": "M", "num_valid_ids": "2"},
     abstract=_abstract,
     reference=_reference,
+    reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
         case("even", topk_ids=distinct(8, 2, 4), topk_weights=uniform(8, 2), num_experts=4, block_size=4),

@@ -9,7 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, uniform
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _moe_stage1
+from jax_aiter.ops import _moe_reads, _moe_stage1
 from jax_aiter.ops._moe_quant import Quantized
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
@@ -59,6 +59,7 @@ MOE_STAGE1_G1U1 = Op(
     results={"out": "T k I"},
     abstract=_abstract,
     reference=_reference,
+    reads=lambda **call: _moe_reads.stage1(**call, blockscale=False),
     data_checks=_moe_stage1.data_checks,
     cases=_cases,
 )

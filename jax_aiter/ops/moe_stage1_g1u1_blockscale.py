@@ -9,7 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _moe_quant, _moe_stage1
+from jax_aiter.ops import _moe_quant, _moe_reads, _moe_stage1
 from jax_aiter.ops._moe_quant import GROUP, Quantized
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
@@ -63,6 +63,7 @@ MOE_STAGE1_G1U1_BLOCKSCALE = Op(
     results={"out": "T k I", "out_scale": "T k H"},
     abstract=_abstract,
     reference=_reference,
+    reads=lambda **call: _moe_reads.stage1(**call, blockscale=True),
     data_checks=_moe_stage1.data_checks,
     cases=_cases,
 )

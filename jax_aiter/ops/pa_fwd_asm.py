@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_cache as cache
+from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_mtp import align, causal_end
 from jax_aiter.ops._attention_paged import Queries, Rule, attend
 from jax_aiter.ops._kv_layout import cache_axes
@@ -50,6 +52,15 @@ def _reference(
     unknown = cache.unreadable(block_tables, lengths, key_cache, "asm").any(1)
     out = jnp.where(unknown[:, None, None, None, None], jnp.nan, out)
     return (pack(out.reshape(q.shape)).astype(query.dtype),)
+
+
+def _reads(
+    *, query, key_cache, value_cache, block_tables, context_lens, k_scale, v_scale, qo_indptr, max_qlen, high_precision
+):  # fmt: skip
+    offsets = np.arange(len(query) + 1) if qo_indptr is None else qo_indptr
+    sees = reads_of.ragged(len(query), offsets, context_lens, most=max_qlen)
+    found = reads_of.attention(query, *sees, block_tables, key_cache, value_cache, "asm", k_scale=k_scale, v_scale=v_scale)
+    return reads_of.with_table(found, block_tables, context_lens, key_cache, "asm")
 
 
 def _relayout(params):
@@ -101,6 +112,7 @@ PA_FWD_ASM = Op(
     reference=_reference,
     parallel=("B",),
     batch=_batch,
+    reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
         case(

@@ -1,5 +1,7 @@
 """Decoding attention over a paged KV cache with work balanced between workgroups: AITER's persistent kernels."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
@@ -8,6 +10,7 @@ from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_cache import check_offsets, query_checks
 from jax_aiter.ops._attention_mtp import align, causal_end
 from jax_aiter.ops._attention_paged import Pages, Queries, Rule, attend
@@ -80,6 +83,16 @@ def _reference(
     return (pack(out.reshape(q.shape)).astype(query.dtype),)
 
 
+def _reads(
+    *, query, key_cache, value_cache, qo_indptr, kv_indptr, kv_indices, context_lens, k_scale, v_scale, max_qlen, per_block
+):  # fmt: skip
+    sees = reads_of.ragged(len(query), qo_indptr, context_lens, most=max_qlen)
+    blocks = [kv_indices[a:b] for a, b in itertools.pairwise(kv_indptr)]
+    found = reads_of.attention(query, *sees, blocks, key_cache, value_cache, "asm", k_scale=k_scale, v_scale=v_scale)
+    found.operands["kv_indices"] = reads_of.used_indices(kv_indptr, -(-context_lens // key_cache.shape[3]), len(kv_indices))
+    return found
+
+
 def _relayout(params):
     return {"k_scale": "nb Hk", "v_scale": "nb Hk"} if params["per_block"] else {}
 
@@ -121,6 +134,7 @@ PA_PERSISTENT_FWD = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
         case(

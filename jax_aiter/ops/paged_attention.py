@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
@@ -9,6 +10,7 @@ from jax_aiter.core.cases import case, constant, integers, normal, permutation, 
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_cache as cache
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_paged import Rule, attend
 from jax_aiter.ops._attention_softmax import F32, soft_cap
 from jax_aiter.ops._kv_layout import LAYOUTS
@@ -61,6 +63,19 @@ def _batch(batched, *, ragged, per_token_scales, **_):
     return cache.fold_paged(batched, "cu_seqlens" if ragged else None, "query", per_token_scales)
 
 
+def _reads(
+    *, query, key_cache, value_cache, block_tables, context_lens, cu_seqlens, k_scale, v_scale, alibi_slopes, sliding_window,
+    kv_layout, **_,
+):  # fmt: skip
+    offsets = np.arange(len(query) + 1) if cu_seqlens is None else cu_seqlens
+    sees = reads_of.ragged(len(query), offsets, context_lens, window=sliding_window)
+    found = reads_of.attention(
+        query, *sees, block_tables, key_cache, value_cache, kv_layout,
+        k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes},
+    )  # fmt: skip
+    return reads_of.with_table(found, block_tables, context_lens, key_cache, kv_layout)
+
+
 def _data_checks(*, query, key_cache, block_tables, context_lens, cu_seqlens, kv_layout, **_):
     checks = cache.paged_checks(key_cache, block_tables, context_lens, kv_layout)
     if cu_seqlens is not None:
@@ -84,6 +99,7 @@ PAGED_ATTENTION = Op(
     reference=_reference,
     parallel=("B",),
     batch=_batch,
+    reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
         case(

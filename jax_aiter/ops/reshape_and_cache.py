@@ -2,14 +2,17 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.op import Op
+from jax_aiter.core.reads import Reads, at, grid, spread
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops._kv_layout import LAYOUTS, cache_axes, check_caches, write
 from jax_aiter.ops._numerics import quantize
+from jax_aiter.ops._paged_reads import by_layout
 
 CACHE_DTYPES = (*FLOATING, *FP8_TYPES, "int8")
 
@@ -56,13 +59,32 @@ def _batch(batched, *, kv_layout):
     return [x.reshape(batched.size, -1, *x.shape[1:]) for x in out]
 
 
+def _reads(*, key, value, key_cache, value_cache, slot_mapping, kv_layout, **_):
+    """One group per slot, head and cache: the tokens written there, or what stands there already."""
+    sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
+    block, place, head = grid(sizes["nb"], sizes["bs"], sizes["Hk"])
+    written = (block * sizes["bs"] + place)[:, None] == slot_mapping
+    rows = spread(written, at(head, sizes["Hk"]), None)
+    kept = np.eye(len(head), dtype=bool) & ~written.any(1)[:, None]
+    label = np.arange(len(head)).reshape(sizes["nb"], sizes["bs"], sizes["Hk"])
+    groups, operands = {}, {}
+    for i, (name, rows_of, cache) in enumerate((("key_cache", "key", key_cache), ("value_cache", "value", value_cache))):
+        order = cache_axes(kv_layout)[name], cache.shape[-1]
+        groups[name] = by_layout(label + i * len(head), *order)
+        none = [np.zeros_like(m) for m in (rows, kept)]
+        for n, own, other in ((rows_of, rows, none[0]), (name, kept, none[1])):
+            mask = np.concatenate([other, own] if i else [own, other])
+            operands[n] = by_layout(mask.reshape(-1, *label.shape), *order) if n == name else mask
+    return Reads(2 * len(head), groups, operands)
+
+
 def _data_checks(*, key_cache, slot_mapping, kv_layout, **_):
     sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
     slots = sizes["nb"] * sizes["bs"]
     ordered = jnp.sort(slot_mapping)
     return {
-        f"slots must be below the capacity {slots}": slot_mapping >= slots,
-        "no two tokens may have the same slot": (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0),
+        f"slot_mapping must be below the capacity {slots}": slot_mapping >= slots,
+        "no two tokens may have the same slot in slot_mapping": (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0),
     }
 
 
@@ -86,6 +108,7 @@ RESHAPE_AND_CACHE = Op(
     parallel=("Hk",),
     batch=_batch,
     aliases={"key_cache": "key_cache", "value_cache": "value_cache"},
+    reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
         case(
@@ -114,7 +137,7 @@ RESHAPE_AND_CACHE = Op(
             value=normal(2, 2, 8),
             key_cache=normal(3, 2, 2, 4, 4),
             value_cache=normal(3, 2, 8, 4),
-            slot_mapping=constant([11, 99], jnp.int32),
+            slot_mapping=constant([11, -3], jnp.int32),
             kv_layout="vllm",
         ),
         case(

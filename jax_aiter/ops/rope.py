@@ -2,12 +2,14 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.reads import Reads, at, grid, spread
 
 STYLES = ("neox", "gptj")
 
@@ -76,8 +78,16 @@ def _backward(saved, cotangents, *, implementation, rotate_style, reuse_freqs_fr
     return {"x": dx}
 
 
+def _reads(*, x, cos, sin, positions, **_):
+    *rows, head = grid(*x.shape[:-1])
+    row = [at(i, n) for i, n in zip(rows, positions.shape, strict=True)]
+    table = spread(at(np.clip(positions, 0, len(cos) - 1)[tuple(rows)], len(cos)), None)
+    label = np.arange(len(head)).reshape(x.shape[:-1])[..., None]
+    return Reads(len(head), {"y": label}, {"x": spread(*row, at(head, x.shape[-2]), None), "cos": table, "sin": table})
+
+
 def _data_checks(*, x, cos, sin, positions, **params):
-    return {f"0 <= position < {cos.shape[0]} (rows of cos)": (positions < 0) | (positions >= cos.shape[0])}
+    return {f"positions must be in [0, {cos.shape[0]}), the rows of cos": (positions < 0) | (positions >= cos.shape[0])}
 
 
 ROPE = Op(
@@ -91,6 +101,7 @@ ROPE = Op(
     parallel=("...", "H"),
     fold="...",
     gradient=Gradient(wrt=("x",), saves=("cos", "sin", "positions"), backward=_backward),
+    reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
         case(

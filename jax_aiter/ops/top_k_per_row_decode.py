@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
@@ -29,6 +30,11 @@ def _reference(*, logits, seq_lens, next_n, k, stable):
     return (_top_k.select(logits, jnp.zeros_like(ends), ends, k),)
 
 
+def _reads(*, logits, seq_lens, next_n, **_):
+    ends = (np.clip(seq_lens, 0, logits.shape[1])[:, None] - next_n + 1 + np.arange(next_n)).reshape(-1)
+    return _top_k.reads(logits, np.zeros_like(ends), ends)
+
+
 TOP_K_PER_ROW_DECODE = Op(
     name=OP,
     family="ATTENTION",
@@ -41,6 +47,7 @@ TOP_K_PER_ROW_DECODE = Op(
     reference=_reference,
     parallel=("T",),
     fold="T",
+    reads=_reads,
     data_checks=lambda *, logits, seq_lens, next_n, **_: {"0 <= seq_lens <= L": (seq_lens < 0) | (seq_lens > logits.shape[1])},
     cases=lambda: [
         case("one", logits=normal(3, 12), seq_lens=constant([12, 1, 7], jnp.int32), next_n=1, k=4, stable=True),

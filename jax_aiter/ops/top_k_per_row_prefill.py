@@ -30,6 +30,7 @@ TOP_K_PER_ROW_PREFILL = Op(
     reference=_reference,
     parallel=("T",),
     fold="T",
+    reads=lambda *, logits, row_starts, row_ends, **_: _top_k.reads(logits, row_starts, row_ends),
     data_checks=lambda *, logits, row_starts, row_ends, **_: {
         "0 <= row_starts <= row_ends <= L": (row_starts < 0) | (row_starts > row_ends) | (row_ends > logits.shape[1])
     },

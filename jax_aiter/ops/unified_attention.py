@@ -9,6 +9,7 @@ from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_cache as cache
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_paged import Rule, attend
 from jax_aiter.ops._attention_softmax import F32, soft_cap
 from jax_aiter.ops._kv_layout import LAYOUTS
@@ -43,6 +44,18 @@ def _reference(
     return ((pack(out, 0.0) * cache.tensor_scale(v_scale, per_token_scales)).astype(q.dtype),)
 
 
+def _reads(
+    *, q, key_cache, value_cache, cu_seqlens_q, context_lens, block_tables, k_scale, v_scale, alibi_slopes, sinks, causal,
+    sliding_window, kv_layout, **_,
+):  # fmt: skip
+    sees = reads_of.ragged(len(q), cu_seqlens_q, context_lens, causal=causal, window=sliding_window)
+    found = reads_of.attention(
+        q, *sees, block_tables, key_cache, value_cache, kv_layout, "q",
+        k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes, "sinks": sinks},
+    )  # fmt: skip
+    return reads_of.with_table(found, block_tables, context_lens, key_cache, kv_layout)
+
+
 def _data_checks(*, q, key_cache, block_tables, context_lens, cu_seqlens_q, kv_layout, **_):
     return {
         **cache.paged_checks(key_cache, block_tables, context_lens, kv_layout),
@@ -66,6 +79,7 @@ UNIFIED_ATTENTION = Op(
     abstract=_abstract,
     reference=_reference,
     batch=lambda batched, *, per_token_scales, **_: cache.fold_paged(batched, "cu_seqlens_q", "q", per_token_scales),
+    reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
         case(
