@@ -1,6 +1,6 @@
 """Our plans launch what AITER's own host code launches: kernel symbol, grid, block and argument bytes, addresses aside.
 
-`host_launches.json` was recorded from AITER's launch code, compiled unmodified (see `host/README.md`). For each recorded call
+`host_launches.json` holds what AITER's launch code at the pinned commit does (see `host/README.md`). For each recorded call
 the plan of the same call of our op is made, without a device, and compared: the launches in order, every byte of their argument
 blocks, and for each address the buffer it points into.
 """

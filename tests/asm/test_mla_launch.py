@@ -1,6 +1,6 @@
 """MLA on AITER's kernels without a device: selection, refusals, work lists.
 
-The launches themselves are compared with AITER's own in `test_host_launches.py` (cases in `host/cases_mla.py`).
+The launches themselves are compared with AITER's own in `test_host_launches.py`.
 """
 
 import itertools
