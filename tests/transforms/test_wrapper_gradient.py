@@ -24,6 +24,13 @@ LAYOUT = LAYOUTS[0]
 RECORDS = {"gemm_a16w16": "gemm_a16w16_bpreshuffle"}
 
 
+@pytest.fixture(autouse=True)
+def _products_in_float32():
+    """A GPU multiplies float32 in TF32 unless told otherwise, which a difference quotient of large sums does not survive."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
 def wrapped_parameters(function) -> list[str]:
     signature = inspect.signature(function).parameters
     return [n for n, p in signature.items() if "ShuffledWeight" in inspect.formatannotation(p.annotation)]
