@@ -17,16 +17,17 @@ import pytest
 import jax_aiter
 from jax_aiter.kernels.asm import registry
 from jax_aiter.kernels.asm.tables import Kernel, kernels, location
-from jax_aiter.kernels.known import best_release, file_hash
+from jax_aiter.kernels.known import AITER_COMMIT, best_release, file_hash, is_wanted
 
 _record: dict[str, dict[str, str]] = {}
 
 
 @functools.cache
 def release() -> str:
-    """The release that the present code objects are nearest to."""
+    """The release that AITER's present files are nearest to."""
     top = location().path
-    tree = {path.relative_to(top).as_posix(): file_hash(path.read_bytes()) for path in (top / "hsa").rglob("*.co")}
+    names = (path.relative_to(top).as_posix() for folder in ("hsa", "aiter") for path in (top / folder).rglob("*"))
+    tree = {name: file_hash((top / name).read_bytes()) for name in names if is_wanted(name)}
     found = best_release(tree)
     return "unknown" if found is None else found.release.name
 
@@ -34,6 +35,7 @@ def release() -> str:
 def selected(call: Callable[..., Any], *args: Any) -> Kernel:
     """The hand-written kernel that the one op in `call` would run; fails if another implementation would."""
     (found,) = [e for e in jax_aiter.explain(call, *args) if e.implementation == "asm"]
+    assert found.details, found
     symbol = found.details[0].removeprefix("kernel ")
     path = found.details[1].removeprefix("in ").partition(",")[0]
     return Kernel(str(found.arch), symbol, path, "", {})
@@ -67,6 +69,24 @@ def rows(op: str, arch: str, table: str) -> tuple[Kernel, ...]:
     """The kernels of one of the op's tables, for a sweep over all of them."""
     assert table in registry.adapters()[op].tables
     return kernels(arch, table)
+
+
+def usable(op: str, arch: str, table: str) -> tuple[Kernel, ...]:
+    """Those of `rows` that some call can select."""
+    return tuple(row for row in rows(op, arch, table) if registry.adapters()[op].never(row) is None)
+
+
+def needs_kernels(arch: str, tables: Iterable[str]) -> None:
+    """Skips the test if this release of AITER has no kernel in any of the tables; the commit that tests were made with has."""
+    tables = tuple(tables)
+    usable = [row for table in tables for row in kernels(arch, table) if any(a.never(row) is None for a in _takers(table))]
+    if not usable:
+        assert release() != AITER_COMMIT
+        pytest.skip(f"{release()}: this release of AITER has no {', '.join(tables)} kernels that are used on {arch}")
+
+
+def _takers(table: str) -> list[registry.Adapter]:
+    return [adapter for adapter in registry.adapters().values() if table in adapter.tables]
 
 
 def thinned(values: Iterable[Any], step: int) -> list[Any]:

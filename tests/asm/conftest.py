@@ -13,7 +13,7 @@ import pytest
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.partition import gpu_plugin_installed
 from jax_aiter.kernels.known import AITER_COMMIT
-from tests.needs import needs_aiter
+from tests.needs import needs_aiter, skip_without_aiter
 
 from . import common
 
@@ -30,6 +30,12 @@ if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; 
 @pytest.fixture(scope="session")
 def _files():
     needs_aiter("hsa")
+
+
+@pytest.fixture(scope="session")
+def _commit(_files):
+    if common.release() != AITER_COMMIT:
+        skip_without_aiter(f"of commit {AITER_COMMIT}, here is {common.release()}")
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,10 @@ SAME_BUFFER |= {"ROWS": "STP", "ROWS+": "SW", "BLOCKS": "XC", "BLOCKS+": "SEP"}
 SAME_BUFFER |= {"O with flag": "O", "GUQ padded": "GUQ"}
 
 
+# The launch code is of that commit, and chooses among its kernels.
+pytestmark = pytest.mark.usefixtures("_commit")
+
+
 def struct(text: str) -> jax.ShapeDtypeStruct:
     dtype, _, shape = text.rstrip("]").partition("[")
     return jax.ShapeDtypeStruct(tuple(map(int, filter(None, shape.split(",")))), jnp.dtype(dtype))

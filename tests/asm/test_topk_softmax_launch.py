@@ -2,7 +2,7 @@
 
 import pytest
 
-from . import calls
+from . import calls, common
 from .calls import listed, pick, struct
 
 TABLE = "topksoftmax/topksoftmax.csv"
@@ -43,9 +43,12 @@ def mistakes(rng, arch, good):
 
 
 def test_500_wrong_calls_are_refused_by_a_rule():
+    for arch in calls.ARCHS:
+        common.needs_kernels(arch, [TABLE])
     calls.refuse_wrong_calls(make, draw, mistakes)
 
 
 @pytest.mark.parametrize("arch", calls.ARCHS)
 def test_100_right_calls_are_planned(arch):
+    common.needs_kernels(arch, [TABLE])
     calls.plan_right_calls(make, draw, arch=arch)

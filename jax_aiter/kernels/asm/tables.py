@@ -1,4 +1,4 @@
-"""AITER's tables: which kernel lies in which code object (``hsa/<arch>/**.csv``), and tuned choices (``aiter/configs/**.csv``).
+"""AITER's tables of which kernel lies in which code object (``hsa/<arch>/**.csv``); `tuned` has those of tuned choices.
 
 Each file is read once per process, when something first asks for it, and compared with what it should be as it is read
 (`jax_aiter.kernels.store.files`).
@@ -10,8 +10,7 @@ import csv
 import dataclasses
 import functools
 import io
-import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
@@ -116,7 +115,7 @@ def _kernels(arch: str, table: str, where: Location) -> tuple[tuple[Kernel, ...]
     full = f"hsa/{arch}/{table}"
     folder = full.rpartition("/")[0]
     if files.has(where, full):
-        rows = dialects.read(table, _cells(where, full))
+        rows = dialects.read(table, cells(where, full))
     else:
         objects = (name for name in files.names(where) if name.startswith(f"{folder}/") and name.endswith(".co"))
         rows = listed.read(arch, table, (name.rpartition("/")[2] for name in objects))
@@ -141,54 +140,10 @@ def loose(arch: str, path: str, symbol: str) -> Kernel | None:
     return Kernel(arch, symbol, full, "", {}) if files.has(location(), full) else None
 
 
-def tuned(pattern: str, key: Sequence[str]) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
-    """Rows of the tuned tables ``aiter/configs/<pattern>`` (a glob) by the named columns; of equal keys the first row stands.
-
-    Files are taken in the order of their names, those directly under ``configs`` before those of ``model_configs``.
-    """
-    return _tuned(pattern, tuple(key), location())
-
-
-def tuned_rows(pattern: str) -> tuple[Mapping[str, Value], ...]:
-    """All rows of the tuned tables `pattern`, in the order that `tuned` takes them."""
-    return _tuned_rows(pattern, location())
-
-
-@functools.cache
-def _tuned_rows(pattern: str, where: Location) -> tuple[Mapping[str, Value], ...]:
-    own, models = (files.matching(where, f"aiter/configs/{folder}{pattern}") for folder in ("", "model_configs/"))
-    return tuple(row for name in (*own, *models) for row in _rows(where, name))
-
-
-@functools.cache
-def _tuned(pattern: str, key: tuple[str, ...], where: Location) -> Mapping[tuple[Value, ...], Mapping[str, Value]]:
-    found: dict[tuple[Value, ...], Mapping[str, Value]] = {}
-    for row in _tuned_rows(pattern, where):
-        if all(column in row for column in key):
-            found.setdefault(tuple(row[column] for column in key), row)
-    return found
-
-
-def _rows(where: Location, name: str) -> list[dict[str, Value]]:
-    """The rows of a CSV file by column. A file that AITER does not have has none."""
-    if not files.has(where, name):
-        return []
-    names, *rows = _cells(where, name) or [[]]
-    return [{k.strip(): _value(v) for k, v in itertools.zip_longest(names, row) if k} for row in rows]
-
-
-def _cells(where: Location, name: str) -> list[list[str]]:
+def cells(where: Location, name: str) -> list[list[str]]:
     """The cells of a CSV file, the header first; lines that begin with # or // are comments."""
     try:
         text = io.StringIO(files.read(where, name).decode("utf-8-sig"), newline="")
         return [row for row in csv.reader(line for line in text if not line.lstrip().startswith(("#", "//"))) if row]
     except (UnicodeDecodeError, csv.Error) as error:
         raise TableError(f"AITER's table {name} in {where.path} is not a table: {error}") from error
-
-
-def _value(text: str | None) -> Value:
-    text = (text or "").strip()
-    try:
-        return int(text)
-    except ValueError:
-        return text

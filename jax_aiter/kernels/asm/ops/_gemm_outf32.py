@@ -49,9 +49,9 @@ def select(call: Call, tuned, passes_over: str | None) -> Selected:
     a, b, out = call.operands["a"], call.operands["b"], call.results[0]
     (m, k), n = a.shape, b.shape[0]
     assert call.target.arch is not None
-    need(call.op == "gemm_a16w16", "this release of AITER has no kernels for a preshuffled weight (0.1.9 has)")
-    need(out.dtype.name == "float32", f"out_dtype = {out.dtype.name}; this release's kernels write float32 (0.1.9's bfloat16 too)")
-    need("bias" not in call.operands, "bias is given; this release's kernels have none (0.1.9's have)")
+    need(call.op == "gemm_a16w16", "this release of AITER has no kernels for a preshuffled weight; 0.1.9 has")
+    need(out.dtype.name == "float32", f"out_dtype = {out.dtype.name}; this release of AITER has kernels that write float32")
+    need("bias" not in call.operands, "bias is given; this release of AITER has kernels without; 0.1.9 has")
     rows = kernels(call.target.arch, TABLE)
     tiles = sorted({r.number("tileN") for r in rows})
     rows = [r for r in rows if n % r.number("tileN") == 0]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from jax_aiter.kernels.asm.device import compute_units
+from jax_aiter.kernels.asm.dialects import Value
 from jax_aiter.kernels.asm.registry import need
-from jax_aiter.kernels.asm.tables import Kernel, Value, tuned
+from jax_aiter.kernels.asm.tables import Kernel
+from jax_aiter.kernels.asm.tuned import tuned
 from jax_aiter.kernels.provider import Call
 
 TILE_K = 128

@@ -15,15 +15,18 @@ EXPERT_BYTES = 0x140  # of the argument block
 
 # In these the loop over output columns never stores to LDS what it multiplies: all but the last 256 columns stay zero.
 DEFECTIVE = {
-    "gfx942": ("fmoe_fp16_pertokenFp8_g1u1_vs_silu_1tg_32x128", "fmoe_fp16_pertokenFp8_g1u1_vs_gelu_1tg_32x128"),
+    "gfx942": tuple(f"fmoe_{out}_pertokenFp8_g1u1_vs_{act}_1tg_32x128" for out in ("bf16", "fp16") for act in ("silu", "gelu")),
     "gfx950": tuple(f"fmoe_{out}_pertokenFp8_g1u1_vs_{act}_1tg_32x128" for out in ("bf16", "fp16") for act in ("silu", "gelu")),
 }
+
+MENDED = "0.1.9"  # gfx942's with bfloat16 output
 
 
 def defect(row: Kernel) -> str | None:
     """What is wrong with an object at any size."""
     stem = row.path.rpartition("/")[2].removesuffix(".co")
-    if stem in DEFECTIVE.get(row.arch, ()):
+    mended = row.arch == "gfx942" and "_bf16_" in stem
+    if stem in DEFECTIVE.get(row.arch, ()) and not (mended and row.since(MENDED)):
         return "computes the last 256 columns of the output only"
     return None
 

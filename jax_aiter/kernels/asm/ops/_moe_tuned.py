@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 
 from jax_aiter.kernels.asm.device import compute_units
-from jax_aiter.kernels.asm.tables import Value, location, tuned_rows
+from jax_aiter.kernels.asm.dialects import Value
+from jax_aiter.kernels.asm.tables import location
+from jax_aiter.kernels.asm.tuned import Row, tuned_rows
 from jax_aiter.kernels.provider import Call
 from jax_aiter.kernels.store import Location
 
@@ -17,12 +18,8 @@ KEY = (
 )  # fmt: skip
 ACTIVATION = KEY.index("act_type")
 ANY = ""
-#: AITER's reading of rows that name no architecture.
-ARCH_OF_UNITS = {80: "gfx942", 304: "gfx942", 256: "gfx950"}
 Q_TYPES = {"per_token": "QuantType.per_Token", "per_1x128": "QuantType.per_1x128", "none": "QuantType.No"}
 TIERS = (32768, 131072)
-
-Row = Mapping[str, Value]
 
 
 def padded_tokens(tokens: int) -> int:
@@ -73,9 +70,8 @@ def _rows(arch: str | None, where: Location) -> dict[tuple[Value, ...], Row]:
     for row in tuned_rows(PATTERN):
         if "cu_num" not in row or row.get("_tag", "") == "flydsl_fallback":
             continue
-        gfx = row.get("gfx") or ARCH_OF_UNITS.get(int(row["cu_num"]))
         key = tuple(row.get(column, 0) for column in KEY)
-        if gfx == arch and (key not in best or float(row["us"]) < float(best[key]["us"])):
+        if row.get("gfx") == arch and (key not in best or float(row["us"]) < float(best[key]["us"])):
             best[key] = row
     for key, row in list(best.items()):
         best.setdefault(_any_activation(key), row)

@@ -12,7 +12,7 @@ from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.ops import _pa
 from jax_aiter.kernels.asm.ops._mla_join import join_works
 from jax_aiter.kernels.asm.ops._pa_work import capacity, work_list
-from jax_aiter.kernels.asm.registry import Selected, forced, need, op
+from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
@@ -57,6 +57,8 @@ def select(call: Call) -> Selected:
     kv_heads, block, sequences = cache.shape[1], cache.shape[3], call.operands["context_lens"].shape[0]
     group, max_qlen = query.shape[1] // kv_heads, call.params["max_qlen"]
     need(query.size > 0 and sequences > 0, f"query has shape {query.shape}, {sequences} sequences; a launch needs work")
+    persistent = [r for r in listed(call, _pa.TABLE) if r["ps"] == 1]
+    need(bool(persistent), f"{_pa.HAS} no persistent kernels for {call.target.arch}; 0.1.12 and later have")
     rows = [r for r in _pa.rows_of(call) if r["ps"] == 1]
     kinds = f"query has dtype {query.dtype.name} and key_cache {cache.dtype.name}; AITER's persistent kernels take bfloat16 and fp8"
     need(bool(rows), kinds)

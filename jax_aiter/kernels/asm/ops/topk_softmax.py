@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+
 from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
 from jax_aiter.kernels.asm.writer import PlanWriter
-from jax_aiter.kernels.provider import Call
+from jax_aiter.kernels.call import call_plan
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.provider import Call, Program
 
 TABLE = "topksoftmax/topksoftmax.csv"
 SOURCE = "csrc/py_itfs_cu/asm_topksoftmax.cu topk_softmax_asm"
@@ -34,8 +42,9 @@ def select(call: Call) -> Selected:
     need(dtype is not None, f"gating_output has dtype {gating.dtype.name}; the kernels take {' or '.join(DTYPES)}")
     need(tokens >= 1, "gating_output has T = 0 rows; there is nothing to launch")
     rows = listed(call, TABLE)
-    types = {r["dtype"] for r in rows}
-    need(dtype in types, f"gating_output has dtype {gating.dtype.name}; this release of AITER has no kernels for it")
+    # Up to 0.1.9 the kernels read float32 only: what they are given is converted first, which changes no value.
+    converted = dtype not in {r["dtype"] for r in rows}
+    dtype = "fp32" if converted else dtype
     fitting = [r for r in rows if (r["num_experts"], r["topk"], r["dtype"]) == (experts, topk, dtype)]
     pairs = sorted({(r.number("num_experts"), r.number("topk")) for r in rows})
     need(bool(fitting), f"(E, topk) = ({experts}, {topk}); this release of AITER has kernels for {', '.join(map(str, pairs))}")
@@ -49,8 +58,9 @@ def select(call: Call) -> Selected:
     grid = (-(-tokens // per_group), 1, 1)
     need(tokens * experts * 4 < 2**32, f"gating_output is {tokens} x {experts}; the kernel addresses it with 32 bits")
 
-    def build():
-        writer = PlanWriter.of(call, ("topk_weights", "topk_ids"))
+    def build() -> LaunchPlan | Program:
+        given = jax.ShapeDtypeStruct(gating.shape, jnp.float32) if converted else gating
+        writer = PlanWriter.of(dataclasses.replace(call, operands={"gating_output": given}), ("topk_weights", "topk_ids"))
         # A workgroup writes all its rows. Where T is not a multiple the last ones would lie behind the result.
         padded = grid[0] * per_group * topk * 4
         targets = {"topk_weights": "topk_weights", "topk_ids": "topk_ids"}
@@ -75,6 +85,13 @@ def select(call: Call) -> Selected:
         for name, target in targets.items():
             if target != name:
                 writer.copy(writer.numbers[name], writer.numbers[target], nbytes=tokens * topk * 4)
-        return writer.build()
+        plan = writer.build()
+        if not converted:
+            return plan
+
+        def run(operands: Mapping[str, jax.Array]) -> Sequence[jax.Array]:
+            return call_plan(plan, operands["gating_output"].astype(jnp.float32), result_shape_dtypes=call.results)
+
+        return Program((plan,), run)
 
     return Selected(row, grid, rule, build)
