@@ -1,8 +1,8 @@
 """AITER's kernels as JAX primitives.
 
 Public names only. An op's module is imported when its name is first used: thirty records cost more to make than a program that
-uses three of them should pay at start-up. The handlers of compiled programs are registered at once, since a deserialised program
-asks for them without naming any op.
+uses three of them should pay at start-up. The handlers of compiled programs are registered at once, and so is the pytree that may
+stand in a program's signature, since a deserialised program asks for them without naming any op.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from jax_aiter.core.config import debug_checks as debug_checks
 from jax_aiter.core.errors import KernelBuildError as KernelBuildError
 from jax_aiter.core.errors import NotSupportedError as NotSupportedError
 from jax_aiter.kernels import _native
+from jax_aiter.ops._shuffled import ShuffledWeight as ShuffledWeight
 
 if TYPE_CHECKING:
     from jax_aiter.core.arch import fp8_dtype as fp8_dtype
@@ -58,7 +59,6 @@ if TYPE_CHECKING:
     from jax_aiter.ops.rms_norm_with_add import rms_norm_with_add as rms_norm_with_add
     from jax_aiter.ops.rope import rope as rope
     from jax_aiter.ops.rope import rope_positions as rope_positions
-    from jax_aiter.ops.shuffle_weight import ShuffledWeight as ShuffledWeight
     from jax_aiter.ops.shuffle_weight import shuffle_weight as shuffle_weight
     from jax_aiter.ops.silu_and_mul import silu_and_mul as silu_and_mul
     from jax_aiter.ops.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
@@ -74,7 +74,6 @@ _native.register()
 
 # Names that do not stand in a module of their own name; an op `x` stands in `jax_aiter.ops.x`.
 _ELSEWHERE = {
-    "ShuffledWeight": "ops.shuffle_weight",
     "explain": "core.explain",
     "fp8_dtype": "core.arch",
     "if_aiter_supported": "core.found",

@@ -1,7 +1,4 @@
-"""AITER's preshuffled weight layout, and the wrapper that keeps a shuffled weight from being taken for a plain one."""
-
-import dataclasses
-import math
+"""AITER's preshuffled weight layout; the wrapper of what comes out is `ShuffledWeight`."""
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +9,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.ops._shuffled import ShuffledWeight as ShuffledWeight
 
 LAYOUTS = ((16, 16), (32, 16))  # (rows per tile, columns per half tile)
 
@@ -84,40 +82,6 @@ SHUFFLE_WEIGHT = Op(
         case("inverse", w=normal(4, 32, 32), layout=(16, 16), inverse=True),
     ],
 )
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class ShuffledWeight:
-    """A weight whose bytes are in a preshuffled order; `shape` and `dtype` are those of the plain weight.
-
-    A pytree with one leaf, so it goes through `jax.jit`, `jax.vmap`, `jax.shard_map` and checkpoints like an array. An op that
-    wants another layout raises instead of computing with garbage. Slicing experts (the leading axes) of `data` is meaningful,
-    slicing rows or columns is not.
-    """
-
-    data: jax.Array
-    layout: tuple[int, int] = dataclasses.field(metadata={"static": True})
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.data.dtype
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    def unshuffle(self, *, implementation: str | None = None) -> jax.Array:
-        """The plain weight."""
-        return SHUFFLE_WEIGHT(w=self.data, layout=self.layout, inverse=True, implementation=implementation)[0]
 
 
 def shuffle_weight(w: jax.Array, *, layout: tuple[int, int] = (16, 16), implementation: str | None = None) -> ShuffledWeight:
