@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import sharding
+from jax_aiter.core import sharding, switches, symbolic
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
@@ -56,9 +56,10 @@ def rule(op: "Op", axis_data: Any, values, dims, **params):
     def run(*values):
         front = {n: x if d is None else jnp.moveaxis(x, d, 0) for n, x, d in zip(names, values, dims, strict=True)}
         batched = Batched(op, front, has, axis_data.size, params)
-        out = op.batch(batched, **static) if op.batch else NotImplemented
-        if out is NotImplemented:
-            out = _fold(batched, static) if _foldable(batched, static) else _loop(batched)
+        with switches.pinned(wide=symbolic.any_symbolic(*values)):
+            out = op.batch(batched, **static) if op.batch else NotImplemented
+            if out is NotImplemented:
+                out = _fold(batched, static) if _foldable(batched, static) else _loop(batched)
         return list(out)
 
     avals = [jax.typeof(x) for x in values]

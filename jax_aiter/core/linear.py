@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad, mlir
 from jax.interpreters import batching as jax_batching
 
-from jax_aiter.core import lowering, sharding
+from jax_aiter.core import lowering, sharding, switches, symbolic
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
@@ -120,7 +120,7 @@ def _primitive() -> "Primitive":
 
     prim = Primitive("jax_aiter.derivative")
     prim.multiple_results = True
-    prim.def_impl(lambda *values, **params: _jitted(tuple(params.items()))(*values))
+    prim.def_impl(_eager)
     prim.def_abstract_eval(lambda *avals, of, split, results: list(results))
     mlir.register_lowering(prim, _lower)
     ad.primitive_jvps[prim] = _jvp
@@ -132,6 +132,10 @@ def _primitive() -> "Primitive":
 @functools.lru_cache(maxsize=4096)
 def _jitted(params: tuple):
     return jax.jit(functools.partial(_primitive().bind, **dict(params)))
+
+
+def _eager(*values, **params):
+    return switches.run_compiled(f"the derivative of {params['of']!r}", _jitted(tuple(params.items())), values)
 
 
 def _lower(ctx, *values, of: Map, split: int, results):
@@ -153,7 +157,10 @@ def _transpose(cotangents, *values, of: Map, split: int, results):
         raise NotImplementedError(f"{of!r}: its derivative can only be transposed in the tangents of all operands together")
     types = [x.aval for x in linear]
     given = [ad.instantiate_zeros(ct) for ct in cotangents]
-    found = sharding.on_plain_types(lambda *all: _typed(of.pull(all[:split], all[split:]), types), (*residuals, *given), types)
+    # What a rule computes on the way is its own business, as what a compiled program does is; its gradients are checked.
+    with switches.pinned(wide=symbolic.any_symbolic(*residuals, *given)), switches.unwatched():
+        found = sharding.on_plain_types(lambda *all: _typed(of.pull(all[:split], all[split:]), types), (*residuals, *given), types)
+    switches.check_results(f"the gradient of {of!r}", found)
     return [None] * split + found
 
 

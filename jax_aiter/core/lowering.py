@@ -5,10 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 from jax.core import ShapedArray
-from jax.interpreters import mlir
 from jax.sharding import AxisType
 
-from jax_aiter.core import partition, select, sharding
+from jax_aiter.core import partition, select, sharding, switches, symbolic
 from jax_aiter.kernels.provider import Program
 
 if TYPE_CHECKING:
@@ -18,7 +17,13 @@ if TYPE_CHECKING:
 def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], implementation, arch, kernel, **params):
     operands = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in]
     results = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_out]
-    call = select.make_call(op, platform, arch, dict(zip(names, operands, strict=True)), params, results, kernel)
+    structs = dict(zip(names, operands, strict=True))
+    if symbolic.any_symbolic(*operands):
+        with symbolic.put_off() as limits:
+            op.infer(structs, params)
+        if limits:
+            switches.lower_limits(lambda: symbolic.insist(limits), ctx)
+    call = select.make_call(op, platform, arch, structs, params, results, kernel)
     if op.parallel and partition.can_split(ctx) and select.preferred(call, implementation)[0] != "xla":
         # Each device's part is lowered by this same function, for its own size, when XLA has split the program.
         def body(*parts):
@@ -39,7 +44,8 @@ def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], impleme
         present = dict(zip(names, parts, strict=True))
         return tuple(op.reference(**{n: present.get(n) for n in op.operands}, **params))
 
-    return lower_plain(ctx, values, reference)
+    with symbolic.named(op.name, {n: a.axes for n, a in op.operand_args(params).items()}, structs):
+        return lower_plain(ctx, values, reference)
 
 
 def lower_plain(ctx, values, function):
@@ -66,4 +72,4 @@ def lower_plain(ctx, values, function):
             avals_in=[ShapedArray(a.shape, a.dtype) for a in ctx.avals_in],
             avals_out=[ShapedArray(a.shape, a.dtype) for a in ctx.avals_out],
         )
-        return mlir.lower_fun(constrained, multiple_results=True)(plain, *values)
+        return switches.lower_function(constrained, plain, values)

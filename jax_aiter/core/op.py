@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import axes, check, data, primitive
+from jax_aiter.core import axes, check, data, primitive, switches, symbolic
 from jax_aiter.core.arch import FP8, target_arch
 from jax_aiter.core.cases import Case
 from jax_aiter.core.config import FAMILIES, IMPLEMENTATIONS, config
@@ -38,10 +38,12 @@ class Op:
         remaining validation and no numerics.
     reference: ``(*, **operands, **params) -> arrays``: readable jax.numpy; the lowering where no kernel runs.
     relayout: axes of operands and results that depend on static parameters.
+    fixed: axis names whose sizes decide how the call is computed, so that no `jax.export.symbolic_shape` can stand for them.
     parallel: axis names along which the work splits with no communication; they stay sharded.
     fold: the axis (or ``...``) into which `jax.vmap` folds its batch; operands without it stay unbatched.
     batch: an own batching rule, tried before `fold` (see `core.batching`).
     gradient: how it is differentiated, None if not.
+    infinite: results in which an infinity stands for something on good input, such as a query without keys.
     aliases: operand -> result that a kernel updates in place.
     reads: ``(**operands, **params) -> core.reads.Reads``, on concrete numpy operands: what each result depends on, where that is
         more than the axes say (lengths, tables, masks, ids).
@@ -58,10 +60,12 @@ class Op:
     reference: Callable[..., tuple[jax.Array, ...]]
     cases: Callable[[], list[Case]]
     relayout: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+    fixed: tuple[str, ...] = ()
     parallel: tuple[str, ...] = ()
     fold: str | None = None
     batch: Callable[..., Any] | None = None
     gradient: Gradient | None = None
+    infinite: tuple[str, ...] = ()
     aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
     reads: Callable[..., Reads] | None = None
     data_checks: Callable[..., Mapping[str, jax.Array]] | None = None
@@ -88,10 +92,13 @@ class Op:
 
     def infer(self, operands: Mapping[str, Struct | None], params: Mapping[str, Any]) -> Structs:
         """Validate a call and return its result structs; no numerics, no device."""
-        dims = axes.match(self.name, self.operand_args(params), operands)
+        args = self.operand_args(params)
+        dims = axes.match(self.name, args, operands)
+        symbolic.refuse(self.name, self.fixed, {n: a.axes for n, a in args.items()}, operands)
         _check_fp8_family(self.name, operands, params)
         full = {name: operands.get(name) for name in self.operands}
-        return tuple(self.abstract(dims, **full, **params))
+        with symbolic.named(self.name, {n: a.axes for n, a in args.items()}, operands):
+            return tuple(self.abstract(dims, **full, **params))
 
     def __call__(self, *, implementation: str | None = None, kernel: str | None = None, **arguments: Any) -> tuple[jax.Array, ...]:
         operands = {n: _as_array(self.name, n, arguments.pop(n, None)) for n in self.operands}
@@ -101,7 +108,8 @@ class Op:
         chosen = resolve_implementation(self, implementation, kernel)
         bound = {"implementation": chosen, "arch": config.arch, "kernel": kernel}
         if config.debug_checks and self.data_checks:
-            data.insert_checks(self.name, self.data_checks(**operands, **arguments))
+            with switches.pinned(wide=symbolic.any_symbolic(*operands.values())):
+                data.insert_checks(self.name, self.data_checks(**operands, **arguments))
         values = primitive.same_varying_axes(list(present.values()))
         return tuple(self.primitive.bind(*values, names=tuple(present), **arguments, **bound))
 

@@ -8,7 +8,7 @@ import jax
 from jax.interpreters import ad, mlir
 from jax.interpreters import batching as jax_batching
 
-from jax_aiter.core import batching, gradient, lowering, partition, sharding
+from jax_aiter.core import batching, gradient, lowering, partition, sharding, switches
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
@@ -28,7 +28,7 @@ def make(op: "Op") -> "Primitive":
 
     prim = Primitive(f"jax_aiter.{op.name}")
     prim.multiple_results = True
-    prim.def_impl(functools.partial(_eager, prim))
+    prim.def_impl(functools.partial(_eager, op, prim))
     prim.def_abstract_eval(functools.partial(_abstract_eval, op))
     ad.primitive_jvps[prim] = functools.partial(gradient.jvp, op)
     jax_batching.fancy_primitive_batchers[prim] = functools.partial(batching.rule, op)
@@ -45,8 +45,9 @@ def _jitted(prim: "Primitive", params: tuple):
     return jax.jit(functools.partial(prim.bind, **dict(params)))
 
 
-def _eager(prim: "Primitive", *values, **params):
-    return _jitted(prim, tuple(sorted(params.items())))(*values)
+def _eager(op: "Op", prim: "Primitive", *values, **params):
+    call = _jitted(prim, tuple(sorted(params.items())))
+    return switches.run_compiled(prim.name, call, values, results=tuple(op.results), infinite=op.infinite)
 
 
 def _abstract_eval(op: "Op", *avals, **params):

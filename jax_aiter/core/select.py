@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jax_aiter.core import tuning
+from jax_aiter.core import symbolic, tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.provider import Call, Missing, Target, Unusable, providers
@@ -48,6 +48,11 @@ def refusals(call: Call) -> dict[str, str | None]:
         return dict.fromkeys(found, f"kernels run on ROCm and CUDA, the platform is {call.target.platform}")
     if call.target.arch is None:
         return dict.fromkeys(found, "no device tells the architecture: set config(arch=...) or JAX_AITER_ARCH")
+    for name, x in call.operands.items():
+        for axis, size in enumerate(x.shape):
+            if symbolic.is_symbolic(size):
+                rule = f"a kernel is planned for sizes that are numbers, and dimension {axis} of {name} is {size}"
+                return dict.fromkeys(found, rule)
     for provider in providers():
         found[provider.name] = provider.refuse(call)
     return found

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import symbolic
 from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax, readable, shown, soft_cap
 
 # A tile of scores, its keys and its values fit a CPU's L2 cache; at S = 1024, D = 64 twice the naive form's speed was measured.
@@ -50,15 +51,18 @@ def visible_keys(position, first, length, causal: bool, window: tuple[int, int])
 
 
 def _block_size(size: int) -> int:
-    """Equal blocks of at most about BLOCK, so that padding stays below 8 per block."""
+    """Equal blocks of at most about BLOCK, so that padding stays below 8 per block; BLOCK where the size is symbolic."""
+    if symbolic.is_symbolic(size):
+        return BLOCK
     blocks = -(-size // BLOCK)
     return -(-size // (8 * blocks)) * 8
 
 
 def _pad(x: jax.Array, axis: int, block: int) -> jax.Array:
+    size = x.shape[axis]
     width = [(0, 0)] * x.ndim
-    width[axis] = (0, -x.shape[axis] % block)
-    return jnp.pad(x, width) if width[axis][1] else x
+    width[axis] = (0, -(-size // block) * block - size)
+    return jnp.pad(x, width) if width[axis][1] != 0 else x
 
 
 def _at(x: jax.Array, i, size: int, axis: int) -> jax.Array:
@@ -74,7 +78,7 @@ class _Blocked:
         self.k, self.v = (_pad(x, 2, self.bk) for x in (k, v))
         self.keys = Keys(*(_pad(x, 0, self.bq) for x in keys))  # padded queries see the empty interval [0, 0)
         slopes, bias = scores.slopes, scores.bias
-        if slopes is not None and slopes.shape[3] > 1:
+        if slopes is not None and slopes.shape[3] != 1:
             slopes = _pad(slopes, 3, self.bq)
         if bias is not None:
             bias = _pad(_pad(bias, 0, self.bq), 1, self.bk)

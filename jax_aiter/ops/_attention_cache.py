@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops._attention_paged import Pages, Queries
@@ -34,13 +35,16 @@ def check_paged(op: str, dims, query, key_cache, value_cache, k_scale, v_scale, 
     params_of.kv_dtypes(op, query.dtype, key_cache.dtype, value_cache.dtype, k_scale, v_scale)
     params_of.group_size(op, dims["Hq"], dims["Hk"])
     size = check_caches(op, kv_layout, dims, key_cache.dtype, dims["D"])
-    if dims["M"] * size >= 2**31:
-        raise ValueError(f"{op}: block_tables has {dims['M']} columns of {size} tokens, must be less than 2^31 tokens")
+    symbolic.below(
+        dims["M"] * size, 2**31, f"{op}: block_tables has {dims['M']} columns of {size} tokens, must be less than 2^31 tokens"
+    )
 
 
 def check_offsets(op: str, name: str, elements: int, sequences: int) -> None:
-    if sequences < 1 or elements != sequences + 1:
-        raise ValueError(f"{op}: {name} has {elements} elements, must be the number of sequences + 1, for {sequences} sequences")
+    rule = f"{op}: {name} has {elements} elements, must be the number of sequences + 1, for {sequences} sequences"
+    symbolic.below(0, sequences, rule)
+    if elements != sequences + 1:
+        raise ValueError(rule)
 
 
 def pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout: str, per_token: bool) -> Pages:
@@ -83,7 +87,7 @@ def decode_queries(query, lengths, kv_heads: int, window: int) -> Queries:
 def ragged_queries(query, cu_seqlens, lengths, kv_heads: int, window: int, causal: bool, anchor_at_first: bool):
     """Packed queries at the last positions of their sequences, and the function that packs the tiles' results again."""
     t, hq, d = query.shape
-    cut, place = tiles(cu_seqlens, t, tile_rows(t, len(lengths)))
+    cut, place = tiles(cu_seqlens, t, tile_rows(t, lengths.shape[0]))
     length = lengths[cut.sequence]
     first = length - (cu_seqlens[1:] - cu_seqlens[:-1])[cut.sequence]
     begin, end = visible(first[:, None] + cut.offset, length[:, None], cut.owned, causal, window)
@@ -115,7 +119,7 @@ def fold_paged(batched, offsets_name: str | None, query_name: str, per_token: bo
     whole = [n for n in ("key_cache", "value_cache", "k_scale", "v_scale") if n in values and (per_token or "scale" not in n)]
     if any(n in batched for n in whole):
         blocks = batched.broadcast("key_cache").shape[1]
-        if size * blocks >= 2**31:
+        if not symbolic.decided(lambda: size * blocks < 2**31):
             return NotImplemented
         for name in whole:
             x = batched.broadcast(name)

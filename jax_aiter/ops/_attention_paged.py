@@ -11,11 +11,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import symbolic
 from jax_aiter.ops._attention_softmax import F32, dot, finish, online_softmax, readable, shown
 
 # Keys per step, enough to amortise the loop, and a bound on the elements that a step may hold.
 KEYS_PER_STEP = 128
 ELEMENTS_PER_STEP = 1 << 22
+TILES_PER_STEP = 16  # where their number is symbolic: they are padded to a multiple of it
 
 
 class Queries(NamedTuple):
@@ -52,9 +54,14 @@ class Rule(NamedTuple):
 def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int) -> tuple[jax.Array, jax.Array]:
     """out f32 [N, R, Hk, G, Dv] and lse f32 [N, R, Hk, G]; queries that see no key give 0 and -inf (or the sink alone)."""
     n, r, hk, g, d = queries.q.shape
-    per_step = max(1, min(pages.per_sequence, KEYS_PER_STEP // pages.size))
-    cost = per_step * pages.size * max(hk * max(d, value_dim), r * hk * g)
-    group = max(1, min(n, ELEMENTS_PER_STEP // max(cost, 1)))
+    per_step = max(1, KEYS_PER_STEP // pages.size)
+    if not symbolic.is_symbolic(pages.per_sequence):
+        per_step = max(1, min(pages.per_sequence, per_step))
+    group = TILES_PER_STEP
+    if not symbolic.any_symbolic_size(hk, g, d, value_dim):
+        cost = per_step * pages.size * max(hk * max(d, value_dim), r * hk * g)
+        group = max(1, ELEMENTS_PER_STEP // max(cost, 1))
+    group = min(group, TILES_PER_STEP if symbolic.is_symbolic(n) else max(n, 1))
     if group == n:
         return _stream(queries, pages, rule, value_dim, per_step)
     groups = -(-n // group)

@@ -5,7 +5,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import symbolic
 from jax_aiter.ops._running_sum import running_sum
+from jax_aiter.ops._search import search
 
 
 class Owner(NamedTuple):
@@ -17,9 +19,9 @@ class Owner(NamedTuple):
 
 
 def owners(cu_seqlens: jax.Array, tokens: int, method: str = "scan") -> Owner:
-    """Tokens outside [cu[0], cu[-1]) belong to no sequence. method: of `jnp.searchsorted`."""
+    """Tokens outside [cu[0], cu[-1]) belong to no sequence. method: of `search`."""
     token = jnp.arange(tokens, dtype=jnp.int32)
-    sequence = jnp.searchsorted(cu_seqlens[1:], token, side="right", method=method).astype(jnp.int32)
+    sequence = search(cu_seqlens[1:], token, side="right", method=method)
     last = cu_seqlens.shape[0] - 2
     owned = (sequence <= last) & (token >= cu_seqlens[0])
     sequence = jnp.minimum(sequence, last)
@@ -37,6 +39,8 @@ class Tiles(NamedTuple):
 
 def tile_rows(tokens: int, sequences: int) -> int:
     """Rows per tile: about the mean length, so that pure decoding gets 1 and a long prefill reads each key once per 64 queries."""
+    if symbolic.any_symbolic_size(tokens, sequences):
+        return 16
     rows = 1
     while rows < 64 and rows * sequences < tokens:
         rows *= 2
@@ -50,7 +54,7 @@ def tiles(cu_seqlens: jax.Array, tokens: int, rows: int) -> tuple[Tiles, jax.Arr
     ends = running_sum((lengths + rows - 1) // rows).astype(jnp.int32)
     starts = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
     tile = jnp.arange(tokens // rows + sequences, dtype=jnp.int32)
-    sequence = jnp.minimum(jnp.searchsorted(ends, tile, side="right").astype(jnp.int32), sequences - 1)
+    sequence = jnp.minimum(search(ends, tile, side="right"), sequences - 1)
     index = ((tile - starts[sequence]) * rows)[:, None] + jnp.arange(rows, dtype=jnp.int32)
     owned = (tile < ends[-1])[:, None] & (index < lengths[sequence][:, None])
     token = jnp.where(owned, cu_seqlens[sequence][:, None] + index, 0)

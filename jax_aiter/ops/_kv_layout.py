@@ -18,6 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.core import symbolic
+
 LAYOUTS = ("NHD", "HND", "vllm", "asm")
 KEY_AXES = {"NHD": "nb bs Hk D", "HND": "nb Hk bs D", "vllm": "nb Hk D/x bs x", "asm": "nb Hk D/x bs x"}
 VALUE_AXES = {"NHD": "nb bs Hk Dv", "HND": "nb Hk bs Dv", "vllm": "nb Hk Dv bs", "asm": "nb Hk bs/x Dv x"}
@@ -43,8 +45,7 @@ def check_caches(op: str, layout: str, dims: Mapping[str, int], dtype: np.dtype,
     if layout == "asm" and dims["bs/x"] * x != dims["bs"]:
         raise ValueError(f"{op}: dimension 2 of value_cache is {dims['bs/x']}, must be block size / x = {dims['bs']} / {x}")
     for axis in ("nb", "bs"):
-        if dims[axis] < 1:
-            raise ValueError(f"{op}: key_cache has {axis} = {dims[axis]}, must be at least 1")
+        symbolic.below(0, dims[axis], f"{op}: key_cache has {axis} = {dims[axis]}, must be at least 1")
     return dims["bs"]
 
 

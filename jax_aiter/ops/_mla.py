@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.reads import Reads, at, spread
 from jax_aiter.ops import _attention_cache as cache
 from jax_aiter.ops import _paged_reads as reads_of
@@ -26,10 +26,10 @@ def output(op: str, dims, *, q, kv_buffer, q_scale=None, kv_scale=None) -> jax.S
     if kv_buffer.dtype.itemsize > 1:
         check.same_dtype(op, q=q.dtype, kv_buffer=kv_buffer.dtype)
     for axis in ("pages", "page", "slots"):
-        if dims[axis] < 1:
-            raise ValueError(f"{op}: {'kv_indices' if axis == 'slots' else 'kv_buffer'} has {axis} = 0, must be at least 1")
-    if dims["slots"] * dims["page"] >= 2**31:
-        raise ValueError(f"{op}: kv_indices has {dims['slots']} pages of {dims['page']} tokens, must be less than 2^31 tokens")
+        where = "kv_indices" if axis == "slots" else "kv_buffer"
+        symbolic.below(0, dims[axis], f"{op}: {where} has {axis} = {dims[axis]}, must be at least 1")
+    rule = f"{op}: kv_indices has {dims['slots']} pages of {dims['page']} tokens, must be less than 2^31 tokens"
+    symbolic.below(dims["slots"] * dims["page"], 2**31, rule)
     dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
     tokens, heads = dims["Tq"], dims["Hq"]
     return jax.ShapeDtypeStruct((tokens, heads, VALUE_DIM), dtype)
@@ -84,7 +84,7 @@ def batch(batched, **_):
     q, indices, buffer = batched.broadcast("q"), batched.broadcast("kv_indices"), values["kv_buffer"]
     if "kv_buffer" in batched:
         pages = buffer.shape[1]
-        if size * pages >= 2**31:
+        if not symbolic.decided(lambda: size * pages < 2**31):
             return NotImplemented
         moved = indices + pages * jnp.arange(size, dtype=jnp.int32)[:, None]
         indices = jnp.where((indices >= 0) & (indices < pages), moved, -1)

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import symbolic
 from jax_aiter.ops import _moe_expert, _moe_groups
 
 FEWEST, MOST = 16, 128  # mean rows per expert between which the batched GEMM wins on x86 (benchmarks/moe_reference.py)
@@ -20,7 +21,10 @@ FEWEST, MOST = 16, 128  # mean rows per expert between which the batched GEMM wi
 
 def rows_per_expert(operands: Mapping[str, Any], params: Mapping[str, Any]) -> int:
     """How many rows of each expert the batched GEMM takes: the mean and 2.5 standard deviations of even routing; 0 for none."""
-    experts, mean = operands["w1"].shape[0], operands["topk_ids"].size / max(operands["w1"].shape[0], 1)
+    experts, entries = operands["w1"].shape[0], operands["topk_ids"].size
+    if symbolic.any_symbolic_size(experts, entries):
+        return 0  # how many rows pay off is not known
+    mean = entries / max(experts, 1)
     plain = params["quant_type"] == "none" and params["weight_layout"] is None
     padded = params["hidden_pad"] or params["intermediate_pad"]
     same = operands["hidden_states"].dtype == operands["w1"].dtype == operands["w2"].dtype == jnp.float32

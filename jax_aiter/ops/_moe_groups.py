@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import symbolic
 from jax_aiter.ops._running_sum import running_sum
+from jax_aiter.ops._search import search
 
 INT32_MAX = 2**31 - 1
 
@@ -55,7 +57,8 @@ def by_expert(ids: jax.Array, experts: int) -> tuple[jax.Array, jax.Array]:
     n = ids.size
     flat = jnp.where(ids >= 0, ids, experts).reshape(-1)
     entries = jnp.arange(n, dtype=jnp.int32)
-    if (experts + 1) * n <= INT32_MAX:  # one integer key sorts several times faster than a key with a payload
+    # One integer key sorts several times faster than a key with a payload.
+    if symbolic.decided(lambda: (experts + 1) * n <= INT32_MAX):
         keys = jnp.sort(flat * n + entries)
         return keys % max(n, 1), keys // max(n, 1)
     sorted_ids, order = jax.lax.sort((flat, entries), num_keys=1, is_stable=True)
@@ -68,7 +71,7 @@ def group(ids: jax.Array, experts: int) -> Groups:
     used = (ids >= 0).reshape(-1)
     entries = jnp.arange(n, dtype=jnp.int32)
     order, sorted_ids = by_expert(ids, experts)
-    first = jnp.searchsorted(sorted_ids, jnp.arange(experts + 1, dtype=jnp.int32)).astype(jnp.int32)
+    first = search(sorted_ids, jnp.arange(experts + 1, dtype=jnp.int32))
     inverse = jnp.zeros(n, jnp.int32).at[order].set(entries, unique_indices=True)
     return Groups(order, inverse, first[:-1], first[1:] - first[:-1], used)
 
@@ -78,6 +81,8 @@ def block_rows(entries: int, experts: int) -> int:
 
     Measured on x86: every GEMM repacks the expert's weights, which costs more than some empty rows, until 128 rows hide it.
     """
+    if symbolic.any_symbolic_size(entries, experts):
+        return 32
     mean = entries / max(experts, 1)
     block = 8
     while block < 128 and block < 1.5 * mean:

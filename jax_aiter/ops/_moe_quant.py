@@ -66,7 +66,7 @@ def expand(x: Quantized) -> tuple[jax.Array, jax.Array | None]:
     if x.scale is None:
         return x.values, None
     values = x.values.astype(jnp.float32)  # exact for fp8 and int8
-    if x.scale.ndim == 2 and x.scale.shape[1] > 1:
+    if x.scale.ndim == 2 and x.scale.shape[1] != 1:
         return values * jnp.repeat(x.scale, GROUP, axis=1), None
     if x.scale.ndim == 2 and values.shape[1] == GROUP:
         return values * x.scale, None

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.batching import Batched
 from jax_aiter.ops import _moe_groups
@@ -64,10 +64,10 @@ def validate(operands: Mapping[str, jax.ShapeDtypeStruct | None], params: Mappin
             f"{OP}: swiglu_limit clamps gate and up rows, dimension 1 of w1 must be 2·I = {2 * intermediate}, got {rows}"
         )
     for name, size, dim in (("hidden_pad", model, "D"), ("intermediate_pad", intermediate, "I")):
-        if params[name] and params[name] >= size:
-            raise ValueError(f"{OP}: {name} is {params[name]}, must be < {dim} = {size}")
-    if operands["topk_ids"].shape[1] < 1:  # type: ignore[union-attr]
-        raise ValueError(f"{OP}: dimension 1 of topk_ids is 0, must be >= 1")
+        if params[name]:
+            symbolic.below(params[name], size, f"{OP}: {name} is {params[name]}, must be < {dim} = {size}")
+    slots = operands["topk_ids"].shape[1]  # type: ignore[union-attr]
+    symbolic.below(0, slots, f"{OP}: dimension 1 of topk_ids is {slots}, must be >= 1")
     _validate_types(operands, params, hidden, w1, w2)
     check_tiles(OP, params["weight_layout"], w1=w1, w2=w2)
 

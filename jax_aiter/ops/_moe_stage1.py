@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import Array, constant, integers, normal, uniform
 from jax_aiter.ops import _moe_expert, _moe_groups, _moe_layout
@@ -31,11 +31,10 @@ def weights(*dtypes: str) -> dict[str, Arg]:
 def validate(op: str, dims: Mapping[str, int], operands: Mapping[str, Any], params: Mapping[str, Any]) -> None:
     """Everything that the operands' axes do not say."""
     check.same_dtype(op, w1=operands["w1"].dtype, input=operands["input"].dtype)
-    if dims["T"] >= 1 << SLOT_SHIFT:
-        raise ValueError(f"{op}: dimension 0 of input is {dims['T']}, must be < 2**24 (sorted_token_ids packs token and slot)")
+    rule = f"{op}: dimension 0 of input is {dims['T']}, must be < 2**24 (sorted_token_ids packs token and slot)"
+    symbolic.below(dims["T"], 1 << SLOT_SHIFT, rule)
     check.multiple(op, "dimension 1 of w1", dims["N1"], 2, "gate rows followed by as many up rows")
-    if dims["E"] < 1:
-        raise ValueError(f"{op}: dimension 0 of w1 is 0, must be >= 1")
+    symbolic.below(0, dims["E"], f"{op}: dimension 0 of w1 is {dims['E']}, must be >= 1")
     if dims["V"] not in (1, 2):
         raise ValueError(f"{op}: num_valid_ids has {dims['V']} entries, must have 1 or 2")
     blocks = -(-dims["S"] // params["block_m"])
@@ -52,7 +51,8 @@ def rows(operands: Mapping[str, Any], params: Mapping[str, Any], x: Quantized) -
     w1, w1_scale, tokens, topk, size = operands["w1"], operands["w1_scale"], x.values.shape[0], params["topk"], params["block_m"]
     inter, blocks = w1.shape[1] // 2, operands["sorted_expert_ids"].shape[0]
     padding = blocks * size - operands["sorted_token_ids"].shape[0]
-    ids = jnp.pad(operands["sorted_token_ids"], (0, padding), constant_values=topk << SLOT_SHIFT | tokens)
+    nothing = jnp.asarray((topk << SLOT_SHIFT) + tokens, jnp.int32)
+    ids = jnp.pad(operands["sorted_token_ids"], (0, padding), constant_values=nothing)
     weight = operands.get("sorted_weights")
     weight = None if weight is None else jnp.pad(weight, (0, padding))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 
 Weights = Callable[[jax.Array, jax.Array], jax.Array]  # (gating_output, ids) -> weights
 
@@ -68,8 +68,8 @@ def best_groups(scores: jax.Array, groups: int, topk_group: int, best: int) -> j
 
 
 def check_topk(op: str, topk: int, experts: int) -> None:
-    if topk > experts:
-        raise ValueError(f"{op}: topk is {topk}, must be <= the number of experts, {experts} (dimension 1 of the logits)")
+    rule = f"{op}: topk is {topk}, must be <= the number of experts, {experts} (dimension 1 of the logits)"
+    symbolic.below(topk - 1, experts, rule)
 
 
 def check_groups(op: str, topk: int, experts: int, groups: int, topk_group: int, best: int) -> None:
@@ -78,10 +78,11 @@ def check_groups(op: str, topk: int, experts: int, groups: int, topk_group: int,
     size = experts // groups
     if topk_group > groups:
         raise ValueError(f"{op}: topk_group is {topk_group}, must be <= num_expert_group = {groups}")
-    if groups > 1 and size < best:
-        raise ValueError(f"{op}: num_expert_group = {groups} leaves {size} expert(s) per group, must leave >= {best}")
-    if topk > topk_group * size:
-        raise ValueError(f"{op}: topk is {topk}, must be <= topk_group * experts per group = {topk_group} * {size}")
+    if groups > 1:
+        rule = f"{op}: num_expert_group = {groups} leaves {size} expert(s) per group, must leave >= {best}"
+        symbolic.below(best - 1, size, rule)
+    rule = f"{op}: topk is {topk}, must be <= topk_group * experts per group = {topk_group} * {size}"
+    symbolic.below(topk - 1, topk_group * size, rule)
 
 
 def pull_back(weights: Weights, gating: jax.Array, ids: jax.Array, cotangent: jax.Array) -> jax.Array:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.core import symbolic
 from jax_aiter.core.reads import NOTHING, Reads
 
 
@@ -30,7 +31,8 @@ def select(logits: jax.Array, starts: jax.Array, ends: jax.Array, k: int) -> jax
     outside = (column < starts[:, None]) | (column >= ends[:, None])
     _, _, order = jax.lax.sort((outside.astype(jnp.int32), key, column), num_keys=2, is_stable=True)
     taken = jnp.minimum(k, jnp.maximum(jnp.minimum(ends, columns) - jnp.maximum(starts, 0), 0))
-    order = jnp.pad(order[:, :k], ((0, 0), (0, max(k - columns, 0))))
+    missing = k if symbolic.is_symbolic(columns) else max(k - columns, 0)
+    order = jnp.pad(order, ((0, 0), (0, missing)))[:, :k]
     kept = jnp.arange(k) < taken[:, None]
     sorted_ = jnp.sort(jnp.where(kept, order, columns), axis=1)
     return jnp.where(kept, sorted_, -1)

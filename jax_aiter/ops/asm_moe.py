@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
@@ -40,8 +40,7 @@ def _abstract(dims, *, activation, a16, weight_layout, **operands):
     check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
     if dims["N1"] not in (dims["I"], 2 * dims["I"]):
         raise ValueError(f"{OP}: dimension 1 of w1 is {dims['N1']}, must be I or 2·I with I = {dims['I']} (dimension 2 of w2)")
-    if dims["k"] < 1:
-        raise ValueError(f"{OP}: dimension 1 of topk_ids is 0, must be >= 1")
+    symbolic.below(0, dims["k"], f"{OP}: dimension 1 of topk_ids is {dims['k']}, must be >= 1")
     if a16:
         check.multiple(OP, "dimension 1 of hidden_states (D)", dims["D"], _moe_smooth.STEP, "a16 quantises 256 columns at a time")
     check_tiles(OP, weight_layout, w1=w1, w2=w2)

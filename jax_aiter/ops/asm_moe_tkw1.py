@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.errors import NotSupportedError
@@ -41,8 +41,7 @@ def _abstract(dims, *, activation, weight_layout, **operands):
     check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
     if dims["N1"] != 2 * dims["I"]:
         raise ValueError(f"{OP}: dimension 1 of w1 is {dims['N1']}, must be 2·I = {2 * dims['I']}: gate rows, then up rows")
-    if dims["k"] < 1:
-        raise ValueError(f"{OP}: dimension 1 of topk_ids is 0, must be >= 1")
+    symbolic.below(0, dims["k"], f"{OP}: dimension 1 of topk_ids is {dims['k']}, must be >= 1")
     given = [n for n in SMOOTH if operands[n] is not None]
     if len(given) == 1:
         raise TypeError(f"{OP}: {given[0]} is given without the other one of {SMOOTH}; both are required, or neither")

@@ -56,6 +56,7 @@ FLASH_ATTENTION = Op(
     relayout=relayout,
     abstract=_abstract,
     reference=_reference,
+    infinite=("lse",),
     # Not Hq: query heads split without communication only together with their key heads.
     parallel=("B",),
     fold="B",

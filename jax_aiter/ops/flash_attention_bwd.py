@@ -49,7 +49,7 @@ def _abstract(dims, *, dout, q, k, v, out, lse, alibi_slopes, bias, **params):
     params_of.group_size("flash_attention_bwd", dims["Hq"], dims["Hk"])
     if params["with_bias"] != (bias is not None):
         raise ValueError(f"flash_attention_bwd: with_bias is {params['with_bias']}, must say whether there is a bias")
-    return q, k, v, bias or jax.ShapeDtypeStruct((dims["B"], 0), jnp.float32)
+    return q, k, v, jax.ShapeDtypeStruct((dims["B"], 0), jnp.float32) if bias is None else bias
 
 
 def _reference(

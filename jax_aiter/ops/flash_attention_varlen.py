@@ -56,6 +56,7 @@ FLASH_ATTENTION_VARLEN = Op(
     relayout=bwd.relayout,
     abstract=_abstract,
     reference=_reference,
+    infinite=("lse",),
     batch=lambda batched, **_: bwd.fold(batched, ("q",), ("k", "v"), (0, 1)),
     reads=_reads,
     gradient=Gradient(

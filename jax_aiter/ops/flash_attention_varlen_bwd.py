@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.gradient import Gradient
@@ -22,8 +22,7 @@ def relayout(params):
 
 def check_sequences(op: str, dims) -> None:
     params_of.group_size(op, dims["Hq"], dims["Hk"])
-    if dims["Bp"] < 2:
-        raise ValueError(f"{op}: cu_seqlens_q must have at least 2 elements (one sequence), got {dims['Bp']}")
+    symbolic.below(1, dims["Bp"], f"{op}: cu_seqlens_q must have at least 2 elements (one sequence), got {dims['Bp']}")
     if "B" in dims and dims["B"] != dims["Bp"] - 1:
         raise ValueError(f"{op}: dimension 0 of alibi_slopes is {dims['B']}, must be the number of sequences {dims['Bp'] - 1}")
 
@@ -53,7 +52,9 @@ def packed_slopes(slopes, sequence, kv_heads: int):
     """[Hq] or [B, Hq] -> [1, Hk, G, 1 or T]."""
     if slopes is None:
         return None
-    return slopes.reshape(1, kv_heads, -1, 1) if slopes.ndim == 1 else slopes[sequence].T.reshape(1, kv_heads, -1, len(sequence))
+    if slopes.ndim == 1:
+        return slopes.reshape(1, kv_heads, -1, 1)
+    return slopes[sequence].T.reshape(1, kv_heads, -1, sequence.shape[0])
 
 
 def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tuple[int, ...]):
@@ -66,7 +67,7 @@ def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tupl
     if batched.get("alibi_slopes") is not None and batched.get("alibi_slopes").ndim == 2:
         return NotImplemented
     size, tq, tk = batched.size, batched.get(queries[0]).shape[1], batched.get(keys[0]).shape[1]
-    if size * max(tq, tk) >= 2**31:
+    if not symbolic.decided(lambda: size * tq < 2**31 and size * tk < 2**31):
         return NotImplemented
     values = dict(batched.values)
     for name in (*queries, *keys):

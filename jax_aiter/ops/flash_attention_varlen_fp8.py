@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.op import Op
@@ -18,11 +18,13 @@ from jax_aiter.ops.flash_attention_fp8 import SCALES, relayout, scales_per_head
 def _abstract(dims, *, q, k, v, cu_seqlens_q, cu_seqlens_k, q_descale, k_descale, v_descale, **params):
     check.same_dtype("flash_attention_varlen_fp8", q=q.dtype, k=k.dtype, v=v.dtype)
     params_of.group_size("flash_attention_varlen_fp8", dims["Hq"], dims["Hk"])
-    if dims["Bp"] < 2 or dims.get("B", dims["Bp"] - 1) != dims["Bp"] - 1:
-        raise ValueError(
-            f"flash_attention_varlen_fp8: cu_seqlens_q has {dims['Bp']} elements, must have one more than there are sequences, "
-            f"of which q_descale has {dims.get('B', 'any number')}, and at least 2"
-        )
+    rule = (
+        f"flash_attention_varlen_fp8: cu_seqlens_q has {dims['Bp']} elements, must have one more than there are sequences, "
+        f"of which q_descale has {dims.get('B', 'any number')}, and at least 2"
+    )
+    symbolic.below(1, dims["Bp"], rule)
+    if dims.get("B", dims["Bp"] - 1) != dims["Bp"] - 1:
+        raise ValueError(rule)
     return (jax.ShapeDtypeStruct((dims["Tq"], dims["Hq"], dims["Dv"]), jnp.bfloat16),)
 
 

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.core import symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, uniform
 from jax_aiter.core.op import Op
@@ -11,14 +12,15 @@ from jax_aiter.core.reads import NOTHING, Reads, at, grid, spread
 from jax_aiter.ops import _gemm
 from jax_aiter.ops import _paged_reads as paged
 from jax_aiter.ops._attention_cache import query_checks
+from jax_aiter.ops._search import search
 
 OP = "fp8_paged_mqa_logits"
 SCALE_BYTES = 4
 
 
 def _abstract(dims, *, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
-    if dims["W"] < dims["D"] + SCALE_BYTES:
-        raise ValueError(f"{OP}: dimension 2 of kv_cache is {dims['W']}, must be at least D + 4 = {dims['D'] + SCALE_BYTES}")
+    rule = f"{OP}: dimension 2 of kv_cache is {dims['W']}, must be at least D + 4 = {dims['D'] + SCALE_BYTES}"
+    symbolic.below(dims["D"] + SCALE_BYTES - 1, dims["W"], rule)
     sequences, tokens = dims["B"], dims["T"]
     if cu_seqlens_q is None and (not sequences or tokens % sequences):
         rule = "without cu_seqlens_q every sequence has equally many"
@@ -33,10 +35,16 @@ def rows(tokens: int, length: int, context_lens: jax.Array, cu_seqlens_q: jax.Ar
     sequences, token = context_lens.shape[0], jnp.arange(tokens, dtype=jnp.int32)
     if cu_seqlens_q is None:
         cu_seqlens_q = jnp.arange(sequences + 1, dtype=jnp.int32) * (tokens // sequences)
-    sequence = jnp.clip(jnp.searchsorted(cu_seqlens_q, token, side="right").astype(jnp.int32) - 1, 0, sequences - 1)
+    sequence = jnp.clip(search(cu_seqlens_q, token, side="right") - 1, 0, sequences - 1)
     behind = cu_seqlens_q[sequence + 1] - 1 - token  # tokens of the sequence after this one
     inside = (token >= cu_seqlens_q[0]) & (behind >= 0)
     return sequence, jnp.where(inside, jnp.clip(context_lens[sequence] - behind, 0, length), 0)
+
+
+def _floats(parts: jax.Array) -> jax.Array:
+    """Bytes [..., 4], the lowest first, as float32; XLA cannot tell the shape of the bitcast that does it where one is symbolic."""
+    words = [parts[..., i].astype(jnp.uint32) << (8 * i) for i in range(SCALE_BYTES)]
+    return jax.lax.bitcast_convert_type(words[0] | words[1] | words[2] | words[3], jnp.float32)
 
 
 def _reference(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
@@ -48,8 +56,7 @@ def _reference(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q
         q, weight, sequence, end = one
         blocks = jnp.take(kv_cache, block_tables[sequence], axis=0, mode="clip").reshape(block_tables.shape[1], -1)
         keys = jax.lax.bitcast_convert_type(blocks[:, : size * dim].reshape(length, dim), q.dtype)
-        scale = blocks[:, size * dim : size * (dim + SCALE_BYTES)].reshape(length, SCALE_BYTES)
-        scale = jax.lax.bitcast_convert_type(scale, jnp.float32)
+        scale = _floats(blocks[:, size * dim : size * (dim + SCALE_BYTES)].reshape(length, SCALE_BYTES))
         heads = jax.nn.relu(_gemm.dot(q, keys) * scale)
         return jnp.where(jnp.arange(length) < end, jnp.sum(heads * weight[:, None], axis=0), -jnp.inf)
 
@@ -104,6 +111,7 @@ FP8_PAGED_MQA_LOGITS = Op(
     results={"logits": "T L"},
     abstract=_abstract,
     reference=_reference,
+    infinite=("logits",),
     reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [

@@ -37,6 +37,7 @@ MLA_PREFILL_FWD = Op(
     results={"out": "Tq Hq 512"},
     abstract=_abstract,
     reference=_reference,
+    fixed=("page",),
     batch=_mla.batch,
     reads=_mla.reads,
     data_checks=_data_checks,

@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.core.reads import NOTHING, Reads
 from jax_aiter.ops import _moe_groups, _moe_reads, _moe_rules
 from jax_aiter.ops._running_sum import running_sum
+from jax_aiter.ops._search import search
 
 SLOT_SHIFT = 24  # low 24 bits: token; high 8: slot
 
@@ -22,17 +23,15 @@ def padded_length(tokens: int, topk: int, experts: int, block_size: int) -> int:
 
 def _abstract(dims, *, topk_ids, topk_weights, expert_mask, num_experts, block_size):
     tokens, topk = topk_ids.shape
-    if topk > num_experts:
-        raise ValueError(f"moe_sorting: dimension 1 of topk_ids is {topk}, must be <= num_experts = {num_experts}")
-    if tokens >= 1 << SLOT_SHIFT or topk > 127:
-        raise ValueError(
-            f"moe_sorting: topk_ids has shape {topk_ids.shape}, must be < 2**24 tokens and <= 127 slots (int32 packs both)"
-        )
+    rule = f"moe_sorting: dimension 1 of topk_ids is {topk}, must be <= num_experts = {num_experts}"
+    symbolic.below(topk, num_experts + 1, rule)
+    rule = f"moe_sorting: topk_ids has shape {topk_ids.shape}, must be < 2**24 tokens and <= 127 slots (int32 packs both)"
+    symbolic.below(tokens, 1 << SLOT_SHIFT, rule)
+    symbolic.below(topk, 128, rule)
     if expert_mask is not None and expert_mask.shape[0] != num_experts:
         raise ValueError(f"moe_sorting: dimension 0 of expert_mask is {expert_mask.shape[0]}, must be num_experts = {num_experts}")
     length = padded_length(tokens, topk, num_experts, block_size)
-    if length >= 2**31:
-        raise ValueError(f"moe_sorting: num_experts * block_size gives {length} padded rows, must be < 2**31")
+    symbolic.below(length, 2**31, f"moe_sorting: num_experts * block_size gives {length} padded rows, must be < 2**31")
     blocks = -(-length // block_size)
     return (
         jax.ShapeDtypeStruct((length,), jnp.int32),
@@ -52,10 +51,10 @@ def _reference(*, topk_ids, topk_weights, expert_mask, num_experts, block_size):
     total = last_block[-1] * block_size
 
     row = jnp.arange(length, dtype=jnp.int32)
-    expert = jnp.minimum(jnp.searchsorted(last_block, row // block_size, side="right").astype(jnp.int32), num_experts - 1)
+    expert = jnp.minimum(search(last_block, row // block_size, side="right"), num_experts - 1)
     offset = row - begin[expert]
     filled = (row < total) & (offset < groups.counts[expert])
-    nothing = jnp.int32(topk << SLOT_SHIFT | tokens)
+    nothing = jnp.asarray((topk * 2**SLOT_SHIFT) + tokens, jnp.int32)
     if tokens == 0:
         sorted_ids, sorted_weights = jnp.full(length, nothing), jnp.zeros(length, jnp.float32)
     else:
@@ -64,7 +63,7 @@ def _reference(*, topk_ids, topk_weights, expert_mask, num_experts, block_size):
         sorted_weights = jnp.where(filled, topk_weights.reshape(-1)[entry], 0.0)
 
     block = jnp.arange(-(-length // block_size), dtype=jnp.int32)
-    block_expert = jnp.searchsorted(last_block, block, side="right").astype(jnp.int32)
+    block_expert = search(last_block, block, side="right")
     sorted_expert_ids = jnp.where(block < last_block[-1], block_expert, -1)
     return sorted_ids, sorted_weights, sorted_expert_ids, jnp.stack([total, jnp.int32(tokens)]).astype(jnp.int32)
 

@@ -43,7 +43,7 @@ def _reference(
 ):  # fmt: skip
     pages = cache.pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, "asm", k_scale is not None)
     lengths = cache.clamp_lengths(context_lens, block_tables, pages.size)
-    sequences, kv_heads = len(lengths), key_cache.shape[1]
+    sequences, kv_heads = lengths.shape[0], key_cache.shape[1]
     q, pack = (query[:, None], lambda x: x[:, 0]) if qo_indptr is None else align(query, qo_indptr, max_qlen)
     end = jnp.maximum(causal_end(lengths, max_qlen), 0)
     grouped = q.reshape(sequences, max_qlen, kv_heads, -1, HEAD_DIM)
@@ -110,6 +110,7 @@ PA_FWD_ASM = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    fixed=("bs",),
     parallel=("B",),
     batch=_batch,
     reads=_reads,

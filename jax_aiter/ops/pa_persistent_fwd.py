@@ -5,7 +5,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.op import Op
@@ -32,9 +32,10 @@ def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, context_
         raise ValueError(f"{op}: k_scale and v_scale are required, since key_cache has dtype {key_cache.dtype.name}")
     for name in ("qo_indptr", "kv_indptr"):
         check_offsets(op, name, dims["Bp"], dims["B"])
-    if dims["slots"] < 1 or dims["slots"] * size >= 2**31:
-        rule = f"must be at least 1, and less than 2^31 tokens with blocks of {size}"
-        raise ValueError(f"{op}: dimension 0 of kv_indices is {dims['slots']}, {rule}")
+    rule = f"must be at least 1, and less than 2^31 tokens with blocks of {size}"
+    rule = f"{op}: dimension 0 of kv_indices is {dims['slots']}, {rule}"
+    symbolic.below(0, dims["slots"], rule)
+    symbolic.below(dims["slots"] * size, 2**31, rule)
     return (query,)
 
 
@@ -74,8 +75,8 @@ def _reference(
     pages = Pages(size, blocks, kv_indices.shape[0], lookup, read)
     q, pack = align(query, qo_indptr, max_qlen)
     end = jnp.maximum(causal_end(lengths, max_qlen), 0)
-    sequences = jnp.arange(len(lengths), dtype=jnp.int32)
-    grouped = q.reshape(len(lengths), max_qlen, kv_heads, -1, HEAD_DIM)
+    sequences = jnp.arange(lengths.shape[0], dtype=jnp.int32)
+    grouped = q.reshape(lengths.shape[0], max_qlen, kv_heads, -1, HEAD_DIM)
     queries = Queries(grouped, sequences, jnp.zeros_like(end), end, lengths - 1)
     out, _ = attend(queries, pages, Rule(lambda raw, offset: raw * SCALE), HEAD_DIM)
     unknown = unreadable(kv_indices, first, count, blocks)
@@ -135,6 +136,7 @@ PA_PERSISTENT_FWD = Op(
     abstract=_abstract,
     reference=_reference,
     reads=_reads,
+    fixed=("bs",),
     data_checks=_data_checks,
     cases=lambda: [
         case(

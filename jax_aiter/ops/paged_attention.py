@@ -97,6 +97,7 @@ PAGED_ATTENTION = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    fixed=("bs",),
     parallel=("B",),
     batch=_batch,
     reads=_reads,

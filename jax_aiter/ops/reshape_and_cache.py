@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.op import Op
@@ -22,8 +22,8 @@ def _abstract(dims, *, key, value, key_cache, value_cache, slot_mapping, k_scale
     check.same_dtype(op, key=key.dtype, value=value.dtype)
     params_of.kv_dtypes(op, key.dtype, key_cache.dtype, value_cache.dtype, k_scale, v_scale)
     size = check_caches(op, kv_layout, dims, key_cache.dtype, dims["D"])
-    if dims["nb"] * size >= 2**31:
-        raise ValueError(f"{op}: the cache has {dims['nb']} x {size} slots, must be less than 2^31 to be numbered in int32")
+    rule = f"{op}: the cache has {dims['nb']} x {size} slots, must be less than 2^31 to be numbered in int32"
+    symbolic.below(dims["nb"] * size, 2**31, rule)
     return key_cache, value_cache
 
 
@@ -49,7 +49,7 @@ def _batch(batched, *, kv_layout):
     values = {n: batched.broadcast(n) for n in batched.values if n not in ("k_scale", "v_scale")}
     sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), values["key_cache"].shape[1:], strict=True))
     slots = sizes["nb"] * sizes["bs"]
-    if batched.size * slots >= 2**31:
+    if not symbolic.decided(lambda: batched.size * slots < 2**31):
         return NotImplemented
     mapping = values["slot_mapping"]
     offset = slots * jnp.arange(batched.size, dtype=jnp.int32)[:, None]

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import check
+from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
@@ -42,9 +42,10 @@ def _abstract(dims, *, x, cos, sin, positions, rotate_style, reuse_freqs_front_p
     if not reuse_freqs_front_part:
         check.multiple(op, "dimension 1 of cos", columns, 2, "it is the rotary dimension, which is rotated in pairs")
     rotary = columns * (2 if reuse_freqs_front_part else 1)
-    if not 0 < rotary <= dims["D"]:
-        rule = "twice dimension 1 of cos" if reuse_freqs_front_part else "dimension 1 of cos"
-        raise ValueError(f"{op}: the rotary dimension ({rule}) is {rotary}, must be in [2, {dims['D']}] (the last dimension of x)")
+    what = "twice dimension 1 of cos" if reuse_freqs_front_part else "dimension 1 of cos"
+    rule = f"{op}: the rotary dimension ({what}) is {rotary}, must be in [2, {dims['D']}] (the last dimension of x)"
+    symbolic.below(0, rotary, rule)
+    symbolic.below(rotary, dims["D"] + 1, rule)
     return (x,)
 
 
@@ -98,6 +99,7 @@ ROPE = Op(
     results={"y": "... H D"},
     abstract=_abstract,
     reference=_reference,
+    fixed=("D", "R"),
     parallel=("...", "H"),
     fold="...",
     gradient=Gradient(wrt=("x",), saves=("cos", "sin", "positions"), backward=_backward),

@@ -78,6 +78,7 @@ UNIFIED_ATTENTION = Op(
     relayout=cache.cache_relayout,
     abstract=_abstract,
     reference=_reference,
+    fixed=("bs",),
     batch=lambda batched, *, per_token_scales, **_: cache.fold_paged(batched, "cu_seqlens_q", "q", per_token_scales),
     reads=_reads,
     data_checks=_data_checks,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Iterator
 
+from jax_aiter.core import switches
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.args import PlanError
 from jax_aiter.kernels.asm.device import ARCHS, FP8
@@ -18,7 +20,11 @@ from jax_aiter.kernels.provider import Call, Program, Unusable
 
 
 class AsmProvider:
-    """Runs an op with the hand-written kernels that AITER ships for it."""
+    """Runs an op with the hand-written kernels that AITER ships for it.
+
+    A plan's operands are what jax.numpy makes of the call's, so kernels are chosen, plans built and programs run under pinned
+    switches; a choice is remembered, and must not be what one setting made of it.
+    """
 
     name = "asm"
 
@@ -29,10 +35,11 @@ class AsmProvider:
     def plan(self, call: Call) -> LaunchPlan | Program:
         selected = self._selected(call)
         try:
-            with _explained():
-                return selected.build()
+            with _explained(), switches.pinned():
+                plan = selected.build()
         except PlanError as error:
             raise KernelBuildError(f"{call.op}: {error}") from error
+        return dataclasses.replace(plan, run=switches.pinned()(plan.run)) if isinstance(plan, Program) else plan
 
     def passes_over(self, call: Call) -> str | None:
         return self._selected(call).passes_over
@@ -104,7 +111,8 @@ class _Keyed:
 def _remembered(keyed: _Keyed, where: object) -> Selected | str:
     """`explain`, the trace and the plan each ask; AITER's location is part of the key because the tables are read from it."""
     try:
-        return adapters()[keyed.call.op].select(keyed.call)
+        with switches.pinned():
+            return adapters()[keyed.call.op].select(keyed.call)
     except Refusal as refusal:
         return str(refusal)
     except TableError as error:
