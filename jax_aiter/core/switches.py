@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jax.interpreters import mlir
 
 
@@ -88,7 +89,7 @@ def check_results(name: str, found: Sequence[Any], results: Sequence[str] = (), 
     checked = {"nan": np.isnan} if is_on("jax_debug_nans") else {}
     checked |= {"inf": np.isinf} if is_on("jax_debug_infs") else {}
     for result, x in zip(results or map(str, range(len(found))), found, strict=True) if checked else ():
-        if isinstance(x, jax.core.Tracer) or not jnp.issubdtype(x.dtype, jnp.floating):
+        if isinstance(x, Tracer) or not jnp.issubdtype(x.dtype, jnp.floating):
             continue
         parts = [np.asarray(shard.data) for shard in x.addressable_shards]
         for kind, is_bad in checked.items():
