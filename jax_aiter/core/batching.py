@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import sharding, switches, symbolic
+from jax_aiter.core import empty, sharding, switches, symbolic
 
 if TYPE_CHECKING:
     from jax_aiter.core.op import Op
@@ -57,7 +57,9 @@ def rule(op: "Op", axis_data: Any, values, dims, **params):
         front = {n: x if d is None else jnp.moveaxis(x, d, 0) for n, x, d in zip(names, values, dims, strict=True)}
         batched = Batched(op, front, has, axis_data.size, params)
         with switches.pinned(wide=symbolic.any_symbolic(*values)):
-            out = op.batch(batched, **static) if op.batch else NotImplemented
+            out = _nothing(batched, static)
+            if out is NotImplemented and op.batch:
+                out = op.batch(batched, **static)
             if out is NotImplemented:
                 out = _fold(batched, static) if _foldable(batched, static) else _loop(batched)
         return list(out)
@@ -69,6 +71,30 @@ def rule(op: "Op", axis_data: Any, values, dims, **params):
     each = [sharding.without_batch(a, d) for a, d in zip(avals, dims, strict=True)]
     types = [sharding.with_batch(aval, axis_data) for aval in result_types(op, each, **params)]
     return sharding.on_plain_types(run, values, types), [0] * len(types)
+
+
+def _nothing(batched: Batched, static: Mapping[str, Any]):
+    """Zeros where no result has an element, over no elements of a batch say."""
+    from jax_aiter.core.primitive import same_varying_axes  # primitive.py imports this module
+
+    values = batched.values
+    if not any(map(empty.is_empty, values.values())):
+        return NotImplemented
+    one = {n: jax.ShapeDtypeStruct(x.shape[1:] if n in batched else x.shape, x.dtype) for n, x in values.items()}
+    results = [jax.ShapeDtypeStruct((batched.size, *x.shape), x.dtype) for x in batched.op.infer(one, static)]
+    if not empty.all_empty(results):
+        return NotImplemented
+    return same_varying_axes([*values.values(), *empty.zeros(results)])[len(values) :]
+
+
+def merged(x: jax.Array) -> jax.Array:
+    """The batch at axis 0 folded into axis 1."""
+    return x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])
+
+
+def split(x: jax.Array, size: int) -> jax.Array:
+    """`merged` undone, for a batch of `size`."""
+    return x.reshape(size, x.shape[0] // size, *x.shape[1:])
 
 
 def _leads(axes: str, fold: str) -> bool:
@@ -89,17 +115,15 @@ def _fold(batched: Batched, static: Mapping[str, Any]):
     """Merge the batch with the fold axis of every operand that has it; with ``...`` it simply becomes one more leading axis."""
     op, size = batched.op, batched.size
     args = op.operand_args(static)
-    merged = {}
+    folded = {}
     for name, x in batched.values.items():
         if not _leads(args[name].axes, op.fold or ""):
-            merged[name] = x
+            folded[name] = x
             continue
         full = batched.broadcast(name)
-        merged[name] = full if op.fold == "..." else full.reshape(size * full.shape[1], *full.shape[2:])
-    out = batched.bind(**merged)
-    if op.fold == "...":
-        return out
-    return [x.reshape(size, x.shape[0] // size, *x.shape[1:]) for x in out]
+        folded[name] = full if op.fold == "..." else merged(full)
+    out = batched.bind(**folded)
+    return out if op.fold == "..." else [split(x, size) for x in out]
 
 
 def _loop(batched: Batched):

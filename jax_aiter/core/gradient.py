@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from jax_aiter.core import linear
+from jax_aiter.core import empty, linear
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.core.errors import NotSupportedError
 
@@ -110,7 +110,7 @@ def jvp(op: "Op", primals, tangents, *, names: tuple[str, ...], implementation, 
         raise TypeError(_no_gradient(op, lacking, {n: x.dtype for n, x in zip(names, primals, strict=True)}))
     options = {"names": names, "implementation": implementation, "arch": arch, "kernel": kernel}
     results = op.primitive.bind(*primals, **options, **params)
-    if rule is None or not perturbed:
+    if rule is None or not perturbed or empty.all_empty(x for x in results if is_differentiable(x.dtype)):
         return results, [linear.no_tangent(x) for x in results]
     values, found = dict(zip(names, primals, strict=True)), dict(zip(op.results, results, strict=True))
     named = {**found, **values, **{f"result:{n}": r for n, r in found.items()}}  # an operand's name wins, `result:` says otherwise

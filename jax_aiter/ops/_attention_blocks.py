@@ -116,7 +116,7 @@ class _Blocked:
 def forward(q, k, v, keys: Keys, scores: Scores):
     """out [N, Hk, G, Sq, Dv] in q's dtype and lse f32 [N, Hk, G, Sq]; lse is for `backward`."""
     n, hk, g, sq, _ = q.shape
-    if not q.size or not k.shape[2]:
+    if 0 in (n, hk, g, sq, k.shape[2]):  # a head of no dimensions is no such case: its scores are zeros
         return jnp.zeros((n, hk, g, sq, v.shape[3]), q.dtype), jnp.full((n, hk, g, sq), -jnp.inf, F32)
     x = _Blocked(q, k, v, keys, scores)
 
@@ -141,7 +141,7 @@ def forward(q, k, v, keys: Keys, scores: Scores):
 def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores):
     """dq, dk, dv as float32 and dbias [Sq, Sk] (None without a bias), from the saved output and log-sum-exp."""
     sq, sk = q.shape[3], k.shape[2]
-    if not q.size or not sk:
+    if 0 in (*q.shape[:4], sk):
         dbias = None if scores.bias is None else jnp.zeros(scores.bias.shape, F32)
         return jnp.zeros(q.shape, F32), jnp.zeros(k.shape, F32), jnp.zeros(v.shape, F32), dbias
     x = _Blocked(q, k, v, keys, scores)
@@ -194,4 +194,4 @@ def _add_at(x: jax.Array, block: jax.Array, start) -> jax.Array:
 def _join(blocks: jax.Array, axis: int) -> jax.Array:
     """[blocks, ...] with `axis` of the rest split in blocks, back to one axis."""
     moved = jnp.moveaxis(blocks, 0, axis)
-    return moved.reshape(*moved.shape[:axis], -1, *moved.shape[axis + 2 :])
+    return moved.reshape(*moved.shape[:axis], moved.shape[axis] * moved.shape[axis + 1], *moved.shape[axis + 2 :])

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 
 from jax_aiter.core import symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.batching import merged, split
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops._attention_paged import Pages, Queries
-from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks, tile_rows, tiles
+from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks, some_sequence, tile_rows, tiles
 from jax_aiter.ops._kv_layout import cache_axes, check_caches, keys_by_token, values_by_token
 
 CACHE_DTYPES = (*FLOATING, *FP8_TYPES, "int8")
@@ -42,7 +43,6 @@ def check_paged(op: str, dims, query, key_cache, value_cache, k_scale, v_scale, 
 
 def check_offsets(op: str, name: str, elements: int, sequences: int) -> None:
     rule = f"{op}: {name} has {elements} elements, must be the number of sequences + 1, for {sequences} sequences"
-    symbolic.below(0, sequences, rule)
     if elements != sequences + 1:
         raise ValueError(rule)
 
@@ -54,10 +54,11 @@ def pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout: 
         ks, vs = (s[page].swapaxes(-1, -2) if per_token else None for s in (k_scale, v_scale))
         return keys_by_token(key_cache[page], kv_layout), values_by_token(value_cache[page], kv_layout), ks, vs
 
+    sequences, columns = block_tables.shape
     return Pages(
         size=sizes["bs"],
         total=sizes["nb"],
-        per_sequence=block_tables.shape[1],
+        per_sequence=0 if sequences == 0 else columns,
         lookup=lambda sequence, index: block_tables[sequence[:, None], index],
         read=read,
     )
@@ -87,6 +88,7 @@ def decode_queries(query, lengths, kv_heads: int, window: int) -> Queries:
 def ragged_queries(query, cu_seqlens, lengths, kv_heads: int, window: int, causal: bool, anchor_at_first: bool):
     """Packed queries at the last positions of their sequences, and the function that packs the tiles' results again."""
     t, hq, d = query.shape
+    cu_seqlens, lengths = some_sequence(cu_seqlens, lengths)
     cut, place = tiles(cu_seqlens, t, tile_rows(t, lengths.shape[0]))
     length = lengths[cut.sequence]
     first = length - (cu_seqlens[1:] - cu_seqlens[:-1])[cut.sequence]
@@ -95,7 +97,7 @@ def ragged_queries(query, cu_seqlens, lengths, kv_heads: int, window: int, causa
 
     def pack(x, absent):
         """[N, R, Hk, G, ...] -> [T, Hq, ...], tokens without a sequence `absent`."""
-        flat = x.reshape(-1, hq, *x.shape[4:])
+        flat = x.reshape(x.shape[0] * x.shape[1], hq, *x.shape[4:])
         known = (place < flat.shape[0]).reshape(-1, *[1] * (flat.ndim - 1))
         return jnp.where(known, flat[jnp.minimum(place, flat.shape[0] - 1)], absent)
 
@@ -122,8 +124,7 @@ def fold_paged(batched, offsets_name: str | None, query_name: str, per_token: bo
         if not symbolic.decided(lambda: size * blocks < 2**31):
             return NotImplemented
         for name in whole:
-            x = batched.broadcast(name)
-            values[name] = x.reshape(-1, *x.shape[2:])
+            values[name] = merged(batched.broadcast(name))
         moved = table + blocks * jnp.arange(size, dtype=jnp.int32)[:, None, None]
         table = jnp.where((table >= 0) & (table < blocks), moved, -1)
     query = batched.broadcast(query_name)
@@ -133,9 +134,8 @@ def fold_paged(batched, offsets_name: str | None, query_name: str, per_token: bo
         table = jnp.pad(table, ((0, 0), (0, 1), (0, 0)))
         lengths = jnp.pad(lengths, ((0, 0), (0, 1)))
     for name, x in ((query_name, query), ("block_tables", table), ("context_lens", lengths)):
-        values[name] = x.reshape(-1, *x.shape[2:])
-    out = batched.bind(**values)
-    return [x.reshape(size, -1, *x.shape[1:]) for x in out]
+        values[name] = merged(x)
+    return [split(x, size) for x in batched.bind(**values)]
 
 
 def unreadable(block_tables, lengths, key_cache, kv_layout: str):

@@ -54,6 +54,8 @@ class Rule(NamedTuple):
 def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int) -> tuple[jax.Array, jax.Array]:
     """out f32 [N, R, Hk, G, Dv] and lse f32 [N, R, Hk, G]; queries that see no key give 0 and -inf (or the sink alone)."""
     n, r, hk, g, d = queries.q.shape
+    if 0 in (n, r, hk, g, pages.per_sequence):
+        return jnp.zeros((n, r, hk, g, value_dim), F32), jnp.full((n, r, hk, g), -jnp.inf, F32)
     per_step = max(1, KEYS_PER_STEP // pages.size)
     if not symbolic.is_symbolic(pages.per_sequence):
         per_step = max(1, min(pages.per_sequence, per_step))
@@ -85,7 +87,7 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
         page = pages.lookup(sequence, jnp.minimum(index, pages.per_sequence - 1))
         there = (index < last[:, None]) & (page >= 0) & (page < pages.total)
         k, v, k_scale, v_scale = pages.read(jnp.where(there, page, 0))
-        k, v = (x.reshape(n, -1, *x.shape[3:]).astype(F32 if x.dtype.itemsize == 1 else x.dtype) for x in (k, v))
+        k, v = (x.reshape(n, per_step * pages.size, *x.shape[3:]).astype(F32 if x.dtype.itemsize == 1 else x.dtype) for x in (k, v))
         position = (index[:, :, None] * pages.size + jnp.arange(pages.size, dtype=jnp.int32)).reshape(n, -1)
         exists = jnp.repeat(there, pages.size, axis=1)
         mask = exists[:, None] & (begin[:, :, None] <= position[:, None]) & (position[:, None] < end[:, :, None])
@@ -93,7 +95,7 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
         if k_scale is not None:
             raw = raw * _by_key(k_scale)
         s = jnp.where(mask[:, :, None, None], rule.score(raw, position - anchor[:, None]), -jnp.inf)
-        v, finite = readable(v if v_scale is None else v * v_scale.reshape(n, -1, hk, 1))
+        v, finite = readable(v if v_scale is None else v * v_scale.reshape(n, per_step * pages.size, hk, 1))
         lost = shown(finite.swapaxes(1, 2)[:, None], mask[:, :, None])[..., None, None]
         return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p, v) + lost)
 

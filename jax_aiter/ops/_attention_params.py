@@ -52,6 +52,8 @@ def slopes_per_sequence(op: str, alibi_slopes: Any) -> bool:
 
 
 def group_size(op: str, query_heads: int, kv_heads: int) -> int:
+    if query_heads == kv_heads == 0:
+        return 1
     if kv_heads == 0 or query_heads % kv_heads:
         raise ValueError(f"{op}: the number of query heads is {query_heads}, must be a multiple of the {kv_heads} key/value heads")
     return query_heads // kv_heads

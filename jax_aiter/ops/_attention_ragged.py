@@ -28,6 +28,13 @@ def owners(cu_seqlens: jax.Array, tokens: int, method: str = "scan") -> Owner:
     return Owner(sequence, token - cu_seqlens[sequence], owned)
 
 
+def some_sequence(offsets: jax.Array, *per_sequence: jax.Array) -> tuple[jax.Array, ...]:
+    """No sequences as one without tokens, so that what follows may index them; else the arguments."""
+    if offsets.shape[0] != 1:
+        return offsets, *per_sequence
+    return jnp.repeat(offsets, 2), *(jnp.zeros((1, *x.shape[1:]), x.dtype) for x in per_sequence)
+
+
 class Tiles(NamedTuple):
     """Query tokens cut into tiles of `rows`, each of one sequence: token [N, rows], its offset in its sequence, owned."""
 

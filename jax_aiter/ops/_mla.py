@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.core import check, symbolic
+from jax_aiter.core.batching import merged, split
 from jax_aiter.core.reads import Reads, at, spread
 from jax_aiter.ops import _attention_cache as cache
 from jax_aiter.ops import _paged_reads as reads_of
@@ -25,9 +26,8 @@ def output(op: str, dims, *, q, kv_buffer, q_scale=None, kv_scale=None) -> jax.S
             raise TypeError(f"{op}: {name.split('_')[0]}_scale is for fp8, but {name} has dtype {x.dtype.name}")
     if kv_buffer.dtype.itemsize > 1:
         check.same_dtype(op, q=q.dtype, kv_buffer=kv_buffer.dtype)
-    for axis in ("pages", "page", "slots"):
-        where = "kv_indices" if axis == "slots" else "kv_buffer"
-        symbolic.below(0, dims[axis], f"{op}: {where} has {axis} = {dims[axis]}, must be at least 1")
+    for axis in ("pages", "page"):
+        symbolic.below(0, dims[axis], f"{op}: kv_buffer has {axis} = {dims[axis]}, must be at least 1")
     rule = f"{op}: kv_indices has {dims['slots']} pages of {dims['page']} tokens, must be less than 2^31 tokens"
     symbolic.below(dims["slots"] * dims["page"], 2**31, rule)
     dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
@@ -57,7 +57,8 @@ def attention(
     kv = cache.tensor_scale(kv_scale, False)
     factor = sm_scale * cache.tensor_scale(q_scale, False) * kv
     rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap))
-    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], slots, lookup, read), rule, VALUE_DIM)
+    per_sequence = 0 if kv_last_page_lens.shape[0] == 0 else slots
+    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], per_sequence, lookup, read), rule, VALUE_DIM)
     return (pack(out, 0.0) * kv).astype(dtype), pack(lse, -jnp.inf)
 
 
@@ -88,15 +89,15 @@ def batch(batched, **_):
             return NotImplemented
         moved = indices + pages * jnp.arange(size, dtype=jnp.int32)[:, None]
         indices = jnp.where((indices >= 0) & (indices < pages), moved, -1)
-        values["kv_buffer"] = buffer.reshape(-1, *buffer.shape[2:])
+        values["kv_buffer"] = merged(buffer)
     tq, slots = q.shape[1], indices.shape[1]
     # As in `flash_attention_varlen`: a dummy sequence for padding queries, another for unused indices.
     values["qo_indptr"] = fold_offsets(batched.broadcast("qo_indptr"), tq, (tq, tq))
     values["kv_indptr"] = fold_offsets(batched.broadcast("kv_indptr"), slots, (-1, slots))
     lens = jnp.pad(batched.broadcast("kv_last_page_lens"), ((0, 0), (0, 2)), constant_values=1)
     for name, x in (("q", q), ("kv_indices", indices), ("kv_last_page_lens", lens)):
-        values[name] = x.reshape(-1, *x.shape[2:])
-    return [x.reshape(size, tq, *x.shape[1:]) for x in batched.bind(**values)]
+        values[name] = merged(x)
+    return [split(x, size) for x in batched.bind(**values)]
 
 
 def data_checks(most: str, longest: int, *, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, **_):

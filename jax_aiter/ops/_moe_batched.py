@@ -45,7 +45,7 @@ def first_rows(operands: Mapping[str, Any], params: Mapping[str, Any], groups: _
         h = h * operands["topk_weight"].reshape(-1)[entry][:, :, None]
     if operands["bias1"] is not None:
         h = h + operands["bias1"].astype(jnp.float32)[:, None]
-    a = _moe_expert.activate(h.reshape(-1, h.shape[2]), w2.shape[2], params)
+    a = _moe_expert.activate(h.reshape(h.shape[0] * h.shape[1], h.shape[2]), w2.shape[2], params)
     y = jnp.einsum("eci,edi->ecd", a.reshape(*h.shape[:2], -1), w2)
     if operands["bias2"] is not None:
         y = y + operands["bias2"].astype(jnp.float32)[:, None]

@@ -106,7 +106,7 @@ def activate(h: jax.Array, intermediate: int, params: Mapping[str, Any]) -> jax.
     """float32 [R, 2I] or [R, I] -> [R, I]. Gate rows come first, then up rows."""
     kind, limit = params["activation"], params["swiglu_limit"]
     plain = {"silu": jax.nn.silu, "gelu": lambda x: jax.nn.gelu(x, approximate=False), "none": lambda x: x}
-    if h.shape[1] == intermediate:
+    if h.shape[1] == intermediate > 0:  # of no columns there are as many as twice as many
         return plain[kind](h)
     gate, up = h[:, :intermediate], h[:, intermediate:]
     if kind == "swiglu" and limit is None:

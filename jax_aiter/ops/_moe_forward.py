@@ -31,7 +31,7 @@ def second_scale(operands, params, groups, block, x, load) -> jax.Array | None:
 
     def step(expert, rows, total, top):
         a = jnp.abs(_intermediate(operands, params, x, expert, rows))
-        return total, jnp.maximum(top, jnp.max(jnp.where(rows.valid[:, None], a, 0.0)))
+        return total, jnp.maximum(top, jnp.max(jnp.where(rows.valid[:, None], a, 0.0), initial=0.0))
 
     top = _moe_groups.over_experts(groups, block, load, step, jnp.float32(0))
     return _moe_quant.amax_scale(top, operands["w2"].dtype)

@@ -48,7 +48,7 @@ def quantize(x: jax.Array, quant_type: str, dtype: np.dtype, scale: jax.Array | 
     if quant_type == "none":
         return Quantized(x, None)
     if quant_type == "per_1x128":
-        groups = x.reshape(x.shape[0], -1, GROUP)
+        groups = x.reshape(x.shape[0], x.shape[1] // GROUP, GROUP)
         found = _numerics.amax_scale(groups, dtype, axis=-1)
         return Quantized(cast(groups / found, dtype).reshape(x.shape), found[..., 0])
     if quant_type == "per_token":

@@ -66,6 +66,7 @@ def validate(operands: Mapping[str, jax.ShapeDtypeStruct | None], params: Mappin
     for name, size, dim in (("hidden_pad", model, "D"), ("intermediate_pad", intermediate, "I")):
         if params[name]:
             symbolic.below(params[name], size, f"{OP}: {name} is {params[name]}, must be < {dim} = {size}")
+    symbolic.below(0, w1.shape[0], f"{OP}: dimension 0 of w1 is {w1.shape[0]}, must be >= 1 (experts)")
     slots = operands["topk_ids"].shape[1]  # type: ignore[union-attr]
     symbolic.below(0, slots, f"{OP}: dimension 1 of topk_ids is {slots}, must be >= 1")
     _validate_types(operands, params, hidden, w1, w2)

@@ -73,7 +73,7 @@ def rows(operands: Mapping[str, Any], params: Mapping[str, Any], x: Quantized) -
         return state[0].at[place].set(a, mode="drop"), state[1].at[place].set(True, mode="drop")
 
     start = jnp.zeros((tokens * topk, inter), jnp.float32), jnp.zeros(tokens * topk, bool)
-    if tokens * topk == 0:
+    if 0 in (tokens, topk, blocks):
         return start
     used = jnp.clip(operands["num_valid_ids"][0] // size, 0, blocks)
     return jax.lax.fori_loop(0, used, block, start)

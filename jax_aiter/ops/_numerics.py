@@ -44,10 +44,11 @@ def amax_scale(x: jax.Array, dtype: np.dtype, axis: int | tuple[int, ...] | None
     """float32 dequantisation scale over `axis` (kept). NaN gives a NaN scale.
 
     The maximum counts as at least `AMAX_FLOOR`, as in AITER's group kernels (csrc/kernels/quant_kernels.cu and
-    _triton_kernels/quant/fused_fp8_quant.py): zeros get a normal, positive scale, and one rule holds for all three ops.
+    _triton_kernels/quant/fused_fp8_quant.py): zeros, or nothing at all, get a normal, positive scale, and one rule holds for all
+    three ops.
     """
     # Times the reciprocal, as AITER's kernels do; XLA would make this of a division by a constant anyway, but not always.
-    amax = jnp.maximum(jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True), AMAX_FLOOR)
+    amax = jnp.maximum(jnp.max(jnp.abs(x.astype(jnp.float32)), axis=axis, keepdims=True, initial=0.0), AMAX_FLOOR)
     return amax * np.float32(1 / dtype_max(dtype))
 
 

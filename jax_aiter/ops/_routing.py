@@ -67,8 +67,8 @@ def best_groups(scores: jax.Array, groups: int, topk_group: int, best: int) -> j
     return jnp.where(kept[:, :, None], grouped, -jnp.inf).reshape(rows, experts)
 
 
-def check_topk(op: str, topk: int, experts: int) -> None:
-    rule = f"{op}: topk is {topk}, must be <= the number of experts, {experts} (dimension 1 of the logits)"
+def check_topk(op: str, topk: int, experts: int, logits: str = "gating_output") -> None:
+    rule = f"{op}: topk is {topk}, must be <= the number of experts, {experts} (dimension 1 of {logits})"
     symbolic.below(topk - 1, experts, rule)
 
 

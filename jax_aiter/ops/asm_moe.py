@@ -40,6 +40,7 @@ def _abstract(dims, *, activation, a16, weight_layout, **operands):
     check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
     if dims["N1"] not in (dims["I"], 2 * dims["I"]):
         raise ValueError(f"{OP}: dimension 1 of w1 is {dims['N1']}, must be I or 2·I with I = {dims['I']} (dimension 2 of w2)")
+    symbolic.below(0, dims["E"], f"{OP}: dimension 0 of w1 is {dims['E']}, must be >= 1 (experts)")
     symbolic.below(0, dims["k"], f"{OP}: dimension 1 of topk_ids is {dims['k']}, must be >= 1")
     if a16:
         check.multiple(OP, "dimension 1 of hidden_states (D)", dims["D"], _moe_smooth.STEP, "a16 quantises 256 columns at a time")

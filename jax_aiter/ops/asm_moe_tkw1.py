@@ -41,6 +41,7 @@ def _abstract(dims, *, activation, weight_layout, **operands):
     check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
     if dims["N1"] != 2 * dims["I"]:
         raise ValueError(f"{OP}: dimension 1 of w1 is {dims['N1']}, must be 2·I = {2 * dims['I']}: gate rows, then up rows")
+    symbolic.below(0, dims["E"], f"{OP}: dimension 0 of w1 is {dims['E']}, must be >= 1 (experts)")
     symbolic.below(0, dims["k"], f"{OP}: dimension 1 of topk_ids is {dims['k']}, must be >= 1")
     given = [n for n in SMOOTH if operands[n] is not None]
     if len(given) == 1:

@@ -16,7 +16,7 @@ from jax_aiter.ops._attention_blocks import Scores, backward, forward, visible_k
 def group_heads(x: jax.Array, kv_heads: int) -> jax.Array:
     """[B, S, Hq, D] -> [B, Hk, G, S, D]."""
     b, s, hq, d = x.shape
-    return x.reshape(b, s, kv_heads, hq // kv_heads, d).transpose(0, 2, 3, 1, 4)
+    return x.reshape(b, s, kv_heads, hq // max(kv_heads, 1), d).transpose(0, 2, 3, 1, 4)
 
 
 def merge_heads(x: jax.Array) -> jax.Array:
@@ -27,7 +27,10 @@ def merge_heads(x: jax.Array) -> jax.Array:
 
 def grouped_slopes(slopes: jax.Array | None, kv_heads: int) -> jax.Array | None:
     """[Hq] or [B, Hq] -> [1 or B, Hk, G, 1]."""
-    return None if slopes is None else slopes.reshape(1 if slopes.ndim == 1 else slopes.shape[0], kv_heads, -1, 1)
+    if slopes is None:
+        return None
+    *b, hq = slopes.shape
+    return slopes.reshape(b[0] if b else 1, kv_heads, hq // max(kv_heads, 1), 1)
 
 
 def relayout(params):
@@ -56,13 +59,12 @@ def _reference(
     *, dout, q, k, v, out, lse, alibi_slopes, bias, scale, causal, sliding_window, logits_soft_cap, alibi_per_sequence,
     with_bias,
 ):  # fmt: skip
-    (b, sq, _, _), sk, hk = q.shape, k.shape[1], k.shape[2]
+    (b, sq, hq, _), sk, hk = q.shape, k.shape[1], k.shape[2]
     keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, hk), bias)
-    grouped = [group_heads(x, hk) for x in (dout, q, out)]
-    dq, dk, dv, dbias = backward(
-        grouped[0], grouped[1], k.swapaxes(1, 2), v.swapaxes(1, 2), grouped[2], lse.reshape(b, hk, -1, sq), keys, scores
-    )
+    dout, grouped, out = (group_heads(x, hk) for x in (dout, q, out))
+    lse = lse.reshape(b, hk, hq // max(hk, 1), sq)
+    dq, dk, dv, dbias = backward(dout, grouped, k.swapaxes(1, 2), v.swapaxes(1, 2), out, lse, keys, scores)
     results = (merge_heads(dq).astype(q.dtype), dk.swapaxes(1, 2).astype(k.dtype), dv.swapaxes(1, 2).astype(v.dtype))
     return (*results, jnp.zeros((b, 0), jnp.float32) if dbias is None else dbias.astype(bias.dtype))
 

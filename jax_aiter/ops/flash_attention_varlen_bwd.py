@@ -22,7 +22,8 @@ def relayout(params):
 
 def check_sequences(op: str, dims) -> None:
     params_of.group_size(op, dims["Hq"], dims["Hk"])
-    symbolic.below(1, dims["Bp"], f"{op}: cu_seqlens_q must have at least 2 elements (one sequence), got {dims['Bp']}")
+    if dims["Bp"] == 0:
+        raise ValueError(f"{op}: dimension 0 of cu_seqlens_q is 0, must be the number of sequences + 1")
     if "B" in dims and dims["B"] != dims["Bp"] - 1:
         raise ValueError(f"{op}: dimension 0 of alibi_slopes is {dims['B']}, must be the number of sequences {dims['Bp'] - 1}")
 
@@ -30,7 +31,7 @@ def check_sequences(op: str, dims) -> None:
 def group(x: jax.Array, kv_heads: int) -> jax.Array:
     """[T, Hq, D] -> [1, Hk, G, T, D]."""
     t, hq, d = x.shape
-    return x.reshape(t, kv_heads, hq // kv_heads, d).transpose(1, 2, 0, 3)[None]
+    return x.reshape(t, kv_heads, hq // max(kv_heads, 1), d).transpose(1, 2, 0, 3)[None]
 
 
 def merge(x: jax.Array) -> jax.Array:
@@ -52,9 +53,8 @@ def packed_slopes(slopes, sequence, kv_heads: int):
     """[Hq] or [B, Hq] -> [1, Hk, G, 1 or T]."""
     if slopes is None:
         return None
-    if slopes.ndim == 1:
-        return slopes.reshape(1, kv_heads, -1, 1)
-    return slopes[sequence].T.reshape(1, kv_heads, -1, sequence.shape[0])
+    by_head = slopes[:, None] if slopes.ndim == 1 else slopes[sequence].T
+    return by_head.reshape(1, kv_heads, by_head.shape[0] // max(kv_heads, 1), by_head.shape[1])
 
 
 def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tuple[int, ...]):
@@ -74,12 +74,12 @@ def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tupl
         x = values[name]
         axis = 2 if name == "lse" else 1  # lse is [batch, Hq, Tq]
         x = jnp.moveaxis(x, 0, axis - 1)
-        values[name] = x.reshape(*x.shape[: axis - 1], -1, *x.shape[axis + 1 :])
+        values[name] = x.reshape(*x.shape[: axis - 1], size * x.shape[axis], *x.shape[axis + 1 :])
     values["cu_seqlens_q"] = fold_offsets(batched.broadcast("cu_seqlens_q"), tq, (tq, tq))
     values["cu_seqlens_k"] = fold_offsets(batched.broadcast("cu_seqlens_k"), tk, (-1, tk))
     out = batched.bind(**values)
     return [
-        jnp.moveaxis(x.reshape(*x.shape[:axis], size, -1, *x.shape[axis + 1 :]), axis, 0)
+        jnp.moveaxis(x.reshape(*x.shape[:axis], size, x.shape[axis] // size, *x.shape[axis + 1 :]), axis, 0)
         for x, axis in zip(out, results, strict=True)
     ]
 
@@ -94,10 +94,12 @@ def _reference(
     *, dout, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, causal, sliding_window, logits_soft_cap, **_
 ):
     hk = k.shape[1]
+    if cu_seqlens_q.shape[0] == 1:  # no sequence, only padding
+        return jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v)
     keys, sequence = packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, packed_slopes(alibi_slopes, sequence, hk))
     k1, v1 = (x.swapaxes(0, 1)[None] for x in (k, v))
-    lse = lse.reshape(1, hk, -1, q.shape[0])
+    lse = lse.reshape(1, hk, q.shape[1] // max(hk, 1), q.shape[0])
     dq, dk, dv, _ = backward(group(dout, hk), group(q, hk), k1, v1, group(out, hk), lse, keys, scores)
     return merge(dq).astype(q.dtype), dk[0].swapaxes(0, 1).astype(k.dtype), dv[0].swapaxes(0, 1).astype(v.dtype)
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import check, symbolic
+from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.op import Op
@@ -18,13 +18,11 @@ from jax_aiter.ops.flash_attention_fp8 import SCALES, relayout, scales_per_head
 def _abstract(dims, *, q, k, v, cu_seqlens_q, cu_seqlens_k, q_descale, k_descale, v_descale, **params):
     check.same_dtype("flash_attention_varlen_fp8", q=q.dtype, k=k.dtype, v=v.dtype)
     params_of.group_size("flash_attention_varlen_fp8", dims["Hq"], dims["Hk"])
-    rule = (
-        f"flash_attention_varlen_fp8: cu_seqlens_q has {dims['Bp']} elements, must have one more than there are sequences, "
-        f"of which q_descale has {dims.get('B', 'any number')}, and at least 2"
-    )
-    symbolic.below(1, dims["Bp"], rule)
-    if dims.get("B", dims["Bp"] - 1) != dims["Bp"] - 1:
-        raise ValueError(rule)
+    if dims["Bp"] == 0 or dims.get("B", dims["Bp"] - 1) != dims["Bp"] - 1:
+        raise ValueError(
+            f"flash_attention_varlen_fp8: cu_seqlens_q has {dims['Bp']} elements, must have one more than there are sequences, "
+            f"of which q_descale has {dims.get('B', 'any number')}"
+        )
     return (jax.ShapeDtypeStruct((dims["Tq"], dims["Hq"], dims["Dv"]), jnp.bfloat16),)
 
 
@@ -32,6 +30,8 @@ def _reference(
     *, q, k, v, cu_seqlens_q, cu_seqlens_k, q_descale, k_descale, v_descale, scale, causal, sliding_window, **_
 ):  # fmt: skip
     heads, sequences = k.shape[1], cu_seqlens_q.shape[0] - 1
+    if sequences == 0:
+        return (jnp.zeros((*q.shape[:2], v.shape[2]), jnp.bfloat16),)
     q_descale, k_descale, v_descale = (jnp.broadcast_to(x, (sequences, heads)) for x in (q_descale, k_descale, v_descale))
     keys, sequence = varlen.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
     of_key = owners(cu_seqlens_k, k.shape[0]).sequence

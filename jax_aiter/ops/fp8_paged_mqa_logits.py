@@ -21,8 +21,9 @@ SCALE_BYTES = 4
 def _abstract(dims, *, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
     rule = f"{OP}: dimension 2 of kv_cache is {dims['W']}, must be at least D + 4 = {dims['D'] + SCALE_BYTES}"
     symbolic.below(dims["D"] + SCALE_BYTES - 1, dims["W"], rule)
+    symbolic.below(0, dims["P"], f"{OP}: dimension 0 of kv_cache is {dims['P']}, must be >= 1 (blocks)")
     sequences, tokens = dims["B"], dims["T"]
-    if cu_seqlens_q is None and (not sequences or tokens % sequences):
+    if cu_seqlens_q is None and (tokens if sequences == 0 else tokens % sequences):
         rule = "without cu_seqlens_q every sequence has equally many"
         raise ValueError(f"{OP}: dimension 0 of q is {tokens}, must be a multiple of B = {sequences}: {rule}")
     if cu_seqlens_q is not None and cu_seqlens_q.shape[0] != sequences + 1:
@@ -33,6 +34,8 @@ def _abstract(dims, *, q, kv_cache, weights, block_tables, context_lens, cu_seql
 def rows(tokens: int, length: int, context_lens: jax.Array, cu_seqlens_q: jax.Array | None) -> tuple[jax.Array, jax.Array]:
     """For each token the sequence it belongs to, and how many keys it sees: those up to its own position, its own included."""
     sequences, token = context_lens.shape[0], jnp.arange(tokens, dtype=jnp.int32)
+    if sequences == 0:
+        return jnp.zeros_like(token), jnp.zeros_like(token)
     if cu_seqlens_q is None:
         cu_seqlens_q = jnp.arange(sequences + 1, dtype=jnp.int32) * (tokens // sequences)
     sequence = jnp.clip(search(cu_seqlens_q, token, side="right") - 1, 0, sequences - 1)
@@ -50,6 +53,8 @@ def _floats(parts: jax.Array) -> jax.Array:
 def _reference(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
     (tokens, _, dim), (_, size, _) = q.shape, kv_cache.shape
     length = block_tables.shape[1] * size
+    if context_lens.shape[0] == 0:
+        return (jnp.full((tokens, length), -jnp.inf, jnp.float32),)
     sequence, ends = rows(tokens, length, context_lens, cu_seqlens_q)
 
     def scores(one):

@@ -14,7 +14,7 @@ from jax_aiter.ops import _routing
 
 
 def _abstract(dims, *, hidden_states, router_logits, topk, renormalize):
-    _routing.check_topk("fused_topk", topk, dims["E"])
+    _routing.check_topk("fused_topk", topk, dims["E"], "router_logits")
     return _routing.struct(router_logits, topk)
 
 

@@ -30,6 +30,8 @@ def _abstract(dims, *, xq, wq, x_scale, w_scale, out_dtype):
 def _reference(*, xq, wq, x_scale, w_scale, out_dtype):
     """One block of K after another, as the kernel promotes its accumulator: nothing dequantised is larger than 128 columns."""
     m, n, blocks = xq.shape[0], wq.shape[0], x_scale.shape[1]
+    if blocks == 0:
+        return (jnp.zeros((m, n), out_dtype),)
 
     def step(acc, block):
         x, w = (jax.lax.dynamic_slice_in_dim(codes, block * BLOCK, BLOCK, axis=1) for codes in (x_codes, w_codes))

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
+from jax_aiter.core.batching import merged, split
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _gemm
@@ -46,10 +47,10 @@ def _batch(batched, **params):
         return NotImplemented if batched.get("wq").shape[-2] % BLOCK else _widen(batched, **params)
     if not params["transpose_scale"]:
         return NotImplemented  # the record's fold
-    xq, scale = batched.broadcast("xq"), jnp.moveaxis(batched.broadcast("x_scale"), 0, 1)
-    xq, scale = xq.reshape(-1, xq.shape[-1]), scale.reshape(scale.shape[0], -1)
-    (y,) = batched.bind(**{**batched.values, "xq": xq, "x_scale": scale})
-    return (y.reshape(batched.size, -1, y.shape[-1]),)
+    # A scale per block and row, [Kb, M]: the batch goes to the rows.
+    scale = merged(batched.broadcast("x_scale").swapaxes(1, 2)).T
+    (y,) = batched.bind(**{**batched.values, "xq": merged(batched.broadcast("xq")), "x_scale": scale})
+    return (split(y, batched.size),)
 
 
 GEMM_A8W8_BLOCKSCALE_BPRESHUFFLE = Op(

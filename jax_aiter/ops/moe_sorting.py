@@ -55,7 +55,7 @@ def _reference(*, topk_ids, topk_weights, expert_mask, num_experts, block_size):
     offset = row - begin[expert]
     filled = (row < total) & (offset < groups.counts[expert])
     nothing = jnp.asarray((topk * 2**SLOT_SHIFT) + tokens, jnp.int32)
-    if tokens == 0:
+    if tokens * topk == 0:
         sorted_ids, sorted_weights = jnp.full(length, nothing), jnp.zeros(length, jnp.float32)
     else:
         entry = groups.order[jnp.clip(groups.first[expert] + offset, 0, tokens * topk - 1)]

@@ -41,6 +41,8 @@ def _out(x) -> str:
 def _reference(
     *, query, key_cache, value_cache, block_tables, context_lens, k_scale, v_scale, qo_indptr, max_qlen, high_precision
 ):  # fmt: skip
+    if context_lens.shape[0] == 0:  # queries of no sequence
+        return (jnp.zeros_like(query),)
     pages = cache.pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, "asm", k_scale is not None)
     lengths = cache.clamp_lengths(context_lens, block_tables, pages.size)
     sequences, kv_heads = lengths.shape[0], key_cache.shape[1]

@@ -6,6 +6,7 @@ import numpy as np
 
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.batching import merged, split
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.op import Op
 from jax_aiter.core.reads import Reads, at, grid, spread
@@ -54,9 +55,9 @@ def _batch(batched, *, kv_layout):
     mapping = values["slot_mapping"]
     offset = slots * jnp.arange(batched.size, dtype=jnp.int32)[:, None]
     values["slot_mapping"] = jnp.where((mapping < 0) | (mapping >= slots), -1, mapping + offset)
-    merged = {n: x.reshape(-1, *x.shape[2:]) for n, x in values.items()}
-    out = batched.bind(**merged, k_scale=batched.get("k_scale"), v_scale=batched.get("v_scale"))
-    return [x.reshape(batched.size, -1, *x.shape[1:]) for x in out]
+    folded = {n: merged(x) for n, x in values.items()}
+    out = batched.bind(**folded, k_scale=batched.get("k_scale"), v_scale=batched.get("v_scale"))
+    return [split(x, batched.size) for x in out]
 
 
 def _reads(*, key, value, key_cache, value_cache, slot_mapping, kv_layout, **_):

@@ -125,7 +125,7 @@ REFUSED = [
     ({"k": 128}, "K = 128; the kernels take multiples of 64 from 192 on"),
     ({"n": 96}, "N = 96; the kernels take multiples of 64"),
     ({"bias": "float32"}, "bias has dtype float32"),
-    ({"m": 0}, "a has no rows"),
+    ({"m": 0}, "a is empty"),
     ({"m": 1 << 20, "k": 4096}, "a has 8589934592 bytes"),
     ({"kernel": "nothing"}, "kernel = 'nothing'"),
     ({"kernel": "bf16gemm_fp32bf16_tn_32x64_bshuffle_splitk"}, "kernel = 'bf16gemm_fp32bf16_tn_32x64_bshuffle_splitk'"),

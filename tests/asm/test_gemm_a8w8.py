@@ -179,7 +179,7 @@ REFUSED = [
     (gemm_a8w8_bpreshuffle, {"k": 192}, "K = 192; the kernels take multiples of 128"),
     (gemm_a8w8_bpreshuffle, {"n": 192}, "N = 192; the kernels take multiples of 128"),
     (gemm_a8w8_bpreshuffle, {"splitK": 5}, "splitK = 5; K = 256 in parts of whole 128 is 2 parts"),
-    (gemm_a8w8_bpreshuffle, {"m": 0}, "xq has no rows"),
+    (gemm_a8w8_bpreshuffle, {"m": 0}, "xq is empty"),
     (gemm_a8w8_bpreshuffle, {"m": 1 << 21, "k": 2048}, "xq has 4294967296 bytes"),
     (gemm_a8w8_bpreshuffle, {"kernel": "nothing"}, "kernel = 'nothing'"),
     (gemm_a8w8_blockscale_bpreshuffle, {}, "xq has dtype int8"),

@@ -161,8 +161,8 @@ REFUSED = [
         "key_cache has 2147483648 bytes",
     ),
     ({"batch": 8, "heads": 8, "kv_heads": 1, "columns": 2**26}, {}, "block_tables has 2147483648 bytes"),
-    ({"batch": 2, "heads": 8, "kv_heads": 1, "columns": 0}, {}, "block_tables has no columns"),
-    ({"batch": 0, "heads": 8, "kv_heads": 1}, {}, "a launch needs work"),
+    ({"batch": 2, "heads": 8, "kv_heads": 1, "columns": 0}, {}, "block_tables is empty"),
+    ({"batch": 0, "heads": 8, "kv_heads": 1}, {}, "query is empty"),
 ]
 
 

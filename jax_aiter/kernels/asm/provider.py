@@ -14,6 +14,7 @@ from jax_aiter.kernels.asm.device import ARCHS, FP8
 from jax_aiter.kernels.asm.registry import Refusal, Selected, adapters
 from jax_aiter.kernels.asm.tables import NotFoundError, TableError, location
 from jax_aiter.kernels.cache import CacheError
+from jax_aiter.kernels.empty import nothing_to_launch
 from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Program, Unusable
@@ -64,6 +65,9 @@ def _select(call: Call) -> Selected | str:
     adapter = adapters().get(call.op)
     if adapter is None:
         return f"AITER has no hand-written kernel for {call.op}"
+    nothing = nothing_to_launch(call.operands, call.results)
+    if nothing is not None:
+        return nothing
     for name, x in call.operands.items():
         if x.dtype in FP8.values() and x.dtype != FP8[call.target.arch]:
             return f"{name} has dtype {x.dtype.name}; {call.target.arch} computes in {FP8[call.target.arch].name} (see convert_fp8)"

@@ -61,9 +61,9 @@ def need_plain(call: Call, shape: Shape) -> None:
         need(call.operands.get(name) is None, f"{name} is given; AITER's flash attention v3 kernels have no {name}")
     cap = call.params.get("logits_soft_cap", 0.0)
     need(cap == 0.0, f"logits_soft_cap = {cap}; AITER's flash attention v3 kernels have no soft cap: it must be 0")
-    for name in "qkv":
-        x = call.operands[name]
-        need(x.size > 0, f"{name} is empty, shape {tuple(x.shape)}")
+    need(shape.batch > 0, "cu_seqlens_q has 1 element, so there is no sequence; there is nothing to launch")
+    for name, size in (("q", shape.longest_q), ("k", shape.longest_k)):
+        need(size > 0, f"max_seqlen_{name} = 0; there is nothing to launch")
     need(shape.batch < 65536, f"{shape.batch} sequences; the grid has room for 65535")
 
 

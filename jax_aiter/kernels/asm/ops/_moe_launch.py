@@ -131,9 +131,6 @@ def need_32_bits(call: Call) -> None:
     """Everything that the kernels address or pack with 32 bits fits."""
     w1, w2, ids, out = call.operands["w1"], call.operands["w2"], call.operands["topk_ids"], call.results[0]
     tokens, topk = ids.shape
-    need(tokens >= 1, "hidden_states has T = 0 rows; there is nothing to launch")
-    need(w1.shape[0] >= 1, "w1 and w2 hold E = 0 experts; there is nothing to launch")
-    need(w2.shape[2] >= 1, "w2 has I = 0 columns; there is nothing to launch")
     need(tokens < 2**24 and topk <= 127, f"topk_ids has shape {ids.shape}; a sorted id packs T < 2**24 and k <= 127 in 32 bits")
     sizes = {
         "the output": out.size * out.dtype.itemsize,

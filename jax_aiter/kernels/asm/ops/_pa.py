@@ -145,8 +145,6 @@ def select(call: Call, max_qlen: int, high_precision: int, passes_over: str | No
     query, cache, tables = (call.operands[n] for n in ("query", "key_cache", "block_tables"))
     sequences, kv_heads = tables.shape[0], cache.shape[1]
     group = query.shape[1] // kv_heads
-    need(query.size > 0 and sequences > 0, f"query has shape {query.shape} and block_tables {tables.shape}; a launch needs work")
-    need(tables.shape[1] > 0, "block_tables has no columns; there is nothing to read")
     rows = fitting(call, max_qlen)
     row, rule = forced(call, rows), "the caller's kernel="
     if row is None:

@@ -41,8 +41,6 @@ def select(call: Call) -> Selected:
     sequences, slots = call.operands["kv_last_page_lens"].shape[0], call.operands["kv_indices"].shape[0]
     need(call.params["logit_cap"] == 0, f"logit_cap = {call.params['logit_cap']}; AITER's kernels know only 0")
     need(w.queries <= MAX_QUERIES, f"max_seqlen_qo = {w.queries}; the kernels take at most {MAX_QUERIES}")
-    for name, size in (("B", sequences), ("Tq", q.shape[0])):
-        need(size > 0, f"{name} = 0; a kernel needs at least one")
     row, rule = _choose(call, w)
     persistent, trait = row["ps"] == 1, traits(row)
     need(not trait.unmasked or not w.causal or w.queries == 1, f"{stem(row)} has no causal mask; max_seqlen_qo is {w.queries}")

@@ -146,7 +146,6 @@ def _kernel(call: Call, place: tuple[str, str]) -> Kernel:
         f"rows have {columns} columns; beyond {K} the kernel is exact only while no float16 bin of logits (32 to an octave) holds "
     )
     need(columns <= K or call.kernel is not None, f"{rule}more than {RANKED[call.op]}: name it with kernel= to have it so")
-    need(rows > 0 and columns > 0, f"logits has shape {(rows, columns)}")
     need(rows * columns < 2**31, f"logits is {rows} x {columns}; the kernel indexes it with 32 bits")
     need(rows * K < 2**31, f"{rows} rows have {rows} x {K} results; the kernel indexes them with 32 bits")
     return row

@@ -12,6 +12,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jax_aiter.kernels.empty import nothing_to_launch
+
 if TYPE_CHECKING:
     from jax_aiter.kernels.triton.spec import CallSpec
 
@@ -40,10 +42,13 @@ class Adapter:
 
 
 def op(name: str, *, source: str, refuse: Callable[[CallSpec], str | None]) -> Callable:
-    """Declares the decorated recording function as the adapter of op `name`."""
+    """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array."""
+
+    def rules(spec: CallSpec) -> str | None:
+        return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
 
     def declare(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        run.__dict__.setdefault("adapters", []).append(Adapter(name, refuse, run, source))
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source))
         return run
 
     return declare

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import FLOAT, HALF, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.ops.rules import FLOAT, HALF, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -24,9 +24,7 @@ def _wide_rows(spec: CallSpec) -> str | None:
 @op(
     "silu_and_mul",
     source="aiter.ops.triton.activation.fused_silu_mul; with a limit: fusions.fused_clamp_act_mul",
-    refuse=lambda spec: first(
-        nonempty(spec), dtype_in(spec, "x", FLOAT), _wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")
-    ),
+    refuse=lambda spec: first(dtype_in(spec, "x", FLOAT), _wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")),
 )
 def silu_and_mul(ctx):
     from aiter.ops.triton.activation import fused_silu_mul
@@ -37,7 +35,7 @@ def silu_and_mul(ctx):
 @op(
     "gelu_and_mul",
     source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul",
-    refuse=lambda spec: first(nonempty(spec), _wide_rows(spec), fits_int32(spec, "x")),
+    refuse=lambda spec: first(_wide_rows(spec), fits_int32(spec, "x")),
 )
 def gelu_and_mul(ctx):
     return _whole_rows(ctx, "gelu")

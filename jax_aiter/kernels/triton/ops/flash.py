@@ -23,7 +23,7 @@ def _refuse(spec: CallSpec) -> str | None:
         *(dtype_in(spec, name, HALF) for name in ("q", "k", "v")),
         *(dtype_in(spec, name, ("int32",)) for name in ("cu_seqlens_q", "cu_seqlens_k")),
         _window_rule(spec),
-        next((f"{name} is empty" for name in "qkv" if spec[name].size == 0), None),
+        _sequences_rule(spec),
     )
 
 
@@ -31,6 +31,13 @@ def _window_rule(spec: CallSpec) -> str | None:
     left, right = spec.params["sliding_window"]
     if left == 0 or (right >= 0 and not spec.params["causal"]):
         return f"sliding_window = {(left, right)}; AITER's Triton kernel bounds the left only, by at least 1"
+    return None
+
+
+def _sequences_rule(spec: CallSpec) -> str | None:
+    """A launch of no program would leave the results unwritten."""
+    if spec.has("cu_seqlens_q") and spec["cu_seqlens_q"].shape == (1,):
+        return "cu_seqlens_q has 1 element, so there is no sequence; there is nothing to launch"
     return None
 
 

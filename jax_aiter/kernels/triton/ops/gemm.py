@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import HALF, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.ops.rules import HALF, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -22,7 +22,6 @@ def _deep(spec: CallSpec, name: str, least: int) -> str | None:
 
 def _refuse_16(spec: CallSpec) -> str | None:
     return first(
-        nonempty(spec),
         dtype_in(spec, "a", HALF),
         dtype_in(spec, "b", HALF),
         _out(spec, (*HALF, "float32")),
@@ -41,7 +40,6 @@ def gemm_a16w16(ctx):
 def _refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
     kinds = (spec.fp8, "int8")
     return first(
-        nonempty(spec),
         _deep(spec, x, 32),
         dtype_in(spec, x, kinds),
         dtype_in(spec, w, kinds),
@@ -97,7 +95,6 @@ def gemm_a8w8_blockscale(ctx):
     "batched_gemm_bf16",
     source="aiter.ops.triton.gemm.batched.batched_gemm_bf16.batched_gemm_bf16",
     refuse=lambda spec: first(
-        nonempty(spec),
         dtype_in(spec, "XQ", ("bfloat16",)),
         dtype_in(spec, "WQ", ("bfloat16",)),
         _out(spec),

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -20,7 +20,6 @@ def _refuse(spec: CallSpec) -> str | None:
     if page < 16 and spec["kv_buffer"].size > INT32_MAX:
         rule = rule or f"kv_buffer has {spec['kv_buffer'].size} elements in pages of {page}; AITER's kernel indexes with 32 bits"
     return first(
-        nonempty(spec),
         param_is(spec, "causal", True),
         # AITER's Triton kernel takes tanh as 2 * sigmoid - 1 of a 16-bit score: off by up to cap * 2^-8.
         param_is(spec, "logit_cap", 0.0, 0, None),

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
 from jax_aiter.kernels.triton.ops.quant import quantise_groups, quantise_tensor
-from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
@@ -30,7 +30,6 @@ def _refuse(spec: CallSpec) -> str | None:
     if quant == "per_tensor" and (spec.has("a1_scale") or spec.has("a2_scale")) and not spec.arch.startswith("sm_"):
         rule = rule or "a1_scale, a2_scale: AITER's static Triton quantisation does not saturate on AMD"
     return first(
-        nonempty(spec),
         param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES),
         param_is(spec, "activation", "silu", "gelu"),
         param_is(spec, "hidden_pad", 0, None),

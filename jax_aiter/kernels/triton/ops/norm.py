@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -15,7 +15,7 @@ def _rows(tensor):
 
 
 def _refuse(spec: CallSpec) -> str | None:
-    return first(nonempty(spec), dtype_in(spec, "x", FLOAT), dtype_in(spec, "weight", FLOAT), fits_int32(spec, "x"))
+    return first(dtype_in(spec, "x", FLOAT), dtype_in(spec, "weight", FLOAT), fits_int32(spec, "x"))
 
 
 @op("rms_norm", source="aiter.ops.triton.normalization.rmsnorm.rms_norm", refuse=_refuse)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, dtype_in, first, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, dtype_in, first, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -42,7 +42,7 @@ def _slopes_and_cap(spec: CallSpec) -> str | None:
 
 def _refuse_paged(spec: CallSpec) -> str | None:
     layout = param_is(spec, "kv_layout", "NHD", "HND")
-    return layout or first(nonempty(spec), _cache_rules(spec, "query"), _slopes_and_cap(spec))
+    return layout or first(_cache_rules(spec, "query"), _slopes_and_cap(spec))
 
 
 def _beyond_32_bits(spec: CallSpec) -> bool:
@@ -152,7 +152,7 @@ def _ragged(ctx, out, lengths, query: str, bounds: str):
 @op(
     "unified_attention",
     source="aiter.ops.triton.attention.unified_attention.unified_attention",
-    refuse=lambda spec: first(nonempty(spec), param_is(spec, "causal", True), _cache_rules(spec, "q"), _slopes_and_cap(spec)),
+    refuse=lambda spec: first(param_is(spec, "causal", True), _cache_rules(spec, "q"), _slopes_and_cap(spec)),
 )
 def unified_attention(ctx):
     return _ragged(ctx, ctx.results[0], _lengths(ctx), "q", "cu_seqlens_q")

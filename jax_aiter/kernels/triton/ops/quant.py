@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import FLOAT, absent, dtype_in, first, fits_int32, nonempty, param_is
+from jax_aiter.kernels.triton.ops.rules import FLOAT, absent, dtype_in, first, fits_int32, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 #: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.
@@ -23,7 +23,7 @@ def _common(spec: CallSpec) -> str | None:
     rule = None
     if columns > MAX_ROW:
         rule = f"x has rows of {columns} elements; AITER's Triton kernel keeps a row in registers, at most {MAX_ROW}"
-    return first(nonempty(spec), dtype_in(spec, "x", FLOAT), rule, fits_int32(spec, "x"))
+    return first(dtype_in(spec, "x", FLOAT), rule, fits_int32(spec, "x"))
 
 
 def _refuse_tensor(spec: CallSpec) -> str | None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
@@ -19,7 +19,7 @@ def _refuse(spec: CallSpec) -> str | None:
         rule = f"rotary dimension = {rotary}; AITER's Triton kernel rotates the whole head ({head}) or half of it"
     elif spec["x"].shape[-2] > 65535:
         rule = f"x has {spec['x'].shape[-2]} heads; AITER's Triton kernel needs a grid dimension per head, at most 65535"
-    return first(nonempty(spec), dtype_in(spec, "x", FLOAT), dtype_in(spec, "cos", FLOAT), rule, fits_int32(spec, "x"))
+    return first(dtype_in(spec, "x", FLOAT), dtype_in(spec, "cos", FLOAT), rule, fits_int32(spec, "x"))
 
 
 @op("rope", source="aiter.ops.triton.rope.rope.rope_cached_positions_fwd", refuse=_refuse)

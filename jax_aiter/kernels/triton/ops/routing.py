@@ -6,14 +6,14 @@ top-k kernel orders by value and prefers the lowest, which is the contract here.
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32, nonempty
+from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
 def _refuse(spec: CallSpec) -> str | None:
     experts = spec["gating_output"].shape[1]
     rule = None if experts <= 1024 else f"gating_output has {experts} experts; AITER's Triton kernel takes at most 1024"
-    return first(nonempty(spec), dtype_in(spec, "gating_output", FLOAT), rule, fits_int32(spec, "gating_output"))
+    return first(dtype_in(spec, "gating_output", FLOAT), rule, fits_int32(spec, "gating_output"))
 
 
 @op("topk_softmax", source="aiter.ops.triton.topk.one_stage_topk, softmax.softmax", refuse=_refuse)

@@ -31,13 +31,6 @@ def param_is(spec: CallSpec, name: str, *allowed: object) -> str | None:
     return f"{name} = {value!r}; AITER's Triton kernel supports {choices}"
 
 
-def nonempty(spec: CallSpec) -> str | None:
-    for name, array in [*spec.operands.items(), *((f"result {i}", r) for i, r in enumerate(spec.results))]:
-        if array.size == 0:
-            return f"{name} has shape {array.shape}; a kernel needs at least one element"
-    return None
-
-
 def fits_int32(spec: CallSpec, *operands: str) -> str | None:
     """AITER's kernels index these arrays with 32-bit integers."""
     named: list[tuple[str, ArraySpec]] = [(name, spec[name]) for name in operands if spec.has(name)]

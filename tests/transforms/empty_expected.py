@@ -1,0 +1,171 @@
+"""What each op gives for the calls of `emptied`, in float64 numpy and torch: nothing sums to zero, its maximum is the floor.
+
+Only results with elements are asked for: those without are their shapes. `expected` gives float64 arrays.
+"""
+
+import numpy as np
+import torch
+
+from tests.moe import oracle as moe
+from tests.oracle import f64
+
+from . import empty_attention as attention
+from .common import OPS
+
+FLOOR = float(np.float32(1e-10))  # the least maximum that a dynamic scale is made from
+LARGEST = {"float8_e4m3fnuz": 240.0, "float8_e4m3fn": 448.0, "int8": 127.0}
+
+
+def _gemm(names, o, p):
+    """[..., M, K] · [..., N, K]ᵀ with K = 0: the bias alone."""
+    a, b = (o[n].shape for n in names)
+    bias = f64(o["bias"]) if o.get("bias") is not None else np.zeros((*b[:-2], b[-2]))
+    assert a[-1] == 0 or 0 in (a[-2], b[-2])
+    return (np.broadcast_to(bias[..., None, :], (*a[:-1], b[-2])),)
+
+
+def _scale(shape, dtype):
+    return np.full(shape, FLOOR / LARGEST[np.dtype(dtype).name])
+
+
+def _quant(shape_of_scale):
+    def expected(o, p):
+        given = o.get("scale")
+        scale = f64(given) if given is not None else _scale(shape_of_scale(o["x"].shape), p["quant_dtype"])
+        return np.zeros(o["x"].shape), scale
+
+    return expected
+
+
+def _sorting(o, p):
+    mask = o.get("expert_mask")
+    ids, weights = np.asarray(o["topk_ids"]), np.asarray(o["topk_weights"])
+    return moe.sorting(ids, weights, p["num_experts"], p["block_size"], None if mask is None else np.asarray(mask))
+
+
+def _moe_loop(o, p, leaves):
+    """fused_moe and its siblings where I, or the number of tokens or of global experts, is zero: quantised zeros are zeros."""
+    x, w1, w2 = (leaves[n] for n in ("hidden_states", "w1", "w2"))
+    if not x.shape[0]:
+        return torch.zeros((0, w2.shape[1]), dtype=torch.float64)
+    mask, local, ids = o.get("expert_mask"), o.get("num_local_tokens"), np.asarray(o["topk_ids"]).copy()
+    if local is not None:
+        ids[int(local[0]) :] = -1
+    return moe.moe(
+        x, w1, w2, leaves["topk_weight"], ids, leaves.get("bias1"), leaves.get("bias2"), activation=p["activation"],
+        limit=p["swiglu_limit"], early=p["doweight_stage1"], mask=None if mask is None else np.asarray(mask),
+    )  # fmt: skip
+
+
+def _leaves(o):
+    names = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
+    return {n: moe.leaf(o[n]) for n in names if o.get(n) is not None}
+
+
+def _fused_moe(o, p):
+    out = _moe_loop(o, p, _leaves(o)).detach().numpy()
+    kept = np.arange(out.shape[1]) < out.shape[1] - p["hidden_pad"]
+    return (np.where(kept, out, 0.0),)
+
+
+def _fused_moe_backward(o, p):
+    leaves = _leaves(o)
+    experts, rows, _ = o["w1"].shape
+    for name, size in (("bias1", rows), ("bias2", o["w2"].shape[1])):
+        leaves.setdefault(name, torch.zeros((experts, size), dtype=torch.float64, requires_grad=True))
+    dout = f64(o["d_out"])
+    dout[:, dout.shape[1] - p["hidden_pad"] :] = 0.0
+    total = (_moe_loop(o, p, leaves) * torch.tensor(dout)).sum()
+    wanted = [leaves[n] for n in ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")]
+    found = torch.autograd.grad(total, wanted, allow_unused=True) if total.requires_grad else [None] * len(wanted)
+    grads = [np.zeros(tuple(w.shape)) if g is None else g.numpy() for g, w in zip(found, wanted, strict=True)]
+    if p["quant_type"] != "none":  # quantised weights have no gradient
+        grads[1:3] = [np.zeros((0, 0, 0))] * 2
+    return tuple(grads)
+
+
+def _nothing(*names):
+    """Zeros of the operands' shapes: what smooth-quantised or first-half MoE gives without columns or rows to sum over."""
+
+    def expected(o, p):
+        return tuple(np.zeros(o[n].shape) for n in names)
+
+    return expected
+
+
+def _stage1(o, p):
+    return (np.zeros((o["input"].shape[0], p["topk"], o["w1"].shape[1] // 2)),)
+
+
+def _stage1_blockscale(o, p):
+    """A row that the list names has the scale of zeros, another one 0."""
+    (out,) = _stage1(o, p)
+    named, tokens = np.zeros(out.shape[:2], bool), out.shape[0]
+    used = int(o["num_valid_ids"][0]) // p["block_m"] * p["block_m"]
+    for id_ in np.asarray(o["sorted_token_ids"])[:used]:
+        if (id_ & 0xFFFFFF) < tokens and id_ >> 24 < p["topk"]:
+            named[id_ & 0xFFFFFF, id_ >> 24] = True
+    groups = out.shape[2] // 128
+    scale = np.where(named[..., None], FLOOR / LARGEST[o["w1"].dtype.name], 0.0)
+    return out, np.broadcast_to(scale, (*out.shape[:2], groups))
+
+
+def _per_row(o, p):
+    return (np.full((o["logits"].shape[0], p["k"]), -1.0),)
+
+
+def _as_before(name):
+    """The results that the emptied axis has nothing to do with: those of the call with it, drawn alike."""
+    return lambda o, p, whole: tuple(f64(x) for x in OPS[name](**whole, **p))
+
+
+def _caches(o, p, whole):
+    """No new tokens leave both caches as they are; heads without key dimensions still have their values written."""
+    if o["slot_mapping"].shape[0]:
+        return _as_before("reshape_and_cache")(o, p, whole)
+    return f64(o["key_cache"]), f64(o["value_cache"])
+
+
+EXPECTED = {
+    "batched_gemm_a8w8": lambda o, p: _gemm(("XQ", "WQ"), o, p),
+    "batched_gemm_bf16": lambda o, p: _gemm(("XQ", "WQ"), o, p),
+    "gemm_a16w16": lambda o, p: _gemm("ab", o, p),
+    "gemm_a16w16_bpreshuffle": lambda o, p: _gemm("ab", o, p),
+    **{
+        name: lambda o, p: _gemm(("xq", "wq"), o, p)
+        for name in ("gemm_a8w8", "gemm_a8w8_bpreshuffle", "gemm_a8w8_blockscale", "gemm_a8w8_blockscale_bpreshuffle")
+    },
+    "per_tensor_quant": _quant(lambda shape: (1,)),
+    "per_token_quant": _quant(lambda shape: (*shape[:-1], 1)),
+    "moe_sorting": _sorting,
+    "fused_moe": _fused_moe,
+    "fused_moe_backward": _fused_moe_backward,
+    "asm_moe": _nothing("hidden_states"),
+    "asm_moe_tkw1": _nothing("hidden_states"),
+    "moe_stage1_g1u1": _stage1,
+    "moe_stage1_g1u1_blockscale": _stage1_blockscale,
+    "flash_attention": attention.flash,
+    "flash_attention_fp8": lambda o, p: attention.flash(o, p)[:1],
+    "flash_attention_bwd": attention.flash_bwd,
+    "flash_attention_varlen": attention.varlen,
+    "flash_attention_varlen_fp8": lambda o, p: attention.varlen(o, p)[:1],
+    "flash_attention_varlen_bwd": attention.varlen_bwd,
+    "paged_attention": attention.paged("query", "cu_seqlens"),
+    "unified_attention": attention.paged("q", "cu_seqlens_q"),
+    "pa_fwd_asm": _nothing("query"),
+    "pa_persistent_fwd": _nothing("query"),
+    "mla_decode_fwd": attention.mla,
+    "mla_prefill_fwd": lambda o, p: attention.mla(o, p)[:1],
+    "fp8_paged_mqa_logits": attention.mqa_logits,
+    "top_k_per_row_decode": _per_row,
+    "top_k_per_row_prefill": _per_row,
+    "fused_topk": _as_before("fused_topk"),
+    "reshape_and_cache": _caches,
+}
+
+
+def expected(op, operands, params, whole):
+    """The op's results for emptied operands; `whole`: the operands as they were."""
+    function = EXPECTED[op.name]
+    given = {**dict.fromkeys(op.operands), **operands}
+    return function(given, params, whole) if function.__code__.co_argcount == 3 else function(given, params)

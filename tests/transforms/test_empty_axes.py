@@ -1,0 +1,150 @@
+"""Every axis of every op may be empty: each axis of each case set to 0, alone or with the axes tied to it.
+
+Where all results are empty, shapes are all there is to say. Results with elements are compared with float64 numpy and torch
+(`empty_expected`): a sum over nothing is zero, and a case that has something else to say there must say it.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_aiter
+from jax_aiter.cli.tune_calls import of_target
+from jax_aiter.core.explain import explain, supports
+
+from .common import ALL, LATER, assert_same, bound, is_float, structs
+from .emptied import axes, calls, emptied
+from .empty_expected import expected
+from .test_gradient import scalar, weighted
+
+ARCHS = ("gfx942", "gfx950", "sm_90")
+# One rounding of the output dtype and float32 sums of at most a few hundred terms, in units of the largest value.
+TOLERANCE = {"float32": 2.0**-18, "bfloat16": 2.0**-8, "float16": 2.0**-11, "float8_e4m3fnuz": 2.0**-4, "float8_e4m3fn": 2.0**-4}
+
+
+def sampled(every: int, cases=ALL):
+    """Parameters (op, case, axis): by default each `every`-th axis of an op's first case, all with the mark `exhaustive`."""
+    found, seen, number = [], set(), 0
+    for op, case in cases:
+        for axis in axes(op, case):
+            later = op.name in seen or number % every
+            number += op.name not in seen
+            found.append(pytest.param(op, case, axis, id=f"{op.name}-{case.name}-{axis}", marks=LATER if later else []))
+        seen.add(op.name)
+    return pytest.mark.parametrize(("op", "case", "axis"), found)
+
+
+def assert_expected(op, case, call, results):
+    if not any(x.size for x in results):
+        return
+    want = expected(op, call.draw(), call.params, case.draw())
+    for name, got, w in zip(op.results, results, want, strict=True):
+        if not got.size:
+            continue
+        assert got.shape == w.shape, name
+        if not jnp.issubdtype(got.dtype, jnp.floating):
+            np.testing.assert_array_equal(np.asarray(got), w, err_msg=name)
+            continue
+        got, dtype = np.asarray(got).astype(np.float64), got.dtype.name
+        top = max(np.abs(w[np.isfinite(w)]).max(initial=0.0), float(jnp.finfo(dtype).tiny))
+        np.testing.assert_allclose(got, w, rtol=0, atol=TOLERANCE[dtype] * top, err_msg=name)
+
+
+@sampled(1)
+def test_eager_and_shapes(op, case, axis):
+    """`jax.eval_shape` tells the shapes, the values are those of an independent model, or the axis is refused by name."""
+    found = calls(op, case, axis)
+    if not found:
+        alone = emptied(op, case, (axis,))
+        with pytest.raises(ValueError, match=f"{op.name.removesuffix('_backward')}: ") as caught:
+            bound(op, alone)(alone.draw())
+        assert any(n in str(caught.value) for n in (axis, *op.operands)), caught.value
+    for call in found:
+        operands = call.draw()
+        promised = jax.eval_shape(bound(op, call), structs(operands))
+        results = bound(op, call)(operands)
+        assert [(x.shape, x.dtype) for x in results] == [(x.shape, x.dtype) for x in promised]
+        assert_expected(op, case, call, results)
+
+
+@sampled(1)
+def test_providers_refuse(op, case, axis):
+    """On every target each provider refuses by rule, `explain` and `supports` say so, and the call still lowers."""
+    for arch in ARCHS:
+        with jax_aiter.config(arch=arch):
+            target = of_target(case)
+            for call in calls(op, target, axis):
+                operands = {n: a.struct for n, a in call.operands.items()}
+                platform = "cuda" if arch.startswith("sm_") else "rocm"
+                (said,) = explain(bound(op, call), operands, platform=platform)
+                assert said.implementation == "xla"
+                given = supports(op.name, arch, *(operands.get(n) for n in op.operands), **call.params)
+                assert all(given[name] for name in ("asm", "triton")), given
+                jax.jit(bound(op, call)).trace(operands).lower(lowering_platforms=(platform,))
+
+
+@sampled(4)
+def test_jit_and_export(op, case, axis):
+    for call in calls(op, case, axis)[:1]:
+        operands = call.draw()
+        run = jax.jit(bound(op, call))
+        exported = jax.export.export(run, platforms=("cpu", "rocm"))(structs(operands))
+        for results in (run(operands), exported.call(operands)):
+            assert_expected(op, case, call, results)
+
+
+@sampled(4)
+def test_debug_checks(op, case, axis):
+    """Passed, or one of the op's own rules is broken (offsets of the whole case count more than the emptied one has)."""
+    for call in calls(op, case, axis)[:1]:
+        with jax_aiter.config(debug_checks=True):
+            try:
+                jax.block_until_ready(jax.jit(bound(op, call))(call.draw()))
+                jax.effects_barrier()
+            except jax.errors.JaxRuntimeError as error:
+                assert "break the rule" in str(error)  # noqa: PT017
+
+
+@sampled(3)
+def test_vmap(op, case, axis):
+    """Over two elements and over none, every operand batched and each one alone."""
+    for call in calls(op, case, axis)[:1]:
+        operands, other = call.draw(0), call.draw(1)
+        for names in (set(operands), *({n} for n in operands)):
+            in_axes = {n: 0 if n in names else None for n in operands}
+            mapped = jax.jit(jax.vmap(bound(op, call), in_axes=(in_axes,)))
+            draws = [operands, {n: other[n] if n in names else x for n, x in operands.items()}]
+            two = mapped({n: jnp.stack([d[n] for d in draws]) if n in names else x for n, x in operands.items()})
+            for i, draw in enumerate(draws):
+                assert_same([x[i] for x in two], bound(op, call)(draw), ulps=8, what=f"batched: {names}, element {i}")
+            none = mapped({n: jnp.stack([x])[:0] if n in names else x for n, x in operands.items()})
+            assert [x.shape for x in none] == [(0, *x.shape[1:]) for x in two]
+
+
+@pytest.mark.parametrize(("op", "case"), ALL, ids=[f"{op.name}-{case.name}" for op, case in ALL])
+def test_vmap_over_no_elements(op, case):
+    operands = {n: jnp.stack([x])[:0] for n, x in case.draw().items()}
+    mapped = jax.vmap(bound(op, case))
+    promised = jax.eval_shape(bound(op, case), {n: a.struct for n, a in case.operands.items()})
+    assert [(x.shape, x.dtype) for x in mapped(operands)] == [((0, *x.shape), x.dtype) for x in promised]
+
+
+@sampled(1, [(op, case) for op, case in ALL if op.gradient])
+def test_gradient(op, case, axis):
+    """Zero where nothing depends on an operand, else that of the reference."""
+    for call in calls(op, case, axis):
+        operands = call.draw()
+        wrt = {n: x for n, x in operands.items() if n in op.gradient.wrt and is_float(x)}
+        if not wrt:
+            pytest.skip("this case is quantised: it has no float operand to differentiate")
+        rest = {n: x for n, x in operands.items() if n not in wrt}
+        got = jax.jit(jax.grad(scalar(op, call, rest)))(wrt)
+        if any(x.size for x in jax.eval_shape(bound(op, call), operands)):
+            reference = functools.partial(op.reference, **{n: rest.get(n) for n in op.operands if n not in wrt}, **call.params)
+            want = jax.jit(jax.grad(lambda wrt, reference=reference: weighted(reference(**wrt))))(wrt)
+        else:
+            want = jax.tree.map(jnp.zeros_like, wrt)
+        assert_same(list(got.values()), list(want.values()), ulps=64, what=str(list(wrt)))
