@@ -7,6 +7,7 @@ from jax_aiter.core import symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.batching import merged, split
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _narrow
 from jax_aiter.ops._attention_paged import Pages, Queries
 from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks, some_sequence, tile_rows, tiles
 from jax_aiter.ops._kv_layout import cache_axes, check_caches, keys_by_token, values_by_token
@@ -52,7 +53,8 @@ def pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout: 
 
     def read(page):
         ks, vs = (s[page].swapaxes(-1, -2) if per_token else None for s in (k_scale, v_scale))
-        return keys_by_token(key_cache[page], kv_layout), values_by_token(value_cache[page], kv_layout), ks, vs
+        k, v = (_narrow.read(cache, page, lambda x, i: x[i]) for cache in (key_cache, value_cache))
+        return keys_by_token(k, kv_layout), values_by_token(v, kv_layout), ks, vs
 
     sequences, columns = block_tables.shape
     return Pages(

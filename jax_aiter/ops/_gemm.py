@@ -1,5 +1,6 @@
 """What the GEMM references share: products with wide accumulation, the epilogue, and the batching rule."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -8,11 +9,40 @@ import numpy as np
 
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.core.batching import Batched
-from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
+from jax_aiter.ops import _narrow
+from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
 
 OUT_TYPES = ("bfloat16", "float16", "float32")
 #: The preshuffled order that AITER's GEMM kernels load.
 LAYOUT = (16, 16)
+
+
+#: Elements of a weight that are widened at a time on a CPU, 2 MB of float32: what its caches hold.
+ELEMENTS = 1 << 19
+
+
+def weight_dot(a: jax.Array, b: jax.Array, layout: tuple[int, int] | None = None) -> jax.Array:
+    """`dot` with a weight, plain or shuffled with `layout`, that no backend writes out as a whole in another type or order."""
+    whole = lambda a, b: dot(a, b if layout is None else unshuffled(b, layout))  # noqa: E731
+    *lead, n, k = b.shape
+    if not all(isinstance(size, int) for size in b.shape):
+        return whole(a, b)  # exported with a symbolic size
+    rows = min(max(ELEMENTS // max(math.prod(lead) * k, 1) // 16, 1), 16) * 16
+    # XLA's CPU backend multiplies bfloat16 matrices as they are, but not by a single row; anything else it converts first.
+    kept = b.dtype.itemsize > 2 or b.dtype == jnp.int8 or (b.dtype == jnp.bfloat16 and a.shape[-2] != 1)
+    if n <= rows or (kept and layout is None):
+        return whole(a, b)
+
+    def by_rows(a, b):
+        def step(i, out):
+            start = jnp.minimum(i * rows, n - rows)
+            part = _narrow.read(b, start, lambda b, i: jax.lax.dynamic_slice_in_dim(b, i, rows, axis=b.ndim - 2))
+            return jax.lax.dynamic_update_slice_in_dim(out, whole(a, part), start, axis=out.ndim - 1)
+
+        start = jnp.zeros((*a.shape[:-1], n), jnp.int32 if b.dtype == jnp.int8 else jnp.float32)
+        return jax.lax.fori_loop(0, -(-n // rows), step, start)
+
+    return jax.lax.platform_dependent(a, b, cpu=by_rows, default=whole)
 
 
 def dot(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.batching import merged, split
 from jax_aiter.core.reads import Reads, at, spread
 from jax_aiter.ops import _attention_cache as cache
+from jax_aiter.ops import _narrow
 from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_paged import Pages, Rule, attend
 from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks
@@ -49,7 +50,7 @@ def attention(
         return kv_indices[jnp.clip(kv_indptr[sequence][:, None] + index, 0, slots - 1)]
 
     def read(page):
-        k = kv_buffer[page]
+        k = _narrow.read(kv_buffer, page, lambda x, i: x[i])
         return k, k[..., :VALUE_DIM], None, None
 
     q32 = q.astype(F32) if q.dtype.itemsize == 1 else q

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import symbolic
+from jax_aiter.ops import _narrow
 from jax_aiter.ops._running_sum import running_sum
 from jax_aiter.ops._search import search
 
@@ -139,7 +140,7 @@ def over_experts(
 
 def take_row(x: jax.Array, index: jax.Array) -> jax.Array:
     """``x[index]`` without the leading axis; the index is in range."""
-    return jax.lax.dynamic_index_in_dim(x, index, keepdims=False)
+    return _narrow.read(x, index, lambda x, i: jax.lax.dynamic_index_in_dim(x, i, keepdims=False))
 
 
 def combine(groups: Groups, rows: jax.Array, shape: tuple[int, int], weight: jax.Array | None = None) -> jax.Array:

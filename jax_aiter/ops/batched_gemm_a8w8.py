@@ -19,7 +19,7 @@ def _abstract(dims, *, XQ, WQ, x_scale, w_scale, bias, out_dtype):
 
 
 def _reference(*, XQ, WQ, x_scale, w_scale, bias, out_dtype):
-    acc = _gemm.dot(XQ, WQ).astype(jnp.float32) * x_scale * jnp.swapaxes(w_scale, -1, -2)
+    acc = _gemm.weight_dot(XQ, WQ).astype(jnp.float32) * x_scale * jnp.swapaxes(w_scale, -1, -2)
     return (_gemm.finish(acc, bias, out_dtype),)
 
 

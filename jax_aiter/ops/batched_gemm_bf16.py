@@ -19,7 +19,7 @@ def _abstract(dims, *, XQ, WQ, bias, out_dtype):
 
 
 def _reference(*, XQ, WQ, bias, out_dtype):
-    return (_gemm.finish(_gemm.dot(XQ, WQ), bias, out_dtype),)
+    return (_gemm.finish(_gemm.weight_dot(XQ, WQ), bias, out_dtype),)
 
 
 def _backward(saved, cotangents, *, implementation, out_dtype):

@@ -180,7 +180,8 @@ def fused_moe(
       `w2`, whose gradients stand in the order of the weights, shuffled or plain; through quantisation the gradient of hidden states
       is that of the dequantised values (straight through).
 
-    The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D].
+    The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D] and
+    of one expert's weights in float32, whatever their dtype.
 
     Raises NotSupportedError for quant_type ``"per_1x32"``. Mirrors ``aiter.fused_moe.fused_moe``.
     """

@@ -22,7 +22,7 @@ def _abstract(dims, *, a, b, bias, out_dtype):
 
 
 def _reference(*, a, b, bias, out_dtype):
-    return (_gemm.finish(_gemm.dot(a, b), bias, out_dtype),)
+    return (_gemm.finish(_gemm.weight_dot(a, b), bias, out_dtype),)
 
 
 def backward(saved, cotangents, *, implementation, out_dtype):

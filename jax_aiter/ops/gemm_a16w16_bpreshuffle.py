@@ -24,7 +24,7 @@ def _abstract(dims, *, a, b, bias, out_dtype):
 
 
 def _reference(*, a, b, bias, out_dtype):
-    return (_gemm.finish(_gemm.dot(a, unshuffled(b, _gemm.LAYOUT)), bias, out_dtype),)
+    return (_gemm.finish(_gemm.weight_dot(a, b, _gemm.LAYOUT), bias, out_dtype),)
 
 
 def _backward(saved, cotangents, *, implementation, out_dtype):

@@ -19,9 +19,10 @@ def _abstract(dims, *, xq, wq, x_scale, w_scale, bias, out_dtype):
     return (Struct((dims["M"], dims["N"]), out_dtype),)
 
 
-def _reference(*, xq, wq, x_scale, w_scale, bias, out_dtype):
+def reference(*, xq, wq, x_scale, w_scale, bias, out_dtype, layout=None):
+    """layout: the order of a shuffled `wq`."""
     # Scaling the product, not the operands: the scales are constant along K, and the fp8 products stay exact.
-    acc = _gemm.dot(xq, wq).astype(jnp.float32) * x_scale * w_scale.T
+    acc = _gemm.weight_dot(xq, wq, layout).astype(jnp.float32) * x_scale * w_scale.T
     return (_gemm.finish(acc, bias, out_dtype),)
 
 
@@ -44,7 +45,7 @@ GEMM_A8W8 = Op(
     },
     results={"y": "M N"},
     abstract=_abstract,
-    reference=_reference,
+    reference=reference,
     parallel=("M", "N"),
     fold="M",
     batch=_gemm.batching(left=("xq", "x_scale"), right=("wq", "w_scale", "bias"), many=_many),

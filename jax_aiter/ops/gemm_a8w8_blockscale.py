@@ -9,8 +9,9 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _gemm
+from jax_aiter.ops import _gemm, _narrow
 from jax_aiter.ops._numerics import QUANTIZED
+from jax_aiter.ops.shuffle_weight import unshuffled
 
 BLOCK = 128
 
@@ -27,22 +28,27 @@ def _abstract(dims, *, xq, wq, x_scale, w_scale, out_dtype):
     return (Struct((dims["M"], dims["N"]), out_dtype),)
 
 
-def _reference(*, xq, wq, x_scale, w_scale, out_dtype):
-    """One block of K after another, as the kernel promotes its accumulator: nothing dequantised is larger than 128 columns."""
+def reference(*, xq, wq, x_scale, w_scale, out_dtype, layout=None):
+    """One block of K after another, as the kernel promotes its accumulator: nothing dequantised is larger than 128 columns.
+
+    layout: the order of a shuffled `wq`, of which the tiles of 128 columns stand together in each row of tiles.
+    """
     m, n, blocks = xq.shape[0], wq.shape[0], x_scale.shape[1]
     if blocks == 0:
         return (jnp.zeros((m, n), out_dtype),)
 
+    height = 1 if layout is None else layout[0]
+    tiles = wq.reshape(n // height, blocks, height * BLOCK)
+
     def step(acc, block):
-        x, w = (jax.lax.dynamic_slice_in_dim(codes, block * BLOCK, BLOCK, axis=1) for codes in (x_codes, w_codes))
-        x, w = (jax.lax.bitcast_convert_type(codes, xq.dtype) for codes in (x, w))
+        x = _narrow.read(xq, block * BLOCK, lambda x, i: jax.lax.dynamic_slice_in_dim(x, i, BLOCK, axis=1))
+        w = _narrow.read(tiles, block, lambda x, i: jax.lax.dynamic_index_in_dim(x, i, axis=1, keepdims=False)).reshape(n, BLOCK)
+        w = w if layout is None else unshuffled(w, layout)
         xs = jax.lax.dynamic_slice_in_dim(x_scale, block, 1, axis=1)
         ws = jax.lax.dynamic_slice_in_dim(w_scale, block, 1, axis=1)
         ws = jnp.broadcast_to(ws, (ws.shape[0], BLOCK)).reshape(-1)[:n]
         return acc + _gemm.dot(x, w).astype(jnp.float32) * xs * ws, None
 
-    # Sliced as bytes: on a backend without fp8 XLA would slice a 16-bit copy of the whole weight.
-    x_codes, w_codes = (jax.lax.bitcast_convert_type(q, jnp.uint8) for q in (xq, wq))
     acc, _ = jax.lax.scan(step, jnp.zeros((m, n), jnp.float32), jnp.arange(blocks))
     return (acc.astype(out_dtype),)
 
@@ -68,7 +74,7 @@ GEMM_A8W8_BLOCKSCALE = Op(
     },
     results={"y": "M N"},
     abstract=_abstract,
-    reference=_reference,
+    reference=reference,
     parallel=("M",),  # not N: a shard of N could cut a block of 128 that shares a scale
     fold="M",
     batch=_batch,

@@ -12,8 +12,8 @@ from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _gemm
 from jax_aiter.ops._numerics import QUANTIZED
-from jax_aiter.ops.gemm_a8w8_blockscale import BLOCK, GEMM_A8W8_BLOCKSCALE
-from jax_aiter.ops.shuffle_weight import ShuffledWeight, unshuffled
+from jax_aiter.ops.gemm_a8w8_blockscale import BLOCK, reference
+from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
 OP = "gemm_a8w8_blockscale_bpreshuffle"
 
@@ -33,9 +33,7 @@ def _abstract(dims, *, xq, wq, x_scale, w_scale, out_dtype, splitK, transpose_sc
 
 def _reference(*, xq, wq, x_scale, w_scale, out_dtype, splitK, transpose_scale):
     x_scale = x_scale.T if transpose_scale else x_scale
-    return GEMM_A8W8_BLOCKSCALE.reference(
-        xq=xq, wq=unshuffled(wq, _gemm.LAYOUT), x_scale=x_scale, w_scale=w_scale, out_dtype=out_dtype
-    )
+    return reference(xq=xq, wq=wq, x_scale=x_scale, w_scale=w_scale, out_dtype=out_dtype, layout=_gemm.LAYOUT)
 
 
 _widen = _gemm.batching(left=("xq", "x_scale"), right=("wq", "w_scale"), many=None)

@@ -9,10 +9,9 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
-from jax_aiter.ops import _gemm
+from jax_aiter.ops import _gemm, gemm_a8w8
 from jax_aiter.ops._numerics import QUANTIZED
-from jax_aiter.ops.gemm_a8w8 import GEMM_A8W8
-from jax_aiter.ops.shuffle_weight import ShuffledWeight, unshuffled
+from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
 OP = "gemm_a8w8_bpreshuffle"
 
@@ -23,8 +22,8 @@ def _abstract(dims, *, xq, wq, x_scale, w_scale, bias, out_dtype, splitK):
     return (Struct((dims["M"], dims["N"]), out_dtype),)
 
 
-def _reference(*, wq, splitK, **rest):
-    return GEMM_A8W8.reference(wq=unshuffled(wq, _gemm.LAYOUT), **rest)
+def _reference(*, splitK, **rest):
+    return gemm_a8w8.reference(**rest, layout=_gemm.LAYOUT)
 
 
 GEMM_A8W8_BPRESHUFFLE = Op(

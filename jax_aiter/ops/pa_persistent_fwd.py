@@ -10,6 +10,7 @@ from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
+from jax_aiter.ops import _narrow
 from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_cache import check_offsets, query_checks
 from jax_aiter.ops._attention_mtp import align, causal_end
@@ -67,7 +68,8 @@ def _reference(
             if found is not None:
                 found = jnp.repeat(found[..., None, :], size, axis=-2) if per_block else found.swapaxes(-1, -2)
             scales.append(found)
-        return keys_by_token(key_cache[page], "asm"), values_by_token(value_cache[page], "asm"), *scales
+        k, v = (_narrow.read(cache, page, lambda x, i: x[i]) for cache in (key_cache, value_cache))
+        return keys_by_token(k, "asm"), values_by_token(v, "asm"), *scales
 
     def lookup(sequence, index):
         return kv_indices[jnp.minimum(first[sequence][:, None] + index, kv_indices.shape[0] - 1)]

@@ -52,7 +52,7 @@ def _nothing(array: Array):
 def accepted(op: Op, case: Case) -> bool:
     try:
         op.infer({name: array.struct for name, array in case.operands.items()}, case.params)
-    except ValueError:
+    except (TypeError, ValueError):
         return False
     return True
 
