@@ -76,7 +76,7 @@ def _forward(*, out, lse, **given):
     keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, given["causal"], given["sliding_window"])
     scores = Scores(given["scale"], given["logits_soft_cap"], grouped_slopes(given["alibi_slopes"], hk), given["bias"])
     out, lse = forward(group_heads(q, hk), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
-    return _reference(out=merge_heads(out), lse=lse.reshape(q.shape[0], -1, sq), **given)
+    return _reference(out=merge_heads(out), lse=lse.reshape(q.shape[0], q.shape[2], sq), **given)
 
 
 def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, **_):

@@ -23,8 +23,6 @@ def _abstract(dims, *, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, **para
 
 def _reference(*, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, causal, sliding_window, logits_soft_cap, **_):
     hk = k.shape[1]
-    if cu_seqlens_q.shape[0] == 1:  # no sequence, only padding
-        return jnp.zeros((*q.shape[:2], v.shape[2]), q.dtype), jnp.full(q.shape[1::-1], -jnp.inf, jnp.float32)
     keys, sequence = bwd.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, bwd.packed_slopes(alibi_slopes, sequence, hk))
     out, lse = forward(bwd.group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)

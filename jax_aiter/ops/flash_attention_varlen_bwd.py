@@ -11,7 +11,7 @@ from jax_aiter.core.op import Op
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops._attention_blocks import Keys, Scores, backward, forward, visible_keys
-from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks, owners
+from jax_aiter.ops._attention_ragged import fold_offsets, offset_checks, owners, some_sequence
 
 OFFSETS = {"cu_seqlens_q": Arg("Bp", INT32), "cu_seqlens_k": Arg("Bp", INT32)}
 
@@ -42,6 +42,7 @@ def merge(x: jax.Array) -> jax.Array:
 
 def packed_keys(cu_q, cu_k, queries: int, causal: bool, window: tuple[int, int]) -> tuple[Keys, jax.Array]:
     """The packed keys each packed query sees, and the sequence of each query."""
+    (cu_q,), (cu_k,) = some_sequence(cu_q), some_sequence(cu_k)
     owner = owners(cu_q, queries)
     first, length = cu_k[owner.sequence], (cu_k[1:] - cu_k[:-1])[owner.sequence]
     position = owner.offset + length - (cu_q[1:] - cu_q[:-1])[owner.sequence]
@@ -53,6 +54,8 @@ def packed_slopes(slopes, sequence, kv_heads: int):
     """[Hq] or [B, Hq] -> [1, Hk, G, 1 or T]."""
     if slopes is None:
         return None
+    if slopes.ndim == 2 and not slopes.shape[0]:
+        slopes = jnp.zeros((1, slopes.shape[1]), slopes.dtype)  # as `some_sequence` has one
     by_head = slopes[:, None] if slopes.ndim == 1 else slopes[sequence].T
     return by_head.reshape(1, kv_heads, by_head.shape[0] // max(kv_heads, 1), by_head.shape[1])
 
@@ -94,8 +97,6 @@ def _reference(
     *, dout, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, causal, sliding_window, logits_soft_cap, **_
 ):
     hk = k.shape[1]
-    if cu_seqlens_q.shape[0] == 1:  # no sequence, only padding
-        return jnp.zeros_like(q), jnp.zeros_like(k), jnp.zeros_like(v)
     keys, sequence = packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, packed_slopes(alibi_slopes, sequence, hk))
     k1, v1 = (x.swapaxes(0, 1)[None] for x in (k, v))
@@ -111,7 +112,7 @@ def _forward(*, out, lse, **given):
     keys, sequence = packed_keys(*offsets, q.shape[0], given["causal"], given["sliding_window"])
     scores = Scores(given["scale"], given["logits_soft_cap"], packed_slopes(given["alibi_slopes"], sequence, hk))
     out, lse = forward(group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
-    return _reference(out=merge(out), lse=lse.reshape(-1, q.shape[0]), **given)
+    return _reference(out=merge(out), lse=lse.reshape(q.shape[1], q.shape[0]), **given)
 
 
 def data_checks(*, q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **_):

@@ -4,8 +4,6 @@ Where all results are empty, shapes are all there is to say. Results with elemen
 (`empty_expected`): a sum over nothing is zero, and a case that has something else to say there must say it.
 """
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,11 +16,13 @@ from jax_aiter.core.explain import explain, supports
 from .common import ALL, LATER, assert_same, bound, is_float, structs
 from .emptied import axes, calls, emptied
 from .empty_expected import expected
-from .test_gradient import scalar, weighted
+from .test_bad_input import PUBLIC, call_arguments, traced
+from .test_gradient import DIFFERENTIABLE, matches_reference, scalar, split
 
 ARCHS = ("gfx942", "gfx950", "sm_90")
 # One rounding of the output dtype and float32 sums of at most a few hundred terms, in units of the largest value.
 TOLERANCE = {"float32": 2.0**-18, "bfloat16": 2.0**-8, "float16": 2.0**-11, "float8_e4m3fnuz": 2.0**-4, "float8_e4m3fn": 2.0**-4}
+FIRST = list({op.name: (op, case) for op, case in reversed(DIFFERENTIABLE)}.values())
 
 
 def sampled(every: int, cases=ALL):
@@ -86,6 +86,22 @@ def test_providers_refuse(op, case, axis):
                 jax.jit(bound(op, call)).trace(operands).lower(lowering_platforms=(platform,))
 
 
+@sampled(1, [(op, case) for op, case, _ in PUBLIC])
+def test_public_function(op, case, axis):
+    """The function that users call takes what its record takes, and refuses the rest as the record does."""
+    function = getattr(jax_aiter, op.name)
+    for call in calls(op, case, axis) or [emptied(op, case, (axis,))]:
+        operands, params = call_arguments(op, call, function)
+        try:
+            results = jax.tree.leaves(traced(function, {**operands, **params}))
+        except (TypeError, ValueError) as error:
+            assert not isinstance(error, jax.errors.JAXTypeError)  # noqa: PT017
+            assert any(n in str(error) for n in (axis, *op.operands)), error  # noqa: PT017
+        else:
+            promised = {x.shape for x in jax.eval_shape(bound(op, call), call.draw())}
+            assert {x.shape for x in results} - {()} <= promised  # convert_fp8 hands a scalar scale through
+
+
 @sampled(4)
 def test_jit_and_export(op, case, axis):
     for call in calls(op, case, axis)[:1]:
@@ -132,19 +148,28 @@ def test_vmap_over_no_elements(op, case):
     assert [(x.shape, x.dtype) for x in mapped(operands)] == [((0, *x.shape), x.dtype) for x in promised]
 
 
-@sampled(1, [(op, case) for op, case in ALL if op.gradient])
+@sampled(1, DIFFERENTIABLE)
 def test_gradient(op, case, axis):
-    """Zero where nothing depends on an operand, else that of the reference."""
+    """Zero where nothing depends on an operand, else that of the reference; the second derivative has a shape."""
     for call in calls(op, case, axis):
-        operands = call.draw()
-        wrt = {n: x for n, x in operands.items() if n in op.gradient.wrt and is_float(x)}
+        wrt, rest = split(op, call)
         if not wrt:
             pytest.skip("this case is quantised: it has no float operand to differentiate")
-        rest = {n: x for n, x in operands.items() if n not in wrt}
-        got = jax.jit(jax.grad(scalar(op, call, rest)))(wrt)
-        if any(x.size for x in jax.eval_shape(bound(op, call), operands)):
-            reference = functools.partial(op.reference, **{n: rest.get(n) for n in op.operands if n not in wrt}, **call.params)
-            want = jax.jit(jax.grad(lambda wrt, reference=reference: weighted(reference(**wrt))))(wrt)
+        gradient = jax.grad(scalar(op, call, rest))
+        got, second = jax.jit(lambda wrt, gradient=gradient: jax.jvp(gradient, (wrt,), (wrt,)))(wrt)
+        assert jax.tree.map(jnp.shape, second) == jax.tree.map(jnp.shape, wrt)
+        if any(x.size for x in jax.eval_shape(bound(op, call), call.draw())):
+            matches_reference(op, call, wrt, rest, got)
         else:
-            want = jax.tree.map(jnp.zeros_like, wrt)
-        assert_same(list(got.values()), list(want.values()), ulps=64, what=str(list(wrt)))
+            assert_same(got, jax.tree.map(jnp.zeros_like, wrt))
+
+
+@pytest.mark.parametrize(("op", "case"), FIRST, ids=[op.name for op, _ in FIRST])
+def test_gradient_of_vmap_over_no_elements(op, case):
+    operands = case.draw()
+    wrt = {n: jnp.stack([x])[:0] for n, x in operands.items() if n in op.gradient.wrt and is_float(x)}
+    rest = {n: x for n, x in operands.items() if n not in wrt}
+    each = jax.grad(scalar(op, case, rest))
+    assert jax.tree.map(jnp.shape, jax.jit(jax.vmap(each))(wrt)) == jax.tree.map(jnp.shape, wrt)
+    total = jax.grad(lambda wrt: jnp.sum(jax.vmap(scalar(op, case, rest))(wrt)))
+    assert jax.tree.map(jnp.shape, jax.jit(total)(wrt)) == jax.tree.map(jnp.shape, wrt)
