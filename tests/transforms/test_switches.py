@@ -146,7 +146,7 @@ def test_what_is_not_finite_is_found_and_named(switch):
     """An op that makes it says so, called directly, under jit, vmap, scan and in a gradient; without recursion."""
     from jax_aiter import rms_norm
 
-    # A row with an infinity has 0 * inf in its norm; a row of one number has sqrt(8) there, times a weight that is too large for it.
+    # A row with an infinity has 0 * inf in its norm; a row of one number has sqrt(8) there, times a weight too large for it.
     x, w = np.zeros((2, 3, 8), np.float32), np.full(8, 2e38, np.float32)
     x[..., 0] = np.inf if switch == "debug_nans" else 1.0
     calls = [
