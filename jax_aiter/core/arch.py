@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.core.config import config
+from jax_aiter.core.text import shown
 
 FNUZ = np.dtype(jnp.float8_e4m3fnuz)  # gfx942: bias 8, max 240, the only NaN is 0x80
 OCP = np.dtype(jnp.float8_e4m3fn)  # gfx950 and NVIDIA: bias 7, max 448
@@ -40,7 +41,7 @@ def target_arch() -> str | None:
 
 def fp8_dtype(arch: str | None = None) -> np.dtype:
     """The e4m3 variant of `arch` (default: the target's; without any target, that of ``gfx942``)."""
-    arch = arch or target_arch() or EMULATED
-    if arch not in FP8:
-        raise ValueError(f"arch must be one of {sorted(FP8)}, got {arch!r}")
-    return FP8[arch]
+    wanted = target_arch() or EMULATED if arch is None else arch
+    if not isinstance(wanted, str) or wanted not in FP8:
+        raise ValueError(f"fp8_dtype: arch must be one of {sorted(FP8)}, got {shown(wanted)}")
+    return FP8[wanted]

@@ -6,9 +6,12 @@ from typing import Any
 
 import jax
 
-from jax_aiter.core import primitive, select
+from jax_aiter.core import check, primitive, select
 from jax_aiter.core.config import config
 from jax_aiter.core.op import OPS, Op, all_ops
+from jax_aiter.core.public import as_operand
+from jax_aiter.core.settings import ARCHS
+from jax_aiter.core.text import shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,14 +51,14 @@ def explain(fn: Callable[..., Any], *args: Any, platform: str | None = None, **k
     `args` may be arrays or `jax.ShapeDtypeStruct`. `platform` is ``"rocm"``, ``"cuda"`` or ``"cpu"``; by default that of this
     process. For another platform set ``config(arch=...)`` as well. Nothing is executed, compiled or built.
     """
-    platform = platform or platform_name()
+    if platform is None:
+        platform = platform_name()
+    else:
+        check.choice("explain", "platform", platform, ("rocm", "cuda", "cpu"))
     jaxpr = jax.make_jaxpr(fn)(*args, **kwargs)
-    by_primitive = {op.primitive: op for op in OPS.values()}  # after the trace, which is what imports an op's module
-    found = []
-    for eqn in _equations(jaxpr.jaxpr):
-        if eqn.primitive in by_primitive:
-            found.append(_explain_equation(by_primitive[eqn.primitive], eqn, platform))
-    return found
+    named = {f"jax_aiter.{name}": op for name, op in OPS.items()}  # after the trace, which is what imports an op's module
+    found = [(named.get(eqn.primitive.name), eqn) for eqn in _equations(jaxpr.jaxpr)]
+    return [_explain_equation(op, eqn, platform) for op, eqn in found if op is not None]
 
 
 def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
@@ -76,17 +79,24 @@ def supports(op: str, arch: str, *avals: Any, **params: Any) -> dict[str, str | 
     rejects raises the same TypeError or ValueError as the op. ``"xla"`` is always None: the reference runs everywhere.
     """
     ops = all_ops()
-    if op not in ops:
-        raise ValueError(f"no op is called {op!r}; the ops are {sorted(ops)}")
+    if not isinstance(op, str) or op not in ops:
+        raise ValueError(f"supports: no op is called {shown(op)}; the ops are {sorted(ops)}")
+    check.choice("supports", "arch", arch, ARCHS)
     record = ops[op]
     if len(avals) > len(record.operands):
         raise TypeError(f"{op} takes at most {len(record.operands)} operands {list(record.operands)}, got {len(avals)}")
-    structs = {n: jax.ShapeDtypeStruct(a.shape, a.dtype) for n, a in zip(record.operands, avals, strict=False) if a is not None}
+    given = {n: _struct(n, a) for n, a in zip(record.operands, avals, strict=False)}
+    structs = {n: a for n, a in given.items() if a is not None}
     with config(arch=arch):
         results = record.infer(structs, params)
         platform = "cuda" if arch.startswith("sm_") else "rocm"
         call = select.make_call(record, platform, arch, structs, params, results)
         return {**select.refusals(call), "xla": None}
+
+
+def _struct(name: str, aval: Any) -> jax.ShapeDtypeStruct | None:
+    x = aval if isinstance(aval, jax.ShapeDtypeStruct) else as_operand("supports", name, aval, (type(None),))
+    return None if x is None else jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def platform_name() -> str:

@@ -21,7 +21,9 @@ from jax_aiter.core.arch import FP8, target_arch
 from jax_aiter.core.cases import Case
 from jax_aiter.core.config import FAMILIES, IMPLEMENTATIONS, config
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.public import as_operand
 from jax_aiter.core.reads import Reads
+from jax_aiter.core.text import shown
 
 Struct = jax.ShapeDtypeStruct
 Structs = tuple[Struct, ...]
@@ -101,7 +103,7 @@ class Op:
             return tuple(self.abstract(dims, **full, **params))
 
     def __call__(self, *, implementation: str | None = None, kernel: str | None = None, **arguments: Any) -> tuple[jax.Array, ...]:
-        operands = {n: _as_array(self.name, n, arguments.pop(n, None)) for n in self.operands}
+        operands = {n: as_operand(self.name, n, arguments.pop(n, None), (type(None),)) for n in self.operands}
         present = {n: x for n, x in operands.items() if x is not None}
         structs = {n: Struct(x.shape, x.dtype) for n, x in present.items()}
         self.infer(structs, arguments)
@@ -145,7 +147,7 @@ def resolve_implementation(op: Op, implementation: str | None, kernel: str | Non
     if kernel is not None:
         if not isinstance(kernel, str) or implementation not in (None, "asm"):
             rule = "a kernel name goes with implementation='asm' or none"
-            raise ValueError(f"{op.name}: kernel={kernel!r} with implementation={implementation!r}: {rule}")
+            raise ValueError(f"{op.name}: kernel={shown(kernel)} with implementation={shown(implementation)}: {rule}")
         return "asm"
     if implementation is not None:
         check.choice(op.name, "implementation", implementation, IMPLEMENTATIONS)
@@ -153,14 +155,6 @@ def resolve_implementation(op: Op, implementation: str | None, kernel: str | Non
     if not config.enabled or op.family in config.disabled_families:
         return "xla"
     return config.implementation
-
-
-def _as_array(op: str, name: str, value: Any) -> jax.Array | None:
-    if value is None or isinstance(value, jax.Array):
-        return value
-    if isinstance(value, (np.ndarray, np.generic)):
-        return jnp.asarray(value)
-    raise TypeError(f"{op}: {name} must be a jax or numpy array, got {type(value).__name__}")
 
 
 def _check_fp8_family(op: str, operands: Mapping[str, Struct | None], params: Mapping[str, Any]) -> None:

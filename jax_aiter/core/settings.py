@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Mapping
 
+from jax_aiter.core.text import shown
+
 FAMILIES = ("MOE", "LINEAR", "ATTENTION", "MLA", "NORM", "QUANT", "ROPE")
 IMPLEMENTATIONS = ("asm", "triton", "xla")
 ARCHS = ("gfx942", "gfx950", "sm_90")
@@ -29,20 +31,20 @@ class Settings:
         for name in ("enabled", "debug_checks"):
             value = getattr(self, name)
             if not isinstance(value, bool):
-                raise TypeError(f"{name} must be True or False, got {type(value).__name__} {value!r}")
+                raise TypeError(f"{name} must be True or False, got {type(value).__name__} {shown(value)}")
         for name, allowed in (("implementation", IMPLEMENTATIONS), ("arch", ARCHS)):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
-                raise TypeError(f"{name} must be None or one of {allowed}, got {type(value).__name__} {value!r}")
+                raise TypeError(f"{name} must be None or one of {allowed}, got {type(value).__name__} {shown(value)}")
             if value is not None and value not in allowed:
-                raise ValueError(f"{name} must be None or one of {allowed}, got {value!r}")
+                raise ValueError(f"{name} must be None or one of {allowed}, got {shown(value)}")
         object.__setattr__(self, "disabled_families", _families(self.disabled_families))
 
 
 def _families(value: object) -> frozenset[str]:
     rule = f"disabled_families must be a set, list or tuple of {FAMILIES}"
     if not isinstance(value, (frozenset, set, list, tuple)) or not all(isinstance(f, str) for f in value):
-        raise TypeError(f"{rule}, got {type(value).__name__} {value!r}")
+        raise TypeError(f"{rule}, got {type(value).__name__} {shown(value)}")
     unknown = set(value) - set(FAMILIES)
     if unknown:
         raise ValueError(f"{rule}, got {sorted(unknown)}")
@@ -54,7 +56,7 @@ def _flag(env: Mapping[str, str], name: str, default: bool) -> bool:
     if value is None or value == "":
         return default
     if value not in ("0", "1"):
-        raise ValueError(f"environment variable {name} must be 0 or 1, got {value!r}")
+        raise ValueError(f"environment variable {name} must be 0 or 1, got {shown(value)}")
     return value == "1"
 
 

@@ -28,3 +28,12 @@ def one_line(name: object) -> str:
 def _spelled(match: re.Match[str]) -> str:
     code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def shown(value: object) -> str:
+    """A value as a message shows it: never long, and not at all where it cannot be printed (an integer of thousands of digits)."""
+    try:
+        text = repr(value)
+    except Exception as error:  # whatever an object's own repr raises
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+    return text if len(text) <= 200 else f"{text[:200]}..."

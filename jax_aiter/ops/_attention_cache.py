@@ -42,8 +42,8 @@ def check_paged(op: str, dims, query, key_cache, value_cache, k_scale, v_scale, 
     )
 
 
-def check_offsets(op: str, name: str, elements: int, sequences: int) -> None:
-    rule = f"{op}: {name} has {elements} elements, must be the number of sequences + 1, for {sequences} sequences"
+def check_offsets(op: str, name: str, elements: int, sequences: int, of: str = "context_lens") -> None:
+    rule = f"{op}: {name} has {elements} elements, must be the number of sequences + 1, for {sequences} sequences in {of}"
     if elements != sequences + 1:
         raise ValueError(rule)
 

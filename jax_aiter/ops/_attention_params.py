@@ -7,6 +7,10 @@ import jax
 import numpy as np
 
 from jax_aiter.core import check
+from jax_aiter.core.text import shown
+
+#: A window of so many tokens ends beyond every sequence; the sum of a position and a larger one would leave int32.
+UNBOUNDED = 2**30
 
 
 def require_array(op: str, name: str, x: Any, ndim: int) -> None:
@@ -27,18 +31,19 @@ def softmax_scale(op: str, scale: Any, head_dim: int) -> float:
 
 
 def window_pair(op: str, sliding_window: Any) -> tuple[int, int]:
-    """(left, right) counts of visible neighbours; -1 and None mean unbounded."""
+    """(left, right) counts of visible neighbours; -1, None and a count beyond all sequences mean unbounded."""
     if sliding_window is None:
         return (-1, -1)
     if not isinstance(sliding_window, (tuple, list)) or len(sliding_window) != 2:
-        raise TypeError(f"{op}: sliding_window must be None or a pair (left, right), got {sliding_window!r}")
+        raise TypeError(f"{op}: sliding_window must be None or a pair (left, right), got {shown(sliding_window)}")
     left, right = (check.integer(op, "sliding_window", w, -1) for w in sliding_window)
-    return left, right
+    return (left if left < UNBOUNDED else -1, right if right < UNBOUNDED else -1)
 
 
 def window_length(op: str, sliding_window: Any) -> int:
-    """Number of most recent tokens that a query sees, itself included; 0 and None mean all."""
-    return 0 if sliding_window is None else check.integer(op, "sliding_window", sliding_window, 0)
+    """Number of most recent tokens that a query sees, itself included; 0, None and one beyond all sequences mean all."""
+    length = 0 if sliding_window is None else check.integer(op, "sliding_window", sliding_window, 0)
+    return length if length < UNBOUNDED else 0
 
 
 def no_dropout(op: str, dropout: Any) -> None:

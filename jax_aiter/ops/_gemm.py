@@ -9,6 +9,7 @@ import numpy as np
 
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.core.batching import Batched
+from jax_aiter.core.public import held
 from jax_aiter.ops import _narrow
 from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
 
@@ -91,6 +92,7 @@ def batching(left: Sequence[str], right: Sequence[str], many: Callable[..., Sequ
 
 def shuffled_data(op: str, name: str, w: object) -> jax.Array:
     """The array in a `ShuffledWeight`, whose layout must be the one of the kernels."""
+    w = held(w)
     if not isinstance(w, ShuffledWeight):
         raise TypeError(f"{op}: {name} must be a ShuffledWeight (shuffle_weight makes one), got {type(w).__name__}")
     if w.layout != LAYOUT:

@@ -21,7 +21,7 @@ VALUE_DIM = 512
 
 def output(op: str, dims, *, q, kv_buffer, q_scale=None, kv_scale=None) -> jax.ShapeDtypeStruct:
     """Checks what `axes` cannot and gives the attention's struct."""
-    cache.check_offsets(op, "qo_indptr", dims["Bp"], dims["B"])
+    cache.check_offsets(op, "qo_indptr", dims["Bp"], dims["B"], of="kv_last_page_lens")
     for name, x, scale in (("q", q, q_scale), ("kv_buffer", kv_buffer, kv_scale)):
         if scale is not None and x.dtype.itemsize > 1:
             raise TypeError(f"{op}: {name.split('_')[0]}_scale is for fp8, but {name} has dtype {x.dtype.name}")

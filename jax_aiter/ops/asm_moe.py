@@ -9,6 +9,7 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _moe_layout, _moe_reads, _moe_rules, _moe_smooth
 from jax_aiter.ops.fused_moe import fused_moe
 from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
@@ -116,6 +117,7 @@ ASM_MOE = Op(
 )
 
 
+@public
 def asm_moe(
     hidden_states: jax.Array,
     w1: jax.Array | ShuffledWeight,

@@ -1,5 +1,6 @@
 """Mixture of experts whose top-k weight acts before the activation (Llama 4), per-token quantised, in AITER's asm signature."""
 
+import numbers
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _moe_forward, _moe_layout, _moe_quant, _moe_reads, _moe_rules, _moe_smooth
 from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles
 
@@ -130,6 +132,7 @@ ASM_MOE_TKW1 = Op(
 )
 
 
+@public
 def asm_moe_tkw1(
     hidden_states: jax.Array,
     w1: jax.Array | ShuffledWeight,
@@ -178,7 +181,7 @@ def asm_moe_tkw1(
         raise NotSupportedError(f"{OP}: a16 = True; AITER has no tkw1 kernel that takes 16-bit activations")
     check.choice(OP, "activation", activation, ACTIVATIONS)
     w1, w2, layout = _moe_layout.plain(OP, w1, w2)
-    if isinstance(per_tensor_quant_scale, (int, float)):
+    if isinstance(per_tensor_quant_scale, numbers.Real):
         value = check.real(OP, "per_tensor_quant_scale", per_tensor_quant_scale, low=0.0, open_low=True)
         per_tensor_quant_scale = jnp.full(1, value, jnp.float32)
     elif getattr(per_tensor_quant_scale, "shape", None) == ():

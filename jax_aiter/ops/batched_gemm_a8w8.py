@@ -9,6 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
 from jax_aiter.ops._numerics import QUANTIZED
 
@@ -61,6 +62,7 @@ BATCHED_GEMM_A8W8 = Op(
 )
 
 
+@public
 def batched_gemm_a8w8(
     XQ: jax.Array,
     WQ: jax.Array,

@@ -10,6 +10,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
 
 
@@ -60,6 +61,7 @@ BATCHED_GEMM = Op(
 )
 
 
+@public
 def batched_gemm_bf16(
     XQ: jax.Array,
     WQ: jax.Array,

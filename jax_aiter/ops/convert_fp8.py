@@ -11,6 +11,7 @@ from jax_aiter.core.arch import FNUZ, OCP, fp8_dtype
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 
 
 def _abstract(dims, *, x, dtype):
@@ -56,6 +57,7 @@ CONVERT_FP8 = Op(
 )
 
 
+@public
 def convert_fp8(
     x: jax.Array, scale: jax.Array, dtype: Any = "fp8", *, implementation: str | None = None
 ) -> tuple[jax.Array, jax.Array]:

@@ -8,6 +8,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops._attention_blocks import Scores, forward, visible_keys
@@ -94,6 +95,7 @@ def _params(head_dim, *, causal=True, sliding_window=(-1, -1), logits_soft_cap=0
     }
 
 
+@public
 def flash_attention(
     q: jax.Array,
     k: jax.Array,

@@ -7,6 +7,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops._attention_blocks import Scores, forward, visible_keys
@@ -95,6 +96,7 @@ FLASH_ATTENTION_FP8 = Op(
 )
 
 
+@public
 def flash_attention_fp8(
     q: jax.Array,
     k: jax.Array,

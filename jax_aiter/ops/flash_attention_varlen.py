@@ -8,6 +8,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops import flash_attention_varlen_bwd as bwd
@@ -101,6 +102,7 @@ def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_
     }
 
 
+@public
 def flash_attention_varlen(
     q: jax.Array,
     k: jax.Array,

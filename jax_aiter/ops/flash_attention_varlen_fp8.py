@@ -7,6 +7,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _attention_reads as reads_of
 from jax_aiter.ops import flash_attention_varlen_bwd as varlen
@@ -83,6 +84,7 @@ FLASH_ATTENTION_VARLEN_FP8 = Op(
 )
 
 
+@public
 def flash_attention_varlen_fp8(
     q: jax.Array,
     k: jax.Array,

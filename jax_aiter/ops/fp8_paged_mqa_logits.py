@@ -8,6 +8,7 @@ from jax_aiter.core import symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.core.reads import NOTHING, Reads, at, grid, spread
 from jax_aiter.ops import _gemm
 from jax_aiter.ops import _paged_reads as paged
@@ -142,6 +143,7 @@ FP8_PAGED_MQA_LOGITS = Op(
 )
 
 
+@public
 def fp8_paged_mqa_logits(
     q: jax.Array,
     kv_cache: jax.Array,

@@ -1,5 +1,6 @@
 """Mixture-of-experts feed-forward: every token through its top-k experts, in one op."""
 
+import numbers
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from jax_aiter.core.axes import FLOATING, Arg
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _moe_backward, _moe_cases, _moe_forward, _moe_layout, _moe_reads, _moe_rules
 from jax_aiter.ops._moe_quant import GROUP
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
@@ -116,6 +118,7 @@ FUSED_MOE_BACKWARD = Op(
 )
 
 
+@public
 def fused_moe(
     hidden_states: jax.Array,
     w1: jax.Array | ShuffledWeight,
@@ -133,7 +136,7 @@ def fused_moe(
     a2_scale: jax.Array | None = None,
     bias1: jax.Array | None = None,
     bias2: jax.Array | None = None,
-    num_local_tokens: jax.Array | None = None,
+    num_local_tokens: jax.Array | int | None = None,
     hidden_pad: int = 0,
     intermediate_pad: int = 0,
     swiglu_limit: float | None = None,
@@ -167,7 +170,7 @@ def fused_moe(
         scale ``[1]``, per_tensor only.
       a2_scale: float32 ``[1]``, static scale of the intermediate, per_tensor only.
       bias1, bias2: ``[E, 2I]`` (or I) and ``[E, D]`` float.
-      num_local_tokens: int32 ``[1]`` or scalar; later rows are not read and their output is zero.
+      num_local_tokens: int32 ``[1]`` or scalar, or a static int; later rows are not read and their output is zero.
       hidden_pad, intermediate_pad: static; the last entries of D and of I are padding: not read in hidden states or weights, zero
         in the output.
       swiglu_limit: static > 0, needs a gate. With silu, gelu and none it clamps gate and up in the same way; None does not.
@@ -186,7 +189,7 @@ def fused_moe(
     Raises NotSupportedError for quant_type ``"per_1x32"``. Mirrors ``aiter.fused_moe.fused_moe``.
     """
     op = "fused_moe"
-    if quant_type == "per_1x32":
+    if isinstance(quant_type, str) and quant_type == "per_1x32":
         raise NotSupportedError(
             f"{op}: quant_type 'per_1x32' (MXFP4) needs gfx950 kernels and has no reference; use one of {list(QUANT_TYPES)}"
         )
@@ -212,7 +215,7 @@ def fused_moe(
         a2_scale=_activation_scale(a2_scale, quant_type),
         bias1=bias1,
         bias2=bias2,
-        num_local_tokens=_vector(num_local_tokens),
+        num_local_tokens=_count(op, num_local_tokens),
         activation=activation,
         quant_type=quant_type,
         doweight_stage1=check.boolean(op, "doweight_stage1", doweight_stage1),
@@ -247,6 +250,13 @@ def _activation_scale(scale: Any, quant_type: str) -> Any:
     if quant_type == "per_token" and getattr(scale, "ndim", None) == 1:
         return scale.reshape(-1, 1)
     return _vector(scale)
+
+
+def _count(op: str, tokens: Any) -> Any:
+    """A static number of tokens as the operand, an int32 array ``[1]``."""
+    if isinstance(tokens, numbers.Integral):
+        return jnp.full(1, check.integer(op, "num_local_tokens", tokens, 0), jnp.int32)
+    return _vector(tokens)
 
 
 def _vector(x: Any) -> Any:

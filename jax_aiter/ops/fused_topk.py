@@ -10,6 +10,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _routing
 
 
@@ -53,6 +54,7 @@ FUSED_TOPK = Op(
 )
 
 
+@public
 def fused_topk(
     hidden_states: jax.Array, router_logits: jax.Array, topk: int, *, renormalize: bool, implementation: str | None = None
 ) -> tuple[jax.Array, jax.Array]:

@@ -5,6 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gated
 
 
@@ -20,6 +21,7 @@ def _slope(g):
 GELU_AND_MUL = _gated.make("gelu_and_mul", "aiter.gelu_and_mul (aiter/ops/activation.py)", lambda g: g * _cdf(g), _slope)
 
 
+@public
 def gelu_and_mul(x: jax.Array, *, implementation: str | None = None) -> jax.Array:
     """``gelu(x[..., :d]) * x[..., d:]`` computed in float32, one rounding.
 

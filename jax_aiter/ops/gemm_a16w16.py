@@ -11,6 +11,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
 from jax_aiter.ops.batched_gemm_bf16 import BATCHED_GEMM
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
@@ -78,6 +79,7 @@ GEMM = Op(
 )
 
 
+@public
 def gemm_a16w16(
     a: jax.Array,
     b: jax.Array | ShuffledWeight,

@@ -10,6 +10,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
 from jax_aiter.ops.gemm_a16w16 import backward, out_type
 from jax_aiter.ops.shuffle_weight import SHUFFLE_WEIGHT, ShuffledWeight, unshuffled
@@ -58,6 +59,7 @@ GEMM_BPRESHUFFLE = Op(
 )
 
 
+@public
 def gemm_a16w16_bpreshuffle(
     a: jax.Array,
     b: ShuffledWeight,

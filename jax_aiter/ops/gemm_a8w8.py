@@ -9,6 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
 from jax_aiter.ops._numerics import QUANTIZED
 from jax_aiter.ops.batched_gemm_a8w8 import BATCHED_GEMM_A8W8
@@ -79,6 +80,7 @@ GEMM_A8W8 = Op(
 )
 
 
+@public
 def gemm_a8w8(
     xq: jax.Array,
     wq: jax.Array,

@@ -10,6 +10,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.batching import merged, split
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
 from jax_aiter.ops._numerics import QUANTIZED
 from jax_aiter.ops.gemm_a8w8_blockscale import BLOCK, reference
@@ -93,6 +94,7 @@ GEMM_A8W8_BLOCKSCALE_BPRESHUFFLE = Op(
 )
 
 
+@public
 def gemm_a8w8_blockscale_bpreshuffle(
     xq: jax.Array,
     wq: ShuffledWeight,

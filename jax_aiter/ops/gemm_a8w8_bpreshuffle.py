@@ -9,6 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm, gemm_a8w8
 from jax_aiter.ops._numerics import QUANTIZED
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
@@ -67,6 +68,7 @@ GEMM_A8W8_BPRESHUFFLE = Op(
 )
 
 
+@public
 def gemm_a8w8_bpreshuffle(
     xq: jax.Array,
     wq: ShuffledWeight,

@@ -9,6 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _numerics
 
 GROUP_SIZES = (32, 64, 128)
@@ -82,6 +83,7 @@ GROUP_QUANT = Op(
 )
 
 
+@public
 def group_quant(
     x: jax.Array,
     *,

@@ -10,6 +10,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _routing
 
 SCORING = ("softmax", "sigmoid")
@@ -73,6 +74,7 @@ GROUPED_TOPK = Op(
 )
 
 
+@public
 def grouped_topk(
     gating_output: jax.Array,
     topk: int,

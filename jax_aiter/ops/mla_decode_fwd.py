@@ -7,6 +7,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _mla
 
 
@@ -80,6 +81,7 @@ MLA_DECODE_FWD = Op(
 )
 
 
+@public
 def mla_decode_fwd(
     q: jax.Array,
     kv_buffer: jax.Array,

@@ -8,6 +8,7 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.core.reads import NOTHING, Reads
 from jax_aiter.ops import _moe_groups, _moe_reads, _moe_rules
 from jax_aiter.ops._running_sum import running_sum
@@ -110,6 +111,7 @@ MOE_SORTING = Op(
 )
 
 
+@public
 def moe_sorting(
     topk_ids: jax.Array,
     topk_weights: jax.Array,

@@ -1,7 +1,5 @@
 """First half of a two-stage mixture of experts, per-token quantised: gate and up projection and activation of sorted rows."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +7,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, uniform
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _moe_reads, _moe_stage1
 from jax_aiter.ops._moe_quant import Quantized
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
@@ -65,10 +64,11 @@ MOE_STAGE1_G1U1 = Op(
 )
 
 
+@public
 def moe_stage1_g1u1(
     input: jax.Array,
     w1: jax.Array | ShuffledWeight,
-    w2: Any,
+    w2: jax.Array | ShuffledWeight | jax.ShapeDtypeStruct | None,
     sorted_token_ids: jax.Array,
     sorted_expert_ids: jax.Array,
     num_valid_ids: jax.Array,
@@ -109,7 +109,7 @@ def moe_stage1_g1u1(
     Mirrors ``aiter.moe_stage1_g1u1`` as ``aiter.fused_moe.asm_stage1`` calls it, without its ``ksplit``: no rule or tuned row of
     AITER splits D for these kernels, and what they add up then stands in permuted columns.
     """
-    if quant_type in ("per_1x128", "per_128x128"):
+    if isinstance(quant_type, str) and quant_type in ("per_1x128", "per_128x128"):
         raise ValueError(f"{OP}: quant_type {quant_type!r} also returns scales: call moe_stage1_g1u1_blockscale")
     check.choice(OP, "quant_type", quant_type, ("per_token", "per_tensor"))
     check.choice(OP, "activation", activation, _moe_stage1.ACTIVATIONS)

@@ -1,7 +1,5 @@
 """First half of a two-stage mixture of experts with one scale per 128 columns: like `moe_stage1_g1u1`, with a quantised result."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +7,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _moe_quant, _moe_reads, _moe_stage1
 from jax_aiter.ops._moe_quant import GROUP, Quantized
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
@@ -69,10 +68,11 @@ MOE_STAGE1_G1U1_BLOCKSCALE = Op(
 )
 
 
+@public
 def moe_stage1_g1u1_blockscale(
     input: jax.Array,
     w1: jax.Array | ShuffledWeight,
-    w2: Any,
+    w2: jax.Array | ShuffledWeight | jax.ShapeDtypeStruct | None,
     sorted_token_ids: jax.Array,
     sorted_expert_ids: jax.Array,
     num_valid_ids: jax.Array,

@@ -8,6 +8,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_cache as cache
 from jax_aiter.ops import _paged_reads as reads_of
 from jax_aiter.ops._attention_mtp import align, causal_end
@@ -163,6 +164,7 @@ PA_FWD_ASM = Op(
 )
 
 
+@public
 def pa_fwd_asm(
     query: jax.Array,
     key_cache: jax.Array,

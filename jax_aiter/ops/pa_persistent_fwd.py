@@ -9,6 +9,7 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _narrow
 from jax_aiter.ops import _paged_reads as reads_of
@@ -171,6 +172,7 @@ PA_PERSISTENT_FWD = Op(
 )
 
 
+@public
 def pa_persistent_fwd(
     query: jax.Array,
     key_cache: jax.Array,

@@ -8,6 +8,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_cache as cache
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _paged_reads as reads_of
@@ -160,6 +161,7 @@ def _params(*, kv_layout="NHD", ragged=False, per_token_scales=False, logits_sof
     }
 
 
+@public
 def paged_attention(
     query: jax.Array,
     key_cache: jax.Array,

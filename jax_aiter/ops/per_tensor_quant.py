@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, constant, normal
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _numerics
 from jax_aiter.ops.per_token_quant import PER_TOKEN_QUANT
 
@@ -50,6 +51,7 @@ PER_TENSOR_QUANT = Op(
 )
 
 
+@public
 def per_tensor_quant(
     x: jax.Array, *, quant_dtype: Any = "fp8", scale: jax.Array | None = None, implementation: str | None = None
 ) -> tuple[jax.Array, jax.Array]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
 from jax_aiter.ops import _numerics
 
 
@@ -44,6 +45,7 @@ PER_TOKEN_QUANT = Op(
 )
 
 
+@public
 def per_token_quant(
     x: jax.Array, *, quant_dtype: Any = "fp8", scale: jax.Array | None = None, implementation: str | None = None
 ) -> tuple[jax.Array, jax.Array]:

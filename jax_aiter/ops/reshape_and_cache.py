@@ -9,6 +9,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.batching import merged, split
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.core.reads import Reads, at, grid, spread
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops._kv_layout import LAYOUTS, cache_axes, check_caches, write
@@ -156,6 +157,7 @@ RESHAPE_AND_CACHE = Op(
 )
 
 
+@public
 def reshape_and_cache(
     key: jax.Array,
     value: jax.Array,

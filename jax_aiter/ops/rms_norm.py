@@ -8,6 +8,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 
 
 def normalize(x: jax.Array, weight: jax.Array, epsilon: float) -> jax.Array:
@@ -57,6 +58,7 @@ RMS_NORM = Op(
 )
 
 
+@public
 def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, implementation: str | None = None) -> jax.Array:
     """``x / sqrt(mean(x², last axis) + epsilon) * weight``, accumulated in float32.
 

@@ -8,6 +8,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops.rms_norm import normalize, pull_back
 
 
@@ -54,6 +55,7 @@ RMS_NORM_WITH_ADD = Op(
 )
 
 
+@public
 def rms_norm_with_add(
     x: jax.Array, residual: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, implementation: str | None = None
 ) -> tuple[jax.Array, jax.Array]:

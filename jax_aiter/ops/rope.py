@@ -9,6 +9,7 @@ from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.core.reads import Reads, at, grid, spread
 
 STYLES = ("neox", "gptj")
@@ -136,6 +137,7 @@ def _table(table):
     return table.reshape(shape[0], shape[3]) if len(shape) == 4 and shape[1:3] == (1, 1) else table
 
 
+@public
 def rope(
     x: jax.Array,
     cos: jax.Array,
@@ -199,6 +201,7 @@ def rope(
     )[0]
 
 
+@public
 def rope_positions(x: jax.Array, cos: jax.Array, sin: jax.Array, positions: jax.Array, **options) -> jax.Array:
     """`rope` with given positions, under AITER's name for it (``rope_cached_positions_fwd``); same arguments."""
     if positions is None:

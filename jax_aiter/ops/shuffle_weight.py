@@ -9,6 +9,8 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
+from jax_aiter.core.text import shown
 from jax_aiter.ops._shuffled import ShuffledWeight as ShuffledWeight
 
 LAYOUTS = ((16, 16), (32, 16))  # (rows per tile, columns per half tile)
@@ -47,7 +49,7 @@ def shuffled(w: jax.Array, layout: tuple[int, int]) -> jax.Array:
 
 def check_layout(op: str, name: str, layout: object) -> tuple[int, int]:
     if not isinstance(layout, (tuple, list)) or tuple(layout) not in LAYOUTS:
-        raise ValueError(f"{op}: {name} must be one of {list(LAYOUTS)}, got {layout!r}")
+        raise ValueError(f"{op}: {name} must be one of {list(LAYOUTS)}, got {shown(layout)}")
     return (int(layout[0]), int(layout[1]))
 
 
@@ -84,6 +86,7 @@ SHUFFLE_WEIGHT = Op(
 )
 
 
+@public
 def shuffle_weight(w: jax.Array, *, layout: tuple[int, int] = (16, 16), implementation: str | None = None) -> ShuffledWeight:
     """Reorder a weight into tiles that AITER's kernels load straight into matrix-core registers.
 

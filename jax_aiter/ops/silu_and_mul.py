@@ -3,6 +3,7 @@
 import jax
 
 from jax_aiter.core import check
+from jax_aiter.core.public import public
 from jax_aiter.ops import _gated
 
 
@@ -14,6 +15,7 @@ def _slope(g):
 SILU_AND_MUL = _gated.make("silu_and_mul", "aiter.silu_and_mul (aiter/ops/activation.py)", lambda g: g * jax.nn.sigmoid(g), _slope)
 
 
+@public
 def silu_and_mul(x: jax.Array, *, limit: float = 0.0, implementation: str | None = None) -> jax.Array:
     """``silu(x[..., :d]) * x[..., d:]`` computed in float32, one rounding.
 

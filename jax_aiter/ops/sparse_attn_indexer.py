@@ -4,10 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import check
+from jax_aiter.core.public import public
 from jax_aiter.ops.fp8_paged_mqa_logits import fp8_paged_mqa_logits, rows
 from jax_aiter.ops.top_k_per_row_prefill import top_k_per_row_prefill
 
 
+@public
 def sparse_attn_indexer(
     q: jax.Array,
     kv_cache: jax.Array,

@@ -8,6 +8,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _top_k
 
 OP = "top_k_per_row_decode"
@@ -56,6 +57,7 @@ TOP_K_PER_ROW_DECODE = Op(
 )
 
 
+@public
 def top_k_per_row_decode(
     logits: jax.Array,
     next_n: int,

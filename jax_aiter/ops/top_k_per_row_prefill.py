@@ -7,6 +7,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _top_k
 
 OP = "top_k_per_row_prefill"
@@ -48,6 +49,7 @@ TOP_K_PER_ROW_PREFILL = Op(
 )
 
 
+@public
 def top_k_per_row_prefill(
     logits: jax.Array,
     row_starts: jax.Array,

@@ -7,6 +7,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
 from jax_aiter.ops import _attention_cache as cache
 from jax_aiter.ops import _attention_params as params_of
 from jax_aiter.ops import _paged_reads as reads_of
@@ -122,6 +123,7 @@ def _params(*, sliding_window=0, logits_soft_cap=0.0, kv_layout="NHD"):
     }
 
 
+@public
 def unified_attention(
     q: jax.Array,
     key_cache: jax.Array,
