@@ -39,7 +39,8 @@ def softmax_weights(gating: jax.Array, ids: jax.Array, *, renormalize: bool, fac
     gating = gating.astype(jnp.float32)
     chosen = jnp.take_along_axis(gating, ids, axis=-1)
     if renormalize:  # the full softmax's denominator cancels, so the sum runs over the chosen logits alone and cannot underflow
-        return jax.nn.softmax(chosen, axis=-1) * factor
+        weights = jax.nn.softmax(chosen, axis=-1) * factor
+        return jnp.where(jnp.any(jnp.isnan(gating), axis=-1, keepdims=True), jnp.nan, weights)  # as that denominator would
     return jnp.exp(chosen - jax.nn.logsumexp(gating, axis=-1, keepdims=True)) * factor
 
 

@@ -133,3 +133,15 @@ def test_rules(call, message):
 def test_debug_checks_do_not_disturb_routing():
     with jax_aiter.debug_checks():
         topk_softmax(jnp.zeros((2, 4)), 2)
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_a_nan_logit_shows_in_the_weights_of_its_row_alone(renormalize):
+    """Though it is never chosen: the softmax is over all logits."""
+    logits = np.random.default_rng(0).standard_normal((3, 6)).astype(np.float32)
+    want, ids = topk_softmax(jnp.asarray(logits), 2, renormalize=renormalize)
+    logits[1, np.setdiff1d(np.arange(6), ids[1])[0]] = np.nan
+    got, chosen = topk_softmax(jnp.asarray(logits), 2, renormalize=renormalize)
+    assert np.isnan(got[1]).all()
+    np.testing.assert_array_equal(chosen, ids)
+    np.testing.assert_array_equal(got[::2], want[::2])

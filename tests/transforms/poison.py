@@ -50,9 +50,9 @@ class Dependence:
         full = {n: self.masks[n][groups].any(0) if n in self.masks else groups.any() for n in self.shapes}
         return {n: np.broadcast_to(mask, self.shapes[n]) for n, mask in full.items()}
 
-    def depends(self, groups: np.ndarray) -> list[np.ndarray]:
-        """Per result, where it belongs to one of the groups; elements that read nothing belong to all."""
-        padded = np.append(groups, True)
+    def own(self, groups: np.ndarray, *, constant: bool = False) -> list[np.ndarray]:
+        """Per result, the elements of one of the groups; `constant`: and those that are the same whatever the operands hold."""
+        padded = np.append(groups, constant)
         return [padded[labels] for labels in self.labels]
 
     def only(self, groups: np.ndarray, name: str) -> np.ndarray:

@@ -9,12 +9,37 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from .common import ALL, bound, every_case, is_float
+from .common import ALL, LATER, OPS, bound, is_float
 from .poison import KINDS, Dependence, assert_equal_at, bad, poisoned
+from .poison_cases import larger
+
+LARGER = [(OPS[name], case) for name, cases in larger().items() for case in cases]
+CALLS = LARGER + ALL
 
 
-@every_case
+def parameters(calls, default):
+    """Those calls that are not in `default` run with the mark `exhaustive`."""
+    return pytest.mark.parametrize(
+        ("op", "case"),
+        [pytest.param(op, case, id=f"{op.name}-{case.name}", marks=[] if (op, case) in default else LATER) for op, case in calls],
+    )
+
+
+# What only chooses: a router takes NaN for the least of all scores, and what it then returns may well be finite.
+CHOOSING = {("biased_grouped_topk", "correction_bias")}
+
+
+@parameters(CALLS, CALLS)
 def test_results(op, case, request):
+    check_results(op, case, request, groups=3, kinds=("nan", "mixed"))
+
+
+@parameters(CALLS, ())
+def test_every_group(op, case, request):
+    check_results(op, case, request, groups=60, kinds=KINDS)
+
+
+def check_results(op, case, request, groups: int, kinds):
     run = jax.jit(bound(op, case, request.config.getoption("--implementation")))
     operands = case.draw()
     depends = Dependence(op, operands, case.params)
@@ -23,10 +48,32 @@ def test_results(op, case, request):
     for kind in KINDS:
         got = run(poisoned(operands, depends.read(depends.live), kind, tables=True))
         assert_equal_at(got, want, everything, f"what nothing reads is {kind}")
-    for groups in [np.zeros_like(depends.live), *depends.some(3)]:
-        for kind in ("nan", "mixed"):
-            got = run(poisoned(operands, depends.read(groups), kind))
-            assert_equal_at(got, want, depends.depends(groups), f"what group {np.flatnonzero(groups)} does not read is {kind}")
+    for chosen in [np.zeros_like(depends.live), *depends.some(groups)]:
+        for kind in kinds:
+            got = run(poisoned(operands, depends.read(chosen), kind))
+            what = f"what group {np.flatnonzero(chosen)} does not read is {kind}"
+            assert_equal_at(got, want, depends.own(chosen, constant=True), what)
+    what_is_read_shows(run, op, operands, case.draw(seed=1), want, depends)
+
+
+def what_is_read_shows(run, op, operands, others, want, depends):
+    """NaN in what a group reads is in its results, wherever other numbers there would change them: nothing hides a real one."""
+    for groups in depends.some(2):
+        own, read = depends.own(groups), depends.read(groups)
+        for n, x in operands.items():
+            if not jnp.issubdtype(x.dtype, jnp.floating) or not read[n].any() or (op.name, n) in CHOOSING:
+                continue
+            changed = floats(run({**operands, n: jnp.asarray(np.where(read[n], others[n], x))}), own)
+            if np.array_equal(changed, floats(want, own), equal_nan=True):
+                continue
+            got = floats(run({**operands, n: jnp.asarray(np.where(read[n], np.asarray(jnp.nan, x.dtype), x))}), own)
+            assert not np.isfinite(got).all(), f"NaN in {n} does not show in group {np.flatnonzero(groups)}"
+
+
+def floats(results, where) -> np.ndarray:
+    """The chosen elements of all float results."""
+    chosen = [(x, at) for x, at in zip(results, where, strict=True) if jnp.issubdtype(x.dtype, jnp.floating)]
+    return np.concatenate([np.zeros(0), *(np.asarray(x).astype(np.float64)[at] for x, at in chosen)])
 
 
 def differentiated(op, case):
@@ -36,7 +83,8 @@ def differentiated(op, case):
     return [n for n, x in operands.items() if n in op.gradient.wrt and is_float(x)]
 
 
-DIFFERENTIABLE = [(op, case) for op, case in ALL if differentiated(op, case)]
+DIFFERENTIABLE = [(op, case) for op, case in CALLS if differentiated(op, case)]
+FIRST = [*{op.name: (op, case) for op, case in reversed(DIFFERENTIABLE) if (op, case) not in LARGER}.values()]
 
 
 def gradient(op, case, implementation):
@@ -54,7 +102,7 @@ def gradient(op, case, implementation):
     return pull
 
 
-@pytest.mark.parametrize(("op", "case"), DIFFERENTIABLE, ids=[f"{op.name}-{case.name}" for op, case in DIFFERENTIABLE])
+@parameters(DIFFERENTIABLE, LARGER + FIRST)
 def test_gradients(op, case, request):
     pull = gradient(op, case, request.config.getoption("--implementation"))
     operands = case.draw()
