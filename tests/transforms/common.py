@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jax_aiter.core.axes import axis_names
@@ -36,6 +37,20 @@ def bound(op: Op, case: Case, implementation: str | None = None):
         return op(**operands, **case.params, implementation=implementation)
 
     return run
+
+
+_expected: dict = {}
+
+
+def expected(op: Op, case: Case, implementation: str | None = None, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """What the op gives for `case.draw(seed)` under JAX's usual settings, called by itself.
+
+    Computed once a session: nearly all of its cost is compilation.
+    """
+    key = (op.name, case.name, implementation, seed)
+    if key not in _expected:
+        _expected[key] = tuple(np.asarray(x) for x in bound(op, case, implementation)(case.draw(seed)))
+    return _expected[key]
 
 
 def structs(operands):

@@ -13,7 +13,7 @@ from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.linear import has_loop
 from jax_aiter.core.op import all_ops
 
-from .common import ALL, assert_same, bound, is_float, thinned
+from .common import ALL, assert_same, bound, expected, is_float, thinned
 
 # Those whose reverse rule is their own. The backward passes among the ops have derivatives too: see test_derivatives.py.
 DIFFERENTIABLE = [(op, case) for op, case in ALL if op.gradient and op.gradient.backward]
@@ -130,11 +130,6 @@ def test_gradient_of_an_unlisted_operand_is_refused(op):
         assert {n for n, a in op.operands.items() if "float32" in a.dtypes and not a.optional} <= set(op.gradient.wrt)
 
 
-NOT_DIFFERENTIABLE = [pair for pair in ALL if pair not in DIFFERENTIABLE]
-
-
-@pytest.mark.parametrize(("op", "case"), NOT_DIFFERENTIABLE, ids=[f"{op.name}-{case.name}" for op, case in NOT_DIFFERENTIABLE])
+@thinned([pair for pair in ALL if pair not in DIFFERENTIABLE])
 def test_remat_of_an_op_without_gradient(op, case):
-    operands = case.draw()
-    run = bound(op, case)
-    assert_same(jax.jit(jax.checkpoint(run))(operands), run(operands))
+    assert_same(jax.jit(jax.checkpoint(bound(op, case)))(case.draw()), expected(op, case))
