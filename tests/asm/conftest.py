@@ -1,6 +1,6 @@
 """AITER's hand-written kernels through the public ops, on the device this process sees: a virtual gfx942 or gfx950, or a real one.
 
-    vgpu run --check=memory -- python -m pytest tests/asm            # --arch gfx950 for the other one
+vgpu run --check=memory -- python -m pytest tests/asm            # --arch gfx950 for the other one
 """
 
 import os

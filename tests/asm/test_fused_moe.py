@@ -105,9 +105,7 @@ def test_num_local_tokens(arch, local):
     call = call_of("per_token")
     arrays = moe.on_device({**args, **poison(args)})
     with common.running(call, arrays) as out:
-        expected = moe.oracle(
-            {**args, "hidden_states": clean}, tile=tile_of(common.selected(call, arrays)), local_tokens=local
-        )
+        expected = moe.oracle({**args, "hidden_states": clean}, tile=tile_of(common.selected(call, arrays)), local_tokens=local)
         moe.assert_agrees(out, expected)
     assert (np.asarray(out[local:], np.float32) == 0).all()
 

@@ -218,4 +218,3 @@ def test_500_calls_are_planned_or_refused():
             ((_, step),) = calls.launches(plan)
             assert step.grid == (kv_heads, shapes["batch"], 1)
     assert 300 < refused < 500
-

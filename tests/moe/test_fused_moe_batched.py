@@ -37,5 +37,3 @@ def test_two_slots_and_an_expert_mask():
     args = inputs(40, 4, 2)
     args = {**args, "w1": args["w1"][:3], "w2": args["w2"][:3]}
     both(args, gradients=False, mask=np.asarray([1, 0, 1, 1], np.int32))
-
-

@@ -7,6 +7,7 @@ import pytest
 
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.cases import Case
+from jax_aiter.core.explain import platform_name
 from jax_aiter.core.op import Op, all_ops
 from tests.oracle import ULPS as ULPS
 from tests.oracle import assert_same as assert_same
@@ -26,6 +27,9 @@ def thinned(cases):
         seen.add(op.name)
     return pytest.mark.parametrize(("op", "case"), found)
 
+
+# What calls are exported for: the two that users ship, and whatever these tests run on.
+PLATFORMS = tuple(dict.fromkeys(("cpu", "rocm", platform_name())))
 
 every_op = pytest.mark.parametrize("op", list(OPS.values()), ids=list(OPS))
 

@@ -13,7 +13,7 @@ import jax_aiter
 from jax_aiter.cli.tune_calls import of_target
 from jax_aiter.core.explain import explain, supports
 
-from .common import ALL, LATER, assert_same, bound, is_float, structs
+from .common import ALL, LATER, PLATFORMS, assert_same, bound, is_float, structs
 from .emptied import axes, calls, emptied
 from .empty_expected import expected
 from .test_bad_input import PUBLIC, call_arguments, traced
@@ -107,7 +107,7 @@ def test_jit_and_export(op, case, axis):
     for call in calls(op, case, axis)[:1]:
         operands = call.draw()
         run = jax.jit(bound(op, call))
-        exported = jax.export.export(run, platforms=("cpu", "rocm"))(structs(operands))
+        exported = jax.export.export(run, platforms=PLATFORMS)(structs(operands))
         for results in (run(operands), exported.call(operands)):
             assert_expected(op, case, call, results)
 

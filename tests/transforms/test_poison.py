@@ -29,6 +29,22 @@ def parameters(calls, default):
 CHOOSING = {("biased_grouped_topk", "correction_bias")}
 
 
+# Where a kernel of AITER's breaks the rule; README, Limits.
+OTHERWISE = {
+    ("triton", "flash_attention"): "the kernel multiplies what a mask hides inside a tile by zero, NaN too",
+    ("triton", "flash_attention_bwd"): "the kernel multiplies what a mask hides inside a tile by zero, NaN too",
+    ("triton", "group_quant"): "the kernel's largest value and its cast drop a NaN",
+}
+
+
+@pytest.fixture(autouse=True)
+def _known_otherwise(request):
+    op = request.node.callspec.params.get("op") if hasattr(request.node, "callspec") else None
+    reason = OTHERWISE.get((request.config.getoption("--implementation"), getattr(op, "name", None)))
+    if reason is not None:
+        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
+
+
 @parameters(CALLS, CALLS)
 def test_results(op, case, request):
     check_results(op, case, request, groups=3, kinds=("nan", "mixed"))

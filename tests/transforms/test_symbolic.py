@@ -16,7 +16,7 @@ from jax import export
 import jax_aiter
 from jax_aiter.core.op import OPS
 
-from .common import LATER, assert_same, bound, dims_of
+from .common import LATER, PLATFORMS, assert_same, bound, dims_of
 from .test_gradient import split
 
 OFFSETS = ("Bp", "B1")  # one more than there are sequences
@@ -92,7 +92,7 @@ def close(got, want, what):
 
 
 def exported(function, *structs):
-    return export.deserialize(export.export(jax.jit(function), platforms=("cpu", "rocm"))(*structs).serialize())
+    return export.deserialize(export.export(jax.jit(function), platforms=PLATFORMS)(*structs).serialize())
 
 
 def agrees(op, case, group, function):
