@@ -3,7 +3,7 @@
 import pytest
 
 from jax_aiter.core import select
-from jax_aiter.kernels.asm import provider, tables
+from jax_aiter.kernels.asm import provider, tables, tuned
 from jax_aiter.kernels.manifest import LANDMARK, Fact
 from jax_aiter.kernels.store import add, files
 from jax_aiter.kernels.triton import client, plans
@@ -49,7 +49,7 @@ def afresh(monkeypatch):
     """As in a process that has read nothing yet and has said nothing."""
     monkeypatch.delenv("JAX_AITER_TRITON_PYTHON", raising=False)
     monkeypatch.setattr(select, "_warned", set())
-    for cached in (tables._kernels, tables._tuned_rows, tables._tuned, tables._code, provider._remembered, plans._doubt):
+    for cached in (tables._kernels, tables._code, tuned._read, tuned._tuned, provider._remembered, plans._doubt):
         cached.cache_clear()
     yield
     client.close_workers()

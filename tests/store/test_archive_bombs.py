@@ -2,7 +2,6 @@
 
 import io
 import os
-import resource
 import struct
 import subprocess
 import sys
@@ -94,6 +93,7 @@ BOMBS = {
 
 _ADD = """
 import resource, sys, time
+resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
 from pathlib import Path
 from jax_aiter.kernels import store
 from jax_aiter.kernels.cache import cache_root
@@ -120,7 +120,6 @@ def _add_in_its_own_process(path: Path) -> tuple[str, int, float]:
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
         capture_output=True,
         text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (120, 120)),
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -154,7 +154,7 @@ def gradients():
     return [
         pytest.param(op, index, id=f"{op.name}-{case.name}", marks=[] if index == 0 else LATER)
         for op, case, index in indexed()
-        if op.gradient and split(op, case)[0]
+        if op.gradient and op.gradient.backward and split(op, case)[0]  # JAX does not reverse loops over data
     ]
 
 
