@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 import jax_aiter
+from jax_aiter.cli.inventory import aiter, aiter_lines
 from jax_aiter.core import select
 from jax_aiter.core.arch import arch_of, target_arch
 from jax_aiter.core.explain import platform_name
@@ -20,8 +21,6 @@ from jax_aiter.core.found import is_aiter_found_and_supported
 from jax_aiter.core.op import all_ops
 from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
-from jax_aiter.kernels.cache import CacheError
-from jax_aiter.kernels.store import aiter_location
 
 PACKAGES = ("jax", "jaxlib", "numpy", "jax-rocm7-plugin", "jax-cuda13-plugin", "triton", "torch", "amd-aiter")
 
@@ -55,17 +54,6 @@ def _ops(name: str, arch: str | None) -> list[dict[str, Any]]:
     return rows
 
 
-def _aiter() -> dict[str, Any] | None:
-    """Where AITER's files are and whether they are verified; what is wrong where that cannot be told; None if there are none."""
-    try:
-        found = aiter_location()
-    except CacheError as error:
-        return {"error": str(error)}
-    if found is None:
-        return None
-    return {"path": str(found.path), "source": found.source, "identity": found.identity, "state": found.state}
-
-
 def collect() -> dict[str, Any]:
     """Everything the command prints, as plain data."""
     devices = jax.devices()
@@ -78,7 +66,7 @@ def collect() -> dict[str, Any]:
         "platform": platform_name(),
         "devices": [{"name": str(d), "kind": d.device_kind, "arch": arch_of(d)} for d in devices],
         "target_arch": target_arch(),
-        "aiter": _aiter(),
+        "aiter": aiter(),
         "aiter_found_and_supported": is_aiter_found_and_supported(),
         "native_module": {"available": native.available, "reason": native.reason},
         "settings": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(jax_aiter.config.settings).items()},
@@ -100,8 +88,8 @@ def _print(data: dict[str, Any]) -> None:
     for device in data["devices"][:8]:
         _row(facts, "device", f"{device['name']} ({device['kind']}), arch {device['arch'] or 'none: not a GPU'}")
     _row(facts, "target arch", data["target_arch"] or "none: the reference emulates gfx942; set JAX_AITER_ARCH to choose")
-    aiter = data["aiter"] or {"error": "not found: jax-aiter kernels add PATH registers a checkout"}
-    _row(facts, "AITER", aiter.get("error") or "{identity} from {source} ({state}), {path}".format(**aiter))
+    for number, line in enumerate(aiter_lines(data["aiter"])):
+        _row(facts, "" if number else "AITER", line)
     native = data["native_module"]
     _row(facts, "launch handler", "ready" if native["available"] else native["reason"])
     _row(facts, "settings", ", ".join(f"{k}={v}" for k, v in data["settings"].items()))

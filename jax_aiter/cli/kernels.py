@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from jax_aiter.cli.say import Group, say
 from jax_aiter.kernels.cache import cache_root
 
-NOT_FOUND = "AITER was not found; add a checkout with `jax-aiter kernels add PATH`"
+MISSING = 'not found: pip install "jax_aiter[aiter]", or jax-aiter kernels add PATH registers a checkout'
 
 
 @click.group(cls=Group)
@@ -19,58 +20,68 @@ def kernels() -> None:
 
 @kernels.command()
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--unverified", is_flag=True, help="Accept files that differ from the pinned commit.")
-def add(path: Path, unverified: bool) -> None:
-    """Copy AITER's kernels from PATH (checkout, git directory, tar or zip) after checking every file's hash.
+@click.option("--unverified", is_flag=True, help="Take files that no known release has as they are.")
+@click.option("--known-only", is_flag=True, help="Leave such files out, and do without those that are missing.")
+def add(path: Path, unverified: bool, known_only: bool) -> None:
+    """Copy AITER's kernels from PATH (checkout, git directory, package, wheel, tar or zip), each file known by its hash.
 
-    Only files that AITER is known to have are read, and nothing in PATH is run or obeyed.
+    Any release that is known will do. Only names that AITER is known to have are read, and nothing in PATH is run or obeyed.
     """
-    from jax_aiter.kernels.store import add_aiter
+    from jax_aiter.kernels.store import add as add_files
 
+    if unverified and known_only:
+        raise click.UsageError("--unverified and --known-only exclude each other")
     with _progress("checking AITER's files") as progress:
         task = progress.add_task("files", total=None)
-        location = add_aiter(path, unverified=unverified, progress=lambda n, total: progress.update(task, completed=n, total=total))
-    say(f"AITER {location.identity[:12]} ({location.state}) is in {location.path}")
+
+        def step(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        added = add_files(path, unverified=unverified, known_only=known_only, progress=step)
+    say(f"AITER: {added.survey}")
+    for line in added.survey.lines():
+        say(f"  {line}", err=True)
+    say(f"AITER {added.location.identity[:18]} ({added.location.state}) is in {added.location.path}")
 
 
 @kernels.command("list")
-def list_() -> None:
-    """What the cache holds."""
-    from jax_aiter.kernels.marker import others_can_write
-    from jax_aiter.kernels.prune import contents
-    from jax_aiter.kernels.store import aiter_location
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def list_(as_json: bool) -> None:
+    """What the cache holds, where AITER is, which release, what of it is known."""
+    from jax_aiter.cli.inventory import inventory, lines
 
-    root = cache_root()
-    doubt = others_can_write(root)
-    say(f"cache: {root}" + (f" (NOT verified: {doubt})" if doubt else ""))
-    location = aiter_location()
-    if location is None:
-        say("AITER: not found; add a checkout with `jax-aiter kernels add PATH`")
+    found = inventory(cache_root())
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
     else:
-        say(f"AITER: {location.identity} from {location.source} ({location.state}), {location.path}")
-    found = contents(root)
-    for (arch, op), count in found.plans.items():
-        say(f"  {arch:8} {op:28} {count:5} plans")
-    say(f"{found.refused} refused calls, {found.codes} code objects, {found.nbytes / 2**20:.1f} MiB in all")
+        for line in lines(found):
+            say(line)
+    if "error" in found["aiter"]:
+        raise SystemExit(1)
 
 
 @kernels.command()
 def verify() -> None:
-    """Check AITER's files against the manifest and every cached entry against its hash. Nothing is changed."""
+    """Compare AITER's files with those of the known releases and every cached entry with its hash. Nothing is changed."""
     from jax_aiter.kernels.marker import others_can_write
     from jax_aiter.kernels.prune import damaged
-    from jax_aiter.kernels.store import aiter_location, files
+    from jax_aiter.kernels.store import aiter_location
+    from jax_aiter.kernels.store.installed import why_not
+    from jax_aiter.kernels.store.survey import survey
 
     root, location = cache_root(), aiter_location()
     if location is None:
-        raise click.ClickException(NOT_FOUND)
-    wrong, bad = files.wrong(location), damaged(root)
-    for name in wrong[:10]:
-        say(f"differs from the pinned commit or is missing: {name}", err=True)
+        raise click.ClickException(why_not() or f"AITER was {MISSING}")
+    found, bad = survey(location), damaged(root)
+    say(f"AITER: {found}, in {location.path} ({location.state})")
+    for line in found.lines():
+        say(line, err=True)
     for path in bad[:10]:
         say(f"damaged, built again by the next use and removed by `jax-aiter kernels prune`: {path}", err=True)
+    # What a copy lacks was left out when it was added.
+    wrong = len(found.altered) + len(found.unknown) + (len(found.missing) if location.source != "cache" else 0)
     if wrong or bad:
-        raise click.ClickException(f"{len(wrong)} files of AITER differ, {len(bad)} cache entries were damaged")
+        raise click.ClickException(f"{wrong} files of AITER differ, {len(bad)} cache entries were damaged")
     doubt = others_can_write(root)
     say("all files are as they should be" + (f", but plans are NOT verified: {doubt}" if doubt else ""))
 

@@ -19,6 +19,8 @@ class Settings:
     implementation: what ``implementation=None`` means; None is auto (``JAX_AITER_IMPLEMENTATION``).
     arch: the target to lower for where no device tells it (``JAX_AITER_ARCH``); on the CPU, the fp8 family to emulate.
     debug_checks: turn out-of-range data (expert ids, slots, block tables, lengths) into errors (``JAX_AITER_DEBUG_CHECKS=1``).
+    source: the folder to take AITER's files from, a checkout or one with installed packages (``JAX_AITER_SOURCE``).
+    unverified: take files of AITER that no known release has as they are (``JAX_AITER_UNVERIFIED=1``).
     """
 
     enabled: bool = True
@@ -26,9 +28,11 @@ class Settings:
     implementation: str | None = None
     arch: str | None = None
     debug_checks: bool = False
+    source: str | None = None
+    unverified: bool = False
 
     def __post_init__(self):
-        for name in ("enabled", "debug_checks"):
+        for name in ("enabled", "debug_checks", "unverified"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, got {type(value).__name__} {shown(value)}")
@@ -38,6 +42,8 @@ class Settings:
                 raise TypeError(f"{name} must be None or one of {allowed}, got {type(value).__name__} {shown(value)}")
             if value is not None and value not in allowed:
                 raise ValueError(f"{name} must be None or one of {allowed}, got {shown(value)}")
+        if self.source is not None and (not isinstance(self.source, str) or not self.source):
+            raise TypeError(f"source must be None or the path of a folder, got {type(self.source).__name__} {shown(self.source)}")
         object.__setattr__(self, "disabled_families", _families(self.disabled_families))
 
 
@@ -69,6 +75,8 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
             implementation=env.get("JAX_AITER_IMPLEMENTATION") or None,
             arch=env.get("JAX_AITER_ARCH") or None,
             debug_checks=_flag(env, "JAX_AITER_DEBUG_CHECKS", False),
+            source=env.get("JAX_AITER_SOURCE") or None,
+            unverified=_flag(env, "JAX_AITER_UNVERIFIED", False),
         )
     except ValueError as error:
         if "environment variable" in str(error):

@@ -17,10 +17,11 @@ from jax_aiter.kernels.cache import CacheError, explained, get_code, locked, rea
 from jax_aiter.kernels.disk import sweep
 from jax_aiter.kernels.marker import TAG, is_marked
 from jax_aiter.kernels.store.add import sweep_staging
-from jax_aiter.kernels.store.location import UNVERIFIED, aiter_location, entry
+from jax_aiter.kernels.store.files import triton_identity
+from jax_aiter.kernels.store.location import KNOWN, UNVERIFIED, aiter_location, entry
 
 _CODE = re.compile(r"[0-9a-f]{64}")
-_COPY = re.compile(rf"[0-9a-f]{{40}}|{UNVERIFIED}[0-9a-f]{{16,32}}")
+_COPY = re.compile(rf"[0-9a-f]{{40}}|(?:{KNOWN}|{UNVERIFIED})[0-9a-f]{{16,32}}")
 _PLAN = re.compile(r"\w+-[^/]+\.json")
 _KERNEL = re.compile(r"[0-9a-f]{64}\.json")
 
@@ -82,6 +83,7 @@ def prune(root: Path, everything: bool = False) -> int:
 def _prune(root: Path, everything: bool) -> None:
     location = None if everything else aiter_location(root)
     keep = location.identity if location is not None else None
+    plans = triton_identity(location)[:24] if location is not None else None
     linked = (root / "aiter").is_symlink()
     if not linked:
         sweep_staging(root)
@@ -90,7 +92,7 @@ def _prune(root: Path, everything: bool) -> None:
             shutil.rmtree(copy)
             copy.with_name(f"{copy.name}.json").unlink(missing_ok=True)
     for path in _plans(root):
-        of_another = location is not None and path.parts[-4] != location.identity[:24]
+        of_another = plans is not None and path.parts[-4] != plans
         if everything or of_another or read_entry(path) is None:
             path.unlink(missing_ok=True)
     if everything and not linked:

@@ -6,7 +6,7 @@ import pytest
 
 from jax_aiter.kernels.asm import dialects, listed, tables
 from jax_aiter.kernels.asm.dialects import FILE, FLAG, SIZE, SYMBOL, read
-from jax_aiter.kernels.store import Location
+from jax_aiter.kernels.store.location import AS_IT_IS, Location
 from tests.needs import needs_aiter
 
 SYMBOLS = ("_ZN5aiter1aE", "a.co")
@@ -130,7 +130,7 @@ def tampered(tmp_path):
         path = tmp_path / f"hsa/gfx942/{table}"
         path.parent.mkdir(parents=True)
         path.write_text(text.replace(old, new, 1))
-        return tables._kernels("gfx942", table, Location(tmp_path, "amd-aiter", "amd-aiter-0", "its files are taken as they are"))
+        return tables._kernels("gfx942", table, Location(tmp_path, "setting", AS_IT_IS, "its files are taken as they are"))
 
     needs_aiter("hsa")
     return make

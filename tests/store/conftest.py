@@ -1,11 +1,14 @@
 """A made-up AITER of a few files with its own manifest, and an empty cache."""
 
+from pathlib import Path
+
 import pytest
 
 from jax_aiter.core import select
+from jax_aiter.kernels import known, known_build
 from jax_aiter.kernels.asm import provider, tables, tuned
-from jax_aiter.kernels.manifest import LANDMARK, Fact
-from jax_aiter.kernels.store import add, files
+from jax_aiter.kernels.known import AITER_COMMIT, Release, file_hash
+from jax_aiter.kernels.manifest import LANDMARK, Fact, manifest
 from jax_aiter.kernels.triton import client, plans
 
 FILES = {
@@ -26,12 +29,39 @@ def root(tmp_path, monkeypatch):
     return path
 
 
+def known_list(trees: dict[str, dict[str, bytes]]) -> bytes:
+    """A list of known files as the package ships one, of releases by name (a commit's name is the commit)."""
+    sizes = {file_hash(data): len(data) for tree in trees.values() for data in tree.values()}
+    releases = {Release(name, name if len(name) == 40 else None, "2025-01-01"): tree for name, tree in trees.items()}
+    return known_build.encode({r: {n: file_hash(d) for n, d in tree.items()} for r, tree in releases.items()}, [], sizes)
+
+
+def use_known(path: Path, trees: dict[str, dict[str, bytes]]) -> None:
+    """From now on these are the known releases."""
+    path.write_bytes(known_list(trees))
+    known.KNOWN = path
+    for cached in (known._table, known.files_of, manifest):
+        cached.cache_clear()
+
+
 @pytest.fixture
-def hashes(monkeypatch):
-    known = {name: Fact.of(data) for name, data in FILES.items()}
-    for module in (add, files):
-        monkeypatch.setattr(module, "manifest", lambda: known)
-    return known
+def releases(tmp_path_factory, monkeypatch):
+    """Call it to make releases the known ones; the pinned commit's is the made-up AITER."""
+    monkeypatch.setattr(known, "KNOWN", known.KNOWN)
+
+    def use(**others: dict[str, bytes]) -> None:
+        use_known(tmp_path_factory.mktemp("known") / "known.txt.xz", {**others, AITER_COMMIT: FILES})
+
+    yield use
+    monkeypatch.undo()
+    for cached in (known._table, known.files_of, manifest):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def hashes(releases):
+    releases()
+    return {name: Fact.of(data) for name, data in FILES.items()}
 
 
 @pytest.fixture

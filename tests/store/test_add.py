@@ -7,9 +7,7 @@ import zipfile
 import pytest
 
 from jax_aiter.kernels import store
-from jax_aiter.kernels.known import is_wanted
-from jax_aiter.kernels.manifest import manifest
-from jax_aiter.kernels.store import files, source
+from jax_aiter.kernels.store import source, survey
 
 from .conftest import FILES, UNUSED
 
@@ -65,7 +63,7 @@ def test_every_source_gives_the_same_files(kind, checkout, tmp_path, monkeypatch
     assert location.identity == store.AITER_COMMIT
     assert _stored(location) == FILES
     assert store.aiter_location() == location
-    assert files.wrong(location) == []
+    assert survey.wrong(location) == []
 
 
 def test_changed_file_is_refused_and_named(checkout, root):
@@ -96,8 +94,8 @@ def test_unverified_is_kept_apart(checkout):
 def test_adding_again_repairs(checkout):
     location = store.add_aiter(checkout)
     (location.path / "hsa/gfx942/fmoe.co").write_bytes(b"torn")
-    assert files.wrong(location) == ["hsa/gfx942/fmoe.co"]
-    assert files.wrong(store.add_aiter(checkout)) == []
+    assert survey.wrong(location) == ["hsa/gfx942/fmoe.co"]
+    assert survey.wrong(store.add_aiter(checkout)) == []
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "text", "git-without-commit"])
@@ -117,10 +115,3 @@ def test_a_path_without_aiter_is_a_clear_error(what, tmp_path):
         subprocess.run(["git", "init", "-q", "--bare", str(path)], check=True)
     with pytest.raises(store.SourceError, match=message):
         store.add_aiter(path)
-
-
-def test_shipped_manifest_covers_both_archs_and_names_no_contents():
-    names = manifest()
-    for prefix, suffix in (("hsa/gfx942/", ".co"), ("hsa/gfx950/", ".co"), ("aiter/ops/triton/", ".py")):
-        assert sum(n.startswith(prefix) and n.endswith(suffix) for n in names) > 300
-    assert all(is_wanted(name) and len(fact.hash) == 32 and int(fact.hash, 16) >= 0 for name, fact in names.items())

@@ -97,11 +97,9 @@ resource.setrlimit(resource.RLIMIT_CPU, (120, 120))
 from pathlib import Path
 from jax_aiter.kernels import store
 from jax_aiter.kernels.cache import cache_root
-from jax_aiter.kernels.manifest import Fact
-from jax_aiter.kernels.store import add, files
-from tests.store.conftest import FILES
-known = {name: Fact.of(data) for name, data in FILES.items()}
-add.manifest = files.manifest = lambda: known
+from jax_aiter.kernels.known import AITER_COMMIT
+from tests.store.conftest import FILES, use_known
+use_known(Path(sys.argv[1] + ".known"), {AITER_COMMIT: FILES})
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
 begin = time.process_time()
 try:

@@ -17,6 +17,7 @@ from jax_aiter.kernels.known import (
     lookup,
     releases,
 )
+from jax_aiter.kernels.manifest import manifest
 
 OLD, NEW = "0.1.6", "0.1.10"
 
@@ -146,3 +147,10 @@ def test_the_list_is_built_from_tags_history_and_wheels(repository, tmp_path, mo
     finally:
         for cached in (known._table, files_of):
             cached.cache_clear()
+
+
+def test_shipped_manifest_covers_both_archs_and_names_no_contents():
+    names = manifest()
+    for prefix, suffix in (("hsa/gfx942/", ".co"), ("hsa/gfx950/", ".co"), ("aiter/ops/triton/", ".py")):
+        assert sum(n.startswith(prefix) and n.endswith(suffix) for n in names) > 300
+    assert all(is_wanted(name) and len(fact.hash) == 32 and int(fact.hash, 16) >= 0 for name, fact in names.items())

@@ -10,8 +10,8 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import cache, store
 from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.manifest import manifest
-from jax_aiter.kernels.store import files
-from jax_aiter.kernels.store.location import Location, listing
+from jax_aiter.kernels.store import files, survey
+from jax_aiter.kernels.store.location import AS_IT_IS, Location, listing
 from tests.needs import needs_aiter
 
 from .conftest import FILES
@@ -70,7 +70,7 @@ def test_a_file_that_was_altered_is_refused_by_name(name, change, unverified, ha
     with pytest.raises(files.FileError, match=rf"AITER's file {name} .*(is altered|cannot be read).*jax-aiter kernels add PATH"):
         files.read(location, name)
     assert all(files.read(location, other) for other in FILES if other != name)
-    assert name in files.wrong(location)
+    assert name in survey.wrong(location)
     with pytest.raises(files.FileError, match=name):
         files.copy(location, checkout / "copies", files.names(location))
 
@@ -88,7 +88,7 @@ def test_what_was_put_beside_aiters_files_is_never_opened(location):
 
 @pytest.mark.parametrize("name", ["../current.json", "/etc/passwd", "aiter/../../current.json", "", ".", "aiter\0.py"])
 def test_no_name_leads_out_of_the_folder(name, location):
-    for where in (location, Location(location.path, "amd-aiter", "amd-aiter-1", "not compared")):
+    for where in (location, Location(location.path, "setting", AS_IT_IS, "not compared")):
         with pytest.raises(files.FileError, match=r"no file .* that is known"):
             files.read(where, name)
 

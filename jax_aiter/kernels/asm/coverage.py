@@ -74,7 +74,7 @@ def _hash_of(path: str, where: Location) -> str:
 
 def variants(arch: str) -> tuple[Variant, ...]:
     """All code objects of an architecture."""
-    return _variants(arch, location().path)
+    return _variants(arch, location().place("hsa").parent)
 
 
 def selectable(arch: str) -> frozenset[str]:

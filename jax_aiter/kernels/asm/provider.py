@@ -15,7 +15,6 @@ from jax_aiter.kernels.asm.registry import Refusal, Selected, adapters
 from jax_aiter.kernels.asm.tables import NotFoundError, TableError, location
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.empty import nothing_to_launch
-from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Program, Unusable
 
@@ -90,7 +89,7 @@ def _explained() -> Iterator[None]:
         raise KernelBuildError(str(error)) from error
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         where = location()
-        if where.identity == AITER_COMMIT or isinstance(error, PlanError):
+        if where.verified or isinstance(error, PlanError):
             raise
         raise KernelBuildError(
             f"AITER's files in {where.path} ({where.identity}) are not like those that kernels are selected from: "

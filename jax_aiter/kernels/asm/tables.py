@@ -70,9 +70,10 @@ class Kernel:
 def location() -> Location:
     """Where AITER's files are. NotFoundError with the remedy if they are not there, CacheError if that cannot be told."""
     found = aiter_location()
-    if found is None or not (found.path / "hsa").is_dir():
+    if found is None or not found.holds("hsa"):
         raise NotFoundError(
-            "AITER's code objects were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
+            "AITER's code objects were not found; install them with `pip install \"jax_aiter[aiter]\"`, or add a checkout with "
+            "`jax-aiter kernels add PATH`"
         )
     return found
 

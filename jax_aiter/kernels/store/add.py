@@ -1,8 +1,9 @@
-"""Brings AITER's files into the cache: each is compared with the manifest before it is written."""
+"""Brings AITER's files into the cache: each is looked up by its content before it is written."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import tempfile
@@ -12,29 +13,59 @@ from pathlib import Path
 from jax_aiter.core.text import one_line
 from jax_aiter.kernels.cache import CacheError, cache_root, canonical, digest, explained, locked, write_entry
 from jax_aiter.kernels.disk import TEMPORARY
-from jax_aiter.kernels.known import AITER_COMMIT, is_wanted
+from jax_aiter.kernels.known import AITER_COMMIT, files_of, is_wanted
 from jax_aiter.kernels.manifest import LANDMARK, Fact, manifest
-from jax_aiter.kernels.store.location import UNVERIFIED, Location, entry, in_cache, listing
+from jax_aiter.kernels.store.files import is_known
+from jax_aiter.kernels.store.location import KNOWN, UNVERIFIED, Location, entry, in_cache, listing
 from jax_aiter.kernels.store.names import SourceError
 from jax_aiter.kernels.store.source import read_source
+from jax_aiter.kernels.store.survey import Survey, compare
 
 Progress = Callable[[int, int], None]
 
 
 class VerificationError(ValueError):
-    """Files differ from the pinned commit's; the message counts them and names the first."""
+    """Files are in no known release, or missing of the one they are nearest to; the message counts them and names the first."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
 
 
-def add_aiter(path: Path, *, unverified: bool = False, root: Path | None = None, progress: Progress | None = None) -> Location:
-    """Compare the AITER files at `path` with the manifest and copy them into the cache.
+@dataclasses.dataclass(frozen=True)
+class Added:
+    """location: the copy. survey: what the source was."""
 
-    path: a checkout, a git directory (the pinned commit is read from it), or a tar or zip archive.
-    unverified: accept files that differ from the manifest; plans made from them are kept apart.
+    location: Location
+    survey: Survey
+
+
+def add_aiter(
+    path: Path,
+    *,
+    unverified: bool = False,
+    known_only: bool = False,
+    root: Path | None = None,
+    progress: Progress | None = None,
+) -> Location:
+    """As `add`; where the copy is."""
+    return add(path, unverified=unverified, known_only=known_only, root=root, progress=progress).location
+
+
+def add(
+    path: Path,
+    *,
+    unverified: bool = False,
+    known_only: bool = False,
+    root: Path | None = None,
+    progress: Progress | None = None,
+) -> Added:
+    """Compare the AITER files at `path` with those of all known releases and copy them into the cache.
+
+    path: a checkout, a git directory (the pinned commit is read from it), a package's folder or wheel, or a tar or zip archive.
+    unverified: take files that no release has as they are; plans made from them are kept apart.
+    known_only: leave files out that no release has, and do without those that are missing.
     progress: called with (files done, files expected).
-    Raises SourceError (no AITER there, or damaged), VerificationError (files differ or are missing), CacheError.
+    Raises SourceError (no AITER there, or damaged), VerificationError (files unknown or missing), CacheError.
     """
     root = root or cache_root()
     with locked(root, "aiter"):
@@ -44,7 +75,11 @@ def add_aiter(path: Path, *, unverified: bool = False, root: Path | None = None,
             staging = Path(tempfile.mkdtemp(dir=root / "aiter", prefix=TEMPORARY))
         try:
             found = _stage(path, staging, unverified, progress)
-            identity = _identity(path, found, unverified)
+            survey = compare({name: fact.hash for name, fact in found.items()}, sum(fact.size for fact in found.values()))
+            _check(path, found, survey, unverified, known_only)
+            if not unverified:
+                found = {name: fact for name, fact in found.items() if name not in survey.unknown}
+            identity = _identity(found)
             if identity != AITER_COMMIT:
                 write_entry(listing(root, identity), {name: list(fact) for name, fact in found.items()})
             with explained(root):
@@ -52,7 +87,7 @@ def add_aiter(path: Path, *, unverified: bool = False, root: Path | None = None,
             write_entry(entry(root), {"identity": identity})
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    return in_cache(root, identity)
+    return Added(in_cache(root, identity), survey)
 
 
 def sweep_staging(root: Path) -> None:
@@ -63,44 +98,51 @@ def sweep_staging(root: Path) -> None:
 
 
 def _stage(path: Path, staging: Path, unverified: bool, progress: Progress | None) -> dict[str, Fact]:
-    """Reads the source; writes what the manifest knows, and only if `unverified` the rest too."""
-    found, expected = dict[str, Fact](), manifest()
+    """Reads the source; writes what is known, and only if `unverified` the rest too."""
+    found, expected = dict[str, Fact](), len(manifest())
     with contextlib.closing(read_source(path, is_wanted)) as files:
         for name, data in files:
             found[name] = Fact.of(data)
-            if unverified or expected.get(name) == found[name]:
+            if unverified or is_known(name, found[name].hash):
                 with explained(staging):
                     target = staging / name
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(data)
             if progress is not None:
-                progress(len(found), len(expected))
+                progress(len(found), max(expected, len(found)))
     return found
 
 
-def _identity(path: Path, found: Mapping[str, Fact], unverified: bool) -> str:
-    expected = manifest()
-    wrong = sorted(name for name, fact in expected.items() if found.get(name, fact) != fact)
-    missing, extra = sorted(expected.keys() - found.keys()), sorted(found.keys() - expected.keys())
-    if LANDMARK not in found or len(missing) > len(expected) // 2:
-        raise SourceError(f"{path} holds {len(found)} of AITER's {len(expected)} files; it is not AITER, or much of it is gone")
-    if not (wrong or missing or extra):
-        return AITER_COMMIT
-    if not unverified:
-        raise VerificationError(_difference(path, wrong, missing, extra))
-    return UNVERIFIED + digest(canonical({name: list(fact) for name, fact in found.items()}))[:32]
+def _check(path: Path, found: Mapping[str, Fact], survey: Survey, unverified: bool, known_only: bool) -> None:
+    if LANDMARK not in found or survey.release is None:
+        raise SourceError(f"{path} holds {len(found)} files with names of AITER's, none known; it is not AITER")
+    of_release = files_of(survey.release)
+    if len(survey.missing) > len(of_release) // 2 and not known_only:
+        raise SourceError(f"{path} holds {len(found)} of AITER's {len(of_release)} files; it is not AITER, or much of it is gone")
+    if (survey.unknown or survey.missing) and not (unverified or known_only):
+        changed, extra = ([n for n in survey.unknown if (n in of_release) == inside] for inside in (True, False))
+        raise VerificationError(_difference(path, survey, changed, extra))
 
 
-def _difference(path: Path, wrong: list[str], missing: list[str], extra: list[str]) -> str:
+def _difference(path: Path, survey: Survey, changed: list[str], extra: list[str]) -> str:
+    hashes = {name: f" of hash {value}" for name, value in survey.unknown.items()}
     parts = [
-        f"{len(names)} {what} (first: {names[0]})"
-        for what, names in (("changed", wrong), ("missing", missing), ("not part of it", extra))
+        f"{len(names)} {what} (first: {names[0]}){hashes.get(names[0], '')}"
+        for what, names in (("changed", changed), ("missing", list(survey.missing)), ("not part of it", extra))
         if names
     ]
+    release = "commit" if survey.release == AITER_COMMIT else "release"
     return (
-        f"{path} is not AITER at commit {AITER_COMMIT}: {', '.join(parts)}. Check out that commit, or pass "
-        "--unverified to use it as it is"
+        f"{path} is not AITER at {release} {survey.release}, which it is nearest to: {', '.join(parts)}. Check that out as it is, "
+        "or pass --known-only to do without these files, or --unverified to use them as they are"
     )
+
+
+def _identity(found: Mapping[str, Fact]) -> str:
+    if found == manifest():
+        return AITER_COMMIT
+    prefix = KNOWN if all(is_known(name, fact.hash) for name, fact in found.items()) else UNVERIFIED
+    return prefix + digest(canonical({name: list(fact) for name, fact in found.items()}))[:32]
 
 
 def _put_in_place(staging: Path, target: Path) -> None:

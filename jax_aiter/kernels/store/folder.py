@@ -9,9 +9,8 @@ from pathlib import Path
 
 from jax_aiter.kernels.disk import read_plain
 from jax_aiter.kernels.store.limits import FILE, Total, check_size
-from jax_aiter.kernels.store.names import Once, SourceError, Wanted, is_plain
+from jax_aiter.kernels.store.names import META, Once, SourceError, Wanted, is_plain
 
-TOPS = ("aiter", "hsa")
 #: folders within folders; AITER's own go five deep.
 DEPTH = 20
 
@@ -19,11 +18,12 @@ DEPTH = 20
 def read_folder(root: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """The wanted files below `root`. Links are not followed, neither those of files nor those of folders."""
     total, once = Total(root), Once(root)
-    for top in TOPS:
+    meta = "" if os.path.lexists(root / "hsa") else META
+    for top in ("aiter", f"{meta}hsa"):
         if not os.path.lexists(root / top):
             continue
         for folder, folders, files, handle in os.fwalk(root / top, follow_symlinks=False, onerror=_raise):
-            here = os.path.relpath(folder, root)
+            here = os.path.relpath(folder, root).removeprefix(meta)
             folders[:] = sorted(name for name in folders if is_plain(f"{here}/{name}") and here.count("/") < DEPTH)
             for file in sorted(files):
                 total.entry()

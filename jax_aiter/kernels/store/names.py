@@ -7,6 +7,7 @@ that nothing has to be normalised and no two spellings lead to one place.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Iterable
 
@@ -14,6 +15,7 @@ from jax_aiter.core.text import one_line
 from jax_aiter.kernels.manifest import LANDMARK
 
 MAX_NAME = 512
+META = "aiter_meta/"
 # A part begins with no dot, which leaves out "..", ".git" and our own temporary files, holds no backslash, colon or control, and is
 # no longer than what every file system takes.
 _PART = r"[A-Za-z0-9_][A-Za-z0-9_.,=+@~-]{0,199}"
@@ -33,20 +35,32 @@ def is_plain(name: str) -> bool:
     return len(name) <= MAX_NAME and _PLAIN.fullmatch(name) is not None
 
 
-def below(top: str, name: str) -> str | None:
-    """`name` as seen from the folder `top` (with its slash, or ""); None if it lies elsewhere or is not plain."""
-    name = name.removeprefix("./")
-    if not name.startswith(top):
-        return None
-    name = name[len(top) :]
-    return name if is_plain(name) else None
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where AITER's files are inside an archive. top: what stands before their names, with its slash; meta: before ``hsa/``."""
 
+    top: str
+    meta: str
 
-def top_folder(names: Iterable[str]) -> str | None:
-    """What stands before AITER's own paths, with its slash: archives of a commit usually have one folder on top."""
-    found = [name.removeprefix("./") for name in names if name == LANDMARK or name.endswith(f"/{LANDMARK}")]
-    tops = {name.removesuffix(LANDMARK) for name in found}
-    return min(tops, key=lambda top: (len(top), top), default=None)
+    @classmethod
+    def of(cls, names: Iterable[str]) -> Layout | None:
+        """Archives of a commit usually have one folder on top; a package keeps ``hsa`` in a package of its own. None: not AITER."""
+        names = [name.removeprefix("./") for name in names]
+        tops = {name.removesuffix(LANDMARK) for name in names if name == LANDMARK or name.endswith(f"/{LANDMARK}")}
+        if not tops:
+            return None
+        top = min(tops, key=lambda top: (len(top), top))
+        return cls(top, "" if any(name.startswith(f"{top}hsa/") for name in names) else META)
+
+    def name(self, member: str) -> str | None:
+        """A member's name as the repository has it; None if it lies elsewhere or is not plain."""
+        member = member.removeprefix("./")
+        if not member.startswith(self.top):
+            return None
+        member = member[len(self.top) :]
+        if self.meta and member.startswith(f"{self.meta}hsa/"):
+            member = member.removeprefix(self.meta)
+        return member if is_plain(member) else None
 
 
 class Once:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jax_aiter.kernels.store.limits import Total, check_size
-from jax_aiter.kernels.store.names import Once, SourceError, Wanted, below, top_folder
+from jax_aiter.kernels.store.names import Layout, Once, SourceError, Wanted
 from jax_aiter.kernels.store.stream import Stream, open_stream
 
 BLOCK = 512
@@ -39,13 +39,13 @@ def read_tar(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
                 names.append(member.name)
             _pass(stream, member)
         stream.drain()
-        top = top_folder(names)
-    if top is None:
+        layout = Layout.of(names)
+    if layout is None:
         return
     once = Once(path)
     with open_stream(path) as stream:
         for member in _members(stream, path):
-            name = below(top, member.name)
+            name = layout.name(member.name)
             if name is None or not wanted(name) or member.kind == FOLDER:
                 _pass(stream, member)
                 continue

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from jax_aiter.kernels.store.limits import FILE, HEADERS, Total, check_size
-from jax_aiter.kernels.store.names import Once, SourceError, Wanted, below, top_folder
+from jax_aiter.kernels.store.names import Layout, Once, SourceError, Wanted
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 ENCRYPTED = 0x1
@@ -38,12 +38,12 @@ def read_zip(path: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
         members = archive.infolist()
         for _ in members:
             total.entry()
-        top = top_folder(member.filename for member in members)
-        if top is None:
+        layout = Layout.of(member.filename for member in members)
+        if layout is None:
             return
         for member in members:
             # zipfile cuts a name at a NUL: what was written is compared, not what is left of it.
-            name = below(top, member.orig_filename)
+            name = layout.name(member.orig_filename)
             if name is None or not wanted(name):
                 continue
             once(name)

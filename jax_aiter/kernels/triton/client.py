@@ -18,8 +18,6 @@ from jax_aiter.kernels.store import Location, files
 from jax_aiter.kernels.triton.spec import CallSpec
 
 MAIN = Path(__file__).parent / "worker" / "main.py"
-#: what the worker imports or reads of AITER.
-SOURCES = ("aiter/ops/triton/", "aiter/utility/triton/")
 INSTALL = 'pip install "jax_aiter[triton]"'
 
 
@@ -32,7 +30,8 @@ class Worker:
         self._python = os.environ.get("JAX_AITER_TRITON_PYTHON") or sys.executable
         with contextlib.ExitStack() as resources:
             self._stderr = resources.enter_context(tempfile.TemporaryFile())
-            self._process = self._start(resources, [arch, str(_sources(resources, aiter)), str(root)])
+            sources, self._left_out = _sources(resources, aiter)
+            self._process = self._start(resources, [arch, str(sources), str(root)])
             resources.callback(self._stop)
             hello = self._read()
             if "error" in hello:
@@ -74,10 +73,14 @@ class Worker:
             except (BrokenPipeError, ValueError):
                 raise self._died() from None
             try:
-                return self._read()
+                answer = self._read()
             except BaseException:
                 self.close()  # an unread answer must not be taken for the next call's
                 raise
+        if not answer["ok"] and self._left_out:
+            listed = f"{len(self._left_out)} files of AITER that no release has were left out, the first is {self._left_out[0]}"
+            answer["error"] += f" ({listed}; {files.OPT_IN})"
+        return answer
 
     @property
     def alive(self) -> bool:
@@ -119,18 +122,19 @@ def stored_answer(answer: dict[str, Any], triton: str) -> tuple[dict[str, Any], 
     )
 
 
-def _sources(resources: contextlib.ExitStack, aiter: Location) -> Path:
+def _sources(resources: contextlib.ExitStack, aiter: Location) -> tuple[Path, list[str]]:
     """A private folder with AITER's Triton half, every file compared as it was read.
 
     Python imports, Triton's reading of sources and AITER's reading of its configurations all go by paths, and at any later time;
-    beside the files in the cache there may also be compiled ones that Python would prefer.
+    beside the files in the cache there may also be compiled ones that Python would prefer. Files that no release has are left out:
+    their names come second.
     """
     folder = Path(resources.enter_context(tempfile.TemporaryDirectory(prefix="jax_aiter-sources-")))
     try:
-        files.copy(aiter, folder, (name for name in files.names(aiter) if name.startswith(SOURCES)))
+        left_out = files.copy(aiter, folder, files.triton_names(aiter))
     except OSError as error:
         raise KernelBuildError(f"{folder}: {error.strerror}; AITER's Triton sources are copied there for the worker") from error
-    return folder
+    return folder, left_out
 
 
 _workers: dict[tuple[str, Location, Path, int], Worker] = {}

@@ -15,7 +15,7 @@ from jax_aiter.core.text import one_line
 from jax_aiter.kernels.cache import DamagedError, canonical, digest, explained, locked, read_entry, write_entry
 from jax_aiter.kernels.marker import others_can_write
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.store import AITER_COMMIT, aiter_location
+from jax_aiter.kernels.store import AITER_COMMIT, aiter_location, files
 from jax_aiter.kernels.triton.convert import to_plan
 from jax_aiter.kernels.triton.ops import VERSION
 from jax_aiter.kernels.triton.spec import CallSpec
@@ -28,7 +28,7 @@ class Refused(Exception):
 def aiter_identity(root: Path) -> str:
     """Which AITER the plans are of: that of the files found, else (plans were brought along without them) the pin."""
     location = aiter_location(root)
-    return AITER_COMMIT if location is None else location.identity
+    return AITER_COMMIT if location is None else files.triton_identity(location)
 
 
 def plan_path(spec: CallSpec, root: Path) -> Path:

@@ -55,7 +55,7 @@ def _cannot_build(spec: CallSpec) -> str | None:
         if plans.exists(spec, root):
             return None
         location = aiter_location(root)
-    except CacheError as error:
+    except (CacheError, KernelBuildError) as error:
         return Unusable(error)
     if location is None:
         return "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
