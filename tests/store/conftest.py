@@ -79,8 +79,10 @@ def afresh(monkeypatch):
     """As in a process that has read nothing yet and has said nothing."""
     monkeypatch.delenv("JAX_AITER_TRITON_PYTHON", raising=False)
     monkeypatch.setattr(select, "_warned", set())
-    for cached in (tables._kernels, tables._code, tuned._read, tuned._tuned, provider._remembered, plans._doubt):
-        cached.cache_clear()
+    for module in (tables, tuned, provider, plans):
+        for value in vars(module).values():
+            if hasattr(value, "cache_clear"):
+                value.cache_clear()
     yield
     client.close_workers()
 

@@ -3,6 +3,7 @@
 import importlib.abc
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import zipfile
@@ -27,6 +28,7 @@ from tests.needs import needs_aiter
 from .conftest import FILES
 
 pytestmark = pytest.mark.usefixtures("root", "afresh")
+USERS = os.environ.get("JAX_AITER_CACHE")  # before a test has a cache of its own
 OLD = {**FILES, "aiter/ops/triton/norm.py": b"# older\n", "hsa/gfx950/fmoe.csv": b"older,table\n", "hsa/gfx942/gone.co": b"gone"}
 
 
@@ -337,8 +339,12 @@ def test_list_as_json(site):
 
 
 @pytest.fixture
-def real_package(tmp_path):
-    real = needs_aiter("hsa", where=lambda location: location.source == "cache")
+def real_package(tmp_path, monkeypatch):
+    with monkeypatch.context() as user:
+        user.delenv("JAX_AITER_CACHE")
+        if USERS is not None:
+            user.setenv("JAX_AITER_CACHE", USERS)
+        real = needs_aiter("hsa", where=lambda location: location.source == "cache")
     (tmp_path / "package/aiter_meta").mkdir(parents=True)
     (tmp_path / "package/aiter").symlink_to(real.path / "aiter")
     (tmp_path / "package/aiter_meta/hsa").symlink_to(real.path / "hsa")

@@ -47,6 +47,8 @@ class AsmProvider:
     def details(self, call: Call) -> tuple[str, ...]:
         found = self._selected(call)
         lines = (f"kernel {found.kernel.symbol}", f"in {found.kernel.path}, grid {found.grid}", f"chosen by {found.rule}")
+        where = location()
+        lines += () if where.verified else (f"AITER's files are {where.state}",)
         return lines if found.passes_over is None else (*lines, f"taken for want of another library's kernel: {found.passes_over}")
 
     @staticmethod

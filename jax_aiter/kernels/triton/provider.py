@@ -41,7 +41,9 @@ class TritonProvider:
         return None
 
     def details(self, call: Any) -> tuple[str, ...]:
-        return ()  # which kernels a wrapper launches is known once it was recorded
+        """Which kernels a wrapper launches is known once it was recorded; whether its sources are trusted is known before."""
+        where = aiter_location()
+        return () if where is None or where.verified else (f"AITER's files are {where.state}",)
 
     def plan(self, call: Any) -> LaunchPlan:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
