@@ -79,9 +79,9 @@ def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
         provider = next(p for p in providers() if p.name == implementation)
         return Choice(implementation, provider.plan(call), {})
     preference, refused = _ranked(call, reasons)
-    for name, reason in reasons.items():
-        if isinstance(reason, Unusable):
-            _warn_once(f"jax_aiter runs without the {name} kernels: {reason}")
+    unusable = [(name, reason) for name, reason in reasons.items() if isinstance(reason, Unusable)]
+    for why in dict.fromkeys(reason for _, reason in unusable):
+        _warn_once(f"jax_aiter runs without the {' and '.join(name for name, reason in unusable if reason == why)} kernels: {why}")
     by_name = {provider.name: provider for provider in providers()} if preference.order else {}
     for name in preference.order:
         try:
