@@ -47,6 +47,8 @@ ODD = ("no", "0", "", 0, 1, 2.5, b"xla", object(), jnp.ones(()), np.array(["xla"
 @pytest.mark.parametrize("value", ODD, ids=lambda value: type(value).__name__)  # not repr, which holds addresses
 def test_values_of_another_type_are_refused(name, value):
     """A setting counts as what it is or not at all: "no" is not a way to say yes."""
+    if name == "source" and isinstance(value, str) and value:
+        pytest.skip("the path of a folder")
     with pytest.raises((TypeError, ValueError), match=f"^{name} must be"):
         jax_aiter.config(**{name: value})
     assert jax_aiter.config.settings == Settings()

@@ -111,7 +111,7 @@ def test_what_the_manifest_does_not_know_is_not_written_before_it_is_refused(tmp
     changed = [regular(f"{TRITON}/norm.py", EVIL), regular(f"{TRITON}/new.py", EVIL)]
     with path.open("wb") as file:
         file.write(tar([*aiter(without=["aiter/ops/triton/norm.py"]), *changed]))
-    with pytest.raises(store.VerificationError, match=r"1 changed \(first: aiter/ops/triton/norm\.py\), 1 not part of it"):
+    with pytest.raises(store.VerificationError, match=r"1 changed \(first: aiter/ops/triton/norm\.py\) .*, 1 not part of it"):
         store.add_aiter(path)
     assert not {"norm.py", "new.py"} & set(seen)
     assert "__init__.py" in seen
