@@ -16,8 +16,6 @@ from jax_aiter.ops.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
 OUT_TYPES = ("bfloat16", "float16", "float32")
 #: The preshuffled order that AITER's GEMM kernels load.
 LAYOUT = (16, 16)
-
-
 #: Elements of a weight that are widened at a time on a CPU, 2 MB of float32: what its caches hold.
 ELEMENTS = 1 << 19
 
