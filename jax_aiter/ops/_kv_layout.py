@@ -12,6 +12,7 @@ layout    key_cache                   value_cache
 Slot s of the cache is place ``s % bs`` of block ``s // bs``.
 """
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -19,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.core import symbolic
+from jax_aiter.ops import _narrow
 
 LAYOUTS = ("NHD", "HND", "vllm", "asm")
 KEY_AXES = {"NHD": "nb bs Hk D", "HND": "nb Hk bs D", "vllm": "nb Hk D/x bs x", "asm": "nb Hk D/x bs x"}
@@ -73,10 +75,34 @@ def values_by_token(blocks: jax.Array, layout: str) -> jax.Array:
 
 
 def write(cache: jax.Array, rows: jax.Array, block: jax.Array, place: jax.Array, axes: str) -> jax.Array:
-    """The cache with rows [T, Hk, D] at (block, place) [T]; a block index past the end is skipped.
+    """The cache with rows [T, Hk, D] at (block, place) [T]; a block index past the end is skipped. `axes`: the layout's."""
+    scatter = functools.partial(_scatter, axes=axes)
+    if not _narrow.widened(cache.dtype):
+        return scatter(cache, rows, block, place)
+    return jax.lax.platform_dependent(cache, rows, block, place, cpu=functools.partial(_one_by_one, axes=axes), default=scatter)
+
+
+def _one_by_one(cache: jax.Array, rows: jax.Array, block: jax.Array, place: jax.Array, axes: str) -> jax.Array:
+    """Token after token: XLA's CPU backend has no scatter of bfloat16 and fp8, and would widen the whole cache for one."""
+    names, (t, hk, d), x = axes.split(), rows.shape, cache.shape[-1]
+    sizes = {"Hk": hk, "D": d, "Dv": d, "D/x": d // max(x, 1), "x": x if "D/x" in names else 1}
+    shape = [sizes.get(name, 1) for name in names]
+
+    def step(i, cache):
+        index = {"nb": block[i], "bs": place[i]}
+        index |= {"bs/x": place[i] // x, "x": place[i] % x} if "bs/x" in names else {}
+        at = [jnp.int32(index.get(name, 0)) for name in names]
+        put = lambda cache: jax.lax.dynamic_update_slice(cache, rows[i].reshape(shape), at)  # noqa: E731
+        return jax.lax.cond(block[i] < cache.shape[0], put, lambda cache: cache, cache)
+
+    return jax.lax.fori_loop(0, t, step, cache)
+
+
+def _scatter(cache: jax.Array, rows: jax.Array, block: jax.Array, place: jax.Array, axes: str) -> jax.Array:
+    """All tokens at once.
 
     Every cache axis up to the innermost contiguous run is indexed, so the scatter needs no transposed copy of the cache on any
-    backend. `axes` is the layout's axes string.
+    backend.
     """
     names = axes.split()
     t, hk, d = rows.shape

@@ -185,8 +185,7 @@ def reshape_and_cache(
 
     Returns:
       ``(key_cache, value_cache)``, updated in place if the arguments are donated (``jax.jit(..., donate_argnums=...)`` or carried
-      by ``lax.scan``). XLA's CPU backend updates float32, float16 and int8 caches in place; fp8, and before jaxlib 0.12 bfloat16,
-      it widens to a copy.
+      by ``lax.scan``), on every platform and for every dtype.
 
     Raises TypeError or ValueError for wrong shapes, dtypes or layout; `debug_checks` reports bad and repeated slots.
     Mirrors ``aiter.reshape_and_cache``.

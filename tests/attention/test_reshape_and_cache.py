@@ -69,18 +69,16 @@ def cache_sized(compiled, elements):
     return [op for op in found if op in ("copy", "convert", "transpose", "concatenate", "broadcast", "copy-start")]
 
 
-IN_PLACE = [jnp.float32, jnp.float16, jnp.int8, jnp.bfloat16]
+IN_PLACE = [jnp.float32, jnp.float16, jnp.int8, jnp.bfloat16, jnp.float8_e4m3fnuz, jnp.float8_e4m3fn]
 
 
 @pytest.mark.parametrize("loop", ["scan", "while"])
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", IN_PLACE)
 def test_donated_caches_in_a_loop_are_not_copied(loop, layout, dtype):
-    if dtype == jnp.bfloat16 and tuple(map(int, jax.__version_info__)) < (0, 12):
-        pytest.skip("XLA's CPU backend widens bfloat16 scatters to float32 copies before 0.12")
     blocks = 256
     shapes = cache_shapes(layout, blocks, SIZE, HEADS, D, 16 // jnp.dtype(dtype).itemsize)
-    row = jax.ShapeDtypeStruct((2, HEADS, D), jnp.float32 if dtype == jnp.int8 else dtype)
+    row = jax.ShapeDtypeStruct((2, HEADS, D), jnp.float32 if jnp.dtype(dtype).itemsize == 1 else dtype)
     slots = jax.ShapeDtypeStruct((2,), jnp.int32)
     structs = [jax.ShapeDtypeStruct(s, dtype) for s in shapes]
 

@@ -57,12 +57,12 @@ def accepted(op: Op, case: Case) -> bool:
     return True
 
 
-def calls(op: Op, case: Case, axis: str) -> list[Case]:
-    """The accepted calls with this axis empty and as few others as that takes; none where it cannot be."""
-    others = [other for other in axes(op, case) if other != axis]
+def calls(op: Op, case: Case, *wanted: str) -> list[Case]:
+    """The accepted calls with these axes empty and as few others as that takes; none where they cannot be."""
+    others = [other for other in axes(op, case) if other not in wanted]
     for count in range(MOST_TIED):
         tied = itertools.combinations(others, count)
-        found = [e for more in tied if accepted(op, e := emptied(op, case, (axis, *more)))]
+        found = [e for more in tied if accepted(op, e := emptied(op, case, (*wanted, *more)))]
         if found:
             return found
     return []

@@ -4,6 +4,8 @@ Where all results are empty, shapes are all there is to say. Results with elemen
 (`empty_expected`): a sum over nothing is zero, and a case that has something else to say there must say it.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,11 +65,27 @@ def test_eager_and_shapes(op, case, axis):
             bound(op, alone)(alone.draw())
         assert any(n in str(caught.value) for n in (axis, *op.operands)), caught.value
     for call in found:
-        operands = call.draw()
-        promised = jax.eval_shape(bound(op, call), structs(operands))
-        results = bound(op, call)(operands)
-        assert [(x.shape, x.dtype) for x in results] == [(x.shape, x.dtype) for x in promised]
-        assert_expected(op, case, call, results)
+        check_call(op, case, call)
+
+
+def check_call(op, case, call):
+    operands = call.draw()
+    promised = jax.eval_shape(bound(op, call), structs(operands))
+    results = bound(op, call)(operands)
+    assert [(x.shape, x.dtype) for x in results] == [(x.shape, x.dtype) for x in promised]
+    assert_expected(op, case, call, results)
+
+
+@pytest.mark.parametrize(
+    ("op", "case"),
+    [pytest.param(*each, id=f"{each[0].name}-{each[1].name}", marks=LATER if i % 4 else []) for i, each in enumerate(ALL)],
+)
+def test_two_axes(op, case):
+    """Pairs of axes drawn at random, with the axes tied to them."""
+    pairs = list(itertools.combinations(axes(op, case), 2))
+    for i in np.random.default_rng(len(pairs)).permutation(len(pairs))[:6]:
+        for call in calls(op, case, *pairs[i])[:1]:
+            check_call(op, case, call)
 
 
 @sampled(1)
