@@ -17,6 +17,7 @@ from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.asm import tables
 from jax_aiter.kernels.plan import Launch
 from jax_aiter.kernels.store import Location
+from jax_aiter.kernels.store.location import BY_CONTENT
 from tests.needs import skip_without_aiter
 
 from .host import build, calls
@@ -41,7 +42,7 @@ SPLIT, K = 272, 256  # in the block of the bfloat16 GEMMs
 
 
 @pytest.fixture(autouse=True)
-def _package(tmp_path, monkeypatch):
+def _package(monkeypatch):
     """The installed release in the place of whatever is registered."""
     meta = build.package()
     if meta is None:
@@ -51,9 +52,7 @@ def _package(tmp_path, monkeypatch):
         pytest.skip("pandas is not installed, which the package's table generators need")
     if shutil.which("g++") is None:
         pytest.skip("g++ is not installed")
-    (tmp_path / "hsa").symlink_to(meta / "hsa")
-    (tmp_path / "aiter").symlink_to(meta.parent / "aiter")
-    here = Location(tmp_path, "amd-aiter", f"amd-aiter-{build.RELEASE}", "linked for this test")
+    here = Location(meta.parent, "package", BY_CONTENT, None, meta)
     monkeypatch.setattr(tables, "aiter_location", lambda *_: here)
 
 

@@ -108,6 +108,8 @@ FAMILIES = {"gfx942": ["bf16gemm", "fmoe", "mla", "pa", "topksoftmax"], "gfx950"
 
 @pytest.mark.parametrize(("arch", "family"), [(arch, f) for arch, families in FAMILIES.items() for f in families])
 def test_every_mnemonic_of_a_family_is_executable(hsa, machines, arch, family):
+    if not (hsa / arch / family).is_dir():
+        pytest.skip("AITER has no such kernels in this release")
     machine = machines(arch)
     executable = {mnemonic for _, _, mnemonic, can in machine.opcodes() if can}
     used: set[str] = set()

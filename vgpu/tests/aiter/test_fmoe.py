@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import ml_dtypes
@@ -50,6 +51,8 @@ def sort_tokens(ids, weights):
 # eight ds_write_b64 there): all but the last 256 columns of the output stay zero. Do not select them.
 DEFECTIVE = {("gfx942", "fp16", "Fp8", 128), ("gfx950", "bf16", "Fp8", 128), ("gfx950", "fp16", "Fp8", 128)}
 BROKEN = pytest.mark.xfail(strict=True, reason="AITER's object computes only the last 256 columns")
+# The same, mended in release 0.1.9; the older objects by the first digits of their SHA-256.
+MENDED = {"bc02a7bc584f4976", "c70b6a13496281a7"}
 CASES = [
     pytest.param(arch, out, kind, act, tile, marks=[BROKEN] if (arch, out, kind, tile) in DEFECTIVE else [])
     for arch in ("gfx942", "gfx950") for out in ("bf16", "fp16") for kind in ("Fp8", "Int8") for act in ("silu", "gelu")
@@ -58,13 +61,15 @@ CASES = [
 
 
 @pytest.mark.parametrize(("arch", "out", "kind", "act", "tile"), CASES)
-def test_matches_numpy(hsa, machines, arch, out, kind, act, tile):
+def test_matches_numpy(request, hsa, machines, arch, out, kind, act, tile):
     folder = hsa / arch / "fmoe" / act
     listing = folder / f"fmoe_{out}_pertoken{kind}_g1u1_{act}.csv"
     wanted = {"subGU_m": str(ROWS), "subGU_n": str(tile), "smf": "0", "ps": "0"}
     found = [r for r in table(listing) if wanted.items() <= r.items()] if listing.exists() else []
     if not found:
         pytest.skip("AITER has no such kernel")
+    if any(hashlib.sha256((folder / row["co_name"]).read_bytes()).hexdigest()[:16] in MENDED for row in found):
+        request.applymarker(BROKEN)
     machine = machines(arch)
     rng = np.random.default_rng(tile)
     inter = tile

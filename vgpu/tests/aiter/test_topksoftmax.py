@@ -18,6 +18,9 @@ def test_matches_softmax(hsa, machines, arch, subm, experts, topk, dtype, tokens
     folder = hsa / arch / "topksoftmax"
     wanted = {"subm": str(subm), "num_experts": str(experts), "topk": str(topk), "dtype": dtype}
     row = next((r for r in table(folder / "topksoftmax.csv") if wanted.items() <= r.items()), None)
+    name = f"topksoftmax_{subm}x{experts}x{topk}"
+    if row is None and dtype == "fp32" and (folder / f"{name}.co").exists():  # before release 0.1.12 there is no table
+        row = {"co_name": f"{name}.co", "knl_name": f"_ZN5aiter{len(name)}{name}E"}
     if row is None:
         pytest.skip("AITER has no kernel of this shape")
     machine = machines(arch)
