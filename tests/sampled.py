@@ -12,8 +12,8 @@ import pytest
 
 # Words in the names of files and tests that are about something else than numbers: messages, memory, shapes, programs not run.
 ABOUT = ["error", "rule", "refuse", "bad_", "wrong", "debug", "mixed", "another_arch", "memory", "in_place", "not_copied"]
-ABOUT += ["detector", "record", "eval_shape", "stablehlo", "work_list", "most_ops", "take_part", "takes_part", "covered", "symbolic"]
-ABOUT += ["odd_values", "parameter_objects", "export_shuffled", "empty_axes", "random_shapes"]
+ABOUT += ["detector", "record", "eval_shape", "stablehlo", "work_list", "most_ops", "take_part", "takes_part", "covered"]
+ABOUT += ["symbolic", "odd_values", "parameter_objects", "export_shuffled", "empty_axes", "random_shapes"]
 OTHER = re.compile("|".join(ABOUT))
 # These start processes of their own, and cost as much as all the others.
 COSTLY = {"test_export_round_trip_in_a_fresh_process", "test_two_processes", "test_whole_command"}

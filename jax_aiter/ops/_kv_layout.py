@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.core import symbolic
+from jax_aiter.core.empty import is_empty
 from jax_aiter.ops import _narrow
 
 LAYOUTS = ("NHD", "HND", "vllm", "asm")
@@ -76,6 +77,8 @@ def values_by_token(blocks: jax.Array, layout: str) -> jax.Array:
 
 def write(cache: jax.Array, rows: jax.Array, block: jax.Array, place: jax.Array, axes: str) -> jax.Array:
     """The cache with rows [T, Hk, D] at (block, place) [T]; a block index past the end is skipped. `axes`: the layout's."""
+    if is_empty(rows):
+        return cache
     scatter = functools.partial(_scatter, axes=axes)
     if not _narrow.widened(cache.dtype):
         return scatter(cache, rows, block, place)

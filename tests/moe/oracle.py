@@ -44,7 +44,7 @@ def moe(x, w1, w2, weight, ids, b1=None, b2=None, *, activation="silu", limit=No
             h = w1[e] @ x[t]
             h = h * weight[t, s] if early else h
             h = h if b1 is None else h + b1[e]
-            a = activate(activation, h[:inter], h[inter:] if h.shape[0] > inter else None, limit)
+            a = activate(activation, h[:inter], None if 0 < inter == h.shape[0] else h[inter:], limit)
             y = w2[e] @ a
             y = y if b2 is None else y + b2[e]
             total = total + (y if early else y * weight[t, s])

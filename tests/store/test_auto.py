@@ -156,7 +156,7 @@ def test_a_cache_that_cannot_be(where, monkeypatch):
 
 @pytest.fixture
 def in_sight():
-    """A folder that other users can enter. pytest's own are not: it closes the one above them all, again at the start of each run."""
+    """A folder that other users can enter. pytest's own are not: it closes the one above them all at the start of each run."""
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)
     closed = [str(parent) for parent in folder.parents if not parent.stat().st_mode & 0o001]

@@ -13,6 +13,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter.cli.tune_calls import of_target
+from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.explain import explain, supports
 
 from .common import ALL, LATER, PLATFORMS, assert_same, bound, is_float, structs
@@ -22,8 +23,9 @@ from .test_bad_input import PUBLIC, call_arguments, traced
 from .test_gradient import DIFFERENTIABLE, matches_reference, scalar, split
 
 ARCHS = ("gfx942", "gfx950", "sm_90")
-# One rounding of the output dtype and float32 sums of at most a few hundred terms, in units of the largest value.
-TOLERANCE = {"float32": 2.0**-18, "bfloat16": 2.0**-8, "float16": 2.0**-11, "float8_e4m3fnuz": 2.0**-4, "float8_e4m3fn": 2.0**-4}
+# One rounding of the output dtype and float32 sums of at most a few hundred terms, in units of the largest value; a softmax of
+# logits up to 40 (slopes of ALiBi) has 40 half ulps of them in each weight.
+TOLERANCE = {"float32": 2.0**-17, "bfloat16": 2.0**-8, "float16": 2.0**-11, "float8_e4m3fnuz": 2.0**-4, "float8_e4m3fn": 2.0**-4}
 FIRST = list({op.name: (op, case) for op, case in reversed(DIFFERENTIABLE)}.values())
 
 
@@ -174,8 +176,13 @@ def test_gradient(op, case, axis):
         if not wrt:
             pytest.skip("this case is quantised: it has no float operand to differentiate")
         gradient = jax.grad(scalar(op, call, rest))
-        got, second = jax.jit(lambda wrt, gradient=gradient: jax.jvp(gradient, (wrt,), (wrt,)))(wrt)
-        assert jax.tree.map(jnp.shape, second) == jax.tree.map(jnp.shape, wrt)
+        try:
+            got, second = jax.jit(lambda wrt, gradient=gradient: jax.jvp(gradient, (wrt,), (wrt,)))(wrt)
+        except NotSupportedError as error:  # as of the call that is not empty
+            assert "second derivatives need quant_type 'none'" in str(error) and call.params["quant_type"] != "none"  # noqa: PT017, PT018
+            got = jax.jit(gradient)(wrt)
+        else:
+            assert jax.tree.map(jnp.shape, second) == jax.tree.map(jnp.shape, wrt)
         if any(x.size for x in jax.eval_shape(bound(op, call), call.draw())):
             matches_reference(op, call, wrt, rest, got)
         else:
