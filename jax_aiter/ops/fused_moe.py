@@ -183,6 +183,10 @@ def fused_moe(
       `w2`, whose gradients stand in the order of the weights, shuffled or plain; through quantisation the gradient of hidden states
       is that of the dequantised values (straight through).
 
+    What is not read may hold NaN and changes nothing: padding, experts that no token is routed to, tokens and slots without an
+    expert here (which a dynamic per-tensor scale leaves out too), rows past `num_local_tokens`, and all but its own row and
+    experts for a token; their gradients are zero.
+
     The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D] and
     of one expert's weights in float32, whatever their dtype.
 

@@ -8,6 +8,8 @@ import numpy as np
 
 from jax_aiter.core import reads
 
+# Operands that hold keys and values.
+SHARED = {"k", "v", "key_cache", "value_cache", "kv_buffer"}
 KINDS = ("nan", "inf", "-inf", "huge", "mixed")
 
 
@@ -69,6 +71,20 @@ class Dependence:
     def one(self, group: int) -> np.ndarray:
         return np.arange(len(self.live)) == group
 
+    def tiles(self, most: int) -> list[np.ndarray]:
+        """Like `some`, sets of groups that share a key: a kernel takes the queries of a sequence together, tile by tile."""
+        chosen = []
+        for groups in self.some(most):
+            size = 0
+            while groups.sum() > size:
+                size, read = groups.sum(), self.read(groups)
+                for name in SHARED & set(self.masks):
+                    flat = np.broadcast_to(self.masks[name], (len(groups), *self.shapes[name])).reshape(len(groups), -1)
+                    groups = groups | (flat[:, read[name].reshape(-1)].any(1) & self.live)
+            if not any((groups == other).all() for other in chosen):
+                chosen.append(groups)
+        return chosen
+
     def some(self, most: int) -> list[np.ndarray]:
         """Live groups, one at a time, evenly spread."""
         live = np.flatnonzero(self.live)
@@ -92,3 +108,26 @@ def assert_equal_at(got, want, where, what: str) -> None:
     for i, (g, w, at) in enumerate(zip(got, want, where, strict=True)):
         a, b = (np.asarray(x).astype(np.float64) for x in (g, w))
         np.testing.assert_array_equal(a[at], b[at], err_msg=f"{what}, result {i}")
+
+
+def assert_kernel_unmoved(run, operands, depends: Dependence, *, ordered: bool = True) -> None:
+    """What no group reads, or no group of two tiles, holds NaN and infinities: the results of those are as on clean data.
+
+    Bit for bit, the program being the same; but not `ordered`, where workgroups add to one result in any order: then partial sums
+    are each rounded to it, which moves it by a few units of the largest.
+    """
+    want = [np.asarray(x).astype(np.float64) for x in run(operands)]
+    assert all(np.isfinite(x[labels >= 0]).all() for x, labels in zip(want, depends.labels, strict=True))
+    for groups in [depends.live, *depends.tiles(2)]:
+        for kind in ("nan", "mixed"):
+            got = run(poisoned(operands, depends.read(groups), kind, tables=bool((groups == depends.live).all())))
+            what = f"what groups {np.flatnonzero(groups)} do not read is {kind}"
+            for x, w, own in zip(got, want, depends.own(groups), strict=True):
+                a, b = np.asarray(x).astype(np.float64)[own], w[own]
+                if ordered:
+                    np.testing.assert_array_equal(a, b, err_msg=what)
+                    continue
+                assert np.isfinite(a).all(), what
+                np.testing.assert_allclose(
+                    a, b, rtol=0, atol=8 * float(jnp.finfo(x.dtype).eps) * np.abs(b).max(initial=0), err_msg=what
+                )
