@@ -134,6 +134,10 @@ def flash_attention(
       ``[B, Sq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k`, `v` and `bias`: the backward pass recomputes the scores
       from the saved log-sum-exp and is an op of its own, ``flash_attention_bwd``.
 
+    A key, value or bias that a query does not see changes nothing in its row, nor does its cotangent in their gradients, whatever
+    they hold, NaN included. Kernels keep this for sequences and for keys that no query sees; of keys that some see, a NaN may reach
+    other queries of the sequence.
+
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters. Mirrors ``aiter.flash_attn_func``.
     """
     op = "flash_attention"

@@ -127,7 +127,7 @@ def flash_attention_varlen(
       q: ``[Tq, Hq, D]`` float32, bfloat16 or float16: sequence b is rows ``cu_seqlens_q[b] .. cu_seqlens_q[b + 1] - 1``.
       k: ``[Tk, Hk, D]``, v: ``[Tk, Hk, Dv]``, the dtype of `q`, packed by `cu_seqlens_k`.
       cu_seqlens_q, cu_seqlens_k: ``[B + 1]`` int32, not decreasing, from 0 to at most Tq and Tk. Rows past the last sequence give
-        zeros and get zero gradients.
+        zeros and get zero gradients; what they hold is not read.
       max_seqlen_q, max_seqlen_k: static, at least the longest sequence: kernels size their grids by them. (The reference
         lowering gives the full result even where they are too small; kernels drop what is beyond.)
       causal, scale, sliding_window, logits_soft_cap, dropout: as in `flash_attention`, per sequence (aligned to its bottom right).
@@ -137,6 +137,8 @@ def flash_attention_varlen(
 
     Returns:
       ``[Tq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k` and `v`.
+
+    What a query does not see, other sequences among it, may hold NaN, as in `flash_attention`.
 
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad cumulative lengths.
     Mirrors ``aiter.flash_attn_varlen_func``.

@@ -50,11 +50,27 @@ def _per_batch(slopes, batch: int):
     return slopes if slopes is None or slopes.dim() == 2 else slopes[None].expand(batch, -1)
 
 
-def _forward(ctx, batch: int, **lengths):
+def _first_seen(ctx) -> int:
+    """The first key that any query of a dense call sees through its window."""
+    left, queries, keys = _left(ctx), ctx.operand("q").shape[1], ctx.operand("k").shape[1]
+    return 0 if left < 0 else min(max(keys - queries - left, 0), keys - 1)
+
+
+def _seen_keys(ctx):
+    """Packed k and v, behind a window copies with zeros where no query sees them: a kernel's tile of keys starts before it does."""
+    from jax_aiter.kernels.triton.worker import glue
+
+    keys = [ctx.operand(name) for name in ("k", "v")]
+    bounds = [ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")]
+    return keys if _left(ctx) < 0 else [glue.seen_keys(x, *bounds, _left(ctx), _longest(ctx)["max_seqlen_k"]) for x in keys]
+
+
+def _forward(ctx, keys, batch: int, **lengths):
     from aiter.ops.triton.attention.mha import _flash_attn_forward
 
     out, lse, *_ = _flash_attn_forward(
-        *(ctx.operand(name) for name in "qkv"),
+        ctx.operand("q"),
+        *keys,
         dropout_p=0.0,
         softmax_scale=ctx.spec.params["scale"],
         causal=ctx.spec.params["causal"],
@@ -71,8 +87,9 @@ def _forward(ctx, batch: int, **lengths):
 
 @op("flash_attention", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse)
 def flash_attention(ctx):
-    q, k = ctx.operand("q"), ctx.operand("k")
-    return _forward(ctx, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=k.shape[1])
+    q, first = ctx.operand("q"), _first_seen(ctx)
+    keys = [ctx.operand(name)[:, first:] for name in ("k", "v")]
+    return _forward(ctx, keys, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=keys[0].shape[1])
 
 
 def _longest(ctx) -> dict[str, int]:
@@ -86,7 +103,7 @@ def flash_attention_varlen(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
     bounds = {name: ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")}
-    out, lse = _forward(ctx, bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
+    out, lse = _forward(ctx, _seen_keys(ctx), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
     return out, glue.transpose(lse, ctx.results[1])
 
 
@@ -99,8 +116,13 @@ def _refuse_backward(spec: CallSpec) -> str | None:
 
 @op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward)
 def flash_attention_bwd(ctx):
-    q, k = ctx.operand("q"), ctx.operand("k")
-    _backward(ctx, ctx.operand("lse"), q.shape[0], None, None, max_seqlen_q=q.shape[1], max_seqlen_k=k.shape[1])
+    q, first = ctx.operand("q"), _first_seen(ctx)
+    if first:
+        for gradient in ctx.results[1:3]:
+            gradient.zero_()  # the kernel is not told of keys that no query sees
+    keys, grads = ([x[:, first:] for x in pair] for pair in ((ctx.operand("k"), ctx.operand("v")), ctx.results[1:3]))
+    lengths = {"max_seqlen_q": q.shape[1], "max_seqlen_k": keys[0].shape[1]}
+    _backward(ctx, keys, grads, ctx.operand("lse"), q.shape[0], None, None, **lengths)
     return ctx.results  # the fourth, the bias gradient, is empty: there is no bias
 
 
@@ -109,22 +131,23 @@ def flash_attention_varlen_bwd(ctx):
     bounds = ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k")
     for gradient in ctx.results:
         gradient.zero_()  # tokens past the last sequence are written by no program
-    _backward(ctx, ctx.operand("lse").T, bounds[0].shape[0] - 1, *bounds, **_longest(ctx))
+    _backward(ctx, _seen_keys(ctx), ctx.results[1:3], ctx.operand("lse").T, bounds[0].shape[0] - 1, *bounds, **_longest(ctx))
     return ctx.results
 
 
-def _backward(ctx, lse, batch: int, cu_seqlens_q, cu_seqlens_k, **lengths: int) -> None:
+def _backward(ctx, keys, gradients, lse, batch: int, cu_seqlens_q, cu_seqlens_k, **lengths: int) -> None:
     from aiter.ops.triton.attention.mha_onekernel_bwd import flash_attn_onekernel_backward
 
-    dq, dk, dv = ctx.results[:3]
+    dq = ctx.results[0]
     dq.zero_()
-    operands = (ctx.operand(name) for name in ("dout", "q", "k", "v", "out"))
     flash_attn_onekernel_backward(
-        *operands,
+        ctx.operand("dout"),
+        ctx.operand("q"),
+        *keys,
+        ctx.operand("out"),
         lse,
         dq,
-        dk,
-        dv,
+        *gradients,
         None,
         ctx.spec.params["scale"],
         _per_batch(ctx.operand("alibi_slopes"), batch),

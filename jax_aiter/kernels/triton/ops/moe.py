@@ -48,8 +48,8 @@ def _refuse(spec: CallSpec) -> str | None:
     )
 
 
-def align(topk_ids, num_experts: int, block: int, mask):
-    """Token slots grouped by expert and padded to `block`: sorted_ids, expert per block, number of padded slots.
+def align(ids, num_experts: int, block: int):
+    """Token slots grouped by `glue.local_experts` and padded to `block`: sorted_ids, expert per block, number of padded slots.
 
     One expert more than there are collects the slots that contribute nothing; its blocks are marked -1.
     """
@@ -58,7 +58,6 @@ def align(topk_ids, num_experts: int, block: int, mask):
 
     from jax_aiter.kernels.triton.worker import glue
 
-    ids = glue.local_experts(topk_ids, mask, num_experts)
     slots, experts = ids.numel(), num_experts + 1
     padded = slots + experts * (block - 1)
     sorted_ids = torch.full((padded,), slots, dtype=torch.int32, device="meta")
@@ -87,7 +86,10 @@ def fused_moe(ctx):
     config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=quant != "none", M=tokens)
     if quant in BLOCK_SCALES:
         config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
-    routing = align(ctx.operand("topk_ids"), experts, config["BLOCK_SIZE_M"], ctx.operand("expert_mask"))
+    ids = glue.local_experts(ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts)
+    routing = align(ids, experts, config["BLOCK_SIZE_M"])
+    if quant == "per_tensor" and not spec.has("a1_scale"):
+        x = glue.taken_rows(x, ids, experts)
     gemm = Gemm(ctx, config, routing, quant)
     early = bool(spec.params.get("doweight_stage1"))
 

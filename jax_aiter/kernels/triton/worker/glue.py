@@ -110,6 +110,46 @@ def clear_tail(out: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
 
 
 @triton.jit
+def _seen_keys_kernel(src, dst, bounds_q, bounds_k, left, columns, BLOCK: tl.constexpr):
+    sequence, key = tl.program_id(0), tl.program_id(1)
+    first, length = tl.load(bounds_k + sequence), tl.load(bounds_k + sequence + 1) - tl.load(bounds_k + sequence)
+    queries = tl.load(bounds_q + sequence + 1) - tl.load(bounds_q + sequence)
+    if key < length:
+        row = (first + key).to(tl.int64)
+        for start in range(0, columns, BLOCK):
+            j = start + tl.arange(0, BLOCK)
+            seen = (j < columns) & (key >= length - queries - left)
+            tl.store(dst + row * columns + j, tl.load(src + row * columns + j, mask=seen, other=0.0), mask=j < columns)
+
+
+def seen_keys(x: torch.Tensor, bounds_q: torch.Tensor, bounds_k: torch.Tensor, left: int, longest: int) -> torch.Tensor:
+    """Packed keys or values with zeros where they lie before the window of their sequence's first query."""
+    out = torch.empty_like(x)
+    _seen_keys_kernel[(bounds_k.shape[0] - 1, longest)](x, out, bounds_q, bounds_k, left, x.numel() // x.shape[0], BLOCK=1024)
+    return out
+
+
+@triton.jit
+def _taken_rows_kernel(src, ids, dst, num_experts, columns, K: tl.constexpr, SLOTS: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    slot = tl.arange(0, SLOTS)
+    experts = tl.load(ids + row * K + slot, mask=slot < K, other=num_experts)
+    taken = tl.min(experts) < num_experts
+    for start in range(0, columns, BLOCK):
+        j = start + tl.arange(0, BLOCK)
+        value = tl.load(src + row * columns + j, mask=(j < columns) & taken, other=0.0)
+        tl.store(dst + row * columns + j, value, mask=j < columns)
+
+
+def taken_rows(x: torch.Tensor, experts: torch.Tensor, num_experts: int) -> torch.Tensor:
+    """Rows [T, D] with zeros for tokens whose `local_experts` are none: they must not reach a scale for all."""
+    out, (rows, k) = torch.empty_like(x), experts.shape
+    slots = triton.next_power_of_2(k)
+    _taken_rows_kernel[(rows,)](x, experts, out, num_experts, x.numel() // rows, K=k, SLOTS=slots, BLOCK=1024)
+    return out
+
+
+@triton.jit
 def _sequence_lengths_kernel(indptr, last_page_lens, out, n, PAGE: tl.constexpr, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     pages = tl.load(indptr + i + 1, mask=i < n, other=0) - tl.load(indptr + i, mask=i < n, other=0)
