@@ -61,8 +61,9 @@ def _seen_keys(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
     keys = [ctx.operand(name) for name in ("k", "v")]
-    bounds = [ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")]
-    return keys if _left(ctx) < 0 else [glue.seen_keys(x, *bounds, _left(ctx), _longest(ctx)["max_seqlen_k"]) for x in keys]
+    if _left(ctx) < 0:
+        return keys
+    return [glue.seen_keys(x, ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"), _left(ctx)) for x in keys]
 
 
 def _forward(ctx, keys, batch: int, **lengths):

@@ -110,22 +110,27 @@ def clear_tail(out: torch.Tensor, bounds: torch.Tensor) -> torch.Tensor:
 
 
 @triton.jit
-def _seen_keys_kernel(src, dst, bounds_q, bounds_k, left, columns, BLOCK: tl.constexpr):
-    sequence, key = tl.program_id(0), tl.program_id(1)
-    first, length = tl.load(bounds_k + sequence), tl.load(bounds_k + sequence + 1) - tl.load(bounds_k + sequence)
-    queries = tl.load(bounds_q + sequence + 1) - tl.load(bounds_q + sequence)
-    if key < length:
-        row = (first + key).to(tl.int64)
-        for start in range(0, columns, BLOCK):
-            j = start + tl.arange(0, BLOCK)
-            seen = (j < columns) & (key >= length - queries - left)
-            tl.store(dst + row * columns + j, tl.load(src + row * columns + j, mask=seen, other=0.0), mask=j < columns)
+def _seen_keys_kernel(src, dst, bounds_q, bounds_k, left, sequences, columns, SEQUENCES: tl.constexpr, BLOCK: tl.constexpr):
+    row = tl.program_id(0)
+    b = tl.arange(0, SEQUENCES)
+    ends = tl.load(bounds_k + 1 + b, mask=b < sequences, other=2147483647)
+    sequence = tl.sum((ends <= row).to(tl.int32))
+    owned = sequence < sequences
+    end = tl.load(bounds_k + sequence + 1, mask=owned, other=0)
+    queries = tl.load(bounds_q + sequence + 1, mask=owned, other=0) - tl.load(bounds_q + sequence, mask=owned, other=0)
+    seen = owned & (row >= end - queries - left)
+    for start in range(0, columns, BLOCK):
+        j = start + tl.arange(0, BLOCK)
+        at = row.to(tl.int64) * columns + j
+        tl.store(dst + at, tl.load(src + at, mask=seen & (j < columns), other=0.0), mask=j < columns)
 
 
-def seen_keys(x: torch.Tensor, bounds_q: torch.Tensor, bounds_k: torch.Tensor, left: int, longest: int) -> torch.Tensor:
-    """Packed keys or values with zeros where they lie before the window of their sequence's first query."""
-    out = torch.empty_like(x)
-    _seen_keys_kernel[(bounds_k.shape[0] - 1, longest)](x, out, bounds_q, bounds_k, left, x.numel() // x.shape[0], BLOCK=1024)
+def seen_keys(x: torch.Tensor, bounds_q: torch.Tensor, bounds_k: torch.Tensor, left: int) -> torch.Tensor:
+    """Packed keys or values with zeros where they lie before the window of their sequence's first query, or in no sequence."""
+    out, sequences = torch.empty_like(x), bounds_k.shape[0] - 1
+    columns, padded = x.numel() // x.shape[0], triton.next_power_of_2(sequences)
+    grid = (x.shape[0],)
+    _seen_keys_kernel[grid](x, out, bounds_q, bounds_k, left, sequences, columns, SEQUENCES=padded, BLOCK=1024)
     return out
 
 

@@ -1,0 +1,29 @@
+"""Triton kernels on virtual AMD devices, compiled for them here: what reaches no arithmetic (`tests/gpu` is for real ones)."""
+
+import importlib.util
+import os
+
+import pytest
+
+from .inside import run
+
+
+@pytest.fixture
+def _triton():
+    if "JAX_AITER_TRITON_PYTHON" not in os.environ and None in map(importlib.util.find_spec, ("torch", "triton")):
+        pytest.skip("triton is not installed, so AITER's kernels cannot be recorded")
+
+
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("_triton")
+def test_what_we_do_ourselves_about_poison(python):
+    """Copies without the keys before a window, and without the rows that no expert takes."""
+    run(python, "gfx942", "tests/gpu/test_poison.py", "-k", "varlen and window or per_tensor", triton=True)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(2400)
+@pytest.mark.usefixtures("_triton")
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_poison(python, arch):
+    run(python, arch, "tests/gpu/test_poison.py", triton=True)
