@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import axes, check, data, primitive, switches, symbolic
+from jax_aiter.core import axes, check, data, primitive, sharding, switches, symbolic
 from jax_aiter.core.arch import FP8, target_arch
 from jax_aiter.core.cases import Case
 from jax_aiter.core.config import FAMILIES, IMPLEMENTATIONS, config
@@ -110,14 +110,24 @@ class Op:
         chosen = resolve_implementation(self, implementation, kernel)
         bound = {"implementation": chosen, "arch": config.arch, "kernel": kernel}
         if config.debug_checks and self.data_checks:
-            with switches.pinned(wide=symbolic.any_symbolic(*operands.values())):
-                data.insert_checks(self.name, self.data_checks(**operands, **arguments))
+            _insert_checks(self, present, arguments)
         values = primitive.same_varying_axes(list(present.values()))
         return tuple(self.primitive.bind(*values, names=tuple(present), **arguments, **bound))
 
 
 OPS: dict[str, Op] = {}
 _MODULES: dict[str, str] = {}  # by op, the module that defines it
+
+
+def _insert_checks(op: Op, present: Mapping[str, jax.Array], params: Mapping[str, Any]) -> None:
+    def checks(*values: jax.Array) -> list[jax.Array]:
+        assert op.data_checks is not None
+        operands = {**dict.fromkeys(op.operands), **dict(zip(present, values, strict=True))}
+        data.insert_checks(op.name, op.data_checks(**operands, **params))
+        return []
+
+    with switches.pinned(wide=symbolic.any_symbolic(*present.values())):
+        sharding.on_plain_types(checks, list(present.values()), [])
 
 
 def _defining_module() -> str:

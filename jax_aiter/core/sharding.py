@@ -53,11 +53,24 @@ def placements(op: "Op", operands: Iterable[tuple[Sequence[str], Sequence[Any]]]
     return placed
 
 
+def _refuse_pending_sums(op: "Op", avals: Mapping[str, Any]) -> None:
+    """No op of ours is linear in all it does, so none may see the parts of a sum that JAX has put off."""
+    for name, aval in avals.items():
+        spec = aval.sharding.spec
+        pending = sorted({*getattr(spec, "unreduced", ()), *getattr(spec, "reduced", ())})
+        if pending:
+            raise ValueError(
+                f"{op.name}: the sharding of {name} is {spec}, must be neither unreduced nor reduced over {pending}; "
+                "jax.sharding.reshard it first"
+            )
+
+
 def result_specs(op: "Op", avals: Mapping[str, Any], results, params) -> list[NamedSharding | None]:
     """One sharding per result for explicit meshes; all None (no say) without one."""
     mesh = explicit_mesh(avals.values())
     if mesh is None:
         return [None] * len(results)
+    _refuse_pending_sums(op, avals)
     args = op.operand_args(params)
     placed = placements(op, ((axis_names(args[n].axes, a.ndim), entries(a)) for n, a in avals.items()))
     out = []

@@ -8,6 +8,8 @@ import numpy as np
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jax_aiter.core.axes import axis_names
+
 from .common import ULPS, assert_same, is_float
 
 
@@ -40,25 +42,26 @@ def differentiable(op, operands):
 def value_and_gradient(op, case, implementation=None):
     """operands -> (results, gradients by operand), for random cotangents of all float results."""
 
-    def run(operands):
+    def run(operands, wrap=lambda call: call):
         wrt = {n: operands[n] for n in differentiable(op, operands)}
+        rest = {n: x for n, x in operands.items() if n not in wrt}
 
-        def call(wrt):
-            return op(**{**operands, **wrt}, **case.params, implementation=implementation)
+        def call(wrt, rest):
+            return op(**wrt, **rest, **case.params, implementation=implementation)
 
         if not wrt:
-            return call({}), {}
-        results, pull = jax.vjp(call, wrt)
+            return wrap(call)({}, rest), {}
+        results, pull = jax.vjp(lambda wrt: wrap(call)(wrt, rest), wrt)
         return results, pull(tuple(cotangent(x, i) for i, x in enumerate(results)))[0]
 
     return run
 
 
-def cotangent(x, seed):
-    """Fixed random numbers in the type of a result, sharding included."""
+def cotangent(x, seed, batch=False):
+    """Fixed random numbers in the type of a result, sharding included; the same for each element of a batch."""
     if not is_float(x):
         return np.zeros(x.shape, jax.dtypes.float0)
-    return jnp.zeros_like(x) + np.random.default_rng(seed).standard_normal(x.shape).astype(x.dtype)
+    return jnp.zeros_like(x) + np.random.default_rng(seed).standard_normal(x.shape[batch:]).astype(x.dtype)
 
 
 @functools.lru_cache(maxsize=8)
@@ -78,3 +81,18 @@ def check(op, case, placed, mesh, implementation=None, explicit=True, run=jax.ji
         assert_same([g], [want_gradients[name]], ulps=64, what=f"{name}, {placed}")
         if explicit:
             assert jax.typeof(g).sharding == jax.typeof(operands[name]).sharding, (name, jax.typeof(g), specs[name])
+
+
+def result_weights(op, case):
+    """Random numbers for each float result, None for the others."""
+    found = op.infer({n: a.struct for n, a in case.operands.items()}, case.params)
+    return tuple(
+        np.random.default_rng(i).standard_normal(x.shape).astype(np.float32) if is_float(x) else None for i, x in enumerate(found)
+    )
+
+
+def result_specs(op, case, axis):
+    """PartitionSpecs of the results with one of the op's parallel axes over "d"."""
+    found = op.infer({n: a.struct for n, a in case.operands.items()}, case.params)
+    axes = op.result_axes(case.params).values()
+    return tuple(P(*("d" if a == axis else None for a in axis_names(s, len(x.shape)))) for s, x in zip(axes, found, strict=True))
