@@ -22,7 +22,8 @@ class Gradient:
 
     wrt: operands that have a gradient. A float operand that is not listed raises when something asks for its gradient: a silent
         zero would train the wrong model.
-    saves: operands and results that the derivative depends on, by name; it must not depend on the value of any other operand.
+    saves: operands and results that the derivative depends on, by name; what no operand among them says (a choice that another
+        one makes, say) it must not depend on.
     backward: ``(saved, cotangents, *, implementation, **params) -> {operand: cotangent}``; `saved` and `cotangents` are dicts
         (absent optional operands are None, unused float results have zero cotangents). It is traced on plain types, whatever mesh
         the operands live on, and what it returns is cast to the operand's type: dtype, sharding, varying axes. None: JAX reverses

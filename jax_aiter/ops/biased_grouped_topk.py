@@ -42,7 +42,11 @@ BIASED_GROUPED_TOPK = Op(
     reference=_reference,
     parallel=("T",),
     fold="T",
-    gradient=Gradient(wrt=("gating_output", "correction_bias"), saves=("gating_output", "topk_ids"), backward=_backward),
+    gradient=Gradient(
+        wrt=("gating_output", "correction_bias"),
+        saves=("gating_output", "correction_bias", "topk_ids"),  # the bias decides which experts have a derivative
+        backward=_backward,
+    ),
     cases=lambda: [
         case(
             "deepseek_v3",
