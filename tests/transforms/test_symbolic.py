@@ -37,19 +37,30 @@ def grown(axis, size, factor):
     return (size - 1) * factor + 1 if axis in OFFSETS else size * factor
 
 
-def shapes(op, case, group, factor):
-    """The operands' structs with the axes of the group `factor` times as long; the factor may be symbolic."""
+def shapes(op, case, sizes):
+    """The operands' structs, with these sizes by axis and the case's own for the others."""
 
     def shape(name, array):
-        named = zip(dims_of(op, case, name), array.shape, strict=True)
-        return tuple(grown(axis, size, factor) if axis in group else size for axis, size in named)
+        return tuple(sizes.get(axis, size) for axis, size in zip(dims_of(op, case, name), array.shape, strict=True))
 
     return {n: jax.ShapeDtypeStruct(shape(n, a), jnp.dtype(a.dtype)) for n, a in case.operands.items()}
 
 
+def times(op, case, group, factor):
+    """The sizes of a group's axes when they are `factor` times as long."""
+    return {axis: grown(axis, size, factor) for axis, size in sizes(op, case).items() if axis in group}
+
+
+def symbol(op, case, group, factor):
+    """The same with a symbol: the size itself where an axis grows alone (or with its offsets), as callers would write it."""
+    if set(group[1:]) <= set(OFFSETS):
+        return {axis: factor + 1 if axis in OFFSETS else factor for axis in group}
+    return times(op, case, group, factor)
+
+
 def taken(op, case, group):
     try:
-        op.infer(shapes(op, case, group, 2), case.params)
+        op.infer(shapes(op, case, times(op, case, group, 2)), case.params)
     except ValueError:
         return False
     return True
@@ -95,18 +106,27 @@ def exported(function, *structs):
     return export.deserialize(export.export(jax.jit(function), platforms=PLATFORMS)(*structs).serialize())
 
 
-def agrees(op, case, group, function):
-    """`function` exported for the axes of a group times a symbol, at one and two times their size."""
-    (factor,) = export.symbolic_shape("s")
-    program = exported(function, shapes(op, case, group, factor))
-    for times in (1, 2):
-        operands = draw(op, case, shapes(op, case, group, times))
+def agrees(op, case, groups, function, factors=(1, 2)):
+    """`function` exported with a symbol for each group of axes, called with these multiples of the case's sizes."""
+    names = export.symbolic_shape(", ".join(f"s{i}" for i in range(len(groups))))
+    symbolic = {}
+    for group, name in zip(groups, names, strict=True):
+        symbolic |= symbol(op, case, group, name)
+    program = exported(function, shapes(op, case, symbolic))
+    for factor in factors:
+        known = {}
+        for group in groups:
+            known |= times(op, case, group, factor)
+        operands = draw(op, case, shapes(op, case, known))
         want = jax.jit(function)(operands)
-        close(jax.tree.leaves(program.call(operands)), jax.tree.leaves(want), f"{group} times {times}")
+        close(jax.tree.leaves(program.call(operands)), jax.tree.leaves(want), f"{groups} times {factor}")
 
 
 def indexed():
     return [(op, case, index) for op in OPS.values() for index, case in enumerate(op.cases())]
+
+
+FIRST_CASES = [pytest.param(op, index, id=f"{op.name}-{case.name}", marks=LATER if index else []) for op, case, index in indexed()]
 
 
 def counts_rows(op, case, axis):
@@ -115,29 +135,42 @@ def counts_rows(op, case, axis):
     return (axis in free or axis in op.parallel or axis == op.fold or axis.startswith("...")) and axis not in OFFSETS
 
 
-def parameters():
-    """Every axis of every case; of an op's first case those that count rows by default, one export for each."""
-    found = []
-    for op, case, index in indexed():
-        for axis in sizes(op, case):
-            if axis in OFFSETS:  # they come with their sequences
-                continue
-            marks = [] if index == 0 and counts_rows(op, case, axis) else LATER
-            found.append(pytest.param(op, index, axis, id=f"{op.name}-{case.name}-{axis}", marks=marks))
-    return found
+def row_groups(op, case, index):
+    """The axes that count rows, those that grow together in one group."""
+    groups = []
+    for axis in sizes(op, case):
+        if counts_rows(op, case, axis) and not any(axis in group for group in groups):
+            groups.append(group_of(op.name, index, axis))
+    return groups
 
 
-@pytest.mark.parametrize(("op", "index", "axis"), parameters())
+@pytest.mark.parametrize(("op", "index"), FIRST_CASES)
+def test_symbolic_rows(op, index):
+    """All axes that count rows at once, each with a symbol of its own."""
+    case = op.cases()[index]
+    agrees(op, case, row_groups(op, case, index), bound(op, case))
+
+
+EACH_AXIS = [
+    pytest.param(op, index, axis, id=f"{op.name}-{case.name}-{axis}", marks=LATER)
+    for op, case, index in indexed()
+    for axis in sizes(op, case)
+    if axis not in OFFSETS  # which come with their sequences
+]
+
+
+@pytest.mark.parametrize(("op", "index", "axis"), EACH_AXIS)
 def test_symbolic_axis(op, index, axis):
+    """Each axis alone, also those that need not be symbolic: right, or refused by the op's own words."""
     case = op.cases()[index]
     group = group_of(op.name, index, axis)
     if group is None or set(group) & set(op.fixed):
         (size,) = export.symbolic_shape("s")
         with pytest.raises((TypeError, ValueError), match=rf"^{op.name}: .*\bs\b") as caught:
-            exported(bound(op, case), shapes(op, case, group or (axis,), size))
+            exported(bound(op, case), shapes(op, case, symbol(op, case, group or (axis,), size)))
         assert any(n in str(caught.value) for n in case.operands), caught.value
         return
-    agrees(op, case, group, bound(op, case))
+    agrees(op, case, [group], bound(op, case))
 
 
 def test_axes_that_count_rows_are_symbolic_everywhere():
@@ -163,7 +196,6 @@ def test_symbolic_gradient(op, index):
     """Of the first axis that counts rows."""
     case = op.cases()[index]
     wrt = split(op, case)[0]
-    axis = next(a for a in sizes(op, case) if counts_rows(op, case, a))
 
     def loss(wrt, rest):
         return symbolic_loss(op(**wrt, **rest, **case.params))
@@ -171,7 +203,7 @@ def test_symbolic_gradient(op, index):
     def gradient(operands):
         return jax.grad(loss)({n: operands[n] for n in wrt}, {n: x for n, x in operands.items() if n not in wrt})
 
-    agrees(op, case, group_of(op.name, index, axis), gradient)
+    agrees(op, case, row_groups(op, case, index)[:1], gradient)
 
 
 def symbolic_loss(results):
@@ -188,7 +220,7 @@ def test_scopes_do_not_meet():
     """The same call with a symbol of the same name in another scope: nothing that is remembered mixes them."""
     op, case = OPS["rms_norm"], OPS["rms_norm"].cases()[0]
     for _ in range(2):
-        agrees(op, case, ("...0",), lambda operands: jax.grad(lambda xs: symbolic_loss(op(**xs, **case.params)))(operands))
+        agrees(op, case, [("...0",)], lambda operands: jax.grad(lambda xs: symbolic_loss(op(**xs, **case.params)))(operands))
 
 
 def test_a_size_beyond_a_limit_is_refused_when_the_program_is_called():
@@ -258,6 +290,5 @@ def test_sizes_flow_from_one_op_to_the_next():
 def test_symbolic_sizes_in_64_bits(name):
     """Under `jax_enable_x64` JAX computes sizes in 64 bits; the op's arithmetic stays in 32."""
     op, case = OPS[name], OPS[name].cases()[0]
-    axis = next(a for a in sizes(op, case) if counts_rows(op, case, a))
     with jax.enable_x64(True):
-        agrees(op, case, group_of(name, 0, axis), bound(op, case))
+        agrees(op, case, row_groups(op, case, 0)[:1], bound(op, case))
