@@ -1,7 +1,7 @@
 """Named axes: one string per operand serves the shape check, the sharding rule, the batching fold and the docs.
 
-``"T D"`` names two dimensions, ``"... D"`` any number of leading ones, ``"B 1"`` a literal size. The same name in two operands
-must have the same size.
+``"T D"`` names two dimensions, ``"... D"`` any number of leading ones (``...`` may stand elsewhere too), ``"B 1"`` a literal size.
+The same name in two operands must have the same size.
 """
 
 import dataclasses
@@ -50,30 +50,29 @@ class Dims(Mapping[str, int]):
     def bind(self, op: str, operand: str, axes: str, shape: tuple[int, ...]) -> None:
         """Match one operand's shape against its axes, or raise ValueError naming operand, dimension, value and rule."""
         names = axes.split()
-        if names and names[0] == "...":
-            names = names[1:]
-            if len(shape) < len(names):
-                raise ValueError(f"{op}: {operand} must have at least {len(names)} dimensions [{axes}], got shape {shape}")
-            lead, shape_tail = shape[: len(shape) - len(names)], shape[len(shape) - len(names) :]
+        places = list(range(len(names)))  # of each name among the dimensions
+        if "..." in names:
+            at, more = names.index("..."), len(shape) - len(names) + 1
+            if more < 0:
+                raise ValueError(f"{op}: {operand} must have at least {len(names) - 1} dimensions [{axes}], got shape {shape}")
+            lead = shape[at : at + more]
             if self.leading is not None and self.leading != lead:
                 raise ValueError(
                     f"{op}: the leading dimensions of {operand} are {lead}, but those of {self._origin['...']} are {self.leading}"
                 )
             self.leading = lead
             self._origin.setdefault("...", operand)
-        else:
-            if len(shape) != len(names):
-                raise ValueError(f"{op}: {operand} must have {len(names)} dimensions [{axes}], got shape {shape}")
-            shape_tail = shape
-        offset = len(shape) - len(shape_tail)
-        for axis, (name, size) in enumerate(zip(names, shape_tail, strict=True)):
+            names = [*names[:at], *names[at + 1 :]]
+            places = [*range(at), *range(at + more, len(shape))]
+        elif len(shape) != len(names):
+            raise ValueError(f"{op}: {operand} must have {len(names)} dimensions [{axes}], got shape {shape}")
+        for axis, name in zip(places, names, strict=True):
+            size = shape[axis]
             want = int(name) if name.isdigit() else self._sizes.setdefault(name, size)
-            origin = self._origin.setdefault(name, f"dimension {axis + offset} of {operand}")
+            origin = self._origin.setdefault(name, f"dimension {axis} of {operand}")
             if want != size:
                 rule = f"must be {want}" if name.isdigit() else f"must be {name} = {want} ({origin})"
-                raise ValueError(
-                    f"{op}: dimension {axis + offset} of {operand} is {size}, {rule}; its shape is {shape} for [{axes}]"
-                )
+                raise ValueError(f"{op}: dimension {axis} of {operand} is {size}, {rule}; its shape is {shape} for [{axes}]")
 
 
 def check_dtype(op: str, operand: str, dtype: np.dtype, allowed: tuple[str, ...]) -> None:
@@ -96,9 +95,9 @@ def match(op: str, args: Mapping[str, Arg], operands: Mapping[str, jax.ShapeDtyp
 
 
 def axis_names(axes: str, ndim: int) -> tuple[str, ...]:
-    """The axis name of each of `ndim` dimensions; leading ones of ``...`` are called ``...0``, ``...1`` and so on."""
+    """The axis name of each of `ndim` dimensions; those of ``...`` are called ``...0``, ``...1`` and so on."""
     names = axes.split()
-    if names and names[0] == "...":
-        lead = ndim - len(names) + 1
-        return (*(f"...{i}" for i in range(lead)), *names[1:])
-    return tuple(names)
+    if "..." not in names:
+        return tuple(names)
+    at = names.index("...")
+    return (*names[:at], *(f"...{i}" for i in range(ndim - len(names) + 1)), *names[at + 1 :])

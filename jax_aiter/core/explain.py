@@ -75,8 +75,9 @@ def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
 def supports(op: str, arch: str, *avals: Any, **params: Any) -> dict[str, str | None]:
     """Per implementation, None if it can run the op on `arch` for operands of these shapes and dtypes, else the reason.
 
-    `avals` are arrays or ShapeDtypeStructs in the op's operand order (None for an absent optional one). A call that the op itself
-    rejects raises the same TypeError or ValueError as the op. ``"xla"`` is always None: the reference runs everywhere.
+    `avals` are arrays or ShapeDtypeStructs in the op's operand order (None for an absent optional one); a GEMM's activations are
+    the matrix that their leading axes make. A call that the op itself rejects raises the same TypeError or ValueError as the op.
+    ``"xla"`` is always None: the reference runs everywhere.
     """
     ops = all_ops()
     if not isinstance(op, str) or op not in ops:

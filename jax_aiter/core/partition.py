@@ -54,7 +54,7 @@ def partitioned(op: "Op", names: tuple[str, ...], params: Mapping[str, Any], bod
     def shardings(mesh, arg_infos):
         specs = [tuple(info.sharding.spec) for info in arg_infos]
         full = [spec + (None,) * (len(axes) - len(spec)) for axes, spec in zip(ins, specs, strict=True)]
-        placed = placements(op, zip(ins, full, strict=True))
+        placed = placements(op.parallel, zip(ins, full, strict=True))
 
         def named(axes):
             return NamedSharding(mesh, PartitionSpec(*(placed.get(a) for a in axes)))
@@ -71,7 +71,7 @@ def partitioned(op: "Op", names: tuple[str, ...], params: Mapping[str, Any], bod
     call.def_partition(
         partition=partition,
         infer_sharding_from_operands=lambda mesh, arg_infos, result_infos: shardings(mesh, arg_infos)[1],
-        sharding_rule=_rule(ins, outs, lambda key: not is_parallel(op, key)),
+        sharding_rule=_rule(ins, outs, lambda key: not is_parallel(op.parallel, key)),
     )
     return call
 

@@ -1,6 +1,6 @@
 """What a mesh with Explicit axes says about an op's results: the parallel axes keep the sharding of the operand that has it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -33,11 +33,12 @@ def entries(aval) -> tuple[Any, ...]:
     return spec + (None,) * (aval.ndim - len(spec))
 
 
-def is_parallel(op: "Op", axis: str) -> bool:
-    return axis in op.parallel or (axis.startswith("...") and "..." in op.parallel)
+def is_parallel(parallel: Collection[str], axis: str) -> bool:
+    """`parallel` is that of an `Op`."""
+    return axis in parallel or (axis.startswith("...") and "..." in parallel)
 
 
-def placements(op: "Op", operands: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> dict[str, Any]:
+def placements(parallel: Collection[str], operands: Iterable[tuple[Sequence[str], Sequence[Any]]]) -> dict[str, Any]:
     """Mesh axes by parallel axis, from each operand's axis names and PartitionSpec entries.
 
     The first operand that splits an axis decides, and a mesh axis serves one axis only.
@@ -47,13 +48,13 @@ def placements(op: "Op", operands: Iterable[tuple[Sequence[str], Sequence[Any]]]
     for axes, spec in operands:
         for axis, entry in zip(axes, spec, strict=True):
             mesh_axes = set(_mesh_axes(entry))
-            if mesh_axes and is_parallel(op, axis) and axis not in placed and not used & mesh_axes:
+            if mesh_axes and is_parallel(parallel, axis) and axis not in placed and not used & mesh_axes:
                 placed[axis] = entry
                 used |= mesh_axes
     return placed
 
 
-def _refuse_pending_sums(op: "Op", avals: Mapping[str, Any]) -> None:
+def refuse_pending_sums(op: "Op", avals: Mapping[str, Any]) -> None:
     """No op of ours is linear in all it does, so none may see the parts of a sum that JAX has put off."""
     for name, aval in avals.items():
         spec = aval.sharding.spec
@@ -70,9 +71,9 @@ def result_specs(op: "Op", avals: Mapping[str, Any], results, params) -> list[Na
     mesh = explicit_mesh(avals.values())
     if mesh is None:
         return [None] * len(results)
-    _refuse_pending_sums(op, avals)
+    refuse_pending_sums(op, avals)
     args = op.operand_args(params)
-    placed = placements(op, ((axis_names(args[n].axes, a.ndim), entries(a)) for n, a in avals.items()))
+    placed = placements(op.parallel, ((axis_names(args[n].axes, a.ndim), entries(a)) for n, a in avals.items()))
     out = []
     for struct, axes in zip(results, op.result_axes(params).values(), strict=True):
         names = axis_names(axes, len(struct.shape))

@@ -13,6 +13,7 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op, Struct
 from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
+from jax_aiter.ops._gemm_rows import over_rows
 from jax_aiter.ops.batched_gemm_bf16 import BATCHED_GEMM
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
@@ -92,7 +93,7 @@ def gemm_a16w16(
     """``y = a · bᵀ + bias``, accumulated in float32.
 
     Args:
-      a: ``[M, K]`` bfloat16, float16 or float32.
+      a: ``[..., K]`` bfloat16, float16 or float32.
       b: ``[N, K]``, the dtype of `a`: one row per output feature, as AITER and PyTorch store a linear layer's weight.
         A `ShuffledWeight` of layout (16, 16) makes this `gemm_a16w16_bpreshuffle`.
       bias: ``[N]``, float; added before the one rounding to `out_dtype`.
@@ -101,8 +102,8 @@ def gemm_a16w16(
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[M, N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`. Hand-written kernels that split K (``splitk_clean``) add the
-      parts in no fixed order, so last bits may differ between runs.
+      ``[..., N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`. Hand-written kernels that split K (``splitk_clean``) add
+      the parts in no fixed order, so last bits may differ between runs.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.
@@ -114,8 +115,8 @@ def gemm_a16w16(
         from jax_aiter.ops.gemm_a16w16_bpreshuffle import GEMM_BPRESHUFFLE  # that module takes its gradient from this one
 
         b = _gemm.shuffled_data("gemm_a16w16", "b", b)
-        return GEMM_BPRESHUFFLE(a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)[0]
-    return GEMM(a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)[0]
+        return over_rows(GEMM_BPRESHUFFLE, a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)
+    return over_rows(GEMM, a=a, b=b, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)
 
 
 def out_type(op: str, a: Any, out_dtype: Any) -> np.dtype:

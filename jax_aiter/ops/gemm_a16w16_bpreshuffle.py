@@ -12,6 +12,7 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op, Struct
 from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
+from jax_aiter.ops._gemm_rows import over_rows
 from jax_aiter.ops.gemm_a16w16 import backward, out_type
 from jax_aiter.ops.shuffle_weight import SHUFFLE_WEIGHT, ShuffledWeight, unshuffled
 
@@ -72,7 +73,7 @@ def gemm_a16w16_bpreshuffle(
     """``y = a · bᵀ + bias``, accumulated in float32; `gemm_a16w16` calls this for a shuffled `b`.
 
     Args:
-      a: ``[M, K]`` bfloat16 or float16.
+      a: ``[..., K]`` bfloat16 or float16.
       b: ``[N, K]``, the dtype of `a`, as ``shuffle_weight(w, layout=(16, 16))`` returns it.
       bias: ``[N]``, float; added before the one rounding to `out_dtype`.
       out_dtype: bfloat16, float16 or float32; None is the dtype of `a`.
@@ -81,8 +82,8 @@ def gemm_a16w16_bpreshuffle(
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[M, N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`. Hand-written kernels that split K (``splitk_clean``) add the
-      parts in no fixed order, so last bits may differ between runs.
+      ``[..., N]`` in `out_dtype`. Differentiable in `a`, `b` and `bias`. Hand-written kernels that split K (``splitk_clean``) add
+      the parts in no fixed order, so last bits may differ between runs.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule; a weight that is not shuffled, or otherwise, is one.
@@ -91,4 +92,4 @@ def gemm_a16w16_bpreshuffle(
     """
     op = "gemm_a16w16_bpreshuffle"
     data, out_dtype = _gemm.shuffled_data(op, "b", b), out_type(op, a, out_dtype)
-    return GEMM_BPRESHUFFLE(a=a, b=data, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)[0]
+    return over_rows(GEMM_BPRESHUFFLE, a=a, b=data, bias=bias, out_dtype=out_dtype, implementation=implementation, kernel=kernel)

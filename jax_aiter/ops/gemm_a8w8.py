@@ -11,6 +11,7 @@ from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
 from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
+from jax_aiter.ops._gemm_rows import over_rows
 from jax_aiter.ops._numerics import QUANTIZED
 from jax_aiter.ops.batched_gemm_a8w8 import BATCHED_GEMM_A8W8
 
@@ -96,16 +97,16 @@ def gemm_a8w8(
     The product accumulates in float32 for fp8 and exactly in int32 for int8; scales and bias apply in float32; one rounding.
 
     Args:
-      xq: ``[M, K]`` fp8 (of the target's family) or int8.
+      xq: ``[..., K]`` fp8 (of the target's family) or int8.
       wq: ``[N, K]``, the dtype of `xq`, not preshuffled.
-      x_scale: float32 ``[M, 1]``, one dequantisation factor per token (`per_token_quant` returns it).
+      x_scale: float32 ``[..., 1]``, one dequantisation factor per token (`per_token_quant` returns it).
       w_scale: float32 ``[N, 1]``, one per output feature.
       bias: ``[N]``, float.
       out_dtype: bfloat16, float16 or float32.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
-      ``[M, N]`` in `out_dtype`.
+      ``[..., N]`` in `out_dtype`.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.
@@ -113,5 +114,5 @@ def gemm_a8w8(
     Mirrors ``aiter.gemm_a8w8``.
     """
     out_dtype = check.static_dtype("gemm_a8w8", "out_dtype", out_dtype, _gemm.OUT_TYPES)
-    (y,) = GEMM_A8W8(xq=xq, wq=wq, x_scale=x_scale, w_scale=w_scale, bias=bias, out_dtype=out_dtype, implementation=implementation)
-    return y
+    operands: dict[str, Any] = {"xq": xq, "wq": wq, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    return over_rows(GEMM_A8W8, **operands, out_dtype=out_dtype, implementation=implementation)

@@ -11,6 +11,7 @@ from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op, Struct
 from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm, _narrow
+from jax_aiter.ops._gemm_rows import over_rows
 from jax_aiter.ops._numerics import QUANTIZED
 from jax_aiter.ops.shuffle_weight import unshuffled
 
@@ -20,7 +21,7 @@ BLOCK = 128
 def _abstract(dims, *, xq, wq, x_scale, w_scale, out_dtype):
     op = "gemm_a8w8_blockscale"
     check.same_dtype(op, xq=xq.dtype, wq=wq.dtype)
-    check.multiple(op, "dimension 1 of xq (K)", dims["K"], BLOCK, "one scale covers 128 of K")
+    check.multiple(op, "the last dimension of xq (K)", dims["K"], BLOCK, "one scale covers 128 of K")
     want = {"x_scale": (dims["M"], dims["K"] // BLOCK), "w_scale": (-(-dims["N"] // BLOCK), dims["K"] // BLOCK)}
     for name, scale in (("x_scale", x_scale), ("w_scale", w_scale)):
         if scale.shape != want[name]:
@@ -113,15 +114,15 @@ def gemm_a8w8_blockscale(
     """``y[m, n] = Σ_b x_scale[m, b] * w_scale[n // 128, b] * Σ_{k in block b} xq[m, k] * wq[n, k]`` in float32.
 
     Args:
-      xq: ``[M, K]`` fp8 (of the target's family) or int8; K a multiple of 128.
+      xq: ``[..., K]`` fp8 (of the target's family) or int8; K a multiple of 128.
       wq: ``[N, K]``, the dtype of `xq`, not preshuffled.
-      x_scale: float32 ``[M, K/128]`` (`group_quant` with group_size 128 returns it).
+      x_scale: float32 ``[..., K/128]`` (`group_quant` with group_size 128 returns it).
       w_scale: float32 ``[ceil(N/128), K/128]``.
       out_dtype: bfloat16, float16 or float32.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
-      ``[M, N]`` in `out_dtype`.
+      ``[..., N]`` in `out_dtype`.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.
@@ -129,5 +130,5 @@ def gemm_a8w8_blockscale(
     Mirrors ``aiter.gemm_a8w8_blockscale``.
     """
     out_dtype = check.static_dtype("gemm_a8w8_blockscale", "out_dtype", out_dtype, _gemm.OUT_TYPES)
-    (y,) = GEMM_A8W8_BLOCKSCALE(xq=xq, wq=wq, x_scale=x_scale, w_scale=w_scale, out_dtype=out_dtype, implementation=implementation)
-    return y
+    operands: dict[str, Any] = {"xq": xq, "wq": wq, "x_scale": x_scale, "w_scale": w_scale}
+    return over_rows(GEMM_A8W8_BLOCKSCALE, **operands, out_dtype=out_dtype, implementation=implementation)

@@ -12,6 +12,7 @@ from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.op import Op
 from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm
+from jax_aiter.ops._gemm_rows import over_rows
 from jax_aiter.ops._numerics import QUANTIZED
 from jax_aiter.ops.gemm_a8w8_blockscale import BLOCK, reference
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
@@ -21,7 +22,7 @@ OP = "gemm_a8w8_blockscale_bpreshuffle"
 
 def _abstract(dims, *, xq, wq, x_scale, w_scale, out_dtype, splitK, transpose_scale):
     check.same_dtype(OP, xq=xq.dtype, wq=wq.dtype)
-    check.multiple(OP, "dimension 1 of xq (K)", dims["K"], BLOCK, "one scale covers 128 of K")
+    check.multiple(OP, "the last dimension of xq (K)", dims["K"], BLOCK, "one scale covers 128 of K")
     _gemm.check_shuffled(OP, "wq", wq)
     blocks, tokens = dims["K"] // BLOCK, dims["M"]
     want = {"x_scale": (blocks, tokens) if transpose_scale else (tokens, blocks), "w_scale": (-(-dims["N"] // BLOCK), blocks)}
@@ -112,9 +113,9 @@ def gemm_a8w8_blockscale_bpreshuffle(
     AITER's hand-written bfloat16 kernels round toward zero, and once more per part of a split K.
 
     Args:
-      xq: ``[M, K]`` fp8 (of the target's family) or int8; K a multiple of 128.
+      xq: ``[..., K]`` fp8 (of the target's family) or int8; K a multiple of 128.
       wq: ``[N, K]``, the dtype of `xq`, as ``shuffle_weight(w, layout=(16, 16))`` returns it.
-      x_scale: float32 ``[M, K/128]``; with `transpose_scale` ``[K/128, M]``, which is how the hand-written kernels read it
+      x_scale: float32 ``[..., K/128]``; with `transpose_scale` ``[K/128, ...]``, which is how the hand-written kernels read it
         (``group_quant(x, group_size=128, transpose_scale=True)`` returns it so; otherwise it is transposed for them).
       w_scale: float32 ``[ceil(N/128), K/128]``.
       out_dtype: bfloat16, float16 or float32.
@@ -125,14 +126,15 @@ def gemm_a8w8_blockscale_bpreshuffle(
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[M, N]`` in `out_dtype`.
+      ``[..., N]`` in `out_dtype`.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule; a weight that is not shuffled, or otherwise, is one.
 
     Mirrors ``aiter.gemm_a8w8_blockscale_bpreshuffle``; with float16 ``aiter.flatmm_a8w8_blockscale_ASM``.
     """
-    (y,) = GEMM_A8W8_BLOCKSCALE_BPRESHUFFLE(
+    return over_rows(
+        GEMM_A8W8_BLOCKSCALE_BPRESHUFFLE,
         xq=xq,
         wq=_gemm.shuffled_data(OP, "wq", wq),
         x_scale=x_scale,
@@ -143,4 +145,3 @@ def gemm_a8w8_blockscale_bpreshuffle(
         implementation=implementation,
         kernel=kernel,
     )
-    return y

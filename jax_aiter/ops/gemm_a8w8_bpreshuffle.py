@@ -11,6 +11,7 @@ from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.core.op import Op, Struct
 from jax_aiter.core.public import public
 from jax_aiter.ops import _gemm, gemm_a8w8
+from jax_aiter.ops._gemm_rows import over_rows
 from jax_aiter.ops._numerics import QUANTIZED
 from jax_aiter.ops.shuffle_weight import ShuffledWeight
 
@@ -87,10 +88,10 @@ def gemm_a8w8_bpreshuffle(
     AITER's hand-written int8 kernels round toward zero, and once more per part of a split K.
 
     Args:
-      xq: ``[M, K]`` fp8 (of the target's family) or int8.
+      xq: ``[..., K]`` fp8 (of the target's family) or int8.
       wq: ``[N, K]``, the dtype of `xq`, as ``shuffle_weight(w, layout=(16, 16))`` returns it. For int8 too: the (32, 16) that a
         comment in AITER asks for is not what its kernels read.
-      x_scale: float32 ``[M, 1]``, one dequantisation factor per token (`per_token_quant` returns it).
+      x_scale: float32 ``[..., 1]``, one dequantisation factor per token (`per_token_quant` returns it).
       w_scale: float32 ``[N, 1]``, one per output feature.
       bias: ``[N]``, float (float32 for the hand-written kernels).
       out_dtype: bfloat16, float16 or float32.
@@ -100,14 +101,15 @@ def gemm_a8w8_bpreshuffle(
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[M, N]`` in `out_dtype`.
+      ``[..., N]`` in `out_dtype`.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule; a weight that is not shuffled, or otherwise, is one.
 
     Mirrors ``aiter.gemm_a8w8_bpreshuffle`` (fp8) and ``aiter.gemm_a8w8_ASM`` (int8).
     """
-    (y,) = GEMM_A8W8_BPRESHUFFLE(
+    return over_rows(
+        GEMM_A8W8_BPRESHUFFLE,
         xq=xq,
         wq=_gemm.shuffled_data(OP, "wq", wq),
         x_scale=x_scale,
@@ -118,4 +120,3 @@ def gemm_a8w8_bpreshuffle(
         implementation=implementation,
         kernel=kernel,
     )
-    return y

@@ -25,8 +25,24 @@ def pull_back(x: jax.Array, weight: jax.Array, dy: jax.Array, epsilon: float) ->
     return dx, jnp.sum(dy * xhat, axis=tuple(range(dy.ndim - 1)))
 
 
+def check_weight(op: str, x: jax.ShapeDtypeStruct, weight: jax.ShapeDtypeStruct) -> None:
+    """A weight is multiplied in float32, so it may have that precision whatever the activations have."""
+    if weight.dtype not in (x.dtype, jnp.float32):
+        allowed = "float32" if x.dtype == jnp.float32 else f"{x.dtype.name}, or float32"
+        raise TypeError(f"{op}: weight has dtype {weight.dtype.name}, must be that of x, {allowed}")
+
+
+def offset_weight(op: Op, weight_offset: float, epsilon: float, **operands: jax.Array) -> jax.Array:
+    """``weight + weight_offset`` in float32, once the call is checked: in bfloat16, 1 + w would keep few bits of a small w."""
+    offset = check.real(op.name, "weight_offset", weight_offset)
+    if offset == 0.0:
+        return operands["weight"]
+    op.infer({n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in operands.items()}, {"epsilon": epsilon})
+    return operands["weight"].astype(jnp.float32) + jnp.float32(offset)
+
+
 def _abstract(dims, *, x, weight, epsilon):
-    check.same_dtype("rms_norm", x=x.dtype, weight=weight.dtype)
+    check_weight("rms_norm", x, weight)
     return (x,)
 
 
@@ -53,19 +69,23 @@ RMS_NORM = Op(
     cases=lambda: [
         case("row", x=normal(1, 8), weight=normal(8), epsilon=1e-6),
         case("odd", x=normal(5, 33, dtype=jnp.bfloat16), weight=normal(33, dtype=jnp.bfloat16), epsilon=1e-5),
+        case("wide_weight", x=normal(4, 16, dtype=jnp.bfloat16), weight=normal(16), epsilon=1e-6),
         case("leading", x=normal(2, 3, 16, dtype=jnp.float16), weight=normal(16, dtype=jnp.float16), epsilon=1e-6),
     ],
 )
 
 
 @public
-def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, implementation: str | None = None) -> jax.Array:
+def rms_norm(
+    x: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, weight_offset: float = 0.0, implementation: str | None = None
+) -> jax.Array:
     """``x / sqrt(mean(x², last axis) + epsilon) * weight``, accumulated in float32.
 
     Args:
       x: ``[..., D]`` float32, bfloat16 or float16.
-      weight: ``[D]``, the dtype of `x`.
+      weight: ``[D]``, the dtype of `x` or float32.
       epsilon: static, > 0.
+      weight_offset: static, added to `weight` in float32: 1.0 for models that store w and scale by 1 + w (Gemma).
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
@@ -77,4 +97,5 @@ def rms_norm(x: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, implemen
     Mirrors ``aiter.rms_norm``.
     """
     epsilon = check.real("rms_norm", "epsilon", epsilon, low=0.0, open_low=True)
+    weight = offset_weight(RMS_NORM, weight_offset, epsilon, x=x, weight=weight)
     return RMS_NORM(x=x, weight=weight, epsilon=epsilon, implementation=implementation)[0]

@@ -9,11 +9,12 @@ from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.core.public import public
-from jax_aiter.ops.rms_norm import normalize, pull_back
+from jax_aiter.ops.rms_norm import check_weight, normalize, offset_weight, pull_back
 
 
 def _abstract(dims, *, x, residual, weight, epsilon):
-    check.same_dtype("rms_norm_with_add", x=x.dtype, residual=residual.dtype, weight=weight.dtype)
+    check.same_dtype("rms_norm_with_add", x=x.dtype, residual=residual.dtype)
+    check_weight("rms_norm_with_add", x, weight)
     return x, x
 
 
@@ -45,6 +46,13 @@ RMS_NORM_WITH_ADD = Op(
         case("even", x=normal(2, 3, 16), residual=normal(2, 3, 16), weight=normal(16), epsilon=1e-6),
         case("row", x=normal(1, 8), residual=normal(1, 8), weight=normal(8), epsilon=1e-6),
         case(
+            "wide_weight",
+            x=normal(4, 16, dtype=jnp.float16),
+            residual=normal(4, 16, dtype=jnp.float16),
+            weight=normal(16),
+            epsilon=1e-6,
+        ),
+        case(
             "odd",
             x=normal(5, 33, dtype=jnp.bfloat16),
             residual=normal(5, 33, dtype=jnp.bfloat16),
@@ -57,15 +65,22 @@ RMS_NORM_WITH_ADD = Op(
 
 @public
 def rms_norm_with_add(
-    x: jax.Array, residual: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, implementation: str | None = None
+    x: jax.Array,
+    residual: jax.Array,
+    weight: jax.Array,
+    epsilon: float = 1e-6,
+    *,
+    weight_offset: float = 0.0,
+    implementation: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """``residual_out = x + residual``; ``y = rms_norm(residual_out, weight, epsilon)``, both computed in float32.
 
     Args:
       x: ``[..., D]`` float32, bfloat16 or float16.
       residual: the shape and dtype of `x`.
-      weight: ``[D]``, the dtype of `x`.
+      weight: ``[D]``, the dtype of `x` or float32.
       epsilon: static, > 0.
+      weight_offset: static, added to `weight` in float32, as for `rms_norm`.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
@@ -78,5 +93,6 @@ def rms_norm_with_add(
     Mirrors ``aiter.rmsnorm2d_fwd_with_add``.
     """
     epsilon = check.real("rms_norm_with_add", "epsilon", epsilon, low=0.0, open_low=True)
+    weight = offset_weight(RMS_NORM_WITH_ADD, weight_offset, epsilon, x=x, residual=residual, weight=weight)
     y, total = RMS_NORM_WITH_ADD(x=x, residual=residual, weight=weight, epsilon=epsilon, implementation=implementation)
     return y, total

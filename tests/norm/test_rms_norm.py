@@ -124,3 +124,66 @@ def test_errors_name_argument_and_rule():
         rms_norm_with_add(x, x, jnp.ones(5))
     with pytest.raises(ValueError, match=r"leading dimensions of residual are \(3,\), but those of x are \(2,\)"):
         rms_norm_with_add(x, jnp.ones((3, 4)), jnp.ones(4))
+
+
+WIDE = [("bfloat16", "float32"), ("float16", "float32"), ("bfloat16", "bfloat16"), ("float32", "float32")]
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0, -0.3])
+@pytest.mark.parametrize(("dtype", "weight_dtype"), WIDE)
+@pytest.mark.parametrize("shape", [(3, 128), (2, 3, 33)])
+def test_a_wide_weight_and_an_offset_are_taken_in_float32(shape, dtype, weight_dtype, offset):
+    """Small weights, as models have that store w and scale by 1 + w: in bfloat16 the sum would keep two of their bits."""
+    x, residual, dy = (draw(i, *shape, dtype=dtype) for i in range(3))
+    weight = draw(3, shape[-1], dtype=weight_dtype, std=0.01)
+    tx, tw = (torch.from_numpy(f64(a)).requires_grad_() for a in (x, weight))
+    scale = tw + offset
+    rounding = (units(shape[-1]) + 3 * ROUNDOFF["float32"]) * np.abs(scale.detach().numpy())
+    dx_bound, dw_bound = gradient_bounds(f64(x), f64(weight) + offset, f64(dy))
+    y, pull = jax.vjp(lambda x, w: rms_norm(x, w, EPSILON, weight_offset=offset), x, weight)
+    want = torch_norm(tx, scale)
+    assert y.dtype == x.dtype
+    unscaled = torch_norm(tx.detach(), None).numpy()
+    assert_within(y, want.detach().numpy(), rounding * np.abs(unscaled))
+    want.backward(torch.from_numpy(f64(dy)))
+    dx, dweight = pull(dy)
+    assert dweight.dtype == weight.dtype
+    assert_within(dx, tx.grad.numpy(), 2 * dx_bound)
+    assert_within(dweight, tw.grad.numpy(), dw_bound)
+
+    y, total = rms_norm_with_add(x, residual, weight, EPSILON, weight_offset=offset)
+    exact = torch.from_numpy(f64(x) + f64(residual))
+    assert_within(total, exact.numpy(), ROUNDOFF["float32"] * np.abs(exact.numpy()))
+    rounding = rounding + 2 * ROUNDOFF["float32"] * np.abs(scale.detach().numpy())
+    assert_within(y, torch_norm(exact, scale).detach().numpy(), rounding * np.abs(torch_norm(exact, None).numpy()))
+
+
+def test_an_offset_is_not_lost_in_the_weights_type():
+    weight = jnp.full(8, 2.0**-10, jnp.bfloat16)  # 1 + 2^-10 is 1 in bfloat16
+    x = jnp.ones((1, 8))
+    y = rms_norm(x.astype(jnp.float32), weight.astype(jnp.float32), 1e-30, weight_offset=1.0)
+    assert_within(y, np.full((1, 8), 1 + 2.0**-10), units(8))
+    wide = rms_norm(x.astype(jnp.bfloat16) * 128, weight * 0 - 0.5, 1e-30, weight_offset=0.5 + 2.0**-9)
+    assert (f64(wide) == 2.0**-9).all()  # a power of two, which the rounding to bfloat16 finds again
+
+
+def test_a_weight_of_another_narrow_type_is_refused_with_an_offset_too():
+    x = jnp.ones((2, 4), jnp.bfloat16)
+    for offset in (0.0, 1.0):
+        for dtype, rule in ((jnp.float16, "must be that of x, bfloat16, or float32"), (jnp.int32, "must be float32 or")):
+            with pytest.raises(TypeError, match=f"rms_norm: weight has dtype {jnp.dtype(dtype).name}, {rule}"):
+                rms_norm(x, jnp.ones(4, dtype), weight_offset=offset)
+            with pytest.raises(TypeError, match=f"rms_norm_with_add: weight has dtype {jnp.dtype(dtype).name}, {rule}"):
+                rms_norm_with_add(x, x, jnp.ones(4, dtype), weight_offset=offset)
+        with pytest.raises(ValueError, match="dimension 0 of weight is 1, must be D = 4"):
+            rms_norm(x, jnp.ones(1), weight_offset=offset)
+
+
+@pytest.mark.parametrize("offset", ["1", None, float("nan"), True, jnp.float32(1)])
+def test_an_offset_is_a_static_number(offset):
+    for norm in (
+        lambda **k: rms_norm(jnp.ones((2, 4)), jnp.ones(4), **k),
+        lambda **k: rms_norm_with_add(*[jnp.ones((2, 4))] * 2, jnp.ones(4), **k),
+    ):
+        with pytest.raises((TypeError, ValueError), match="weight_offset must be"):
+            norm(weight_offset=offset)

@@ -6,8 +6,10 @@ import pytest
 from jax_aiter.core.errors import NotSupportedError
 
 DEVICES = {"test_sharding.py": 2, "test_partition.py": 2, "test_meshes.py": 4, "test_mesh_transforms.py": 4}
+DEVICES["test_leading_meshes.py"] = 4
 # What these ask depends on no device, or is a claim about the CPU's compiler, or needs products of float32 in float32.
 ON_A_CPU = {"test_derivatives.py", "test_memory.py", "test_odd_values.py", "test_parameter_objects.py", "test_export_shuffled.py"}
+ON_A_CPU.add("test_leading_axes.py")
 
 
 def pytest_runtest_setup(item):

@@ -34,6 +34,13 @@ def takes_operands(op, case, function):
 # Each case becomes a call of the public function; wrappers that build their operands otherwise take part with what they accept.
 FUNCTIONS = [(op, case, getattr(jax_aiter, op.name)) for op, case in ALL if hasattr(jax_aiter, op.name) and computable(case)]
 PUBLIC = [(op, case, function) for op, case, function in FUNCTIONS if takes_operands(op, case, function)]
+
+
+def takes_leading_axes(op):
+    """The public function takes any leading axes in place of the record's M."""
+    return op.name.startswith("gemm_")
+
+
 DTYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint8", "float8_e4m3fnuz", "float8_e4m3fn", "complex64")
 
 
@@ -74,14 +81,15 @@ def wrong_calls(draw):
     struct = operands[name]
     if kind == "rank":
         axes = op.operand_args(case.params)[name].axes
+        axes = axes.replace("M", "...") if takes_leading_axes(op) else axes
         # Any rank is right for "..."; a slope may stand per head or per sequence and head, and a count may be a scalar.
         if axes == "..." or name in ("alibi_slopes", "num_local_tokens"):
             names = ("implementation",)
             arguments["implementation"] = "cuda"
         else:
             # 3 and not 1: some public functions take a trailing 1 for a scale, as AITER does.
-            longer = not struct.shape or (not axes.startswith("...") and draw(st.booleans()))
-            shape = (*struct.shape, 3) if longer else () if axes.startswith("...") else struct.shape[1:]
+            longer = not struct.shape or ("..." not in axes and draw(st.booleans()))
+            shape = (*struct.shape, 3) if longer else () if "..." in axes else struct.shape[1:]
             arguments[name] = jax.ShapeDtypeStruct(shape, struct.dtype)
             names = tuple(operands)
     elif kind == "dtype":

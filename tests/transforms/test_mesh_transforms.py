@@ -203,7 +203,7 @@ def parallel(op, case):
     """The parallel axes of a case that two devices can share."""
     found = {dims_of(op, case, n)[d] for n, d in meshes.even(case)}
     sizes = {a: s for n, x in case.operands.items() for a, s in zip(dims_of(op, case, n), x.shape, strict=True)}
-    return sorted(a for a in found if is_parallel(op, a) and sizes[a] % 2 == 0)
+    return sorted(a for a in found if is_parallel(op.parallel, a) and sizes[a] % 2 == 0)
 
 
 ROWS = [(op, case) for op, case in WITH_GRADIENT if parallel(op, case)]

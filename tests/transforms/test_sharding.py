@@ -26,7 +26,7 @@ def splittable(op, case):
     sizes = {}
     for name, array in case.operands.items():
         for axis, size in zip(dims_of(op, case, name), array.shape, strict=True):
-            if is_parallel(op, axis):
+            if is_parallel(op.parallel, axis):
                 sizes[axis] = size
     return sorted(axis for axis, size in sizes.items() if size % 2 == 0 and size > 0)
 

@@ -31,6 +31,21 @@ def test_rms_norm(recording_root):
     assert step["args"] == [*pointers, *strides, ["fp32", 1e-6]]
 
 
+@pytest.mark.parametrize("arch", ["gfx942", "sm_90"])
+@pytest.mark.parametrize("op", ["rms_norm", "rms_norm_with_add"])
+def test_a_float32_weight_goes_to_the_same_kernel(op, arch, recording_root):
+    """Which reads it in its own type: the launch is that of a narrow weight but for the compiled code."""
+    operands = dict.fromkeys(["x", "residual"] if op == "rms_norm_with_add" else ["x"], "bfloat16[64,4096]")
+    results, (narrow, wide) = list(operands.values()), ("bfloat16[4096]", "float32[4096]")
+    one, other = (_record(recording_root, op, arch, {**operands, "weight": w}, results, epsilon=1e-6) for w in (narrow, wide))
+    (buffer,) = [b for b in other["buffers"] if b not in one["buffers"]]
+    assert (buffer["kind"], buffer["nbytes"]) == ("operand", 4096 * 4)
+    (left,), (right,) = one["steps"], other["steps"]
+    same = ("kernel", "grid", "threads", "args")
+    assert {n: left[n] for n in same} == {n: right[n] for n in same}
+    assert left != right
+
+
 def test_arguments_equal_to_one_vanish_and_offsets_are_kept(recording_root):
     """One row: Triton compiles n_rows == 1 in."""
     operands = {"x": "bfloat16[1,4096]", "weight": "bfloat16[4096]"}
