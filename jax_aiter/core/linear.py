@@ -41,6 +41,9 @@ class Vmapped(Map):
     size: int
     spmd_axis_name: Any
 
+    def __repr__(self) -> str:  # the op's name: it stands in messages
+        return repr(self.of)
+
     def _map(self, function: Callable[..., Any], *axes: Sequence[int | None]) -> Callable[..., Any]:
         in_axes = tuple(list(a) for a in axes)
         return jax.vmap(function, in_axes, axis_size=self.size, spmd_axis_name=self.spmd_axis_name)
@@ -65,6 +68,9 @@ class Again(Map):
     of: Map
     split: int  # the first so many residuals of this map are those of `of`
     moving: tuple[bool, ...]
+
+    def __repr__(self) -> str:
+        return repr(self.of)
 
     def _function(self, residuals):
         def run(*moving: jax.Array):

@@ -177,3 +177,20 @@ def test_forward_mode_of_a_kernel_is_refused(implementation):
 def test_an_op_without_gradient_says_so():
     with pytest.raises(TypeError, match=r"per_token_quant has no gradient .*stop_gradient"):
         jax.jvp(lambda x: jax_aiter.per_token_quant(x, quant_dtype=jnp.int8)[1], (jnp.ones((2, 4)),), (jnp.ones((2, 4)),))
+
+
+def test_a_derivative_of_a_batch_is_named_after_its_op():
+    """`jax.jacrev` of `jax.jacfwd` refuses to reverse one by name; so do derivatives of derivatives."""
+    x, w = jnp.ones((4, 8)), jnp.ones(8)
+
+    def push(t):
+        return jax.jvp(jax_aiter.rms_norm, (x, w), (t, w))[1]
+
+    for function in (
+        jax.vmap(push),
+        jax.vmap(lambda t: jax.jvp(lambda x: jax.grad(lambda x: jax_aiter.rms_norm(x, w).sum())(x), (x,), (t,))),
+    ):
+        program = jax.make_jaxpr(function)(jnp.ones((2, 4, 8)))
+        found = [e.params["of"] for e in program.jaxpr.eqns if e.primitive.name == "jax_aiter.derivative"]
+        assert found
+        assert {repr(of).removesuffix("_backward") for of in found} == {"rms_norm"}
