@@ -111,7 +111,7 @@ def calls():
 def test_what_is_not_read_changes_nothing(name):
     op, call = all_ops()[name.split()[0]], calls()[name]
     reason = refusal(op, call)
-    if reason is not None and "AITER's files" in reason:
+    if reason is not None and ("AITER's files" in reason or "this release of AITER" in reason):
         pytest.skip(reason)
     assert reason is None, reason
     # In the tile of a paged cache where a window begins, the kernel weighs the keys before it with zero.

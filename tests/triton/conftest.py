@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from jax_aiter.core.config import config
 from jax_aiter.kernels.cache import cache_root, canonical, digest, write_entry
 from jax_aiter.kernels.manifest import LANDMARK, Fact
 from jax_aiter.kernels.store.location import UNVERIFIED, entry, listing
@@ -21,7 +22,7 @@ def has_triton() -> bool:
 @pytest.fixture(scope="session")
 def _own_root(tmp_path_factory):
     """A cache whose plans are made anew, on compiled kernels that are shared with the user's cache (they cost seconds)."""
-    needs_aiter(where=lambda location: location.source == "cache")
+    needs_aiter("aiter")
     if not has_triton():
         pytest.skip("triton is not installed, so AITER's kernels cannot be recorded")
     root, real = tmp_path_factory.mktemp("plans"), cache_root()
@@ -40,19 +41,24 @@ def recording_root(_own_root, monkeypatch):
 
 @pytest.fixture
 def empty_root(tmp_path, monkeypatch):
-    """A cache without AITER and without plans."""
+    """A cache without AITER and without plans, where AITER is nowhere else either."""
     monkeypatch.setenv("JAX_AITER_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    monkeypatch.delenv("JAX_AITER_SOURCE", raising=False)  # of processes that a test starts
+    monkeypatch.setattr("jax_aiter.kernels.store.location.installed", lambda: None)
+    with config(source=None):
+        yield tmp_path / "cache"
 
 
 @pytest.fixture
 def aiter_present(empty_root):
-    """Enough of AITER for a worker to be started."""
-    listed = {LANDMARK: list(Fact.of(b""))}
+    """Enough of AITER for a worker to be started on rms_norm."""
+    contents = {LANDMARK: b"", "aiter/ops/triton/normalization/rmsnorm.py": b"def rms_norm(): ...\n"}
+    listed = {name: list(Fact.of(data)) for name, data in contents.items()}
     identity = UNVERIFIED + digest(canonical(listed))[:32]
-    path = empty_root / "aiter" / identity / LANDMARK
-    path.parent.mkdir(parents=True)
-    path.write_bytes(b"")
+    for name, data in contents.items():
+        path = empty_root / "aiter" / identity / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
     write_entry(listing(empty_root, identity), listed)
     write_entry(entry(empty_root), {"identity": identity})
     return empty_root

@@ -121,8 +121,8 @@ def test_the_key_tells_calls_apart(empty_root):
     assert len(paths) == 3
 
 
-def test_a_warm_cache_imports_neither_torch_nor_triton_and_starts_nothing(empty_root):
-    _store(empty_root)
+def test_a_warm_cache_imports_neither_torch_nor_triton_and_starts_nothing(aiter_present):
+    _store(aiter_present)
     program = (
         "import sys; from tests.triton.test_worker import SPEC; from jax_aiter.kernels.triton.provider import plan_for;"
         "from jax_aiter.kernels.triton import client; assert plan_for(SPEC).kernels == ('k',);"

@@ -1,4 +1,5 @@
-"""Triton kernels on virtual AMD devices, compiled for them here: what reaches no arithmetic (`tests/gpu` is for real ones)."""
+"""Triton kernels on virtual AMD devices, compiled for them here: a plan of every op, and what reaches no arithmetic (`tests/gpu` is
+for real ones)."""
 
 import importlib.util
 import os
@@ -6,6 +7,8 @@ import os
 import pytest
 
 from .inside import run
+
+PLANS = "tests/triton/device"
 
 
 @pytest.fixture
@@ -27,3 +30,18 @@ def test_what_we_do_ourselves_about_poison(python):
 @pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
 def test_poison(python, arch):
     run(python, arch, "tests/gpu/test_poison.py", triton=True)
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("_triton")
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_one_call_of_every_op(python, arch):
+    assert run(python, arch, PLANS, triton=True)["passed"] >= 15
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
+@pytest.mark.usefixtures("_triton")
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_every_checked_call(python, arch):
+    run(python, arch, PLANS, "-m", "exhaustive", triton=True)

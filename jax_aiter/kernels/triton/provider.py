@@ -15,6 +15,7 @@ from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.announce import announced
 from jax_aiter.kernels.triton.ops import OTHER_CONTRACT, adapters
+from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.spec import ARCHS, FP8, CallSpec
 
 
@@ -61,6 +62,12 @@ def _cannot_build(spec: CallSpec) -> str | None:
         return Unusable(error)
     if location is None:
         return "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
+    try:
+        rule = lacking(location, adapters()[spec.op].needs(spec))
+    except KernelBuildError as error:
+        return Unusable(error)
+    if rule is not None:
+        return rule
     if os.environ.get("JAX_AITER_TRITON_PYTHON"):
         return None
     missing = [name for name in ("torch", "triton") if importlib.util.find_spec(name) is None]

@@ -39,16 +39,24 @@ class Adapter:
     refuse: Callable[[CallSpec], str | None]
     run: Callable[[Any], Any]
     source: str  # AITER's wrapper(s)
+    needs: Callable[[CallSpec], tuple[str, ...]]  # what a call takes of them, as `sources.lacking` has it
 
 
-def op(name: str, *, source: str, refuse: Callable[[CallSpec], str | None]) -> Callable:
+def op(
+    name: str,
+    *,
+    source: str,
+    refuse: Callable[[CallSpec], str | None],
+    needs: tuple[str, ...] | Callable[[CallSpec], tuple[str, ...]],
+) -> Callable:
     """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array."""
+    wanted = needs if callable(needs) else lambda spec: needs
 
     def rules(spec: CallSpec) -> str | None:
         return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
 
     def declare(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source))
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source, wanted))
         return run
 
     return declare

@@ -8,6 +8,8 @@ from jax_aiter.kernels.triton.ops import op
 from jax_aiter.kernels.triton.ops.rules import FLOAT, HALF, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
+WHOLE_ROWS = ("fusions.fused_clamp_act_mul:fused_clamp_act_mul",)
+
 
 def _clamped(spec: CallSpec) -> bool:
     return float(spec.params.get("limit") or 0.0) > 0
@@ -24,6 +26,7 @@ def _wide_rows(spec: CallSpec) -> str | None:
 @op(
     "silu_and_mul",
     source="aiter.ops.triton.activation.fused_silu_mul; with a limit: fusions.fused_clamp_act_mul",
+    needs=lambda spec: WHOLE_ROWS if _clamped(spec) else ("activation:fused_silu_mul",),
     refuse=lambda spec: first(dtype_in(spec, "x", FLOAT), _wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")),
 )
 def silu_and_mul(ctx):
@@ -35,6 +38,7 @@ def silu_and_mul(ctx):
 @op(
     "gelu_and_mul",
     source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul",
+    needs=WHOLE_ROWS,
     refuse=lambda spec: first(_wide_rows(spec), fits_int32(spec, "x")),
 )
 def gelu_and_mul(ctx):

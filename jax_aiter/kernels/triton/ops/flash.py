@@ -41,8 +41,20 @@ def _sequences_rule(spec: CallSpec) -> str | None:
     return None
 
 
-def _left(ctx) -> int:
-    return ctx.spec.params["sliding_window"][0]
+#: forward kernels look at the window since the backward ones do (0.1.12); before, they have the parameter all the same.
+WINDOW = "attention.mha_onekernel_bwd:flash_attn_onekernel_backward(sliding_window)"
+
+
+def _needs(spec: CallSpec) -> tuple[str, ...]:
+    return ("attention.mha:_flash_attn_forward", *((WINDOW,) if _left(spec) > 0 else ()))
+
+
+def _needs_backward(spec: CallSpec) -> tuple[str, ...]:
+    return (WINDOW if _left(spec) > 0 else "attention.mha_onekernel_bwd:flash_attn_onekernel_backward",)
+
+
+def _left(spec: CallSpec) -> int:
+    return spec.params["sliding_window"][0]
 
 
 def _per_batch(slopes, batch: int):
@@ -52,7 +64,7 @@ def _per_batch(slopes, batch: int):
 
 def _first_seen(ctx) -> int:
     """The first key that any query of a dense call sees through its window."""
-    left, queries, keys = _left(ctx), ctx.operand("q").shape[1], ctx.operand("k").shape[1]
+    left, queries, keys = _left(ctx.spec), ctx.operand("q").shape[1], ctx.operand("k").shape[1]
     return 0 if left < 0 else min(max(keys - queries - left, 0), keys - 1)
 
 
@@ -61,9 +73,9 @@ def _seen_keys(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
     keys = [ctx.operand(name) for name in ("k", "v")]
-    if _left(ctx) < 0:
+    if _left(ctx.spec) < 0:
         return keys
-    return [glue.seen_keys(x, ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"), _left(ctx)) for x in keys]
+    return [glue.seen_keys(x, ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"), _left(ctx.spec)) for x in keys]
 
 
 def _forward(ctx, keys, batch: int, **lengths):
@@ -75,7 +87,7 @@ def _forward(ctx, keys, batch: int, **lengths):
         dropout_p=0.0,
         softmax_scale=ctx.spec.params["scale"],
         causal=ctx.spec.params["causal"],
-        window_size_left=_left(ctx),
+        window_size_left=_left(ctx.spec),
         window_size_right=-1,
         bias=None,
         alibi_slopes=_per_batch(ctx.operand("alibi_slopes"), batch),
@@ -86,7 +98,7 @@ def _forward(ctx, keys, batch: int, **lengths):
     return out, lse
 
 
-@op("flash_attention", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse)
+@op("flash_attention", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse, needs=_needs)
 def flash_attention(ctx):
     q, first = ctx.operand("q"), _first_seen(ctx)
     keys = [ctx.operand(name)[:, first:] for name in ("k", "v")]
@@ -99,7 +111,7 @@ def _longest(ctx) -> dict[str, int]:
     return {name: max(1, min(ctx.spec.params[name], size)) for name, size in sizes.items()}
 
 
-@op("flash_attention_varlen", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse)
+@op("flash_attention_varlen", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse, needs=_needs)
 def flash_attention_varlen(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
@@ -115,7 +127,7 @@ def _refuse_backward(spec: CallSpec) -> str | None:
     return first(_refuse(spec), fits_int32(spec, "q", "k", "v"))
 
 
-@op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward)
+@op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
 def flash_attention_bwd(ctx):
     q, first = ctx.operand("q"), _first_seen(ctx)
     if first:
@@ -127,7 +139,7 @@ def flash_attention_bwd(ctx):
     return ctx.results  # the fourth, the bias gradient, is empty: there is no bias
 
 
-@op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward)
+@op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
 def flash_attention_varlen_bwd(ctx):
     bounds = ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k")
     for gradient in ctx.results:
@@ -158,5 +170,5 @@ def _backward(ctx, keys, gradients, lse, batch: int, cu_seqlens_q, cu_seqlens_k,
         **lengths,
         dropout_p=0.0,
         USE_INT64_STRIDES=True,
-        sliding_window=max(_left(ctx), 0),
+        **({"sliding_window": _left(ctx.spec)} if _left(ctx.spec) > 0 else {}),
     )

@@ -29,7 +29,12 @@ def _refuse_16(spec: CallSpec) -> str | None:
     )
 
 
-@op("gemm_a16w16", source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16", refuse=_refuse_16)
+@op(
+    "gemm_a16w16",
+    source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16",
+    refuse=_refuse_16,
+    needs=("gemm.basic.gemm_a16w16:gemm_a16w16",),
+)
 def gemm_a16w16(ctx):
     from aiter.ops.triton.gemm.basic.gemm_a16w16 import gemm_a16w16 as kernel
 
@@ -50,7 +55,12 @@ def _refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
     )
 
 
-@op("gemm_a8w8", source="aiter.ops.triton.gemm.basic.gemm_a8w8.gemm_a8w8", refuse=_refuse_8)
+@op(
+    "gemm_a8w8",
+    source="aiter.ops.triton.gemm.basic.gemm_a8w8.gemm_a8w8",
+    refuse=_refuse_8,
+    needs=("gemm.basic.gemm_a8w8:gemm_a8w8",),
+)
 def gemm_a8w8(ctx):
     from aiter.ops.triton.gemm.basic.gemm_a8w8 import gemm_a8w8 as kernel
 
@@ -76,8 +86,11 @@ def _refuse_blockscale(spec: CallSpec) -> str | None:
     "gemm_a8w8_blockscale",
     source="aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale.gemm_a8w8_blockscale",
     refuse=_refuse_blockscale,
+    needs=("gemm.basic.gemm_a8w8_blockscale:gemm_a8w8_blockscale",),
 )
 def gemm_a8w8_blockscale(ctx):
+    import inspect
+
     from aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale import gemm_a8w8_blockscale as kernel
 
     y, config = ctx.results[0], None
@@ -86,7 +99,9 @@ def gemm_a8w8_blockscale(ctx):
         from aiter.ops.triton._triton_kernels.gemm.basic.gemm_a8w8_blockscale import _get_config
 
         (rows, columns), depth = y.shape, ctx.spec["xq"].shape[1]
-        config, _ = _get_config(max(rows, 65), columns, depth, backend="triton")
+        backend = {"backend": "triton"} if "backend" in inspect.signature(_get_config).parameters else {}
+        config = _get_config(max(rows, 65), columns, depth, **backend)
+        config = config[0] if isinstance(config, tuple) else config  # up to 0.1.7 the configuration alone
     operands = (ctx.operand(name) for name in ("xq", "wq", "x_scale", "w_scale"))
     return kernel(*operands, dtype=y.dtype, y=y, config=config)
 
@@ -94,6 +109,7 @@ def gemm_a8w8_blockscale(ctx):
 @op(
     "batched_gemm_bf16",
     source="aiter.ops.triton.gemm.batched.batched_gemm_bf16.batched_gemm_bf16",
+    needs=("gemm.batched.batched_gemm_bf16:batched_gemm_bf16",),
     refuse=lambda spec: first(
         dtype_in(spec, "XQ", ("bfloat16",)),
         dtype_in(spec, "WQ", ("bfloat16",)),
@@ -111,6 +127,7 @@ def batched_gemm_bf16(ctx):
 @op(
     "batched_gemm_a8w8",
     source="aiter.ops.triton.gemm.batched.batched_gemm_a8w8.batched_gemm_a8w8",
+    needs=("gemm.batched.batched_gemm_a8w8:batched_gemm_a8w8",),
     refuse=lambda spec: _refuse_8(spec, "XQ", "WQ"),
 )
 def batched_gemm_a8w8(ctx):

@@ -8,6 +8,11 @@ from jax_aiter.kernels.triton.ops import op
 from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
+#: tokens of a page that makes a matrix tile.
+LEAST_PAGE = 16
+TABLES = "attention.mla_decode:csr_to_dense_block_table"
+TILED, BY_TOKEN = "attention.mla:mla_decode_fwd(skip_reduce)", "attention.mla_decode:decode_attention_fwd"
+
 
 def _refuse(spec: CallSpec) -> str | None:
     tokens, sequences = spec["q"].shape[0], spec["kv_last_page_lens"].shape[0]
@@ -34,6 +39,7 @@ def _refuse(spec: CallSpec) -> str | None:
 @op(
     "mla_decode_fwd",
     source="aiter.ops.triton.attention.mla_decode.decode_attention_fwd, mla.mla_decode_fwd, csr_to_dense_block_table",
+    needs=lambda spec: (TABLES, TILED if spec["kv_buffer"].shape[1] >= LEAST_PAGE else BY_TOKEN),
     refuse=_refuse,
 )
 def mla_decode_fwd(ctx):
@@ -49,7 +55,7 @@ def mla_decode_fwd(ctx):
     lengths = glue.sequence_lengths(ctx.operand("kv_indptr"), ctx.operand("kv_last_page_lens"), page)
     tables = torch.empty((sequences, pages), dtype=torch.int32, device="meta")
     csr_to_dense_block_table(ctx.operand("kv_indices"), ctx.operand("kv_indptr"), tables, pages, sequences)
-    if page >= 16:
+    if page >= LEAST_PAGE:
         return _tiled(ctx, tables, lengths)
     return _token_by_token(ctx, tables, lengths)
 

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.quant import quantise_groups, quantise_tensor
+from jax_aiter.kernels.triton.ops.activation import WHOLE_ROWS
+from jax_aiter.kernels.triton.ops.quant import DYNAMIC, GROUPS, STATIC, quantise_groups, quantise_tensor
 from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
@@ -48,6 +49,14 @@ def _refuse(spec: CallSpec) -> str | None:
     )
 
 
+def _needs(spec: CallSpec) -> tuple[str, ...]:
+    quant = spec.params.get("quant_type", "none")
+    own = ("moe.moe_op:fused_moe", "moe.moe_align_block_size:moe_align_block_size_triton")
+    activation = WHOLE_ROWS if spec.params.get("activation") == "gelu" else ()
+    given = {"none": (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
+    return *own, "utils.moe_config_utils:get_optimal_moe_config", *activation, *given
+
+
 def align(ids, num_experts: int, block: int):
     """Token slots grouped by `glue.local_experts` and padded to `block`: sorted_ids, expert per block, number of padded slots.
 
@@ -72,6 +81,7 @@ def align(ids, num_experts: int, block: int):
     "fused_moe",
     source="aiter.ops.triton.moe.moe_op.fused_moe, moe_align_block_size, activation.fused_silu_mul, quant",
     refuse=_refuse,
+    needs=_needs,
 )
 def fused_moe(ctx):
     import torch
@@ -102,10 +112,15 @@ def fused_moe(ctx):
 
 
 def _activate(gate_up, activation: str):
-    from aiter.ops.triton.activation import fused_silu_mul
+    from aiter.ops.triton import activation as own
+
+    from jax_aiter.kernels.triton.worker import glue
+
+    if activation == "silu":  # AITER has a Triton kernel for it from 0.1.8 on; before, it is a HIP kernel's work
+        return own.fused_silu_mul(gate_up) if hasattr(own, "fused_silu_mul") else glue.silu_mul(gate_up)
     from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
 
-    return fused_silu_mul(gate_up) if activation == "silu" else fused_clamp_act_mul(gate_up, activation=activation)
+    return fused_clamp_act_mul(gate_up, activation=activation)
 
 
 class Gemm:

@@ -18,7 +18,12 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(dtype_in(spec, "x", FLOAT), dtype_in(spec, "weight", FLOAT), fits_int32(spec, "x"))
 
 
-@op("rms_norm", source="aiter.ops.triton.normalization.rmsnorm.rms_norm", refuse=_refuse)
+@op(
+    "rms_norm",
+    source="aiter.ops.triton.normalization.rmsnorm.rms_norm",
+    refuse=_refuse,
+    needs=("normalization.rmsnorm:rms_norm",),
+)
 def rms_norm(ctx):
     from aiter.ops.triton.normalization.rmsnorm import rms_norm as kernel
 
@@ -26,7 +31,12 @@ def rms_norm(ctx):
     return kernel(_rows(x), ctx.operand("weight"), ctx.spec.params["epsilon"])
 
 
-@op("rms_norm_with_add", source="aiter.ops.triton.normalization.rmsnorm.rmsnorm2d_fwd_with_add", refuse=_refuse)
+@op(
+    "rms_norm_with_add",
+    source="aiter.ops.triton.normalization.rmsnorm.rmsnorm2d_fwd_with_add",
+    refuse=_refuse,
+    needs=("normalization.rmsnorm:rmsnorm2d_fwd_with_add",),
+)
 def rms_norm_with_add(ctx):
     from aiter.ops.triton.normalization.rmsnorm import rmsnorm2d_fwd_with_add
 

@@ -10,6 +10,9 @@ from jax_aiter.kernels.triton.ops import op
 from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, dtype_in, first, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
+UNIFIED = "attention.unified_attention:unified_attention(sinks)"
+DECODE = ("attention.pa_decode:paged_attn_decode_v1", "attention.pa_decode:paged_attn_decode_v2")
+
 
 def _cache_rules(spec: CallSpec, query: str) -> str | None:
     cache, value = spec["key_cache"], spec["value_cache"]
@@ -53,10 +56,23 @@ def _beyond_32_bits(spec: CallSpec) -> bool:
     return max(cache.size, spec["value_cache"].size, partial) > INT32_MAX
 
 
+def _needs_unified(spec: CallSpec) -> bool:
+    """What AITER's decode kernels do not know."""
+    return (
+        spec.has("k_scale")
+        or spec.has("alibi_slopes")
+        or spec["key_cache"].dtype not in HALF
+        or _scalar(spec.params.get("logits_soft_cap")) > 0
+        or bool(spec.params.get("sliding_window"))
+        or _beyond_32_bits(spec)
+    )
+
+
 @op(
     "paged_attention",
     source="aiter.ops.triton.attention.pa_decode.paged_attn_decode_v1/v2, unified_attention.unified_attention",
     refuse=_refuse_paged,
+    needs=lambda spec: (UNIFIED,) if spec.has("cu_seqlens") or _needs_unified(spec) else DECODE,
 )
 def paged_attention(ctx):
     from jax_aiter.kernels.triton.worker import glue
@@ -65,15 +81,7 @@ def paged_attention(ctx):
     lengths = _lengths(ctx)
     if spec.has("cu_seqlens"):
         return _ragged(ctx, out, lengths, "query", "cu_seqlens")
-    needs_unified = (
-        spec.has("k_scale")
-        or spec.has("alibi_slopes")
-        or spec["key_cache"].dtype not in HALF
-        or _scalar(spec.params.get("logits_soft_cap")) > 0
-        or bool(spec.params.get("sliding_window"))
-        or _beyond_32_bits(spec)
-    )
-    if needs_unified:
+    if _needs_unified(spec):
         _unified(ctx, out, lengths, glue.iota(out.shape[0] + 1), 1, "query")
     else:
         _decode(ctx, out, lengths)
@@ -152,6 +160,7 @@ def _ragged(ctx, out, lengths, query: str, bounds: str):
 @op(
     "unified_attention",
     source="aiter.ops.triton.attention.unified_attention.unified_attention",
+    needs=(UNIFIED,),
     refuse=lambda spec: first(param_is(spec, "causal", True), _cache_rules(spec, "q"), _slopes_and_cap(spec)),
 )
 def unified_attention(ctx):

@@ -12,6 +12,8 @@ from jax_aiter.kernels.triton.spec import CallSpec
 AMAX_FLOOR = 1e-10
 #: one program holds a whole row in registers; beyond this Triton's tensors get too large.
 MAX_ROW = 65536
+STATIC, DYNAMIC = (("quant.quant:static_per_tensor_quant_fp8_i8",), ("quant.quant:dynamic_per_tensor_quant_fp8_i8",))
+GROUPS = ("quant.fused_fp8_quant:fused_flatten_fp8_group_quant",)
 
 
 def _common(spec: CallSpec) -> str | None:
@@ -37,6 +39,7 @@ def _refuse_tensor(spec: CallSpec) -> str | None:
     "per_tensor_quant",
     source="aiter.ops.triton.quant.quant.dynamic_per_tensor_quant_fp8_i8, static_per_tensor_quant_fp8_i8",
     refuse=_refuse_tensor,
+    needs=lambda spec: STATIC if spec.has("scale") else DYNAMIC,
 )
 def per_tensor_quant(ctx):
     return quantise_tensor(ctx.operand("x"), ctx.operand("scale"), *ctx.results)
@@ -60,6 +63,7 @@ def quantise_tensor(x, scale, xq, scale_out):
     "per_token_quant",
     source="aiter.ops.triton.quant.fused_fp8_quant.fused_flatten_fp8_group_quant (one group per row)",
     refuse=lambda spec: first(_common(spec), absent(spec, "scale")),
+    needs=GROUPS,
 )
 def per_token_quant(ctx):
     # AITER's own per-token kernel divides by zero for an all-zero row; its group kernel with one group does not.
@@ -68,11 +72,18 @@ def per_token_quant(ctx):
 
 def quantise_groups(x, group_size: int, transpose_scale: bool = False):
     """One scale per `group_size` columns of every row."""
+    import inspect
+
     import aiter
     from aiter.ops.triton.quant.fused_fp8_quant import fused_flatten_fp8_group_quant
 
-    rows = x.view(-1, 1, x.shape[-1])
-    xq, scale = fused_flatten_fp8_group_quant(rows, group_size, dtype_quant=aiter.dtypes.fp8, transpose_scale=transpose_scale)
+    from jax_aiter.kernels.triton.worker import glue
+
+    rows, kind = x.view(-1, 1, x.shape[-1]), aiter.dtypes.fp8
+    if "transpose_scale" not in inspect.signature(fused_flatten_fp8_group_quant).parameters:  # up to 0.1.7
+        xq, scale = fused_flatten_fp8_group_quant(rows, group_size, dtype_quant=kind)
+        return xq, glue.transpose(scale, scale.new_empty(scale.shape[::-1])) if transpose_scale else scale
+    xq, scale = fused_flatten_fp8_group_quant(rows, group_size, dtype_quant=kind, transpose_scale=transpose_scale)
     return xq, scale.T if transpose_scale else scale
 
 
@@ -88,6 +99,7 @@ def _refuse_group(spec: CallSpec) -> str | None:
     "group_quant",
     source="aiter.ops.triton.quant.fused_fp8_quant.fused_flatten_fp8_group_quant",
     refuse=_refuse_group,
+    needs=GROUPS,
 )
 def group_quant(ctx):
     params = ctx.spec.params

@@ -22,7 +22,12 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(dtype_in(spec, "x", FLOAT), dtype_in(spec, "cos", FLOAT), rule, fits_int32(spec, "x"))
 
 
-@op("rope", source="aiter.ops.triton.rope.rope.rope_cached_positions_fwd", refuse=_refuse)
+@op(
+    "rope",
+    source="aiter.ops.triton.rope.rope.rope_cached_positions_fwd",
+    refuse=_refuse,
+    needs=("rope.rope:rope_cached_positions_fwd",),
+)
 def rope(ctx):
     from aiter.ops.triton.rope.rope import RotateStyle, rope_cached_positions_fwd
 

@@ -9,6 +9,8 @@ from jax_aiter.kernels.triton.ops import op
 from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
+NEEDS = ("topk:one_stage_topk", "softmax:softmax")
+
 
 def _refuse(spec: CallSpec) -> str | None:
     experts = spec["gating_output"].shape[1]
@@ -16,7 +18,7 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(dtype_in(spec, "gating_output", FLOAT), rule, fits_int32(spec, "gating_output"))
 
 
-@op("topk_softmax", source="aiter.ops.triton.topk.one_stage_topk, softmax.softmax", refuse=_refuse)
+@op("topk_softmax", source="aiter.ops.triton.topk.one_stage_topk, softmax.softmax", refuse=_refuse, needs=NEEDS)
 def topk_softmax(ctx):
     from aiter.ops.triton.softmax import softmax
     from aiter.ops.triton.topk import one_stage_topk

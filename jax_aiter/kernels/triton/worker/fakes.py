@@ -16,6 +16,8 @@ from pathlib import Path
 
 import torch
 
+from jax_aiter.kernels.triton.worker import former
+
 #: compute units (SMs for NVIDIA) that grids are sized for: MI300X, MI350X, H200.
 COMPUTE_UNITS = {"gfx942": 304, "gfx950": 256, "sm_90": 132}
 
@@ -103,6 +105,7 @@ def _fake_aiter(gfx: str, units: int, root: Path) -> None:
         get_cu_num=lambda: units,
     )
     _module("aiter.jit.utils.torch_guard", torch_compile_guard=lambda *args, **kwargs: lambda function: function)
+    former.install(root)
 
 
 def _enums() -> dict[str, type[enum.Enum]]:

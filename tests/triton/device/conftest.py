@@ -1,0 +1,23 @@
+"""AITER's Triton kernels on the device this process sees: a virtual gfx942 or gfx950 (`tests/virtual`), or a real one.
+
+vgpu run -- python -m pytest tests/triton/device
+"""
+
+import jax
+import pytest
+
+from jax_aiter.core.arch import arch_of
+from jax_aiter.core.partition import gpu_plugin_installed
+from tests.needs import needs_aiter
+
+if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; here they would all skip
+    collect_ignore = ["test_plans_run.py"]
+
+
+@pytest.fixture(scope="session")
+def arch() -> str:
+    needs_aiter()
+    found = str(arch_of(jax.devices()[0]))
+    if found not in ("gfx942", "gfx950"):
+        pytest.skip("needs a gfx942 or gfx950 device: run under `vgpu run`")
+    return found
