@@ -281,7 +281,7 @@ def chosen(**call) -> str:
         ({"dtype": jnp.float32}, "q has dtype float32"),
         ({"logits_soft_cap": 2.0}, r"logits_soft_cap = 2\.0"),
         ({"heads": (192, 192), "sliding_window": (3, 3)}, r"sliding_window = \(3, 3\)"),
-        ({"sq": 0}, "q is empty"),
+        ({"sq": 0}, "dout is empty"),
         ({"kernel": "bwd_hd128_fp16_a32_psskddv"}, "kernel = 'bwd_hd128_fp16_a32_psskddv'"),
         # Without padding: not for lengths that are not whole tiles, nor for the diagonal of unequal lengths.
         ({"kernel": "bwd_hd128_bf16_a32_rtna"}, "kernel = 'bwd_hd128_bf16_a32_rtna'"),

@@ -126,7 +126,7 @@ def test_random_calls(count):
         (2, 64, {"k": 512}, "k = 512; the kernel selects 2048"),
         (2, 64, {"stable": True}, "stable = True"),
         (1 << 20, 1 << 11, {}, "1048576 x 2048; the kernel indexes it with 32 bits"),
-        (0, 64, {}, "logits has shape"),
+        (0, 64, {}, "logits is empty"),
         (2, 64, {"kernel": "nothing"}, "kernel = 'nothing'"),
         (2, 2049, {}, "rows have 2049 columns; beyond 2048 the kernel is exact only while"),
     ],
