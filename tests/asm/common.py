@@ -17,7 +17,8 @@ import pytest
 import jax_aiter
 from jax_aiter.kernels.asm import registry
 from jax_aiter.kernels.asm.tables import Kernel, kernels, location
-from jax_aiter.kernels.known import AITER_COMMIT, best_release, file_hash, is_wanted
+from jax_aiter.kernels.known import AITER_COMMIT, file_hash
+from jax_aiter.kernels.store.survey import survey
 
 _record: dict[str, dict[str, str]] = {}
 
@@ -25,11 +26,7 @@ _record: dict[str, dict[str, str]] = {}
 @functools.cache
 def release() -> str:
     """The release that AITER's present files are nearest to."""
-    top = location().path
-    names = (path.relative_to(top).as_posix() for folder in ("hsa", "aiter") for path in (top / folder).rglob("*"))
-    tree = {name: file_hash((top / name).read_bytes()) for name in names if is_wanted(name)}
-    found = best_release(tree)
-    return "unknown" if found is None else found.release.name
+    return survey(location()).release or "unknown"
 
 
 def selected(call: Callable[..., Any], *args: Any) -> Kernel:

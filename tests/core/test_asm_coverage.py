@@ -1,8 +1,11 @@
 """What `python -m jax_aiter.kernels.asm.coverage` says: the shipped record against what the ops can select. Runs nothing."""
 
+import itertools
 import json
+import shutil
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -10,10 +13,12 @@ from jax_aiter.kernels.asm import coverage
 from jax_aiter.kernels.asm.device import ARCHS
 from jax_aiter.kernels.asm.ops import _moe_g1u1, asm_moe
 from jax_aiter.kernels.asm.registry import adapters
-from jax_aiter.kernels.asm.tables import kernels
-from jax_aiter.kernels.known import PROVEN, lookup
-from tests.needs import needs_aiter
+from jax_aiter.kernels.asm.tables import kernels, location
+from jax_aiter.kernels.known import AITER_COMMIT, PROVEN, PYPI_RELEASE, lookup
+from jax_aiter.kernels.store.survey import survey
+from tests.needs import needs_aiter, skip_without_aiter
 
+DOC = Path(__file__).parents[2] / "docs/asm.md"
 LEAST = {"gfx942": 150, "gfx950": 40}  # code objects that must have agreed with an oracle
 
 
@@ -25,6 +30,11 @@ def record():
 @pytest.fixture(scope="module")
 def _files():
     needs_aiter("hsa")
+
+
+@pytest.fixture(scope="module")
+def here(_files):
+    return survey(location())
 
 
 def entry(outcome):
@@ -44,10 +54,11 @@ def test_enough_agreed(record, arch):
 @pytest.mark.usefixtures("_files")
 def test_what_ran_can_be_selected_and_what_has_defects_cannot(record):
     for arch in ARCHS:
-        objects = {coverage.hash_of(path) for v in coverage.variants(arch) for path in v.objects}
+        refused = {coverage.hash_of(path): why for v in coverage.variants(arch) for path, why in v.refused.items()}
         usable = {coverage.hash_of(path) for path in coverage.selectable(arch)}
-        ran = {key for key, found in record.items() if "outcome" in found and key in objects and found["arch"] == arch}
-        assert ran <= usable
+        ran = {key for key, found in record.items() if "outcome" in found and found["arch"] == arch}
+        # Of what ran from another release, this one may have no row.
+        assert {refused[key] for key in ran & refused.keys() - usable} <= {coverage.UNLISTED}
         assert not {key for key, found in record.items() if "defects" in found} & usable
 
 
@@ -77,7 +88,7 @@ def test_an_object_is_selectable_if_one_op_can_select_it():
 @pytest.mark.parametrize("arch", ARCHS)
 def test_helper_kernels_go_with_kernels_that_can_be_selected(arch):
     """Those that make dq of an accumulator are selected through the main kernel's row, so nobody can name them."""
-    needs_aiter(where=lambda location: (location.path / "hsa" / arch / "fmha_v3_bwd/fmha_bwd_odo.csv").is_file())
+    needs_aiter(f"hsa/{arch}/fmha_v3_bwd/fmha_bwd_odo.csv")
     found = {v.name: v for v in coverage.variants(arch) if v.family == "fmha_v3_bwd"}
     unused = {p.rpartition("/")[2] for n in ("odo", "dq_convert", "dq_shuffle") for p in found[f"fmha_bwd_{n}"].refused}
     assert unused == ({"bwd_hd192_dq_shuffle_group.co"} if arch == "gfx950" else set())
@@ -110,9 +121,9 @@ def test_the_command_lists_what_can_be_selected_and_did_not_run(record, monkeypa
 
 
 @pytest.mark.usefixtures("_files")
-def test_the_reasons_count_what_the_table_leaves_out(record):
+def test_the_reasons_count_what_the_table_leaves_out(record, here):
     for arch in ARCHS:
-        text = coverage.markdown(arch, record, served=False)
+        text = coverage.markdown(arch, [coverage.figures(arch, record, here, served=False)])
         cells = [line.split("|") for line in text.splitlines() if line.startswith("| ") and line != coverage.HEADER]
         reasons = [line for line in text.splitlines() if line.startswith("- ") and " object" in line]
         assert sum(int(c[4]) - int(c[5]) for c in cells) == sum(int(line.split()[1]) for line in reasons)
@@ -130,3 +141,46 @@ def test_newer_records_are_merged():
     assert [found[key].get("outcome") for key in (first, second, third)] == ["agreed", "differed", "agreed"]
     assert found[fourth].keys() == {"arch", "defects"}, "what no call can select did not run"
     assert found[another_release] == entry("agreed")
+
+
+def _cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_the_documentation_says_what_the_command_prints(record, here):
+    """Of the release that is here: its column, and what stands above and below the table."""
+    if here.release not in (PYPI_RELEASE, AITER_COMMIT):
+        skip_without_aiter(f"of {PYPI_RELEASE} or {AITER_COMMIT}, here is {here.release}")
+    text = DOC.read_text()
+    for arch, end in itertools.zip_longest(ARCHS, ARCHS[1:]):
+        found = coverage.figures(arch, record, here, served=True)
+        assert found.rest == (), "every object that can be selected was executed"
+        report = text[text.index(f"\n{arch}, ") : text.index(f"\n{end}, ") if end else None].splitlines()
+        header, _, *rows = (_cells(line) for line in report if line.startswith("|"))
+        column = header.index(found.release)
+        assert {tuple(row[:3]): row[column] for row in rows if row[column]} == {
+            key: " / ".join(map(str, counts)) for key, counts in found.counts.items()
+        }
+        first, *lines = coverage.markdown(arch, [found]).splitlines()
+        assert first in report
+        start = report.index(f"Not selectable in {found.release}:") + 2
+        assert list(itertools.takewhile(bool, report[start:])) == [line for line in lines if line.startswith("- ")]
+
+
+def test_the_command_prints_a_column_for_each_release(here, monkeypatch, capsys, tmp_path):
+    """Of the second there is but one family."""
+    where, family = location(), "hsa/gfx942/topksoftmax"
+    for name in ("whole", "part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "aiter").symlink_to(where.place("aiter"))
+    (tmp_path / "whole/hsa").symlink_to(where.place("hsa"))
+    shutil.copytree(where.place(family), tmp_path / "part" / family)
+    monkeypatch.setattr(sys, "argv", ["coverage", "--source", str(tmp_path / "whole"), "--source", str(tmp_path / "part")])
+    coverage.main()
+    lines = capsys.readouterr().out.splitlines()
+    release = coverage.short(here.release)
+    assert lines.count(f"| family | variant | ops | {release} | {release} |") == len(ARCHS)
+    rows = [cells for line in lines if line.startswith("|") and len(cells := _cells(line)) == 5]
+    (whole, part) = next(cells for cells in rows if cells[:2] == ["topksoftmax", "topksoftmax"])[3:]
+    assert whole == part
+    assert all(cells[4] == "" for cells in rows if cells[0].startswith("fmoe"))

@@ -1,25 +1,30 @@
 """``python -m jax_aiter.kernels.asm.coverage``: which of AITER's code objects the ops can run, and which ran and agreed.
 
 Per family and variant: the ops, the code objects, how many of them a call can select (by AITER's rule or with kernel=), how many
-were executed, how many agreed with an oracle. Below the table: why the others cannot be selected, which can be and were not run.
+of these were executed, how many agreed with an oracle. Above the table: the same of all objects, and how many are known. Below:
+why the others cannot be selected, which can be and were not run.
 
 The record of what ran is `proven.json` of `jax_aiter.kernels.known`, by the hash of the object, so that it holds for every release
 with that object. The tests of `tests/asm` write what they run on the virtual device into the file that JAX_AITER_COVERAGE names;
 ``--merge FILE`` takes that over, and writes why the ops refuse the objects of their tables that they never select. Everything else
-is read from AITER's files and from what the ops' selecting functions ask. Prints Markdown.
+is read from AITER's files and from what the ops' selecting functions ask. ``--source PATH``, as often as wanted, takes these
+releases instead of the present one, and prints a column for each. Prints Markdown.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import json
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jax_aiter.core.config import config
 from jax_aiter.kernels.asm import listed
 from jax_aiter.kernels.asm.device import ARCHS
 from jax_aiter.kernels.asm.registry import Adapter, adapters
@@ -27,6 +32,7 @@ from jax_aiter.kernels.asm.tables import Kernel, TableError, kernels, location
 from jax_aiter.kernels.asm.tables import refused as refused_rows
 from jax_aiter.kernels.known import PROVEN, file_hash
 from jax_aiter.kernels.store import Location, files
+from jax_aiter.kernels.store.survey import Survey, survey
 
 HEADER = "| family | variant | ops | objects | selectable | executed | agreed |"
 UNTAKEN = "no op takes its table"
@@ -52,10 +58,15 @@ class Variant:
     def selectable(self) -> frozenset[str]:
         return self.objects - self.refused.keys()
 
-    def row(self, record: Record) -> str:
-        ran = [outcome for path in self.objects if (outcome := outcome_of(path, record))]
-        counts = (len(self.objects), len(self.selectable), len(ran), ran.count("agreed"))
-        return f"| {' | '.join((self.family, self.name, ', '.join(self.ops) or 'none', *map(str, counts)))} |"
+    def counts(self, record: Record) -> tuple[int, int, int, int]:
+        """Objects, selectable, executed, agreed."""
+        return len(self.objects), *_fared(self.selectable, record)
+
+
+def _fared(paths: frozenset[str], record: Record) -> tuple[int, int, int]:
+    """Of so many objects, how many ran and how many agreed."""
+    ran = [outcome for path in paths if (outcome := outcome_of(path, record))]
+    return len(paths), len(ran), ran.count("agreed")
 
 
 def outcome_of(path: str, record: Record) -> str | None:
@@ -144,26 +155,63 @@ def _objects(row: Kernel, top: Path) -> set[str]:
     return {f.relative_to(top).as_posix() for f in (top / path.parent).glob(f"*/{path.name}")}
 
 
-def markdown(arch: str, record: Record, *, served: bool) -> str:
-    """The report on one architecture; `served` leaves out what no op uses."""
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """What is said of one architecture's objects in one release.
+
+    counts: of each table, by family, variant and the ops that take it, as `Variant.counts` has them. whole: code objects, those
+    that are known, selectable, executed, agreed. reasons: why objects cannot be selected, with their number. rest: objects that can
+    be and did not run.
+    """
+
+    release: str
+    counts: Mapping[tuple[str, str, str], tuple[int, int, int, int]]
+    whole: tuple[int, int, int, int, int]
+    reasons: Mapping[str, int]
+    rest: tuple[str, ...]
+
+
+def figures(arch: str, record: Record, found: Survey, *, served: bool) -> Figures:
+    """Of the present release, which was found to be `found`; `served` leaves out what no op uses."""
     shown = [v for v in variants(arch) if not served or v.ops]
-    counts = Counter(outcome_of(path, record) for path in frozenset().union(*(v.objects for v in variants(arch))))
-    ran = counts.total() - counts[None]
-    lines = [f"{arch}: {ran} code objects executed, {counts['agreed']} agreed with their oracle.", "", HEADER]
-    lines += ["|---|---|---|--:|--:|--:|--:|", *(v.row(record) for v in shown)]
+    here, known, _ = found.objects[arch]
     reasons = Counter(why for v in shown for why in v.refused.values())
-    if reasons:
-        lines += ["", "Not selectable:", "", *(f"- {n} object{'s' * (n > 1)}: {why}" for why, n in reasons.most_common())]
-    rest = sorted(path for path in selectable(arch) if outcome_of(path, record) is None)
-    if rest:
-        lines += ["", f"Selectable, not executed ({len(rest)}):", "", *(f"- {path}" for path in rest)]
+    rest = tuple(sorted(path for path in selectable(arch) if outcome_of(path, record) is None))
+    counts = {(v.family, v.name, ", ".join(v.ops) or "none"): v.counts(record) for v in shown}
+    whole = (here, known, *_fared(selectable(arch), record))
+    return Figures(short(found.release), counts, whole, dict(sorted(reasons.items(), key=lambda it: (-it[1], it[0]))), rest)
+
+
+def short(release: str | None) -> str:
+    """A release's name; of a commit its first figures."""
+    return "unknown" if release is None else release[:8] if re.fullmatch("[0-9a-f]{40}", release) else release
+
+
+def markdown(arch: str, found: Sequence[Figures]) -> str:
+    """The report on one architecture: with one release a column for each count, with several one for each release."""
+    several = len(found) > 1
+    parts = ("code objects", "known", "selectable", "executed", "agreed")
+    lines = [f"{arch}, {f.release}: {', '.join(f'{n} {p}' for n, p in zip(f.whole, parts, strict=True))}." for f in found]
+    header = f"| family | variant | ops | {' | '.join(f.release for f in found)} |" if several else HEADER
+    lines = ["\n\n".join(lines), "", header, "|---|---|---|" + "--:|" * (len(found) if several else 4)]
+    for key in sorted({key for f in found for key in f.counts}):
+        counts = [f.counts.get(key) for f in found]
+        cells = [" / ".join(map(str, of)) if of else "" for of in counts] if several else map(str, counts[0] or ())
+        lines.append(f"| {' | '.join((*key, *cells))} |")
+    for f in found:
+        where = several * f" in {f.release}"
+        if f.reasons:
+            lines += ["", f"Not selectable{where}:", "", *(f"- {n} object{'s' * (n > 1)}: {why}" for why, n in f.reasons.items())]
+        if f.rest:
+            lines += ["", f"Selectable, not executed{where} ({len(f.rest)}):", "", *(f"- {path}" for path in f.rest)]
     return "\n".join(lines)
 
 
-def merged(record: Record, *fresh: Record) -> Record:
+def merged(record: Record, *fresh: Record, sources: Sequence[Path] = ()) -> Record:
     """What ran, with newer records: an object that agreed stays so unless it differs now.
 
-    Of the objects at AITER's present location, those that no call can select lose their outcome and get the reasons for it.
+    Objects of `sources` (or of the present release) that a call of none of them can select lose their outcome, and get the
+    reasons for it if there are others than that nobody names them.
     """
     found = {key: dict(entry) for key, entry in record.items()}
     for new in fresh:
@@ -171,14 +219,25 @@ def merged(record: Record, *fresh: Record) -> Record:
             if found.get(key, {}).get("outcome") != "agreed" or entry["outcome"] == "differed":
                 found[key] = {**found.get(key, {}), **entry}
     for arch in ARCHS:
-        usable, defects = {hash_of(path) for path in selectable(arch)}, _defects(arch)
-        for key in {hash_of(path) for v in variants(arch) for path in v.objects}:
+        usable, here, defects = set[str](), set[str](), dict[str, tuple[str, ...]]()
+        for _ in _each(sources):
+            usable |= {hash_of(path) for path in selectable(arch)}
+            here |= {hash_of(path) for v in variants(arch) for path in v.objects}
+            defects |= _defects(arch)
+        for key in here:
             kept = found.pop(key, {})
             if key in usable and "outcome" in kept:
                 found[key] = {"arch": arch, "outcome": kept["outcome"]}
             elif key not in usable and key in defects:
                 found[key] = {"arch": arch, "defects": list(defects[key])}
     return dict(sorted(found.items()))
+
+
+def _each(sources: Sequence[Path]) -> Iterator[Survey]:
+    """What each source holds, while AITER is found there; what the present one does if there are no sources."""
+    for source in sources or (None,):
+        with config(source=str(source)) if source else contextlib.nullcontext():
+            yield survey(location())
 
 
 def _defects(arch: str) -> Mapping[str, tuple[str, ...]]:
@@ -200,13 +259,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jax_aiter.kernels.asm.coverage", description=__doc__)
     parser.add_argument("--record", type=Path, default=PROVEN, help="what ran (default: the shipped record)")
     parser.add_argument("--merge", type=Path, nargs="*", metavar="FILE", help="first merge newer records into the record")
+    parser.add_argument("--source", type=Path, action="append", default=[], metavar="PATH", help="folder of a release")
     parser.add_argument("--all", action="store_true", help="also list code objects that no op runs")
     options = parser.parse_args()
     record: Record = json.loads(options.record.read_text())
     if options.merge is not None:
-        record = merged(record, *(json.loads(path.read_text()) for path in options.merge))
+        fresh = (json.loads(path.read_text()) for path in options.merge)
+        record = merged(record, *fresh, sources=options.source)
         options.record.write_text(encode(record))
-    print("\n\n".join(markdown(arch, record, served=not options.all) for arch in ARCHS))
+    found = [[figures(arch, record, here, served=not options.all) for arch in ARCHS] for here in _each(options.source)]
+    print("\n\n".join(markdown(arch, of) for arch, *of in zip(ARCHS, *found, strict=True)))
 
 
 if __name__ == "__main__":
