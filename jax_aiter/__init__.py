@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
     from jax_aiter.ops.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
     from jax_aiter.ops.biased_grouped_topk import biased_grouped_topk as biased_grouped_topk
+    from jax_aiter.ops.concat_and_cache_mla import concat_and_cache_mla as concat_and_cache_mla
     from jax_aiter.ops.convert_fp8 import convert_fp8 as convert_fp8
     from jax_aiter.ops.flash_attention import flash_attention as flash_attention
     from jax_aiter.ops.flash_attention_fp8 import flash_attention_fp8 as flash_attention_fp8
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.rms_norm_with_add import rms_norm_with_add as rms_norm_with_add
     from jax_aiter.ops.rope import rope as rope
     from jax_aiter.ops.rope import rope_positions as rope_positions
+    from jax_aiter.ops.rope_tables import rope_tables as rope_tables
     from jax_aiter.ops.shuffle_weight import shuffle_weight as shuffle_weight
     from jax_aiter.ops.silu_and_mul import silu_and_mul as silu_and_mul
     from jax_aiter.ops.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer

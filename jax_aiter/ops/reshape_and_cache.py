@@ -2,92 +2,39 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jax_aiter.core import check, symbolic
+from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
-from jax_aiter.core.batching import merged, split
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.op import Op
 from jax_aiter.core.public import public
-from jax_aiter.core.reads import Reads, at, grid, spread
-from jax_aiter.ops import _attention_params as params_of
-from jax_aiter.ops._kv_layout import LAYOUTS, cache_axes, check_caches, write
-from jax_aiter.ops._numerics import quantize
-from jax_aiter.ops._paged_reads import by_layout
+from jax_aiter.ops import _cache_write
+from jax_aiter.ops._kv_layout import LAYOUTS, cache_axes
 
 CACHE_DTYPES = (*FLOATING, *FP8_TYPES, "int8")
 
 
-def _abstract(dims, *, key, value, key_cache, value_cache, slot_mapping, k_scale, v_scale, kv_layout):
-    op = "reshape_and_cache"
-    check.same_dtype(op, key=key.dtype, value=value.dtype)
-    params_of.kv_dtypes(op, key.dtype, key_cache.dtype, value_cache.dtype, k_scale, v_scale)
-    size = check_caches(op, kv_layout, dims, key_cache.dtype, dims["D"])
-    rule = f"{op}: the cache has {dims['nb']} x {size} slots, must be less than 2^31 to be numbered in int32"
-    symbolic.below(dims["nb"] * size, 2**31, rule)
-    return key_cache, value_cache
+def _abstract(dims, *, kv_layout, **operands):
+    _cache_write.check_both("reshape_and_cache", dims, operands, kv_layout)
+    return operands["key_cache"], operands["value_cache"]
 
 
-def _reference(*, key, value, key_cache, value_cache, slot_mapping, k_scale, v_scale, kv_layout):
-    axes = cache_axes(kv_layout)
-    sizes = dict(zip(axes["key_cache"].split(), key_cache.shape, strict=True))
-    blocks, size = sizes["nb"], sizes["bs"]
-    # A negative index would count from the end; "past the end" is what a scatter drops.
-    block = jnp.where(slot_mapping < 0, blocks, slot_mapping // size)
-    place = slot_mapping % size
-    out = []
-    for name, rows, cache, scale in (("key_cache", key, key_cache, k_scale), ("value_cache", value, value_cache, v_scale)):
-        if cache.dtype.itemsize == 1:
-            rows = quantize(rows, jnp.float32(1.0) if scale is None else scale[0], cache.dtype)
-        out.append(write(cache, rows, block, place, axes[name]))
-    return tuple(out)
+def _capacity(key_cache, kv_layout):
+    sizes = _cache_write.sizes_of(key_cache, kv_layout)
+    return sizes["nb"] * sizes["bs"]
 
 
 def _batch(batched, *, kv_layout):
-    """Batched caches are one longer cache; each element's slots move to its part of it."""
-    if "k_scale" in batched or "v_scale" in batched:
-        return NotImplemented
-    values = {n: batched.broadcast(n) for n in batched.values if n not in ("k_scale", "v_scale")}
-    sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), values["key_cache"].shape[1:], strict=True))
-    slots = sizes["nb"] * sizes["bs"]
-    if not symbolic.decided(lambda: batched.size * slots < 2**31):
-        return NotImplemented
-    mapping = values["slot_mapping"]
-    offset = slots * jnp.arange(batched.size, dtype=jnp.int32)[:, None]
-    values["slot_mapping"] = jnp.where((mapping < 0) | (mapping >= slots), -1, mapping + offset)
-    folded = {n: merged(x) for n, x in values.items()}
-    out = batched.bind(**folded, k_scale=batched.get("k_scale"), v_scale=batched.get("v_scale"))
-    return [split(x, batched.size) for x in out]
+    capacity = _capacity(_cache_write.element(batched, "key_cache"), kv_layout)
+    return _cache_write.one_longer_cache(batched, capacity, ("k_scale", "v_scale"))
 
 
-def _reads(*, key, value, key_cache, value_cache, slot_mapping, kv_layout, **_):
-    """One group per slot, head and cache: the tokens written there, or what stands there already."""
-    sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
-    block, place, head = grid(sizes["nb"], sizes["bs"], sizes["Hk"])
-    written = (block * sizes["bs"] + place)[:, None] == slot_mapping
-    rows = spread(written, at(head, sizes["Hk"]), None)
-    kept = np.eye(len(head), dtype=bool) & ~written.any(1)[:, None]
-    label = np.arange(len(head)).reshape(sizes["nb"], sizes["bs"], sizes["Hk"])
-    groups, operands = {}, {}
-    for i, (name, rows_of, cache) in enumerate((("key_cache", "key", key_cache), ("value_cache", "value", value_cache))):
-        order = cache_axes(kv_layout)[name], cache.shape[-1]
-        groups[name] = by_layout(label + i * len(head), *order)
-        none = [np.zeros_like(m) for m in (rows, kept)]
-        for n, own, other in ((rows_of, rows, none[0]), (name, kept, none[1])):
-            mask = np.concatenate([other, own] if i else [own, other])
-            operands[n] = by_layout(mask.reshape(-1, *label.shape), *order) if n == name else mask
-    return Reads(2 * len(head), groups, operands)
+def _reads(*, key_cache, value_cache, slot_mapping, kv_layout, **_):
+    return _cache_write.joined(_cache_write.written_parts(slot_mapping, key_cache, value_cache, kv_layout))
 
 
 def _data_checks(*, key_cache, slot_mapping, kv_layout, **_):
-    sizes = dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
-    slots = sizes["nb"] * sizes["bs"]
-    ordered = jnp.sort(slot_mapping)
-    return {
-        f"slot_mapping must be below the capacity {slots}": slot_mapping >= slots,
-        "no two tokens may have the same slot in slot_mapping": (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0),
-    }
+    return _cache_write.data_checks(slot_mapping, _capacity(key_cache, kv_layout))
 
 
 RESHAPE_AND_CACHE = Op(
@@ -106,7 +53,7 @@ RESHAPE_AND_CACHE = Op(
     results={"key_cache": "nb bs Hk D", "value_cache": "nb bs Hk Dv"},
     relayout=lambda params: cache_axes(params["kv_layout"]),
     abstract=_abstract,
-    reference=_reference,
+    reference=lambda **call: _cache_write.write_both(**call),
     parallel=("Hk",),
     batch=_batch,
     aliases={"key_cache": "key_cache", "value_cache": "value_cache"},

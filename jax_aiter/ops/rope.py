@@ -4,73 +4,30 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import check, symbolic
+from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.op import Op
 from jax_aiter.core.public import public
 from jax_aiter.core.reads import Reads, at, grid, spread
-
-STYLES = ("neox", "gptj")
-
-
-def _partner(x, style):
-    """Swap the two members of each rotated pair: (i, i + R/2) for neox, (2i, 2i + 1) for gptj."""
-    if style == "neox":
-        return jnp.roll(x, x.shape[-1] // 2, axis=-1)
-    return jnp.flip(x.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
-
-
-def _rotate(x, style):
-    """The pair's quarter turn: (a, b) -> (-b, a)."""
-    column = jnp.arange(x.shape[-1])
-    first = column < x.shape[-1] // 2 if style == "neox" else column % 2 == 0
-    return _partner(x, style) * jnp.where(first, -1.0, 1.0).astype(x.dtype)
-
-
-def _widen(table, style):
-    """One angle per pair to one per element."""
-    return jnp.tile(table, 2) if style == "neox" else jnp.repeat(table, 2, axis=-1)
+from jax_aiter.ops import _rope
 
 
 def _abstract(dims, *, x, cos, sin, positions, rotate_style, reuse_freqs_front_part, nope_first):
-    op = "rope"
-    check.same_dtype(op, cos=cos.dtype, sin=sin.dtype)
-    columns = dims["R"]
-    if dims["P"] == 0:
-        raise ValueError(f"{op}: dimension 0 of cos is 0, must be at least 1 (one row per position)")
-    if not reuse_freqs_front_part:
-        check.multiple(op, "dimension 1 of cos", columns, 2, "it is the rotary dimension, which is rotated in pairs")
-    rotary = columns * (2 if reuse_freqs_front_part else 1)
-    what = "twice dimension 1 of cos" if reuse_freqs_front_part else "dimension 1 of cos"
-    rule = f"{op}: the rotary dimension ({what}) is {rotary}, must be in [2, {dims['D']}] (the last dimension of x)"
-    symbolic.below(0, rotary, rule)
-    symbolic.below(rotary, dims["D"] + 1, rule)
+    _rope.check_tables("rope", dims, cos, sin, reuse_freqs_front_part, "D", "x")
     return (x,)
 
 
-def _reference(*, x, cos, sin, positions, rotate_style, reuse_freqs_front_part, nope_first):
-    # One gather of both tables; positions outside the table read its first or last row.
-    table = jnp.concatenate([cos, sin], axis=-1).astype(jnp.float32)
-    rows = jnp.take(table, jnp.clip(positions, 0, table.shape[0] - 1), axis=0)[..., None, :]
-    c, s = jnp.split(rows, 2, axis=-1)
-    if reuse_freqs_front_part:
-        c, s = _widen(c, rotate_style), _widen(s, rotate_style)
-    still = x.shape[-1] - c.shape[-1]
-    kept, turned = (x[..., :still], x[..., still:]) if nope_first else (x[..., c.shape[-1] :], x[..., : c.shape[-1]])
-    turned = turned.astype(jnp.float32)
-    turned = (turned * c + _rotate(turned, rotate_style) * s).astype(x.dtype)
-    return (jnp.concatenate([kept, turned] if nope_first else [turned, kept], axis=-1),)
+def _reference(*, x, cos, sin, positions, **params):
+    return (_rope.rotate(x, _rope.rows_at(cos, sin, positions), **params),)
 
 
 def _backward(saved, cotangents, *, implementation, rotate_style, reuse_freqs_front_part, nope_first):
-    """The transposed rotation is a rotation too: by the same cosines and, pair members swapped, the negated sines."""
-    sin = saved["sin"] if reuse_freqs_front_part else _partner(saved["sin"], rotate_style)
     (dx,) = ROPE(
         x=cotangents["y"],
         cos=saved["cos"],
-        sin=-sin,
+        sin=_rope.back(saved["sin"], rotate_style, reuse_freqs_front_part),
         positions=saved["positions"],
         rotate_style=rotate_style,
         reuse_freqs_front_part=reuse_freqs_front_part,
@@ -83,13 +40,13 @@ def _backward(saved, cotangents, *, implementation, rotate_style, reuse_freqs_fr
 def _reads(*, x, cos, sin, positions, **_):
     *rows, head = grid(*x.shape[:-1])
     row = [at(i, n) for i, n in zip(rows, positions.shape, strict=True)]
-    table = spread(at(np.clip(positions, 0, len(cos) - 1)[tuple(rows)], len(cos)), None)
+    table = _rope.row_read(positions[tuple(rows)], cos)
     label = np.arange(len(head)).reshape(x.shape[:-1])[..., None]
     return Reads(len(head), {"y": label}, {"x": spread(*row, at(head, x.shape[-2]), None), "cos": table, "sin": table})
 
 
-def _data_checks(*, x, cos, sin, positions, **params):
-    return {f"positions must be in [0, {cos.shape[0]}), the rows of cos": (positions < 0) | (positions >= cos.shape[0])}
+def _data_checks(*, cos, positions, **_):
+    return _rope.position_checks(positions, cos)
 
 
 ROPE = Op(
@@ -131,12 +88,6 @@ ROPE = Op(
 )
 
 
-def _table(table):
-    """AITER's ``[P, 1, 1, R]`` tables lose their middle."""
-    shape = getattr(table, "shape", ())
-    return table.reshape(shape[0], shape[3]) if len(shape) == 4 and shape[1:3] == (1, 1) else table
-
-
 @public
 def rope(
     x: jax.Array,
@@ -175,7 +126,7 @@ def rope(
     ``rope_fwd``, which takes angles, pass ``jnp.cos(freqs)`` and ``jnp.sin(freqs)``.
     """
     op = "rope"
-    check.choice(op, "rotate_style", rotate_style, STYLES)
+    check.choice(op, "rotate_style", rotate_style, _rope.STYLES)
     shape = getattr(x, "shape", ())
     if positions is None:
         if len(shape) < 3:
@@ -191,8 +142,8 @@ def rope(
         positions = positions + offsets
     return ROPE(
         x=x,
-        cos=_table(cos),
-        sin=_table(sin),
+        cos=_rope.flat_table(cos),
+        sin=_rope.flat_table(sin),
         positions=positions,
         rotate_style=rotate_style,
         reuse_freqs_front_part=check.boolean(op, "reuse_freqs_front_part", reuse_freqs_front_part),

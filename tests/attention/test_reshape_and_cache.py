@@ -1,7 +1,5 @@
 """reshape_and_cache against a plain element-by-element restatement of the layouts, and in place."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 import jax_aiter
 from jax_aiter.core.arch import FNUZ, OCP
 
+from .in_place import cache_sized
 from .oracle import cache_shapes, key_element, store, value_element
 
 LAYOUTS = ("NHD", "HND", "vllm", "asm")
@@ -55,18 +54,6 @@ def test_repeated_slots_hold_one_of_the_tokens():
     got, _ = jax_aiter.reshape_and_cache(key, key, key_cache, value_cache, jnp.array([4, 4, 9], jnp.int32))
     assert set(np.unique(got[0, 4])) <= {100.0, 200.0}
     assert (np.asarray(got[0, 9]) == 300).all()
-
-
-def cache_sized(compiled, elements):
-    """Opcodes in a compiled program, fused ones apart, whose result is as large as a cache and which are not the in-place write."""
-    found, fused = [], False
-    for line in compiled.as_text().splitlines():
-        if line and not line[0].isspace():
-            fused = "fused_computation" in line.split("(")[0]
-        match = re.match(r"\s*(?:ROOT )?\S+ = \w+\[([\d,]+)\]\S* ([\w-]+)\(", line)
-        if match and not fused and np.prod([int(n) for n in match[1].split(",")]) >= elements:
-            found.append(match[2])
-    return [op for op in found if op in ("copy", "convert", "transpose", "concatenate", "broadcast", "copy-start")]
 
 
 IN_PLACE = [jnp.float32, jnp.float16, jnp.int8, jnp.bfloat16, jnp.float8_e4m3fnuz, jnp.float8_e4m3fn]

@@ -119,11 +119,15 @@ def _as_before(name):
     return lambda o, p, whole: tuple(f64(x) for x in OPS[name](**whole, **p))
 
 
-def _caches(o, p, whole):
-    """No new tokens leave both caches as they are; heads without key dimensions still have their values written."""
-    if o["slot_mapping"].shape[0]:
-        return _as_before("reshape_and_cache")(o, p, whole)
-    return f64(o["key_cache"]), f64(o["value_cache"])
+def _caches(name):
+    """No new tokens leave the caches as they are; heads without key dimensions still have their values written."""
+
+    def expected(o, p, whole):
+        if o["slot_mapping"].shape[0]:
+            return _as_before(name)(o, p, whole)
+        return tuple(f64(o[n]) for n in OPS[name].aliases)
+
+    return expected
 
 
 EXPECTED = {
@@ -160,7 +164,8 @@ EXPECTED = {
     "top_k_per_row_decode": _per_row,
     "top_k_per_row_prefill": _per_row,
     "fused_topk": _as_before("fused_topk"),
-    "reshape_and_cache": _caches,
+    "reshape_and_cache": _caches("reshape_and_cache"),
+    "concat_and_cache_mla": _caches("concat_and_cache_mla"),
 }
 
 

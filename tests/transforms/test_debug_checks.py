@@ -10,7 +10,7 @@ from jax._src import dispatch
 
 import jax_aiter
 
-from .common import ALL, bound, thinned
+from .common import ALL, OPS, bound, thinned
 from .poison import Dependence
 from .test_bad_input import computable
 
@@ -23,7 +23,7 @@ def integers(operands):
 
 WITH_INTEGERS = [(op, case) for op, case in ALL if integers(case.operands)]
 # A negative slot is how a call says that a token is not written.
-MEANT = {("reshape_and_cache", "slot_mapping"): LIMITS[:1]}
+MEANT = {(name, "slot_mapping"): LIMITS[:1] for name, op in OPS.items() if "slot_mapping" in op.operands}
 
 
 def wrong_calls(op, case, operands, read):

@@ -92,12 +92,16 @@ def a_call(name):
 
 CALLS = {n: a_call(n) for n in sorted({op.name for op, _, _ in FUNCTIONS})}
 WRAPPERS = {"sparse_attn_indexer": "fp8_paged_mqa_logits", "rope_positions": "rope"}
+# Functions without operands, and so without a record.
+PLAIN = {"rope_tables": {"config": {"head_dim": 8, "rope_theta": 1e4, "max_position_embeddings": 16}, "length": 5}}
 
 
 def arguments_of(name):
     if name in CALLS:
         return CALLS[name]
     function = getattr(jax_aiter, name)
+    if name in PLAIN:
+        return function, PLAIN[name]
     _, arguments = CALLS[WRAPPERS[name]]
     if name == "sparse_attn_indexer":
         arguments = {**arguments, "topk": 2, "stable": True}

@@ -1,0 +1,89 @@
+"""The arithmetic of rotary embedding, and what its ops check and read: a head's elements in pairs, a table row per position."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jax_aiter.core import check, symbolic
+from jax_aiter.core.reads import Mask, at, spread
+
+STYLES = ("neox", "gptj")
+
+
+def partner(x, style):
+    """Swap the two members of each rotated pair: (i, i + R/2) for neox, (2i, 2i + 1) for gptj."""
+    if style == "neox":
+        return jnp.roll(x, x.shape[-1] // 2, axis=-1)
+    return jnp.flip(x.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
+
+
+def _rotate(x, style):
+    """The pair's quarter turn: (a, b) -> (-b, a)."""
+    column = jnp.arange(x.shape[-1])
+    first = column < x.shape[-1] // 2 if style == "neox" else column % 2 == 0
+    return partner(x, style) * jnp.where(first, -1.0, 1.0).astype(x.dtype)
+
+
+def _widen(table, style):
+    """One angle per pair to one per element."""
+    return jnp.tile(table, 2) if style == "neox" else jnp.repeat(table, 2, axis=-1)
+
+
+def check_tables(op: str, dims: Mapping[str, int], cos: Any, sin: Any, reuse_freqs_front_part: bool, head: str, of: str) -> None:
+    """The axes of the tables are "P R"; `head`: the axis that they rotate all or part of, the last dimension of operand `of`."""
+    check.same_dtype(op, cos=cos.dtype, sin=sin.dtype)
+    columns = dims["R"]
+    if dims["P"] == 0:
+        raise ValueError(f"{op}: dimension 0 of cos is 0, must be at least 1 (one row per position)")
+    if not reuse_freqs_front_part:
+        check.multiple(op, "dimension 1 of cos", columns, 2, "it is the rotary dimension, which is rotated in pairs")
+    rotary = columns * (2 if reuse_freqs_front_part else 1)
+    what = "twice dimension 1 of cos" if reuse_freqs_front_part else "dimension 1 of cos"
+    rule = f"{op}: the rotary dimension ({what}) is {rotary}, must be in [2, {dims[head]}] (the last dimension of {of})"
+    symbolic.below(0, rotary, rule)
+    symbolic.below(rotary, dims[head] + 1, rule)
+
+
+def rows_at(cos: jax.Array, sin: jax.Array, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """float32 rows of both tables by one gather, with an axis for heads; positions outside the table read its nearest row."""
+    table = jnp.concatenate([cos, sin], axis=-1).astype(jnp.float32)
+    rows = jnp.take(table, jnp.clip(positions, 0, table.shape[0] - 1), axis=0)[..., None, :]
+    c, s = jnp.split(rows, 2, axis=-1)
+    return c, s
+
+
+def rotate(
+    x: jax.Array, rows: tuple[jax.Array, jax.Array], rotate_style: str, reuse_freqs_front_part: bool, nope_first: bool
+) -> jax.Array:
+    """x [..., H, D] turned by `rows_at` its positions, in float32, rounded to its dtype."""
+    c, s = rows
+    if reuse_freqs_front_part:
+        c, s = _widen(c, rotate_style), _widen(s, rotate_style)
+    still = x.shape[-1] - c.shape[-1]
+    kept, turned = (x[..., :still], x[..., still:]) if nope_first else (x[..., c.shape[-1] :], x[..., : c.shape[-1]])
+    turned = turned.astype(jnp.float32)
+    turned = (turned * c + _rotate(turned, rotate_style) * s).astype(x.dtype)
+    return jnp.concatenate([kept, turned] if nope_first else [turned, kept], axis=-1)
+
+
+def back(sin: jax.Array, rotate_style: str, reuse_freqs_front_part: bool) -> jax.Array:
+    """The sines of the transposed rotation, which is a rotation too: by the same cosines."""
+    return -(sin if reuse_freqs_front_part else partner(sin, rotate_style))
+
+
+def row_read(positions: np.ndarray, cos: np.ndarray) -> Mask:
+    """Of a table, the row that each position reads: ``[G, P, 1]`` from positions ``[G]``."""
+    return spread(at(np.clip(positions, 0, len(cos) - 1), len(cos)), None)
+
+
+def position_checks(positions: jax.Array, cos: jax.Array) -> dict[str, jax.Array]:
+    return {f"positions must be in [0, {cos.shape[0]}), the rows of cos": (positions < 0) | (positions >= cos.shape[0])}
+
+
+def flat_table(table: Any) -> Any:
+    """AITER's ``[P, 1, 1, R]`` tables lose their middle."""
+    shape = getattr(table, "shape", ())
+    return table.reshape(shape[0], shape[3]) if len(shape) == 4 and shape[1:3] == (1, 1) else table

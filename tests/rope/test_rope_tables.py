@@ -1,0 +1,180 @@
+"""rope_tables against Hugging Face's own frequencies and rotary embedding modules.
+
+Theirs are float32: a power, some products, then angle = position * frequency rounded to float32, whose cosine and sine are taken.
+A frequency of theirs is off by at most `FREQUENCY` units, an angle by that and its own rounding; ours is rounded once at the end.
+"""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers import DeepseekV3Config, Gemma3TextConfig, LlamaConfig
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3RotaryEmbedding
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from jax_aiter import rope_tables
+from jax_aiter.core.arch import FNUZ
+from tests.oracle import ROUNDOFF, f64
+
+U = ROUNDOFF["float32"]
+# The exponent 2i/d and the logarithm behind the power: |log(base) * 2i/d| <= 17 makes each of the two roundings 17 units; ramps,
+# blends and factors add a few. Where a blend cancels, what is left is still at least 1/factor of its terms.
+FREQUENCY = 64 * U
+
+KINDS = {
+    "default": {"rope_type": "default"},
+    "linear": {"rope_type": "linear", "factor": 2.5},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 128,
+    },
+    "yarn": {"rope_type": "yarn", "factor": 16.0, "original_max_position_embeddings": 64},
+    "yarn_mscale": {
+        "rope_type": "yarn",
+        "factor": 40.0,
+        "mscale": 1.0,
+        "mscale_all_dim": 0.7,
+        "beta_fast": 24.0,
+        "beta_slow": 2.0,
+        "original_max_position_embeddings": 64,
+    },
+    "yarn_whole_ramp": {"rope_type": "yarn", "factor": 32.0, "truncate": False, "original_max_position_embeddings": 64},
+    "yarn_attention": {"rope_type": "yarn", "factor": 4.0, "attention_factor": 1.3, "original_max_position_embeddings": 64},
+    "longrope": {
+        "rope_type": "longrope",
+        "short_factor": [1.0 + i / 10 for i in range(16)],
+        "long_factor": [2.0 + i for i in range(16)],
+        "original_max_position_embeddings": 64,
+    },
+}
+
+
+def llama(rope=None, **fields):
+    """32 elements to a head, 512 positions."""
+    sizes = {"hidden_size": 128, "num_attention_heads": 4, "num_hidden_layers": 1, "max_position_embeddings": 512, **fields}
+    return LlamaConfig(**sizes, rope_parameters={"rope_theta": 10000.0, **(rope or {"rope_type": "default"})})
+
+
+def theirs(module, length):
+    """Their table: cosines and sines of the whole head, whose second half repeats the first."""
+    cos, sin = module(torch.zeros(1, 1, 1), torch.arange(length)[None])
+    return [f64(t[0, :, : t.shape[-1] // 2].numpy()) for t in (cos, sin)]
+
+
+def assert_tables(got, module, length):
+    want = theirs(module, length)
+    frequencies = f64(module.inv_freq.numpy())
+    angles = np.arange(length)[:, None] * frequencies
+    allowed = (angles * (FREQUENCY + U) + 4 * U) * max(1.0, module.attention_scaling)
+    for g, w in zip(got, want, strict=True):
+        assert g.shape == w.shape
+        assert (np.abs(f64(g) - w) <= allowed).all(), np.abs(f64(g) - w).max()
+
+
+@pytest.mark.parametrize("theta", [10000.0, 500000.0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_is_hugging_faces_table(kind, theta):
+    config = llama({**KINDS[kind], "rope_theta": theta})
+    assert_tables(rope_tables(config, 300, seq_len=300), LlamaRotaryEmbedding(config), 300)
+
+
+@pytest.mark.parametrize("length", [513, 2000])
+@pytest.mark.parametrize("kind", ["dynamic", "longrope"])
+def test_a_sequence_beyond_the_trained_length(kind, length):
+    """Theirs changes with the longest position it has seen."""
+    config = llama(KINDS[kind])
+    assert_tables(rope_tables(config, length), LlamaRotaryEmbedding(config), length)
+    other = rope_tables(config, 400, seq_len=length)
+    assert (np.asarray(other[0]) == np.asarray(rope_tables(config, length)[0])[:400]).all()
+
+
+def test_angles_are_exact_at_large_positions():
+    """Rounded once: within half a unit of float64's at 131,071, where float32 products of theirs are 0.004 off."""
+    cos, sin = rope_tables(llama(max_position_embeddings=131072))
+    assert cos.shape == (131072, 16)
+    angle = 131071 * 10000.0 ** (-np.arange(0, 32, 2) / 32)
+    for got, want in ((cos, np.cos(angle)), (sin, np.sin(angle))):
+        assert (np.abs(f64(got[-1]) - want) <= U * np.abs(want) + 1e-10).all()  # float64's own error at this angle
+
+
+def test_deepseek():
+    """The rotary part of a head has its own size, and its raw configuration no head_dim."""
+    rope = {"rope_theta": 10000.0, **KINDS["yarn_mscale"]}
+    config = DeepseekV3Config(qk_rope_head_dim=64, max_position_embeddings=2560, rope_parameters=rope)
+    assert_tables(rope_tables(config, 200), DeepseekV3RotaryEmbedding(config), 200)
+    raw = {"hidden_size": 7168, "num_attention_heads": 128, "qk_rope_head_dim": 64, "max_position_embeddings": 2560}
+    raw |= {"rope_theta": 10000, "rope_scaling": {**rope, "type": "yarn"}}
+    for a, b in zip(rope_tables(raw, 200), rope_tables(config, 200), strict=True):
+        assert (a == b).all()
+
+
+def test_old_names_and_plain_dicts():
+    """What a ``config.json`` of 2023 says: rope_scaling with type, the base beside it."""
+    raw = {"hidden_size": 128, "num_attention_heads": 4, "max_position_embeddings": 512, "rope_theta": 5000.0}
+    raw["rope_scaling"] = {"type": "linear", "factor": 2.5}
+    want = rope_tables(llama({**KINDS["linear"], "rope_theta": 5000.0}))
+    for g, w in zip(rope_tables(json.loads(json.dumps(raw))), want, strict=True):
+        assert (g == w).all()
+
+
+def test_partial_rotation():
+    config = llama({"rope_type": "default", "partial_rotary_factor": 0.5})
+    module = LlamaRotaryEmbedding(config)
+    cos, _ = rope_tables(config, 20)
+    assert cos.shape == (20, 8)
+    if module.inv_freq.shape == (8,):  # older modules rotate whole heads whatever the configuration says
+        assert_tables(rope_tables(config, 20), module, 20)
+    want = np.cos(np.arange(20)[:, None] * 10000.0 ** (-np.arange(0, 16, 2) / 16))
+    np.testing.assert_allclose(f64(cos), want, rtol=0, atol=2 * U)
+
+
+def test_layers_of_two_kinds():
+    config = Gemma3TextConfig(head_dim=32, num_hidden_layers=2)
+    local, whole = (rope_tables(config, 50, layer_type=t) for t in ("sliding_attention", "full_attention"))
+    for (cos, _), base in ((local, 1e4), (whole, 1e6)):
+        want = np.cos(np.arange(50)[:, None] * base ** (-np.arange(0, 32, 2) / 32))
+        np.testing.assert_allclose(f64(cos), want, rtol=0, atol=2 * U)
+    with pytest.raises(ValueError, match=r"layer_type must be one of \['full_attention', 'sliding_attention'\], got None"):
+        rope_tables(config)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_other_dtypes_are_rounded_float32(dtype):
+    config = llama(KINDS["yarn"])
+    for got, want in zip(rope_tables(config, 40, dtype=dtype), rope_tables(config, 40), strict=True):
+        assert got.dtype == dtype
+        assert (got == want.astype(dtype)).all()
+
+
+def raw(rope=None, **fields):
+    return {"head_dim": 32, "max_position_embeddings": 512, "rope_parameters": rope or {}, **fields}
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "message"),
+    [
+        (raw({"rope_type": "su"}), {}, "rope_type must be one of"),
+        (raw({"rope_type": "yarn", "factor": "2"}), {}, "factor must be a static float"),
+        (raw({"rope_type": "linear"}), {}, "rope settings have no factor, which rope_type 'linear' needs"),
+        (raw({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0}), {}, "have no high_freq_factor"),
+        (raw({"rope_type": "linear", "factor": 0}), {}, "factor must be a finite number > 0"),
+        (raw({"rope_type": "longrope", "short_factor": [1.0] * 15}), {}, r"short_factor has shape \(15,\), must be \(16,\)"),
+        (raw(head_dim=7), {}, "7 of a head's 7 elements are rotated, must be an even number"),
+        (raw(partial_rotary_factor=2.0), {}, "64 of a head's 32 elements"),
+        (raw(), {"length": 0}, "length must be"),
+        (raw(), {"length": 2**24 + 1}, "length must be"),
+        (raw(), {"layer_type": "full_attention"}, "layer_type is 'full_attention', must be None"),
+        (raw(), {"dtype": FNUZ}, "dtype must be float32 or bfloat16 or float16"),
+        (raw(max_position_embeddings=None), {}, "config has no max_position_embeddings, so length must be given"),
+        ({"hidden_size": 64}, {"length": 3}, "config has no head_dim, nor hidden_size and num_attention_heads"),
+    ],
+)
+def test_errors_name_the_setting(config, options, message):
+    with pytest.raises((TypeError, ValueError), match=f"^rope_tables: .*{message}"):
+        rope_tables(config, **options)
