@@ -45,10 +45,16 @@ class Pages(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """score: (q · k float32 [N, R, Hk, G, keys], key position minus anchor [N, keys]) -> score; sinks: f32 [Hk, G] or None."""
+    """How results come from products.
+
+    score: (q · k float32 [N, R, Hk, G, keys], key position minus anchor [N, keys]) -> score.
+    sinks: float32 [Hk, G] or None.
+    value_scale: a number for all values; what sees no key is zero whatever it holds.
+    """
 
     score: Callable[[jax.Array, jax.Array], jax.Array]
     sinks: jax.Array | None = None
+    value_scale: jax.Array | float = 1.0
 
 
 def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int) -> tuple[jax.Array, jax.Array]:
@@ -82,7 +88,8 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
     last = (jnp.max(jnp.where(some, end, 0), axis=1) + pages.size - 1) // pages.size
     steps = jnp.max(jnp.maximum(last - first, 0) + per_step - 1, initial=0) // per_step
 
-    def step(i, state):
+    def step(i, carry):
+        state, sees = carry
         index = first[:, None] + i * per_step + jnp.arange(per_step, dtype=jnp.int32)
         page = pages.lookup(sequence, jnp.minimum(index, pages.per_sequence - 1))
         there = (index < last[:, None]) & (page >= 0) & (page < pages.total)
@@ -97,7 +104,7 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
         s = jnp.where(mask[:, :, None, None], rule.score(raw, position - anchor[:, None]), -jnp.inf)
         v, finite = readable(v if v_scale is None else v * v_scale.reshape(n, per_step * pages.size, hk, 1))
         lost = shown(finite.swapaxes(1, 2)[:, None], mask[:, :, None])[..., None, None]
-        return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p, v) + lost)
+        return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p, v) + lost), sees | mask.any(-1)
 
     shape = (n, r, hk, g)
     acc = jnp.zeros((*shape, value_dim), F32)
@@ -106,7 +113,9 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
     else:  # a sink is one more score, of a value of zeros
         sinks = jnp.where(some[:, :, None, None], rule.sinks.astype(F32), -jnp.inf)
         start = (sinks, jnp.where(sinks == -jnp.inf, 0.0, 1.0), acc)
-    return finish(jax.lax.fori_loop(0, steps, step, start))
+    state, sees = jax.lax.fori_loop(0, steps, step, (start, jnp.zeros((n, r), bool)))
+    out, lse = finish(state)
+    return jnp.where(sees[:, :, None, None, None], out * rule.value_scale, 0.0), lse
 
 
 def _by_key(scale: jax.Array) -> jax.Array:

@@ -57,16 +57,17 @@ def attention(
     queries, pack = cache.ragged_queries(q32, qo_indptr, lengths, 1, 0, causal, False)
     kv = cache.tensor_scale(kv_scale, False)
     factor = sm_scale * cache.tensor_scale(q_scale, False) * kv
-    rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap))
+    rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap), value_scale=kv)
     per_sequence = 0 if kv_last_page_lens.shape[0] == 0 else slots
     out, lse = attend(queries, Pages(size, kv_buffer.shape[0], per_sequence, lookup, read), rule, VALUE_DIM)
-    return (pack(out, 0.0) * kv).astype(dtype), pack(lse, -jnp.inf)
+    return pack(out, 0.0).astype(dtype), pack(lse, -jnp.inf)
 
 
 def reads(*, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, causal=True, **_) -> Reads:
     """One group per head of a query; the heads share their keys."""
     size, count = kv_buffer.shape[1], np.diff(kv_indptr)
-    sees = reads_of.ragged(len(q), qo_indptr, np.where(count > 0, (count - 1) * size + kv_last_page_lens, 0), causal=causal)
+    lengths = np.where(count > 0, (count - 1) * size + np.clip(kv_last_page_lens, 1, size), 0)
+    sees = reads_of.ragged(len(q), qo_indptr, lengths, causal=causal)
     blocks = [kv_indices[a:b] for a, b in itertools.pairwise(kv_indptr)]
     slots = reads_of.slots_of(*sees, blocks, len(kv_buffer), size)
     token, head, keys, labels = reads_of.heads_of(len(q), q.shape[1], 1, slots)

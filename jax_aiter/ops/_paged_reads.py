@@ -52,6 +52,15 @@ def ragged(tokens: int, offsets, lengths, *, causal: bool = True, window: int = 
     return sees, owner
 
 
+def block_size(key_cache, kv_layout: str) -> int:
+    return key_cache.shape[KEY_AXES[kv_layout].split().index("bs")]
+
+
+def held(lengths, block_tables, key_cache, kv_layout: str) -> np.ndarray:
+    """Lengths as the ops count them: no more than the blocks of a table's row hold."""
+    return np.clip(lengths, 0, block_tables.shape[1] * block_size(key_cache, kv_layout))
+
+
 def heads_of(tokens: int, query_heads: int, kv_heads: int, slots: Mask):
     """(token, head, keys bool [G, nb, bs, Hk], labels [T, Hq]) with one group per head of a query."""
     token, head = grid(tokens, query_heads)
@@ -86,7 +95,7 @@ def attention(
 
 def with_table(found: Reads, block_tables, lengths, key_cache, kv_layout: str) -> Reads:
     """Of the block tables, the entries that stand for tokens below the length are read, by all."""
-    size = key_cache.shape[KEY_AXES[kv_layout].split().index("bs")]
+    size = block_size(key_cache, kv_layout)
     used: Mask = np.arange(block_tables.shape[1]) * size < np.asarray(lengths)[:, None]
     found.operands["block_tables"] = np.expand_dims(used, 0)
     return found

@@ -88,7 +88,7 @@ def _reads(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
     sequences, columns = block_tables.shape
     offsets = np.arange(sequences + 1) * (tokens // sequences) if cu_seqlens_q is None else cu_seqlens_q
     sees, owner = paged.ragged(tokens, offsets, context_lens)
-    sees = np.pad(sees, ((0, 0), (0, columns * size - sees.shape[1])))
+    sees = np.pad(sees, ((0, 0), (0, columns * size)))[:, : columns * size]
     token, key = grid(tokens, columns * size)
     block = block_tables[np.maximum(owner, 0)[token], key // size]
     byte, place = np.arange(size * width), (key % size)[:, None]

@@ -61,7 +61,8 @@ def _reads(
     *, query, key_cache, value_cache, block_tables, context_lens, k_scale, v_scale, qo_indptr, max_qlen, high_precision
 ):  # fmt: skip
     offsets = np.arange(len(query) + 1) if qo_indptr is None else qo_indptr
-    sees = reads_of.ragged(len(query), offsets, context_lens, most=max_qlen)
+    lengths = reads_of.held(context_lens, block_tables, key_cache, "asm")
+    sees = reads_of.ragged(len(query), offsets, lengths, most=max_qlen)
     found = reads_of.attention(query, *sees, block_tables, key_cache, value_cache, "asm", k_scale=k_scale, v_scale=v_scale)
     return reads_of.with_table(found, block_tables, context_lens, key_cache, "asm")
 

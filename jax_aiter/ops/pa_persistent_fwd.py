@@ -4,6 +4,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
@@ -90,10 +91,11 @@ def _reference(
 def _reads(
     *, query, key_cache, value_cache, qo_indptr, kv_indptr, kv_indices, context_lens, k_scale, v_scale, max_qlen, per_block
 ):  # fmt: skip
-    sees = reads_of.ragged(len(query), qo_indptr, context_lens, most=max_qlen)
+    lengths = np.clip(context_lens, 0, np.diff(kv_indptr) * key_cache.shape[3])
+    sees = reads_of.ragged(len(query), qo_indptr, lengths, most=max_qlen)
     blocks = [kv_indices[a:b] for a, b in itertools.pairwise(kv_indptr)]
     found = reads_of.attention(query, *sees, blocks, key_cache, value_cache, "asm", k_scale=k_scale, v_scale=v_scale)
-    found.operands["kv_indices"] = reads_of.used_indices(kv_indptr, -(-context_lens // key_cache.shape[3]), len(kv_indices))
+    found.operands["kv_indices"] = reads_of.used_indices(kv_indptr, -(-lengths // key_cache.shape[3]), len(kv_indices))
     return found
 
 

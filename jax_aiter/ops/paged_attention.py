@@ -45,9 +45,10 @@ def _reference(
         return soft_cap(s, logits_soft_cap)
 
     value_dim = cache.values_by_token(value_cache[:0], kv_layout).shape[-1]
-    out, _ = attend(queries, pages, Rule(score), value_dim)
+    rule = Rule(score, value_scale=cache.tensor_scale(v_scale, per_token_scales))
+    out, _ = attend(queries, pages, rule, value_dim)
     out = pack(out, 0.0) if pack else out.reshape(*query.shape[:2], value_dim)
-    return ((out * cache.tensor_scale(v_scale, per_token_scales)).astype(query.dtype),)
+    return (out.astype(query.dtype),)
 
 
 def _heads(key_cache, kv_layout: str) -> int:
@@ -69,7 +70,8 @@ def _reads(
     kv_layout, **_,
 ):  # fmt: skip
     offsets = np.arange(len(query) + 1) if cu_seqlens is None else cu_seqlens
-    sees = reads_of.ragged(len(query), offsets, context_lens, window=sliding_window)
+    lengths = reads_of.held(context_lens, block_tables, key_cache, kv_layout)
+    sees = reads_of.ragged(len(query), offsets, lengths, window=sliding_window)
     found = reads_of.attention(
         query, *sees, block_tables, key_cache, value_cache, kv_layout,
         k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes},

@@ -40,16 +40,17 @@ def _reference(
         return s
 
     value_dim = cache.values_by_token(value_cache[:0], kv_layout).shape[-1]
-    rule = Rule(score, None if sinks is None else sinks.reshape(heads, -1))
+    rule = Rule(score, None if sinks is None else sinks.reshape(heads, -1), cache.tensor_scale(v_scale, per_token_scales))
     out, _ = attend(queries, pages, rule, value_dim)
-    return ((pack(out, 0.0) * cache.tensor_scale(v_scale, per_token_scales)).astype(q.dtype),)
+    return (pack(out, 0.0).astype(q.dtype),)
 
 
 def _reads(
     *, q, key_cache, value_cache, cu_seqlens_q, context_lens, block_tables, k_scale, v_scale, alibi_slopes, sinks, causal,
     sliding_window, kv_layout, **_,
 ):  # fmt: skip
-    sees = reads_of.ragged(len(q), cu_seqlens_q, context_lens, causal=causal, window=sliding_window)
+    lengths = reads_of.held(context_lens, block_tables, key_cache, kv_layout)
+    sees = reads_of.ragged(len(q), cu_seqlens_q, lengths, causal=causal, window=sliding_window)
     found = reads_of.attention(
         q, *sees, block_tables, key_cache, value_cache, kv_layout, "q",
         k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes, "sinks": sinks},

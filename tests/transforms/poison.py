@@ -71,19 +71,20 @@ class Dependence:
     def one(self, group: int) -> np.ndarray:
         return np.arange(len(self.live)) == group
 
+    def tile(self, groups: np.ndarray) -> np.ndarray:
+        """The groups, and all that share a key with one of them, and so on: what a kernel that works in tiles takes together."""
+        size = 0
+        while groups.sum() > size:
+            size, read = groups.sum(), self.read(groups)
+            for name in SHARED & set(self.masks):
+                flat = np.broadcast_to(self.masks[name], (len(groups), *self.shapes[name])).reshape(len(groups), -1)
+                groups = groups | (flat[:, read[name].reshape(-1)].any(1) & self.live)
+        return groups
+
     def tiles(self, most: int) -> list[np.ndarray]:
-        """Like `some`, sets of groups that share a key: a kernel takes the queries of a sequence together, tile by tile."""
-        chosen = []
-        for groups in self.some(most):
-            size = 0
-            while groups.sum() > size:
-                size, read = groups.sum(), self.read(groups)
-                for name in SHARED & set(self.masks):
-                    flat = np.broadcast_to(self.masks[name], (len(groups), *self.shapes[name])).reshape(len(groups), -1)
-                    groups = groups | (flat[:, read[name].reshape(-1)].any(1) & self.live)
-            if not any((groups == other).all() for other in chosen):
-                chosen.append(groups)
-        return chosen
+        """Like `some`, each with its `tile`."""
+        found = {groups.tobytes(): groups for groups in map(self.tile, self.some(most))}
+        return list(found.values())
 
     def some(self, most: int) -> list[np.ndarray]:
         """Live groups, one at a time, evenly spread."""

@@ -45,3 +45,12 @@ def test_one_call_of_every_op(python, arch):
 @pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
 def test_every_checked_call(python, arch):
     run(python, arch, PLANS, "-m", "exhaustive", triton=True)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(2400)
+@pytest.mark.usefixtures("_triton")
+def test_what_breaks_the_rule(python):
+    """`TILED` and `HIDING` of the transform suite, which say where kernels of AITER's do not keep it, and what they do keep."""
+    arguments = "--implementation", "triton", "-k", "flash_attention or group_quant", "-m", "exhaustive or not exhaustive"
+    run(python, "gfx942", "tests/transforms/test_poison.py", *arguments, triton=True)
