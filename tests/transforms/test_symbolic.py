@@ -52,15 +52,17 @@ def times(op, case, group, factor):
 
 
 def symbol(op, case, group, factor):
-    """The same with a symbol: the size itself where an axis grows alone (or with its offsets), as callers would write it."""
-    if set(group[1:]) <= set(OFFSETS):
+    """The same with a symbol: the number of rows itself where it grows alone (or with its offsets), as callers would write it."""
+    if counts_rows(op, case, group[0]) and set(group[1:]) <= set(OFFSETS):
         return {axis: factor + 1 if axis in OFFSETS else factor for axis in group}
     return times(op, case, group, factor)
 
 
 def taken(op, case, group):
+    """Whether the axes may grow together without end: not only until two heads share what two had, or a last block is full."""
     try:
-        op.infer(shapes(op, case, times(op, case, group, 2)), case.params)
+        for factor in (2, 3, 5, 7):
+            op.infer(shapes(op, case, times(op, case, group, factor)), case.params)
     except ValueError:
         return False
     return True
