@@ -6,10 +6,15 @@ import sys
 
 import pytest
 
+from tests import devices
+
 DEVICES = "--xla_force_host_platform_device_count"
 # Added to what the user sets: `XLA_FLAGS=--xla_cpu_max_isa=AVX2 pytest` must not lose the devices.
 if DEVICES not in (flags := os.environ.get("XLA_FLAGS", "")):
     os.environ["XLA_FLAGS"] = f"{flags} {DEVICES}=8".strip()
+
+
+_RAN = devices.begin()
 
 
 def pytest_addoption(parser):
@@ -26,6 +31,19 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+@pytest.fixture
+def no_package(monkeypatch):
+    """No installed AITER but one that the test makes: this environment's own is out of sight."""
+    from jax_aiter.kernels.store import installed
+
+    folders = installed._folders
+    own = {folder for package in ("aiter", installed.META) for folder in folders(package)}
+    monkeypatch.setattr(installed, "_folders", lambda package: [folder for folder in folders(package) if folder not in own])
+    installed._found.cache_clear()
+    yield
+    installed._found.cache_clear()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget_compiled_programs():
     """A worker's memory, and what the garbage collector walks over, stays that of a module."""
@@ -40,3 +58,8 @@ def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
     ran = sum(len(terminalreporter.stats.get(k, [])) for k in ("passed", "failed"))
     terminalreporter.write_line(closing_line(ran, skipped))
+    devices.add_this_session(ran)
+    if _RAN is not None:
+        direct = sum(report.nodeid.startswith(devices.DIRECTLY) for report in terminalreporter.stats.get("passed", []))
+        terminalreporter.write_line(devices.closing_line(_RAN.read_text(), direct))
+        _RAN.unlink()

@@ -62,6 +62,11 @@ def running(call: Callable[..., Any], *args: Any, helpers: Iterable[Kernel] = ()
             entry["outcome"] = "agreed"
 
 
+def executed() -> frozenset[str]:
+    """The hashes of the code objects that this session ran."""
+    return frozenset(_record)
+
+
 def rows(op: str, arch: str, table: str) -> tuple[Kernel, ...]:
     """The kernels of one of the op's tables, for a sweep over all of them."""
     assert table in registry.adapters()[op].tables

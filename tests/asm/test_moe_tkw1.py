@@ -137,6 +137,7 @@ REFUSED = [
     ({"dim": 256}, {}, "D = 256"),
     ({"inter": 96}, {}, "I = 96"),
     ({}, {"kernel": "nothing"}, "kernel = 'nothing'"),
+    ({}, {"a16": True}, "a16 = True"),
     ({}, {"fc1_smooth_scale": (4, 512), "fc2_smooth_scale": (4, 128)}, "fc1_smooth_scale is given"),
     ({"dtype": np.int8}, {}, "compute in fp8"),
     ({"plain": True}, {}, "layout plain"),
@@ -155,8 +156,3 @@ def test_refusals(arch, change, options, rule):
     options = {n: jnp.ones(v) if isinstance(v, tuple) else v for n, v in options.items()}
     with pytest.raises(NotSupportedError, match=rule):
         jax.jit(lambda a: jax_aiter.asm_moe_tkw1(**a, **options, implementation="asm")).lower(arrays)
-
-
-def test_a16_is_refused():
-    with pytest.raises(NotSupportedError, match="a16 = True"):
-        jax_aiter.asm_moe_tkw1(*[None] * 5, fc1_scale=None, fc2_scale=None, a16=True)

@@ -23,7 +23,7 @@ UNUSED = {"README.md": b"hello", "hsa/gfx1250/other.co": b"x", "aiter/mla.py": b
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(tmp_path, monkeypatch, no_package):
     path = tmp_path / "deep/enough/that/a/way/up/ends/in/the/tests/own/folder/cache"
     monkeypatch.setenv("JAX_AITER_CACHE", str(path))
     return path

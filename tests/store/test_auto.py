@@ -23,7 +23,7 @@ from .auto import asked, lowered, planned
 from .hostile import everything
 from .test_read import _flip, _with_one_altered
 
-pytestmark = pytest.mark.usefixtures("afresh")
+pytestmark = pytest.mark.usefixtures("afresh", "no_package")
 TOPK = "hsa/gfx942/topksoftmax/topksoftmax.csv"
 NOBODY = 65534
 

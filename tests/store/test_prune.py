@@ -20,7 +20,7 @@ from tests.triton.test_worker import SPEC, record
 
 from .hostile import everything
 
-pytestmark = pytest.mark.usefixtures("hashes")
+pytestmark = pytest.mark.usefixtures("hashes", "no_package")
 TAG_OF_ANOTHER = b"Signature: 8a477f597d28d172789f06886806bc55\n# This file is a cache directory tag created by cargo.\n"
 
 

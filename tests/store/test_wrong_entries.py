@@ -18,7 +18,7 @@ from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
 from .auto import lowered, planned
 from .hostile import everything
 
-pytestmark = pytest.mark.usefixtures("afresh")
+pytestmark = pytest.mark.usefixtures("afresh", "no_package")
 
 
 def _changed(change):
