@@ -70,11 +70,12 @@ def _silu_mul_kernel(x, y, columns, BLOCK: tl.constexpr):
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     gate = tl.load(x + row * 2 * columns + j, mask=j < columns, other=0.0).to(tl.float32)
     up = tl.load(x + (row * 2 + 1) * columns + j, mask=j < columns, other=0.0).to(tl.float32)
-    tl.store(y + row * columns + j, (gate / (1 + tl.exp(-gate)) * up).to(y.dtype.element_ty), mask=j < columns)
+    silu = (gate / (1 + tl.exp(-gate))).to(x.dtype.element_ty).to(tl.float32)  # rounded there as AITER's later kernel does
+    tl.store(y + row * columns + j, (silu * up).to(y.dtype.element_ty), mask=j < columns)
 
 
 def silu_mul(x: torch.Tensor) -> torch.Tensor:
-    """[M, 2I] into [M, I]: silu of the first half of a row times the second, in float32."""
+    """[M, 2I] into [M, I]: silu of the first half of a row, rounded to x's type, times the second."""
     rows, columns = x.shape[0], x.shape[1] // 2
     y = torch.empty((rows, columns), dtype=x.dtype, device=x.device)
     block = min(1024, triton.next_power_of_2(columns))
