@@ -56,6 +56,47 @@ def _stored(location: store.Location) -> dict[str, bytes]:
     return {p.relative_to(location.path).as_posix(): p.read_bytes() for p in location.path.rglob("*") if p.is_file()}
 
 
+# ---- of which commit
+
+
+@pytest.mark.parametrize("form", ["branch", "packed", "detached", "work tree's"])
+@pytest.mark.parametrize("tree", ["commit", "0.1.9"])
+def test_without_the_pinned_commit_what_head_names_is_read(form, tree, checkout, tmp_path, monkeypatch, releases):
+    """A clone of another date. Its files are known by their contents, as those of a package are."""
+    older = FILES | {"hsa/gfx942/fmoe.co": b"older"}
+    releases(**{"0.1.9": older})
+    (checkout / "hsa/gfx942/fmoe.co").write_bytes({"commit": FILES, "0.1.9": older}[tree]["hsa/gfx942/fmoe.co"])
+    git(checkout, "init", "-q", "-b", "some/branch")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "-q", "-m", "all")
+    where = checkout if form == "work tree's" else tmp_path / "bare"
+    if form == "work tree's":
+        for name in ("aiter", "hsa"):  # as after `git clone --no-checkout`
+            shutil.rmtree(checkout / name)
+    else:
+        git(tmp_path, "clone", "-q", "--bare", str(checkout), str(where))
+    if form == "packed":
+        git(where, "pack-refs", "--all")
+        assert not (where / "refs/heads/some/branch").exists()
+    if form == "detached":
+        (where / "HEAD").write_text(git(where, "rev-parse", "HEAD") + "\n")
+    location = store.add_aiter(where)
+    assert location.verified
+    assert _stored(location) == (FILES if tree == "commit" else older)
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", "ref: ", "ref: refs/heads/../../../secret", "ref: /etc/passwd", "ref: refs/heads/none", "ref: refs", "0" * 40, "f" * 39, "\0"],
+)
+def test_a_head_that_names_no_commit_here(head, repository, monkeypatch, tmp_path):
+    (tmp_path / "secret").write_text(source.AITER_COMMIT)
+    monkeypatch.setattr(source, "AITER_COMMIT", "1" * 40)
+    (repository / "HEAD").write_text(f"{head}\n")
+    with pytest.raises(store.SourceError, match=r"does not hold commit 1{40}, nor one that HEAD names"):
+        store.add_aiter(repository)
+
+
 # ---- what a git directory can ask git to run
 
 #: configuration, each with a command that leaves a mark.

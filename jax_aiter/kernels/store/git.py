@@ -8,6 +8,7 @@ is compared with its id: neither replaced nor grafted nor borrowed objects can s
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from jax_aiter.kernels.store.git_objects import Objects
 from jax_aiter.kernels.store.limits import Total, check_size
 from jax_aiter.kernels.store.names import Once, SourceError, Wanted, is_plain
 
+REFS = 64 << 20  # bytes; AITER's repository has some thousand refs of 60 to 100 bytes
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 FOLDER, FILES = b"40000", (b"100644", b"100755", b"100664")
 
 
@@ -38,12 +41,37 @@ def _line(path: Path) -> str:
     return os.fsdecode(read_plain(path, 4096)).rstrip("\n")
 
 
+def head(git: Path) -> str | None:
+    """The commit that HEAD names; None if it names none, or names it in a way that only git can read."""
+    text = _line(git / "HEAD")
+    if text.startswith("ref: "):
+        name = text.removeprefix("ref: ")
+        if not (name.startswith("refs/") and is_plain(name)):
+            return None
+        text = _line(git / name) if (git / name).is_file() else _packed(git / "packed-refs").get(name, "")
+    return text if _COMMIT.fullmatch(text) else None
+
+
+def _packed(path: Path) -> dict[str, str]:
+    """Refs by name as `git pack-refs` leaves them: a line each, of the id and the name."""
+    if not path.is_file():
+        return {}
+    lines = (line.split(" ") for line in os.fsdecode(read_plain(path, REFS)).splitlines())
+    return {parts[1]: parts[0] for parts in lines if len(parts) == 2}
+
+
 def read_git(git: Path, commit: str, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
-    """The wanted files of `commit` (not as a checkout or `git archive` would give them: .gitattributes change nothing)."""
+    """The wanted files of `commit`, or of what HEAD names if that is not there: a clone of another date.
+
+    They are not as a checkout or `git archive` would give them: .gitattributes change nothing.
+    """
     objects, total, once = Objects(git / "objects"), Total(git), Once(git)
     found = objects.get(bytes.fromhex(commit), b"commit")
     if found is None:
-        raise SourceError(f"{git} does not hold commit {commit}; fetch that commit into it first")
+        other = head(git)
+        found = None if other is None else objects.get(bytes.fromhex(other), b"commit")
+        if found is None:
+            raise SourceError(f"{git} does not hold commit {commit}, nor one that HEAD names; fetch that commit into it first")
     for name, mode, blob in _files(objects, git, bytes.fromhex(found[5:45].decode()), ""):
         total.entry()
         if not is_plain(name) or not wanted(name):
