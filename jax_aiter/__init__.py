@@ -12,7 +12,7 @@ from jax_aiter.core.config import debug_checks as debug_checks
 from jax_aiter.core.errors import KernelBuildError as KernelBuildError
 from jax_aiter.core.errors import NotSupportedError as NotSupportedError
 from jax_aiter.kernels import _native
-from jax_aiter.ops._shuffled import ShuffledWeight as ShuffledWeight
+from jax_aiter.ops.gemm.shuffled import ShuffledWeight as ShuffledWeight
 
 if TYPE_CHECKING:
     from jax_aiter.core.arch import fp8_dtype as fp8_dtype
@@ -22,53 +22,55 @@ if TYPE_CHECKING:
     from jax_aiter.core.found import if_aiter_supported as if_aiter_supported
     from jax_aiter.core.found import is_aiter_found as is_aiter_found
     from jax_aiter.core.found import is_aiter_found_and_supported as is_aiter_found_and_supported
-    from jax_aiter.ops.asm_moe import asm_moe as asm_moe
-    from jax_aiter.ops.asm_moe_tkw1 import asm_moe_tkw1 as asm_moe_tkw1
-    from jax_aiter.ops.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
-    from jax_aiter.ops.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
-    from jax_aiter.ops.biased_grouped_topk import biased_grouped_topk as biased_grouped_topk
-    from jax_aiter.ops.concat_and_cache_mla import concat_and_cache_mla as concat_and_cache_mla
-    from jax_aiter.ops.convert_fp8 import convert_fp8 as convert_fp8
-    from jax_aiter.ops.flash_attention import flash_attention as flash_attention
-    from jax_aiter.ops.flash_attention_fp8 import flash_attention_fp8 as flash_attention_fp8
-    from jax_aiter.ops.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
-    from jax_aiter.ops.flash_attention_varlen_fp8 import flash_attention_varlen_fp8 as flash_attention_varlen_fp8
-    from jax_aiter.ops.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
-    from jax_aiter.ops.fused_moe import fused_moe as fused_moe
-    from jax_aiter.ops.fused_topk import fused_topk as fused_topk
-    from jax_aiter.ops.gelu_and_mul import gelu_and_mul as gelu_and_mul
-    from jax_aiter.ops.gemm_a8w8 import gemm_a8w8 as gemm_a8w8
-    from jax_aiter.ops.gemm_a8w8_blockscale import gemm_a8w8_blockscale as gemm_a8w8_blockscale
-    from jax_aiter.ops.gemm_a8w8_blockscale_bpreshuffle import gemm_a8w8_blockscale_bpreshuffle as gemm_a8w8_blockscale_bpreshuffle
-    from jax_aiter.ops.gemm_a8w8_bpreshuffle import gemm_a8w8_bpreshuffle as gemm_a8w8_bpreshuffle
-    from jax_aiter.ops.gemm_a16w16 import gemm_a16w16 as gemm_a16w16
-    from jax_aiter.ops.gemm_a16w16_bpreshuffle import gemm_a16w16_bpreshuffle as gemm_a16w16_bpreshuffle
-    from jax_aiter.ops.group_quant import group_quant as group_quant
-    from jax_aiter.ops.grouped_topk import grouped_topk as grouped_topk
-    from jax_aiter.ops.mla_decode_fwd import mla_decode_fwd as mla_decode_fwd
-    from jax_aiter.ops.mla_prefill_fwd import mla_prefill_fwd as mla_prefill_fwd
-    from jax_aiter.ops.moe_sorting import moe_sorting as moe_sorting
-    from jax_aiter.ops.moe_stage1_g1u1 import moe_stage1_g1u1 as moe_stage1_g1u1
-    from jax_aiter.ops.moe_stage1_g1u1_blockscale import moe_stage1_g1u1_blockscale as moe_stage1_g1u1_blockscale
-    from jax_aiter.ops.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
-    from jax_aiter.ops.pa_persistent_fwd import pa_persistent_fwd as pa_persistent_fwd
-    from jax_aiter.ops.paged_attention import paged_attention as paged_attention
-    from jax_aiter.ops.per_tensor_quant import per_tensor_quant as per_tensor_quant
-    from jax_aiter.ops.per_token_quant import per_token_quant as per_token_quant
-    from jax_aiter.ops.reshape_and_cache import reshape_and_cache as reshape_and_cache
-    from jax_aiter.ops.rms_norm import rms_norm as rms_norm
-    from jax_aiter.ops.rms_norm_with_add import rms_norm_with_add as rms_norm_with_add
-    from jax_aiter.ops.rope import rope as rope
-    from jax_aiter.ops.rope import rope_positions as rope_positions
-    from jax_aiter.ops.rope_tables import rope_tables as rope_tables
-    from jax_aiter.ops.shuffle_weight import shuffle_weight as shuffle_weight
-    from jax_aiter.ops.silu_and_mul import silu_and_mul as silu_and_mul
-    from jax_aiter.ops.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
-    from jax_aiter.ops.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode
-    from jax_aiter.ops.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
-    from jax_aiter.ops.topk_sigmoid import topk_sigmoid as topk_sigmoid
-    from jax_aiter.ops.topk_softmax import topk_softmax as topk_softmax
-    from jax_aiter.ops.unified_attention import unified_attention as unified_attention
+    from jax_aiter.ops.activation.gelu_and_mul import gelu_and_mul as gelu_and_mul
+    from jax_aiter.ops.activation.silu_and_mul import silu_and_mul as silu_and_mul
+    from jax_aiter.ops.attention.flash_attention import flash_attention as flash_attention
+    from jax_aiter.ops.attention.flash_attention_fp8 import flash_attention_fp8 as flash_attention_fp8
+    from jax_aiter.ops.attention.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
+    from jax_aiter.ops.attention.flash_attention_varlen_fp8 import flash_attention_varlen_fp8 as flash_attention_varlen_fp8
+    from jax_aiter.ops.attention.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
+    from jax_aiter.ops.attention.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
+    from jax_aiter.ops.attention.pa_persistent_fwd import pa_persistent_fwd as pa_persistent_fwd
+    from jax_aiter.ops.attention.paged_attention import paged_attention as paged_attention
+    from jax_aiter.ops.attention.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
+    from jax_aiter.ops.attention.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode
+    from jax_aiter.ops.attention.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
+    from jax_aiter.ops.attention.unified_attention import unified_attention as unified_attention
+    from jax_aiter.ops.cache.concat_and_cache_mla import concat_and_cache_mla as concat_and_cache_mla
+    from jax_aiter.ops.cache.reshape_and_cache import reshape_and_cache as reshape_and_cache
+    from jax_aiter.ops.gemm.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
+    from jax_aiter.ops.gemm.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
+    from jax_aiter.ops.gemm.gemm_a8w8 import gemm_a8w8 as gemm_a8w8
+    from jax_aiter.ops.gemm.gemm_a8w8_blockscale import gemm_a8w8_blockscale as gemm_a8w8_blockscale
+    from jax_aiter.ops.gemm.gemm_a8w8_blockscale_bpreshuffle import (
+        gemm_a8w8_blockscale_bpreshuffle as gemm_a8w8_blockscale_bpreshuffle,
+    )
+    from jax_aiter.ops.gemm.gemm_a8w8_bpreshuffle import gemm_a8w8_bpreshuffle as gemm_a8w8_bpreshuffle
+    from jax_aiter.ops.gemm.gemm_a16w16 import gemm_a16w16 as gemm_a16w16
+    from jax_aiter.ops.gemm.gemm_a16w16_bpreshuffle import gemm_a16w16_bpreshuffle as gemm_a16w16_bpreshuffle
+    from jax_aiter.ops.gemm.shuffle_weight import shuffle_weight as shuffle_weight
+    from jax_aiter.ops.mla.mla_decode_fwd import mla_decode_fwd as mla_decode_fwd
+    from jax_aiter.ops.mla.mla_prefill_fwd import mla_prefill_fwd as mla_prefill_fwd
+    from jax_aiter.ops.moe.asm_moe import asm_moe as asm_moe
+    from jax_aiter.ops.moe.asm_moe_tkw1 import asm_moe_tkw1 as asm_moe_tkw1
+    from jax_aiter.ops.moe.fused_moe import fused_moe as fused_moe
+    from jax_aiter.ops.moe.moe_sorting import moe_sorting as moe_sorting
+    from jax_aiter.ops.moe.moe_stage1_g1u1 import moe_stage1_g1u1 as moe_stage1_g1u1
+    from jax_aiter.ops.moe.moe_stage1_g1u1_blockscale import moe_stage1_g1u1_blockscale as moe_stage1_g1u1_blockscale
+    from jax_aiter.ops.norm.rms_norm import rms_norm as rms_norm
+    from jax_aiter.ops.norm.rms_norm_with_add import rms_norm_with_add as rms_norm_with_add
+    from jax_aiter.ops.quant.convert_fp8 import convert_fp8 as convert_fp8
+    from jax_aiter.ops.quant.group_quant import group_quant as group_quant
+    from jax_aiter.ops.quant.per_tensor_quant import per_tensor_quant as per_tensor_quant
+    from jax_aiter.ops.quant.per_token_quant import per_token_quant as per_token_quant
+    from jax_aiter.ops.rope.rope import rope as rope
+    from jax_aiter.ops.rope.rope import rope_positions as rope_positions
+    from jax_aiter.ops.rope.rope_tables import rope_tables as rope_tables
+    from jax_aiter.ops.routing.biased_grouped_topk import biased_grouped_topk as biased_grouped_topk
+    from jax_aiter.ops.routing.fused_topk import fused_topk as fused_topk
+    from jax_aiter.ops.routing.grouped_topk import grouped_topk as grouped_topk
+    from jax_aiter.ops.routing.topk_sigmoid import topk_sigmoid as topk_sigmoid
+    from jax_aiter.ops.routing.topk_softmax import topk_softmax as topk_softmax
 
 __version__ = "0.1.0"
 

@@ -23,9 +23,9 @@ from benchmarks.h200.suite import Timed, timed
 from jax_aiter.cli.measure import OneOp, side_by_side
 from jax_aiter.core import tuning
 from jax_aiter.core.config import config
-from jax_aiter.core.op import all_ops
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.plan import Launch, LaunchPlan
+from jax_aiter.ops.catalogue import all_ops
 
 
 def draw(case: Case) -> dict[str, jax.Array]:

@@ -9,11 +9,11 @@ import numpy as np
 
 from benchmarks.h200.case import Arrays, Case
 from jax_aiter.core.config import config
-from jax_aiter.core.op import all_ops
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS, call_plan
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.triton.ops import adapters
 from jax_aiter.kernels.triton.provider import plan_for
+from jax_aiter.ops.catalogue import all_ops
 
 
 def plan_of(case: Case, arrays: Arrays, arch: str) -> LaunchPlan:

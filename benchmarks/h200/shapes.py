@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.h200.case import Arrays, Case, bf16, f32, i32, normal, uniform
 from jax_aiter.core.config import config
-from jax_aiter.core.op import all_ops
+from jax_aiter.ops.catalogue import all_ops
 
 #: (case, bytes through memory at least, floating-point operations)
 Sized = tuple[Case, float, float]

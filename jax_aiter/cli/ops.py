@@ -5,7 +5,7 @@ import inspect
 import click
 
 import jax_aiter
-from jax_aiter.core.op import all_ops
+from jax_aiter.ops.catalogue import all_ops
 
 
 def rows() -> list[tuple[str, str, str, str, str]]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from jax_aiter.core.arch import FP8, fp8_dtype
 from jax_aiter.core.cases import Array, Case, case, constant, distinct, normal, permutation, uniform
-from jax_aiter.core.op import Op, all_ops
+from jax_aiter.core.op import Op
+from jax_aiter.ops.catalogue import all_ops
 
 BF16 = jnp.dtype("bfloat16")
 # Larger float operands are drawn on the device: their values do not change the time, and a host draw takes longer than tuning.

@@ -8,10 +8,11 @@ import jax
 
 from jax_aiter.core import check, primitive, select
 from jax_aiter.core.config import config
-from jax_aiter.core.op import OPS, Op, all_ops
+from jax_aiter.core.op import OPS, Op
 from jax_aiter.core.public import as_operand
 from jax_aiter.core.settings import ARCHS
 from jax_aiter.core.text import shown
+from jax_aiter.ops.catalogue import all_ops
 
 
 @dataclasses.dataclass(frozen=True)

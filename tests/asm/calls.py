@@ -17,11 +17,12 @@ import pytest
 
 from jax_aiter.core.arch import FP8 as FP8_OF
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.op import OPS, all_ops
+from jax_aiter.core.op import OPS
 from jax_aiter.kernels.asm import provider, tables
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 from jax_aiter.kernels.provider import Call, Program, Target
+from jax_aiter.ops.catalogue import all_ops
 
 ARCHS = ("gfx942", "gfx950")
 FP8 = {arch: FP8_OF[arch].name for arch in ARCHS}

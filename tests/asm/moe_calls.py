@@ -6,7 +6,7 @@ import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.ops import _moe_limits
 from jax_aiter.kernels.asm.registry import adapters
-from jax_aiter.ops import asm_moe, asm_moe_tkw1
+from jax_aiter.ops.moe import asm_moe, asm_moe_tkw1
 
 from . import calls
 from .calls import FP8, OTHER_FP8, listed, pick, struct

@@ -16,8 +16,8 @@ import jax_aiter
 from jax_aiter import NotSupportedError
 from jax_aiter.kernels.asm.ops import _flash
 from jax_aiter.kernels.provider import Call, Target
-from jax_aiter.ops.flash_attention import FLASH_ATTENTION
-from jax_aiter.ops.flash_attention_varlen import FLASH_ATTENTION_VARLEN
+from jax_aiter.ops.attention.flash_attention import FLASH_ATTENTION
+from jax_aiter.ops.attention.flash_attention_varlen import FLASH_ATTENTION_VARLEN
 
 from . import attention, common
 

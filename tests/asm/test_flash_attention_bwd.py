@@ -20,8 +20,8 @@ from jax_aiter.core.select import make_call
 from jax_aiter.kernels.asm.ops import _flash
 from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, choose, overruns
 from jax_aiter.kernels.asm.tables import Kernel
-from jax_aiter.ops.flash_attention_bwd import FLASH_ATTENTION_BWD
-from jax_aiter.ops.flash_attention_varlen_bwd import FLASH_ATTENTION_VARLEN_BWD
+from jax_aiter.ops.attention.flash_attention_bwd import FLASH_ATTENTION_BWD
+from jax_aiter.ops.attention.flash_attention_varlen_bwd import FLASH_ATTENTION_VARLEN_BWD
 
 from . import attention, common
 

@@ -13,10 +13,10 @@ from jax_aiter.kernels.asm.ops.flash_forward import TABLE
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.provider import Call, Program, Target
-from jax_aiter.ops.flash_attention import FLASH_ATTENTION
-from jax_aiter.ops.flash_attention_bwd import FLASH_ATTENTION_BWD
-from jax_aiter.ops.flash_attention_varlen import FLASH_ATTENTION_VARLEN
-from jax_aiter.ops.flash_attention_varlen_bwd import FLASH_ATTENTION_VARLEN_BWD
+from jax_aiter.ops.attention.flash_attention import FLASH_ATTENTION
+from jax_aiter.ops.attention.flash_attention_bwd import FLASH_ATTENTION_BWD
+from jax_aiter.ops.attention.flash_attention_varlen import FLASH_ATTENTION_VARLEN
+from jax_aiter.ops.attention.flash_attention_varlen_bwd import FLASH_ATTENTION_VARLEN_BWD
 
 from . import attention, common
 

@@ -14,7 +14,7 @@ import pytest
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.known import AITER_COMMIT, PYPI_RELEASE
 from jax_aiter.kernels.provider import Call, Target
-from jax_aiter.ops.fused_moe import FUSED_MOE
+from jax_aiter.ops.moe.fused_moe import FUSED_MOE
 from tests.needs import needs_aiter
 
 from . import common, moe

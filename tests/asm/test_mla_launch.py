@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jax_aiter.ops.mla_decode_fwd  # noqa: F401  defines the op
+import jax_aiter.ops.mla.mla_decode_fwd  # noqa: F401  defines the op
 from jax_aiter.core.op import OPS
 from jax_aiter.kernels.asm.ops._mla_rows import TABLE, traits
 from jax_aiter.kernels.asm.ops._mla_work import BLOCK, OVERHEAD, capacity, work_list

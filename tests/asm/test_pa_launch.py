@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from jax_aiter.core.arch import FP8
-from jax_aiter.core.op import all_ops
 from jax_aiter.kernels.asm.ops._pa import COMPARES_BLOCKS, COMPARES_TILES
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.provider import Call, Target
+from jax_aiter.ops.catalogue import all_ops
 
 from . import calls
 

@@ -11,7 +11,7 @@ import pytest
 
 from jax_aiter.core.arch import FP8
 from jax_aiter.core.cases import case, constant, distinct, normal, permutation, uniform
-from jax_aiter.core.op import all_ops
+from jax_aiter.ops.catalogue import all_ops
 from tests.transforms.common import bound
 from tests.transforms.poison import Dependence, assert_kernel_unmoved
 

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import pytest
 
 import jax_aiter
-from jax_aiter.core.op import OPS, all_ops
+from jax_aiter.core.op import OPS
+from jax_aiter.ops.catalogue import all_ops
 
 ROOT = Path(__file__).parents[2]
 NAMES = dir(jax_aiter)
@@ -56,7 +57,8 @@ def child(code: str) -> subprocess.CompletedProcess:
 
 RELOAD = """
 import importlib, jax, jax.numpy as jnp, jax_aiter
-from jax_aiter.core.op import OPS, all_ops
+from jax_aiter.core.op import OPS
+from jax_aiter.ops.catalogue import all_ops
 
 module = importlib.import_module("{module}")
 before = dict(all_ops())
@@ -86,7 +88,7 @@ def test_an_ops_module_and_the_package_may_be_reloaded(module):
 
 def test_a_reload_of_the_package_forgets_what_it_had_found():
     code = (
-        "import importlib, jax_aiter, jax_aiter.ops.rms_norm as m; old = jax_aiter.rms_norm; importlib.reload(m); "
+        "import importlib, jax_aiter, jax_aiter.ops.norm.rms_norm as m; old = jax_aiter.rms_norm; importlib.reload(m); "
         "assert jax_aiter.rms_norm is old; importlib.reload(jax_aiter); assert jax_aiter.rms_norm is m.rms_norm is not old"
     )
     child(code)

@@ -15,8 +15,8 @@ from jax_aiter.cli import tune as tune_command
 from jax_aiter.core import select, tuning
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
-from jax_aiter.core.op import all_ops
 from jax_aiter.kernels.provider import Call, Target
+from jax_aiter.ops.catalogue import all_ops
 
 OP = all_ops()["rms_norm"]
 

@@ -14,8 +14,9 @@ from jax_aiter.core import select
 from jax_aiter.core.arch import fp8_dtype
 from jax_aiter.core.cases import Case, case, constant, distinct, normal, permutation, uniform
 from jax_aiter.core.explain import platform_name
-from jax_aiter.core.op import Op, all_ops
+from jax_aiter.core.op import Op
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
+from jax_aiter.ops.catalogue import all_ops
 from tests.needs import skip_without_aiter
 
 if jax.default_backend() != "gpu":

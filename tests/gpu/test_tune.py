@@ -12,7 +12,7 @@ from jax_aiter.core import tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.config import config
-from jax_aiter.core.op import all_ops
+from jax_aiter.ops.catalogue import all_ops
 from tests.transforms.common import bound
 
 from .common import get, refusal, runs_kernel

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_aiter.ops import _moe_batched
+from jax_aiter.ops.moe import batched
 
 from .test_fused_moe import both, inputs
 
@@ -29,7 +29,7 @@ def test_values(routing, gate, bias, settings):
     args = inputs(TOKENS, EXPERTS, 1, gate=gate, bias=bias)
     args["topk_ids"] = jnp.asarray(ROUTINGS[routing](np.random.default_rng(1)), jnp.int32)
     params = {"quant_type": "none", "weight_layout": None, "hidden_pad": 0, "intermediate_pad": 0}
-    assert _moe_batched.rows_per_expert(args, params) == 32
+    assert batched.rows_per_expert(args, params) == 32
     both(args, gradients=False, **settings)
 
 

@@ -8,7 +8,8 @@ import pytest
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.cases import Case
 from jax_aiter.core.explain import platform_name
-from jax_aiter.core.op import Op, all_ops
+from jax_aiter.core.op import Op
+from jax_aiter.ops.catalogue import all_ops
 from tests.oracle import ULPS as ULPS
 from tests.oracle import assert_same as assert_same
 

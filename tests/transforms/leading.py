@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import jax_aiter
-from jax_aiter.ops.shuffle_weight import ShuffledWeight
+from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 
 from .common import is_float
 from .test_bad_input import FUNCTIONS, takes_leading_axes

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from jax_aiter.core.cases import Case, case, constant, distinct, integers, normal, permutation, uniform
-from jax_aiter.ops._moe_cases import FNUZ, _call, _scales
+from jax_aiter.ops.moe.cases import FNUZ, _call, _scales
 
 BF16 = jnp.bfloat16
 I32 = jnp.int32

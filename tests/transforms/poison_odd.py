@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 
 from jax_aiter.core.cases import Case, case, constant, integers, normal, uniform
-from jax_aiter.ops._moe_cases import FNUZ, _call, _scales
+from jax_aiter.ops.moe.cases import FNUZ, _call, _scales
 
 from .poison_cases import flash, fp8, sequences, tokens
 

@@ -9,7 +9,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.public import held
-from jax_aiter.ops.shuffle_weight import ShuffledWeight
+from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 
 from .common import assert_same, is_float, thinned
 from .test_bad_input import FUNCTIONS

@@ -15,7 +15,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.cases import Array
-from jax_aiter.ops.shuffle_weight import LAYOUTS, ShuffledWeight, tile
+from jax_aiter.ops.gemm.shuffle_weight import LAYOUTS, ShuffledWeight, tile
 
 from .common import ALL, LATER, OPS, assert_same, is_float
 

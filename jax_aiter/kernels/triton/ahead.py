@@ -44,8 +44,8 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
     import jax.numpy as jnp
 
     from jax_aiter.core.config import config
-    from jax_aiter.core.op import all_ops
     from jax_aiter.kernels.provider import Call, Target
+    from jax_aiter.ops.catalogue import all_ops
 
     def dtype(name: str):
         return jnp.dtype(FP8[arch] if name == "fp8" else name)
@@ -127,7 +127,7 @@ def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]
 
 def own_cases() -> list[dict[str, Any]]:
     """Every case of every op that has Triton kernels, as calls of a shapes file."""
-    from jax_aiter.core.op import all_ops
+    from jax_aiter.ops.catalogue import all_ops
 
     ops = all_ops()
     calls = []

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax_aiter.kernels.asm.ops._moe_launch import OneStage, global_experts, launch_plan, sorted_blocks
 from jax_aiter.kernels.asm.ops._moe_sort import PLAIN_PADDING, SEP_OFFSET, plain_routing, sort_routing
 from jax_aiter.kernels.provider import Call, Program
-from jax_aiter.ops import _moe_quant
+from jax_aiter.ops.moe import quant
 
 Operands = Mapping[str, jax.Array]
 Prepare = Callable[[Operands], Mapping[str, jax.Array]]
@@ -82,7 +82,7 @@ def _routing_structs(call: Call, stage: OneStage) -> dict[str, jax.ShapeDtypeStr
 def quantised_structs(call: Call) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes of `quantised`, as X and XQ."""
     x, blocks = call.operands["hidden_states"], call.params["quant_type"] == "per_1x128"
-    scale = (x.shape[1] // _moe_quant.GROUP, x.shape[0]) if blocks else (x.shape[0], 1)
+    scale = (x.shape[1] // quant.GROUP, x.shape[0]) if blocks else (x.shape[0], 1)
     return {"X": jax.ShapeDtypeStruct(x.shape, call.operands["w1"].dtype), "XQ": jax.ShapeDtypeStruct(scale, jnp.float32)}
 
 
@@ -100,6 +100,6 @@ def quantised(operands: Operands, quant_type: str) -> Activations:
     """
     hidden, scale, dtype = operands["hidden_states"], operands.get("a1_scale"), operands["w1"].dtype
     if hidden.dtype != dtype:
-        hidden, scale = _moe_quant.quantize(hidden.astype(jnp.float32), quant_type, dtype)
+        hidden, scale = quant.quantize(hidden.astype(jnp.float32), quant_type, dtype)
     assert scale is not None
     return Activations(hidden, scale.T if quant_type == "per_1x128" else scale)

@@ -13,8 +13,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops import _moe_groups
-from jax_aiter.ops.moe_sorting import SLOT_SHIFT
+from jax_aiter.ops.moe import groups
+from jax_aiter.ops.moe.moe_sorting import SLOT_SHIFT
 
 FEW = 256
 SEP_OFFSET = 4  # entries of BLOCKS before the experts
@@ -39,7 +39,7 @@ def sort_routing(
     Entries whose id names no expert held here are left out.
     """
     tokens, topk = topk_ids.shape
-    ids = _moe_groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens).reshape(-1)
+    ids = groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens).reshape(-1)
     place = _counted if ids.size <= FEW else _sorted
     packed = jnp.arange(ids.size, dtype=jnp.int32)
     packed = packed // topk | (packed % topk) << SLOT_SHIFT
@@ -81,7 +81,7 @@ def _counted(ids, packed, weights, experts, block, blocks, nothing):
 
 def _sorted(ids, packed, weights, experts, block, blocks, nothing):
     """Each row finds its entry in the sorted list."""
-    order, experts_in_order = _moe_groups.by_expert(ids, experts)
+    order, experts_in_order = groups.by_expert(ids, experts)
     number = jnp.arange(experts + 1, dtype=jnp.int32)
     first = jnp.sum(experts_in_order[None, :] < number[:, None], axis=1, dtype=jnp.int32)
     counts = first[1:] - first[:-1]
@@ -106,7 +106,7 @@ def plain_routing(
 
     What names no expert held here has weight 0. The last entries are there to be read: the kernels load four at a time.
     """
-    ids = _moe_groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens).reshape(-1)
+    ids = groups.local_ids(topk_ids, experts, expert_mask, num_local_tokens).reshape(-1)
     weights = jnp.where(ids >= 0, topk_weight.reshape(-1), 0.0)
     room = (0, PLAIN_PADDING)
     return {"STP": jnp.pad(jnp.maximum(ids, 0), room), "SW": jnp.pad(weights, room)}

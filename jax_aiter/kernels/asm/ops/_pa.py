@@ -166,8 +166,8 @@ def program(call: Call, row: Kernel, grid: tuple[int, int, int], max_qlen: int) 
     Of a sequence whose number of queries is not `max_qlen` the kernels would read and write other sequences' rows, so every
     sequence gets `max_qlen` rows. Empty sequences and rows before a sequence's beginning would be NaN.
     """
-    from jax_aiter.ops._attention_cache import clamp_lengths, unreadable
-    from jax_aiter.ops._attention_mtp import align, causal_end
+    from jax_aiter.ops.attention.block_table import clamp_lengths, unreadable
+    from jax_aiter.ops.attention.mtp import align, causal_end
 
     q, sequences = call.operands["query"], grid[1]
     rows = jax.ShapeDtypeStruct((sequences * max_qlen, *q.shape[1:]), q.dtype)

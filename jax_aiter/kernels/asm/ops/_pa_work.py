@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops._running_sum import running_sum
+from jax_aiter.ops.shared.running_sum import running_sum
 
 
 class WorkList(NamedTuple):

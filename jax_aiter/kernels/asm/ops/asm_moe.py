@@ -20,8 +20,8 @@ from jax_aiter.kernels.asm.ops._moe_program import Operands, one_stage, per_slot
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.provider import Call, Program
-from jax_aiter.ops import _moe_groups, _moe_quant
-from jax_aiter.ops.asm_moe import NAMES, as_fused_moe
+from jax_aiter.ops.moe import groups, quant
+from jax_aiter.ops.moe.asm_moe import NAMES, as_fused_moe
 
 SOURCE = "aiter/fused_moe_bf16_asm.py asm_moe, csrc/py_itfs_cu/asm_fmoe.cu fmoe_g1u1, fmoe_g1u1_a16"
 TABLES = tuple(t for t in _moe_g1u1.TABLES if "pertoken" in t)
@@ -74,8 +74,8 @@ def _floats(operands: Operands):
 def _per_slot(operands: Operands):
     """Hidden states [k, T, D] as each slot's expert takes them; of slots without one, as the first expert does."""
     hidden, smooth = operands["hidden_states"].astype(jnp.float32), operands["fc1_smooth_scale"]
-    ids = _moe_groups.local_ids(operands["topk_ids"], smooth.shape[0], operands.get("expert_mask"))
+    ids = groups.local_ids(operands["topk_ids"], smooth.shape[0], operands.get("expert_mask"))
     each = hidden[None] * smooth[jnp.maximum(ids, 0).T]
-    values, scale = _moe_quant.quantize(each.reshape(-1, hidden.shape[1]), "per_token", operands["w1"].dtype)
+    values, scale = quant.quantize(each.reshape(-1, hidden.shape[1]), "per_token", operands["w1"].dtype)
     assert scale is not None
     return {"X": values, "XQ": scale, **_scales(operands)}

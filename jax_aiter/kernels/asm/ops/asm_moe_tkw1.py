@@ -11,7 +11,7 @@ from jax_aiter.kernels.asm.ops import _moe_tkw1
 from jax_aiter.kernels.asm.ops._moe_checks import need_common
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.provider import Call, Program
-from jax_aiter.ops.asm_moe_tkw1 import NAMES, SMOOTH, as_fused_moe, statically_quantised
+from jax_aiter.ops.moe.asm_moe_tkw1 import NAMES, SMOOTH, as_fused_moe, statically_quantised
 
 SOURCE = "aiter/fused_moe_bf16_asm.py asm_moe_tkw1, csrc/py_itfs_cu/asm_fmoe.cu fmoe_g1u1_tkw1"
 STATIC = "per_tensor_quant_scale"

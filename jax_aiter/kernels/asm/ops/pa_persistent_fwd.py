@@ -86,8 +86,8 @@ def select(call: Call) -> Selected:
 
 
 def program(call: Call, row: Kernel, units: int) -> Program:
-    from jax_aiter.ops._attention_mtp import align, causal_end
-    from jax_aiter.ops.pa_persistent_fwd import unreadable, used_blocks
+    from jax_aiter.ops.attention.mtp import align, causal_end
+    from jax_aiter.ops.attention.pa_persistent_fwd import unreadable, used_blocks
 
     q, cache, max_qlen = call.operands["query"], call.operands["key_cache"], call.params["max_qlen"]
     heads, kv_heads, sequences = q.shape[1], cache.shape[1], call.operands["context_lens"].shape[0]

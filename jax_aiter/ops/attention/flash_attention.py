@@ -1,0 +1,159 @@
+"""Attention of whole sequences, streamed over blocks of keys."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import Arg
+from jax_aiter.core.cases import case, normal, uniform
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
+from jax_aiter.ops.attention import params as params_of
+from jax_aiter.ops.attention import reads as reads_of
+from jax_aiter.ops.attention.blocks import Scores, forward, visible_keys
+from jax_aiter.ops.attention.flash_attention_bwd import FLASH_ATTENTION_BWD, group_heads, grouped_slopes, merge_heads, relayout
+
+
+def _abstract(dims, *, q, k, v, alibi_slopes, bias, **params):
+    check.same_dtype("flash_attention", q=q.dtype, k=k.dtype, v=v.dtype)
+    params_of.group_size("flash_attention", dims["Hq"], dims["Hk"])
+    out = jax.ShapeDtypeStruct((dims["B"], dims["Sq"], dims["Hq"], dims["Dv"]), q.dtype)
+    return out, jax.ShapeDtypeStruct((dims["B"], dims["Hq"], dims["Sq"]), jnp.float32)
+
+
+def _reference(*, q, k, v, alibi_slopes, bias, scale, causal, sliding_window, logits_soft_cap, alibi_per_sequence):
+    queries, length = q.shape[1], k.shape[1]
+    keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window)
+    scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, k.shape[2]), bias)
+    out, lse = forward(group_heads(q, k.shape[2]), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
+    lse = jax.lax.stop_gradient(lse)  # it is saved for the backward pass, whose rule takes no cotangent of it
+    return merge_heads(out), lse.reshape(q.shape[0], q.shape[2], queries)
+
+
+def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, **_):
+    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window)
+    return reads_of.Heads(q, k, sees).forward(alibi_slopes, bias)
+
+
+def _backward(saved, cotangents, *, implementation, **params):
+    biased = saved["bias"] is not None
+    *grads, dbias = FLASH_ATTENTION_BWD(dout=cotangents["out"], **saved, with_bias=biased, implementation=implementation, **params)
+    return {**dict(zip(("q", "k", "v"), grads, strict=True)), "bias": dbias if biased else None}
+
+
+FLASH_ATTENTION = Op(
+    name="flash_attention",
+    family="ATTENTION",
+    mirrors="aiter.flash_attn_func (aiter/ops/mha.py)",
+    operands={
+        "q": Arg("B Sq Hq D"),
+        "k": Arg("B Sk Hk D"),
+        "v": Arg("B Sk Hk Dv"),
+        "alibi_slopes": Arg("Hq", ("float32",), optional=True),
+        "bias": Arg("Sq Sk", optional=True),
+    },
+    results={"out": "B Sq Hq Dv", "lse": "B Hq Sq"},
+    relayout=relayout,
+    abstract=_abstract,
+    reference=_reference,
+    infinite=("lse",),
+    # Not Hq: query heads split without communication only together with their key heads.
+    parallel=("B",),
+    fold="B",
+    reads=_reads,
+    gradient=Gradient(wrt=("q", "k", "v", "bias"), saves=("q", "k", "v", "out", "lse", "alibi_slopes", "bias"), backward=_backward),
+    cases=lambda: [
+        case("causal", q=normal(2, 9, 2, 8), k=normal(2, 9, 2, 8), v=normal(2, 9, 2, 8), **_params(8)),
+        case(
+            "gqa_window_bf16",
+            q=normal(1, 5, 6, 16, dtype=jnp.bfloat16),
+            k=normal(1, 8, 2, 16, dtype=jnp.bfloat16),
+            v=normal(1, 8, 2, 4, dtype=jnp.bfloat16),
+            **_params(16, sliding_window=(3, 1), causal=False),
+        ),
+        case(
+            "alibi_bias_cap",
+            q=normal(2, 130, 3, 4),
+            k=normal(2, 7, 1, 4),
+            v=normal(2, 7, 1, 4),
+            alibi_slopes=uniform(3),
+            bias=normal(130, 7),
+            **_params(4, causal=False, logits_soft_cap=5.0),
+        ),
+    ],
+)
+
+
+def _params(head_dim, *, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False):
+    return {
+        "scale": head_dim**-0.5,
+        "causal": causal,
+        "sliding_window": sliding_window,
+        "logits_soft_cap": logits_soft_cap,
+        "alibi_per_sequence": alibi_per_sequence,
+    }
+
+
+@public
+def flash_attention(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    sliding_window: tuple[int, int] | None = None,
+    alibi_slopes: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    logits_soft_cap: float = 0.0,
+    dropout: float = 0.0,
+    implementation: str | None = None,
+    kernel: str | None = None,
+) -> jax.Array:
+    """``softmax(scale q kᵀ) v`` per head, without an array of Sq x Sk.
+
+    Query i stands at position ``i + Sk - Sq`` among the keys: causal masks and windows are aligned to the bottom right, as in
+    AITER and flash-attn. A query with no visible key gives zeros.
+
+    Args:
+      q: ``[B, Sq, Hq, D]`` float32, bfloat16 or float16.
+      k: ``[B, Sk, Hk, D]``, v: ``[B, Sk, Hk, Dv]``, both the dtype of `q`; Hq a multiple of Hk, and query head h uses key head
+        ``h // (Hq / Hk)``.
+      causal: a query sees no key after its position.
+      scale: of the scores; None is ``1 / sqrt(D)``.
+      sliding_window: ``(left, right)``: a query at position p sees keys ``p - left .. p + right``; -1 is unbounded.
+      alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32; ``-slope * |p - j|`` is added to the score of key j.
+      bias: ``[Sq, Sk]`` float32, bfloat16 or float16, added to the scores of every sequence and head.
+      logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)`` before ALiBi and bias.
+      dropout: must be 0.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
+
+    Returns:
+      ``[B, Sq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k`, `v` and `bias`: the backward pass recomputes the scores
+      from the saved log-sum-exp and is an op of its own, ``flash_attention_bwd``.
+
+    A key, value or bias that a query does not see changes nothing in its row, nor does its cotangent in their gradients, whatever
+    they hold, NaN included. Kernels keep this for sequences and for keys that no query sees; of keys that some see, a NaN may reach
+    other queries of the sequence.
+
+    Raises TypeError or ValueError for wrong shapes, dtypes or parameters. Mirrors ``aiter.flash_attn_func``.
+    """
+    op = "flash_attention"
+    params_of.require_array(op, "q", q, 4)
+    params_of.no_dropout(op, dropout)
+    return FLASH_ATTENTION(
+        q=q,
+        k=k,
+        v=v,
+        alibi_slopes=alibi_slopes,
+        bias=bias,
+        scale=params_of.softmax_scale(op, scale, q.shape[3]),
+        causal=check.boolean(op, "causal", causal),
+        sliding_window=params_of.window_pair(op, sliding_window),
+        logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
+        alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
+        implementation=implementation,
+        kernel=kernel,
+    )[0]

@@ -1,0 +1,165 @@
+"""Attention of packed sequences of different lengths, streamed over blocks of keys."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import Arg
+from jax_aiter.core.cases import case, constant, normal, uniform
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
+from jax_aiter.ops.attention import flash_attention_varlen_bwd as bwd
+from jax_aiter.ops.attention import params as params_of
+from jax_aiter.ops.attention import reads as reads_of
+from jax_aiter.ops.attention.blocks import Scores, forward
+
+
+def _abstract(dims, *, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, **params):
+    check.same_dtype("flash_attention_varlen", q=q.dtype, k=k.dtype, v=v.dtype)
+    bwd.check_sequences("flash_attention_varlen", dims)
+    out = jax.ShapeDtypeStruct((dims["Tq"], dims["Hq"], dims["Dv"]), q.dtype)
+    return out, jax.ShapeDtypeStruct((dims["Hq"], dims["Tq"]), jnp.float32)
+
+
+def _reference(*, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, causal, sliding_window, logits_soft_cap, **_):
+    hk = k.shape[1]
+    keys, sequence = bwd.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
+    scores = Scores(scale, logits_soft_cap, bwd.packed_slopes(alibi_slopes, sequence, hk))
+    out, lse = forward(bwd.group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
+    lse = jax.lax.stop_gradient(lse)  # it is saved for the backward pass, whose rule takes no cotangent of it
+    return bwd.merge(out), lse.reshape(q.shape[1], q.shape[0])
+
+
+def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, **_):
+    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, causal, sliding_window)
+    return reads_of.Heads(q, k, *sees).forward(alibi_slopes)
+
+
+def _backward(saved, cotangents, *, implementation, **params):
+    grads = bwd.FLASH_ATTENTION_VARLEN_BWD(dout=cotangents["out"], **saved, implementation=implementation, **params)
+    dq, dk, dv = grads
+    return {"q": dq, "k": dk, "v": dv}
+
+
+FLASH_ATTENTION_VARLEN = Op(
+    name="flash_attention_varlen",
+    family="ATTENTION",
+    mirrors="aiter.flash_attn_varlen_func (aiter/ops/mha.py)",
+    operands={
+        "q": Arg("Tq Hq D"),
+        "k": Arg("Tk Hk D"),
+        "v": Arg("Tk Hk Dv"),
+        **bwd.OFFSETS,
+        "alibi_slopes": Arg("Hq", ("float32",), optional=True),
+    },
+    results={"out": "Tq Hq Dv", "lse": "Hq Tq"},
+    relayout=bwd.relayout,
+    abstract=_abstract,
+    reference=_reference,
+    infinite=("lse",),
+    batch=lambda batched, **_: bwd.fold(batched, ("q",), ("k", "v"), (0, 1)),
+    reads=_reads,
+    gradient=Gradient(
+        wrt=("q", "k", "v"),
+        saves=("q", "k", "v", "out", "lse", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes"),
+        backward=_backward,
+    ),
+    data_checks=bwd.data_checks,
+    cases=lambda: [
+        case(
+            "causal_padded",
+            q=normal(9, 2, 8),
+            k=normal(9, 2, 8),
+            v=normal(9, 2, 8),
+            cu_seqlens_q=constant([0, 3, 3, 8], jnp.int32),
+            cu_seqlens_k=constant([0, 3, 4, 9], jnp.int32),
+            **_params(),
+        ),
+        case(
+            "gqa_window_alibi",
+            q=normal(6, 4, 8, dtype=jnp.bfloat16),
+            k=normal(10, 2, 8, dtype=jnp.bfloat16),
+            v=normal(10, 2, 4, dtype=jnp.bfloat16),
+            cu_seqlens_q=constant([0, 2, 6], jnp.int32),
+            cu_seqlens_k=constant([0, 3, 10], jnp.int32),
+            alibi_slopes=uniform(2, 4),
+            **_params(causal=False, sliding_window=(2, 1), logits_soft_cap=9.0, alibi_per_sequence=True),
+        ),
+    ],
+)
+
+
+def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False):
+    return {
+        "max_seqlen_q": 8,
+        "max_seqlen_k": 8,
+        "scale": 0.35,
+        "causal": causal,
+        "sliding_window": sliding_window,
+        "logits_soft_cap": logits_soft_cap,
+        "alibi_per_sequence": alibi_per_sequence,
+    }
+
+
+@public
+def flash_attention_varlen(
+    q: jax.Array,
+    k: jax.Array,
+    v: jax.Array,
+    cu_seqlens_q: jax.Array,
+    cu_seqlens_k: jax.Array,
+    max_seqlen_q: int,
+    max_seqlen_k: int,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    sliding_window: tuple[int, int] | None = None,
+    alibi_slopes: jax.Array | None = None,
+    logits_soft_cap: float = 0.0,
+    dropout: float = 0.0,
+    implementation: str | None = None,
+    kernel: str | None = None,
+) -> jax.Array:
+    """`flash_attention` of B sequences packed one after the other; time and memory follow the packed lengths.
+
+    Args:
+      q: ``[Tq, Hq, D]`` float32, bfloat16 or float16: sequence b is rows ``cu_seqlens_q[b] .. cu_seqlens_q[b + 1] - 1``.
+      k: ``[Tk, Hk, D]``, v: ``[Tk, Hk, Dv]``, the dtype of `q`, packed by `cu_seqlens_k`.
+      cu_seqlens_q, cu_seqlens_k: ``[B + 1]`` int32, not decreasing, from 0 to at most Tq and Tk. Rows past the last sequence give
+        zeros and get zero gradients; what they hold is not read.
+      max_seqlen_q, max_seqlen_k: static, at least the longest sequence: kernels size their grids by them. (The reference
+        lowering gives the full result even where they are too small; kernels drop what is beyond.)
+      causal, scale, sliding_window, logits_soft_cap, dropout: as in `flash_attention`, per sequence (aligned to its bottom right).
+      alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
+
+    Returns:
+      ``[Tq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k` and `v`.
+
+    What a query does not see, other sequences among it, may hold NaN, as in `flash_attention`.
+
+    Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad cumulative lengths.
+    Mirrors ``aiter.flash_attn_varlen_func``.
+    """
+    op = "flash_attention_varlen"
+    params_of.require_array(op, "q", q, 3)
+    params_of.no_dropout(op, dropout)
+    return FLASH_ATTENTION_VARLEN(
+        q=q,
+        k=k,
+        v=v,
+        cu_seqlens_q=cu_seqlens_q,
+        cu_seqlens_k=cu_seqlens_k,
+        alibi_slopes=alibi_slopes,
+        max_seqlen_q=check.integer(op, "max_seqlen_q", max_seqlen_q, 0),
+        max_seqlen_k=check.integer(op, "max_seqlen_k", max_seqlen_k, 0),
+        scale=params_of.softmax_scale(op, scale, q.shape[2]),
+        causal=check.boolean(op, "causal", causal),
+        sliding_window=params_of.window_pair(op, sliding_window),
+        logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
+        alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
+        implementation=implementation,
+        kernel=kernel,
+    )[0]

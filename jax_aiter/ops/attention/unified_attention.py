@@ -1,0 +1,196 @@
+"""Prefill and decode in one ragged batch, over a paged KV cache."""
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import INT32, Arg
+from jax_aiter.core.cases import case, constant, normal, permutation, uniform
+from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
+from jax_aiter.ops.attention import block_table as cache
+from jax_aiter.ops.attention import params as params_of
+from jax_aiter.ops.attention.paged import Rule, attend
+from jax_aiter.ops.attention.softmax import F32, soft_cap
+from jax_aiter.ops.cache import paged_reads as reads_of
+from jax_aiter.ops.cache.kv_layout import LAYOUTS
+
+
+def _abstract(dims, *, q, key_cache, value_cache, k_scale, v_scale, kv_layout, **_):
+    op = "unified_attention"
+    cache.check_paged(op, dims, q, key_cache, value_cache, k_scale, v_scale, kv_layout)
+    cache.check_offsets(op, "cu_seqlens_q", dims["Bp"], dims["B"])
+    return (jax.ShapeDtypeStruct((*q.shape[:2], dims["Dv"]), q.dtype),)
+
+
+def _reference(
+    *, q, key_cache, value_cache, cu_seqlens_q, context_lens, block_tables, k_scale, v_scale, alibi_slopes, sinks,
+    scale, causal, sliding_window, logits_soft_cap, kv_layout, per_token_scales,
+):  # fmt: skip
+    pages = cache.pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout, per_token_scales)
+    heads = key_cache.shape[2 if kv_layout == "NHD" else 1]
+    lengths = cache.clamp_lengths(context_lens, block_tables, pages.size)
+    queries, pack = cache.ragged_queries(q, cu_seqlens_q, lengths, heads, sliding_window, causal, True)
+    factor = scale * cache.tensor_scale(k_scale, per_token_scales)
+
+    def score(raw, offset):
+        s = soft_cap(raw * factor, logits_soft_cap)
+        if alibi_slopes is not None:
+            s = s + alibi_slopes.reshape(heads, -1, 1) * offset[:, None, None, None].astype(F32)
+        return s
+
+    value_dim = cache.values_by_token(value_cache[:0], kv_layout).shape[-1]
+    rule = Rule(score, None if sinks is None else sinks.reshape(heads, -1), cache.tensor_scale(v_scale, per_token_scales))
+    out, _ = attend(queries, pages, rule, value_dim)
+    return (pack(out, 0.0).astype(q.dtype),)
+
+
+def _reads(
+    *, q, key_cache, value_cache, cu_seqlens_q, context_lens, block_tables, k_scale, v_scale, alibi_slopes, sinks, causal,
+    sliding_window, kv_layout, **_,
+):  # fmt: skip
+    lengths = reads_of.held(context_lens, block_tables, key_cache, kv_layout)
+    sees = reads_of.ragged(len(q), cu_seqlens_q, lengths, causal=causal, window=sliding_window)
+    found = reads_of.attention(
+        q, *sees, block_tables, key_cache, value_cache, kv_layout, "q",
+        k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes, "sinks": sinks},
+    )  # fmt: skip
+    return reads_of.with_table(found, block_tables, context_lens, key_cache, kv_layout)
+
+
+def _data_checks(*, q, key_cache, block_tables, context_lens, cu_seqlens_q, kv_layout, **_):
+    return {
+        **cache.paged_checks(key_cache, block_tables, context_lens, kv_layout),
+        **cache.query_checks("cu_seqlens_q", cu_seqlens_q, context_lens, q.shape[0]),
+    }
+
+
+UNIFIED_ATTENTION = Op(
+    name="unified_attention",
+    family="ATTENTION",
+    mirrors="aiter.ops.triton.attention.unified_attention.unified_attention",
+    operands={
+        "q": Arg("Tq Hq D"),
+        **cache.CACHE_OPERANDS,
+        "cu_seqlens_q": Arg("Bp", INT32),
+        "alibi_slopes": Arg("Hq", ("float32",), optional=True),
+        "sinks": Arg("Hq", optional=True),
+    },
+    results={"out": "Tq Hq Dv"},
+    relayout=cache.cache_relayout,
+    abstract=_abstract,
+    reference=_reference,
+    fixed=("bs",),
+    batch=lambda batched, *, per_token_scales, **_: cache.fold_paged(batched, "cu_seqlens_q", "q", per_token_scales),
+    reads=_reads,
+    data_checks=_data_checks,
+    cases=lambda: [
+        case(
+            "prefill_decode_sinks",
+            q=normal(9, 4, 8),
+            key_cache=normal(9, 2, 2, 8),
+            value_cache=normal(9, 2, 2, 8),
+            block_tables=permutation(3, 3, among=9),
+            context_lens=constant([5, 1, 6], jnp.int32),
+            cu_seqlens_q=constant([0, 5, 6, 8], jnp.int32),
+            sinks=normal(4),
+            **_params(),
+        ),
+        case(
+            "window_cap_alibi_fp8",
+            q=normal(4, 2, 16, dtype=jnp.bfloat16),
+            key_cache=normal(4, 1, 1, 16, 16, dtype=jnp.float8_e4m3fn),
+            value_cache=normal(4, 1, 1, 16, 16, dtype=jnp.float8_e4m3fn),
+            block_tables=permutation(2, 2, among=4),
+            context_lens=constant([20, 3], jnp.int32),
+            cu_seqlens_q=constant([0, 3, 4], jnp.int32),
+            k_scale=constant([0.5], jnp.float32),
+            v_scale=constant([2.0], jnp.float32),
+            alibi_slopes=uniform(2),
+            **_params(sliding_window=4, logits_soft_cap=6.0, kv_layout="asm"),
+        ),
+    ],
+)
+
+
+def _params(*, sliding_window=0, logits_soft_cap=0.0, kv_layout="NHD"):
+    return {
+        "scale": 0.3,
+        "causal": True,
+        "sliding_window": sliding_window,
+        "logits_soft_cap": logits_soft_cap,
+        "kv_layout": kv_layout,
+        "per_token_scales": False,
+    }
+
+
+@public
+def unified_attention(
+    q: jax.Array,
+    key_cache: jax.Array,
+    value_cache: jax.Array,
+    cu_seqlens_q: jax.Array,
+    context_lens: jax.Array,
+    block_tables: jax.Array,
+    *,
+    scale: float,
+    causal: bool = True,
+    sliding_window: int | None = None,
+    logits_soft_cap: float = 0.0,
+    alibi_slopes: jax.Array | None = None,
+    sinks: jax.Array | None = None,
+    k_scale: jax.Array | None = None,
+    v_scale: jax.Array | None = None,
+    kv_layout: str = "NHD",
+    implementation: str | None = None,
+) -> jax.Array:
+    """Attention of packed queries, each sequence's newest tokens (all of a prompt, or one), over their keys in a paged cache.
+
+    Args:
+      q: ``[Tq, Hq, D]`` float32, bfloat16 or float16; sequence b has rows ``cu_seqlens_q[b] .. cu_seqlens_q[b + 1] - 1``, at its
+        last positions. Rows of no sequence give zeros.
+      key_cache, value_cache: in the layout of `kv_layout` (see `reshape_and_cache`); the dtype of `q`, or fp8 or int8. The keys of
+        the queries' own tokens are in it already.
+      cu_seqlens_q: ``[B + 1]`` int32 from 0, not decreasing, at most Tq.
+      context_lens: ``[B]`` int32, tokens in the cache with the queries' own (AITER's ``seqused_k``).
+      block_tables: ``[B, M]`` int32.
+      scale: of the scores, usually ``1 / sqrt(D)``.
+      causal: a query sees no key after its position (AITER's kernel knows only True).
+      sliding_window: a query sees only the last `sliding_window` positions up to and including its own; None or 0 is all.
+        AITER's ``window_size=(w, ...)`` is ``sliding_window = w + 1``.
+      logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)``, before ALiBi (AITER's ``softcap``).
+      alibi_slopes: ``[Hq]`` float32; ``slope * (j - position of the sequence's first query)`` is added to the score of key j.
+      sinks: ``[Hq]``: one more score per head, not scaled or capped, that takes weight but has no value. A query without keys
+        gives zeros.
+      k_scale, v_scale: float32, both or none, for fp8 and int8 caches: ``[1]``, or ``[nb, Hk, bs]`` per token and head.
+      kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"`` (AITER's ``shuffled_kv_cache``).
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+
+    Returns:
+      ``[Tq, Hq, Dv]``, the dtype of `q`. Not differentiable.
+
+    Bad data behaves as in `paged_attention`, and so do slots that a query does not see; AITER's Triton kernel weighs the keys
+    before a window, in the tile of keys where it begins, with zero: those must be finite there. Raises TypeError or ValueError for
+    wrong shapes, dtypes or parameters. Mirrors ``aiter.ops.triton.attention.unified_attention``.
+    """
+    op = "unified_attention"
+    check.choice(op, "kv_layout", kv_layout, LAYOUTS)
+    return UNIFIED_ATTENTION(
+        q=q,
+        key_cache=key_cache,
+        value_cache=value_cache,
+        cu_seqlens_q=cu_seqlens_q,
+        context_lens=context_lens,
+        block_tables=block_tables,
+        k_scale=k_scale,
+        v_scale=v_scale,
+        alibi_slopes=alibi_slopes,
+        sinks=sinks,
+        scale=check.real(op, "scale", scale, low=0.0, open_low=True),
+        causal=check.boolean(op, "causal", causal),
+        sliding_window=params_of.window_length(op, sliding_window),
+        logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
+        kv_layout=kv_layout,
+        per_token_scales=cache.scales_per_token(k_scale, v_scale),
+        implementation=implementation,
+    )[0]

@@ -1,0 +1,206 @@
+"""Mixture of experts with smooth quantisation (SmoothQuant scales per expert), in AITER's asm signature."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check, symbolic
+from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
+from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.public import public
+from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles
+from jax_aiter.ops.moe import layout as moe_layout
+from jax_aiter.ops.moe import reads, rules
+from jax_aiter.ops.moe import smooth as moe_smooth
+from jax_aiter.ops.moe.fused_moe import fused_moe
+
+OP = "asm_moe"
+ACTIVATIONS = ("silu", "gelu")
+QUANTIZED = (*FP8_TYPES, "int8")
+F32 = ("float32",)
+#: this op's names for operands of fused_moe
+NAMES = {"fc1_scale": "w1_scale", "fc2_scale": "w2_scale"}
+
+
+def as_fused_moe(activation: str, weight_layout: tuple[int, int] | None, output_dtype: Any) -> dict[str, Any]:
+    """The static parameters under which fused_moe is this op, smooth scales aside."""
+    return {
+        "activation": activation,
+        "quant_type": "per_token",
+        "doweight_stage1": False,
+        "hidden_pad": 0,
+        "intermediate_pad": 0,
+        "swiglu_limit": None,
+        "output_dtype": jnp.dtype(output_dtype),
+        "weight_layout": weight_layout,
+    }
+
+
+def _abstract(dims, *, activation, a16, weight_layout, **operands):
+    w1, w2 = operands["w1"], operands["w2"]
+    check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
+    if dims["N1"] not in (dims["I"], 2 * dims["I"]):
+        raise ValueError(f"{OP}: dimension 1 of w1 is {dims['N1']}, must be I or 2·I with I = {dims['I']} (dimension 2 of w2)")
+    symbolic.below(0, dims["E"], f"{OP}: dimension 0 of w1 is {dims['E']}, must be >= 1 (experts)")
+    symbolic.below(0, dims["k"], f"{OP}: dimension 1 of topk_ids is {dims['k']}, must be >= 1")
+    if a16:
+        check.multiple(OP, "dimension 1 of hidden_states (D)", dims["D"], moe_smooth.STEP, "a16 quantises 256 columns at a time")
+    check_tiles(OP, weight_layout, w1=w1, w2=w2)
+    return (Struct((dims["T"], dims["D"]), operands["hidden_states"].dtype),)
+
+
+def _reference(*, activation, a16, weight_layout, **operands):
+    params = as_fused_moe(activation, weight_layout, operands["hidden_states"].dtype)
+    absent = dict.fromkeys(("num_local_tokens", "bias1", "bias2", "a1_scale", "a2_scale"))
+    named = {NAMES.get(n, n): x for n, x in operands.items()}
+    return (moe_smooth.forward({**absent, **named}, params, stepwise=a16),)
+
+
+def _reads(*, activation, a16, weight_layout, **operands):
+    return reads.forward(params=as_fused_moe(activation, weight_layout, jnp.bfloat16), **operands)
+
+
+def _cases():
+    def call(tokens, experts, k, model, inter, dtype, *, rows=2, **more):
+        integer = jnp.dtype(dtype) == jnp.int8
+
+        def draw(*shape):
+            return integers(*shape, low=-99, high=100, dtype=dtype) if integer else normal(*shape, dtype=dtype, std=20)
+
+        return {
+            "hidden_states": normal(tokens, model, dtype=jnp.bfloat16),
+            "w1": draw(experts, rows * inter, model),
+            "w2": draw(experts, model, inter),
+            "topk_weight": uniform(tokens, k, low=0.1),
+            "topk_ids": distinct(tokens, k, experts),
+            "fc1_scale": uniform(experts, rows * inter, low=0.01, high=0.02),
+            "fc2_scale": uniform(experts, model, low=0.01, high=0.02),
+            "fc1_smooth_scale": uniform(experts, model, low=0.5),
+            "fc2_smooth_scale": uniform(experts, inter, low=0.5),
+            "activation": "silu",
+            "a16": False,
+            "weight_layout": None,
+            **more,
+        }
+
+    fnuz = jnp.float8_e4m3fnuz
+    masked: dict[str, Any] = {"topk_ids": distinct(4, 2, 4), "expert_mask": constant([1, 0, 1, 1], jnp.int32)}
+    return [
+        case("fnuz", **call(5, 3, 1, 32, 32, fnuz, weight_layout=(16, 16))),
+        case("masked_a16", **call(4, 3, 2, 256, 8, fnuz, **masked, activation="gelu", a16=True)),
+        case("no_gate_int8", **call(6, 3, 2, 16, 8, jnp.int8, rows=1)),
+    ]
+
+
+ASM_MOE = Op(
+    name=OP,
+    family="MOE",
+    mirrors="aiter.fused_moe_bf16_asm.asm_moe (aiter/fused_moe_bf16_asm.py)",
+    operands={
+        "hidden_states": Arg("T D", FLOATING),
+        "w1": Arg("E N1 D", QUANTIZED),
+        "w2": Arg("E D I", QUANTIZED),
+        "topk_weight": Arg("T k", F32),
+        "topk_ids": Arg("T k", INT32),
+        "expert_mask": Arg("G", INT32, optional=True),
+        "fc1_scale": Arg("E N1", F32),
+        "fc2_scale": Arg("E D", F32),
+        "fc1_smooth_scale": Arg("E D", F32),
+        "fc2_smooth_scale": Arg("E I", F32),
+    },
+    results={"out": "T D"},
+    abstract=_abstract,
+    reference=_reference,
+    reads=_reads,
+    data_checks=rules.data_checks,
+    cases=_cases,
+)
+
+
+@public
+def asm_moe(
+    hidden_states: jax.Array,
+    w1: jax.Array | ShuffledWeight,
+    w2: jax.Array | ShuffledWeight,
+    topk_weight: jax.Array,
+    topk_ids: jax.Array,
+    *,
+    fc1_scale: jax.Array,
+    fc2_scale: jax.Array,
+    fc1_smooth_scale: jax.Array | None = None,
+    fc2_smooth_scale: jax.Array | None = None,
+    a16: bool = False,
+    expert_mask: jax.Array | None = None,
+    activation: str = "silu",
+    implementation: str | None = None,
+    kernel: str | None = None,
+) -> jax.Array:
+    """``out[t] = Σ_s c·(w2[e] @ Q(s2[e]·act(gate)·up))`` with ``gate, up = split(w1[e] @ Q(s1[e]·x[t]))``.
+
+    Here ``e = topk_ids[t, s]``, ``c = topk_weight[t, s]``, and Q quantises a row to the weights' dtype and back: `fused_moe` per
+    token, with a smooth-quantisation scale before each quantisation.
+
+    Args:
+      hidden_states: ``[T, D]`` float.
+      w1: ``[E, 2I, D]`` (gate rows, then up rows) or ``[E, I, D]``, fp8 or int8, divided by the smooth scales beforehand; plain or
+        a `ShuffledWeight` of layout (16, 16).
+      w2: ``[E, D, I]``, dtype and layout of `w1`.
+      topk_weight, topk_ids: float32 and int32 ``[T, k]``. An id outside [0, E) (or [0, G) with a mask) contributes nothing.
+      fc1_scale, fc2_scale: float32 ``[E, 2I]`` (or I) and ``[E, D]``; a trailing one is accepted.
+      fc1_smooth_scale, fc2_smooth_scale: float32 ``[E, D]`` and ``[E, I]`` (or with a one in the middle), s1 and s2 above. Both or
+        neither; without them this is ``fused_moe(quant_type="per_token")``.
+      a16: static; quantise hidden states inside the kernel, 256 columns of D at a time (D a multiple of 256), and not before it per
+        row. Needs the smooth scales. AITER's kernels take bfloat16: float16 is rounded to it first.
+      expert_mask: int32 ``[G]``, as for `fused_moe`.
+      activation: ``"silu"`` or ``"gelu"`` (erf; the kernels compute its tanh form, up to 5e-4 from it).
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
+
+    Returns:
+      ``[T, D]`` in the dtype of `hidden_states`. Not differentiable with smooth scales: `fused_moe` is.
+
+    Mirrors ``aiter.fused_moe_bf16_asm.asm_moe``; its block scales and its unquantised call are those of `fused_moe`.
+    """
+    check.choice(OP, "activation", activation, ACTIVATIONS)
+    a16 = check.boolean(OP, "a16", a16)
+    smooth = {"fc1_smooth_scale": fc1_smooth_scale, "fc2_smooth_scale": fc2_smooth_scale}
+    missing = [name for name, scale in smooth.items() if scale is None]
+    if len(missing) == 1 or (missing and a16):
+        where = "with a16" if a16 else "where the other smooth scale is given"
+        raise TypeError(f"{OP}: {missing[0]} is required {where}, got None")
+    if missing:
+        return fused_moe(
+            hidden_states,
+            w1,
+            w2,
+            topk_weight,
+            topk_ids,
+            expert_mask,
+            activation=activation,
+            quant_type="per_token",
+            w1_scale=fc1_scale,
+            w2_scale=fc2_scale,
+            implementation=implementation,
+            kernel=kernel,
+        )
+    w1, w2, layout = moe_layout.plain(OP, w1, w2)
+    (out,) = ASM_MOE(
+        hidden_states=hidden_states,
+        w1=w1,
+        w2=w2,
+        topk_weight=topk_weight,
+        topk_ids=topk_ids,
+        expert_mask=expert_mask,
+        fc1_scale=moe_layout.without(fc1_scale, 2),
+        fc2_scale=moe_layout.without(fc2_scale, 2),
+        fc1_smooth_scale=moe_layout.without(fc1_smooth_scale, 1),
+        fc2_smooth_scale=moe_layout.without(fc2_smooth_scale, 1),
+        activation=activation,
+        a16=a16,
+        weight_layout=layout,
+        implementation=implementation,
+        kernel=kernel,
+    )
+    return out

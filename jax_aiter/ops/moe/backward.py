@@ -1,0 +1,122 @@
+"""Backward of fused_moe as an op of its own, so that it lowers, batches and shards like any other.
+
+It recomputes the first GEMM instead of saving [T·k, 2I]: two of eleven parts of a training step's work, for no memory.
+Quantisation of activations is passed straight through (its derivative is taken as one); quantised weights have no gradient.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.ops.gemm.shuffle_weight import shuffled
+from jax_aiter.ops.moe import expert as moe_expert
+from jax_aiter.ops.moe import forward, quant
+from jax_aiter.ops.moe import groups as moe_groups
+
+RESULTS = {
+    "d_hidden_states": "T D",
+    "d_w1": "E N1 D",
+    "d_w2": "E D I",
+    "d_topk_weight": "T k",
+    "d_bias1": "E N1",
+    "d_bias2": "E D",
+}
+
+
+def abstract(operands, params):
+    """Weight gradients in the weights' own type; empty where the weights are quantised."""
+    w1, w2 = operands["w1"], operands["w2"]
+    trained = params["quant_type"] == "none"
+    shapes = [
+        (operands["hidden_states"].shape, jnp.float32),
+        (w1.shape if trained else (0, 0, 0), w1.dtype if trained else jnp.float32),
+        (w2.shape if trained else (0, 0, 0), w2.dtype if trained else jnp.float32),
+        (operands["topk_weight"].shape, jnp.float32),
+        (w1.shape[:2], jnp.float32),
+        (w2.shape[:2], jnp.float32),
+    ]
+    return tuple(jax.ShapeDtypeStruct(*s) for s in shapes)
+
+
+def backward(cotangent, operands, params):
+    """The six results above for the cotangent [T, D] of the output; weight gradients in the order in which the weights stand."""
+    tokens, k = operands["topk_ids"].shape
+    w1, w2 = operands["w1"], operands["w2"]
+    width, intermediate = w2.shape[1:]
+    early, trained, layout = params["doweight_stage1"], params["quant_type"] == "none", params["weight_layout"]
+    groups = forward.routing(operands)
+    block = moe_groups.block_rows(tokens * k, w1.shape[0])
+    x = moe_expert.inputs(operands, params, groups)
+    load = moe_expert.loader(operands, params)
+    a2_scale = forward.second_scale(operands, params, groups, block, x, load)
+
+    def ordered(weight):
+        return weight if layout is None else shuffled(weight, layout)
+
+    dout = moe_expert.keep(cotangent.astype(jnp.float32), 1, params["hidden_pad"])
+    weights = operands["topk_weight"].reshape(-1)
+
+    def fresh():
+        d_w = (jnp.zeros(w1.shape[1:], jnp.float32), jnp.zeros(w2.shape[1:], jnp.float32)) if trained else ()
+        return d_w, jnp.zeros(w1.shape[1], jnp.float32), jnp.zeros(width, jnp.float32)
+
+    def step(expert, rows, total, state):
+        # Rows of another expert, or of nobody, are zeroed on both sides: whatever they hold, NaN included, adds nothing.
+        valid = rows.valid[:, None]
+        xb = x.rows(rows.entry // k)
+        xb = xb._replace(values=jnp.where(valid, xb.values, jnp.zeros((), xb.values.dtype)))
+        if xb.scale is not None and xb.scale.ndim == 2:
+            xb = xb._replace(scale=jnp.where(valid, xb.scale, 0.0))
+        weight = jnp.where(rows.valid, weights[rows.entry], 0.0)
+        g = jnp.where(valid, dout[rows.entry // k], 0.0)
+
+        u = moe_expert.first_gemm(expert, xb)
+        h = moe_expert.preactivation(expert, u, weight, params)
+        a, pull = jax.vjp(lambda h: moe_expert.activate(h, intermediate, params), h)
+        a = quant.dequantize(moe_expert.requantize(a, a2_scale, w2.dtype, params)).astype(jnp.float32)
+
+        q = moe_expert.matmul(g if expert.s2 is None else g * expert.s2, expert.w2, contract=0)
+        d_h = pull(q if early else q * weight[:, None])[0]
+        if early:
+            d_weight = jnp.sum(d_h * u, axis=1)
+            d_u, d_y = d_h * weight[:, None], g
+        else:
+            d_weight = jnp.sum(a * q, axis=1)
+            if expert.b2 is not None:
+                d_weight += g @ expert.b2
+            d_u, d_y = d_h, g * weight[:, None]
+        d_x = moe_expert.matmul(d_u if expert.s1 is None else d_u * expert.s1, expert.w1, contract=0)
+
+        d_w, d_b1, d_b2 = total
+        if trained:
+            d_w = (d_w[0] + moe_expert.outer(d_u, xb.values), d_w[1] + moe_expert.outer(d_y, a))
+        total = (d_w, d_b1 + jnp.sum(d_h, axis=0), d_b2 + jnp.sum(d_y, axis=0))
+        d_rows, d_weights, stacked = state
+        d_rows = jax.lax.dynamic_update_slice(d_rows, d_x, (rows.start, 0))
+        d_weights = jax.lax.dynamic_update_slice(d_weights, d_weight, (rows.start,))
+        return total, (d_rows, d_weights, stacked)
+
+    def store(e, total, state):
+        d_rows, d_weights, stacked = state
+
+        def put(whole, part, ordered=lambda x: x):
+            return jax.lax.dynamic_update_index_in_dim(whole, ordered(part.astype(whole.dtype)), e, 0)
+
+        d_w, d_b1, d_b2 = total
+        matrices: Any = d_w if trained else (None, None)
+        parts = moe_expert.Expert(matrices[0], matrices[1], None, None, d_b1, d_b2)
+        parts = moe_expert.without_padding(parts, intermediate, params)
+        d_w = (parts.w1, parts.w2) if trained else ()
+        as_given = tuple(put(whole, part, ordered) for whole, part in zip(stacked[0], d_w, strict=True))
+        return d_rows, d_weights, (as_given, put(stacked[1], parts.b1), put(stacked[2], parts.b2))
+
+    structs = abstract(operands, params)
+    zeros = [jnp.zeros(s.shape, s.dtype) for s in structs]
+    stacked = ((zeros[1], zeros[2]) if trained else (), zeros[4], zeros[5])
+    state = (jnp.zeros((tokens * k + block, w1.shape[2]), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
+    d_rows, d_weights, (d_w, d_b1, d_b2) = moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
+    d_w1, d_w2 = d_w if trained else (zeros[1], zeros[2])
+    d_hidden = moe_expert.keep(moe_groups.combine(groups, d_rows, (tokens, k)), 1, params["hidden_pad"])
+    d_topk = moe_groups.combine_scalar(groups, d_weights).reshape(tokens, k)
+    return d_hidden, d_w1, d_w2, d_topk, d_b1, d_b2

@@ -1,0 +1,81 @@
+"""Small named calls of fused_moe and its backward.
+
+Where a case has a per-tensor scale or a token count, which speak of all rows of a call at once, T is odd: those do not split.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from jax_aiter.core.cases import Case, case, constant, distinct, integers, normal, uniform
+from jax_aiter.ops.moe.quant import GROUP
+
+FNUZ = jnp.float8_e4m3fnuz  # what a machine without a GPU emulates
+
+
+def _call(
+    tokens: int, experts: int, k: int, model: int, inter: int, *, rows: int = 2, dtype: Any = jnp.float32, **more: Any
+) -> dict:
+    return {
+        "hidden_states": normal(tokens, model, dtype=dtype),
+        "w1": normal(experts, rows * inter, model, dtype=dtype, std=model**-0.5),
+        "w2": normal(experts, model, inter, dtype=dtype, std=inter**-0.5),
+        "topk_weight": uniform(tokens, k, low=0.1),
+        "topk_ids": distinct(tokens, k, experts),
+        "activation": "silu",
+        "quant_type": "none",
+        "doweight_stage1": False,
+        "hidden_pad": 0,
+        "intermediate_pad": 0,
+        "swiglu_limit": None,
+        "output_dtype": jnp.dtype(dtype),
+        "weight_layout": None,
+        **more,
+    }
+
+
+def _scales(quant_type: str, experts: int, model: int, inter: int) -> dict:
+    shapes = {
+        "per_tensor": ((experts,), (experts,)),
+        "per_token": ((experts, 2 * inter), (experts, model)),
+        "per_1x128": ((experts, 2 * inter // GROUP, model // GROUP), (experts, model // GROUP, inter // GROUP)),
+    }
+    w1, w2 = shapes[quant_type]
+    return {"quant_type": quant_type, "w1_scale": uniform(*w1, low=0.01, high=0.02), "w2_scale": uniform(*w2, low=0.01, high=0.02)}
+
+
+def forward() -> list[Case]:
+    bf16 = jnp.bfloat16
+    quantized = _call(3, 2, 1, 16, 8, dtype=bf16, w1=normal(2, 16, 16, dtype=FNUZ, std=20), w2=normal(2, 16, 8, dtype=FNUZ, std=20))
+    ints = {
+        "w1": integers(3, 16, 16, low=-99, high=100, dtype=jnp.int8),
+        "w2": integers(3, 16, 8, low=-99, high=100, dtype=jnp.int8),
+    }
+    blocks = {"w1": normal(2, 256, 128, dtype=FNUZ, std=20), "w2": normal(2, 128, 128, dtype=FNUZ, std=20)}
+    return [
+        case("silu", **_call(6, 4, 2, 8, 6)),
+        case("swiglu_biases", **_call(4, 3, 2, 8, 4, activation="swiglu", bias1=normal(3, 8), bias2=normal(3, 8))),
+        case("gelu_no_gate_bf16", **_call(5, 4, 2, 16, 8, rows=1, dtype=bf16, activation="gelu")),
+        case(
+            "masked_padded",
+            **_call(5, 3, 2, 8, 6, doweight_stage1=True, hidden_pad=2, intermediate_pad=1, swiglu_limit=1.5),
+            expert_mask=constant([1, 0, 1, 0, 1], jnp.int32),
+            num_local_tokens=constant([4], jnp.int32),
+        ),
+        case("shuffled", **_call(2, 2, 1, 32, 32, dtype=bf16, weight_layout=(16, 16))),
+        case("per_tensor", **{**quantized, **_scales("per_tensor", 2, 16, 8)}),
+        case("per_token_int8", **{**_call(4, 3, 2, 16, 8, dtype=bf16), **ints, **_scales("per_token", 3, 16, 8)}),
+        case("per_1x128", **{**_call(4, 2, 1, 128, 128, dtype=bf16), **blocks, **_scales("per_1x128", 2, 128, 128)}),
+    ]
+
+
+def backward() -> list[Case]:
+    chosen = {c.name: c for c in forward() if c.name in ("silu", "masked_padded", "shuffled", "per_token_int8")}
+    return [
+        Case(
+            name,
+            {"d_out": normal(*c.operands["hidden_states"].shape, dtype=c.operands["hidden_states"].dtype), **c.operands},
+            c.params,
+        )
+        for name, c in chosen.items()
+    ]

@@ -1,0 +1,69 @@
+"""The grouped reference of fused_moe: work for T·k rows, whatever the number of experts."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.ops.moe import batched as moe_batched
+from jax_aiter.ops.moe import expert as moe_expert
+from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe import quant
+
+
+def routing(operands: Mapping[str, jax.Array | None]) -> moe_groups.Groups:
+    ids, w1 = operands["topk_ids"], operands["w1"]
+    assert ids is not None
+    assert w1 is not None
+    experts = w1.shape[0]
+    return moe_groups.group(moe_groups.local_ids(ids, experts, operands["expert_mask"], operands["num_local_tokens"]), experts)
+
+
+def _intermediate(operands, params, x: quant.Quantized, expert, rows: moe_groups.Rows) -> jax.Array:
+    tokens = rows.entry // operands["topk_ids"].shape[1]
+    weight = operands["topk_weight"].reshape(-1)[rows.entry]
+    u = moe_expert.first_gemm(expert, x.rows(tokens))
+    return moe_expert.activate(moe_expert.preactivation(expert, u, weight, params), operands["w2"].shape[2], params)
+
+
+def second_scale(operands, params, groups, block, x, load) -> jax.Array | None:
+    """The per-tensor scale of the intermediate: given, or a pass over all rows for its amax (nothing [T·k, I] is kept)."""
+    if params["quant_type"] != "per_tensor" or operands["a2_scale"] is not None:
+        return operands["a2_scale"]
+
+    def step(expert, rows, total, top):
+        a = jnp.abs(_intermediate(operands, params, x, expert, rows))
+        return total, jnp.maximum(top, jnp.max(jnp.where(rows.valid[:, None], a, 0.0), initial=0.0))
+
+    top = moe_groups.over_experts(groups, block, load, step, jnp.float32(0))
+    return quant.amax_scale(top, operands["w2"].dtype)
+
+
+def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array:
+    """[T, D] in the output dtype."""
+    tokens, k = operands["topk_ids"].shape
+    width = operands["w2"].shape[1]
+    groups = routing(operands)
+    block = moe_groups.block_rows(tokens * k, operands["w1"].shape[0])
+    x = moe_expert.inputs(operands, params, groups)
+    load = moe_expert.loader(operands, params)
+    scale = second_scale(operands, params, groups, block, x, load)
+
+    def step(expert, rows, total, out):
+        a = _intermediate(operands, params, x, expert, rows)
+        y = moe_expert.second_gemm(expert, moe_expert.requantize(a, scale, operands["w2"].dtype, params))
+        if batched:  # the rows behind this expert's last are done already
+            y = jnp.where(rows.valid[:, None], y, jax.lax.dynamic_slice(out, (rows.start, 0), y.shape))
+        # Otherwise blocks come in order, so rows past this expert's last are written over by the next expert's.
+        return total, jax.lax.dynamic_update_slice(out, y, (rows.start, 0))
+
+    batched = moe_batched.rows_per_expert(operands, params)
+    if batched:
+        start = jnp.pad(moe_batched.first_rows(operands, params, groups, batched), ((0, block), (0, 0)))
+        rows = moe_groups.over_experts(moe_batched.rest(groups, batched), block, load, step, start)
+    else:
+        rows = moe_groups.over_experts(groups, block, load, step, jnp.zeros((tokens * k + block, width), jnp.float32))
+    weight = None if params["doweight_stage1"] else operands["topk_weight"]
+    out = moe_expert.keep(moe_groups.combine(groups, rows, (tokens, k), weight), 1, params["hidden_pad"])
+    return out.astype(params["output_dtype"])

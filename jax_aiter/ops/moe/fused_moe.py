@@ -1,0 +1,269 @@
+"""Mixture-of-experts feed-forward: every token through its top-k experts, in one op."""
+
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import FLOATING, Arg
+from jax_aiter.core.errors import NotSupportedError
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
+from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
+from jax_aiter.ops.moe import backward, cases, reads, rules
+from jax_aiter.ops.moe import forward as moe_forward
+from jax_aiter.ops.moe import layout as moe_layout
+from jax_aiter.ops.moe.quant import GROUP
+
+ACTIVATIONS = ("silu", "gelu", "swiglu", "none")
+QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128")
+DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
+
+
+def _split(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    operands = {n: arguments[n] for n in rules.OPERANDS}
+    return operands, {n: v for n, v in arguments.items() if n not in operands}
+
+
+def _abstract(dims, **arguments):
+    operands, params = _split(arguments)
+    rules.validate(operands, params)
+    return (jax.ShapeDtypeStruct((dims["T"], dims["D"]), params["output_dtype"]),)
+
+
+def _reference(**arguments):
+    return (moe_forward.forward(*_split(arguments)),)
+
+
+def _smooth(reference):
+    """What forward mode differentiates: not the rounding of quantised activations, which the gradient passes straight through."""
+
+    def forward(**arguments):
+        quant_type = arguments["quant_type"]
+        if quant_type != "none":
+            raise NotSupportedError(
+                f"fused_moe: forward mode and second derivatives need quant_type 'none', got {quant_type!r}: they are those of the "
+                "reference, which rounds activations. jax.grad or jax.vjp, once, passes straight through the rounding."
+            )
+        return reference(**arguments)
+
+    return forward
+
+
+def _backward(saved, cotangents, *, implementation, **params):
+    operands = {n: saved.get(n) for n in rules.OPERANDS}
+    # AITER has kernels for the forward only: asking for one there says nothing of the gradient, which is an op of its own.
+    implementation = "xla" if implementation == "xla" else None
+    results = FUSED_MOE_BACKWARD(d_out=cotangents["out"], **operands, **params, implementation=implementation)
+    named = dict(zip(FUSED_MOE_BACKWARD.results, results, strict=True))
+    wanted = [n for n in DIFFERENTIABLE if operands[n] is not None and operands[n].dtype.name in FLOATING]
+    return {n: named[f"d_{n}"] for n in wanted}
+
+
+def _reads(**arguments):
+    operands, params = _split(arguments)
+    return reads.forward(params=params, **operands)
+
+
+def _backward_reads(d_out, **arguments):
+    operands, params = _split(arguments)
+    return reads.backward(params=params, **operands)
+
+
+def _backward_abstract(dims, d_out, **arguments):
+    operands, params = _split(arguments)
+    rules.validate(operands, params)
+    return backward.abstract(operands, params)
+
+
+def _backward_reference(d_out, **arguments):
+    return backward.backward(d_out, *_split(arguments))
+
+
+FUSED_MOE = Op(
+    name="fused_moe",
+    family="MOE",
+    mirrors="aiter.fused_moe.fused_moe (aiter/fused_moe.py)",
+    operands=rules.OPERANDS,
+    results={"out": "T D"},
+    abstract=_abstract,
+    reference=_reference,
+    relayout=rules.relayout,
+    batch=rules.batch,
+    reads=_reads,
+    gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(rules.OPERANDS), backward=_backward, forward=_smooth(_reference)),
+    data_checks=rules.data_checks,
+    cases=cases.forward,
+)
+
+FUSED_MOE_BACKWARD = Op(
+    name="fused_moe_backward",
+    family="MOE",
+    mirrors="none: the gradient of fused_moe, which AITER does not have",
+    operands={"d_out": Arg("T D"), **rules.OPERANDS},
+    results=backward.RESULTS,
+    abstract=_backward_abstract,
+    reference=_backward_reference,
+    reads=_backward_reads,
+    data_checks=rules.data_checks,
+    relayout=rules.relayout,
+    gradient=Gradient(
+        wrt=("d_out", *DIFFERENTIABLE),
+        saves=("d_out", *rules.OPERANDS),
+        backward=None,
+        forward=_smooth(_backward_reference),
+    ),
+    cases=cases.backward,
+)
+
+
+@public
+def fused_moe(
+    hidden_states: jax.Array,
+    w1: jax.Array | ShuffledWeight,
+    w2: jax.Array | ShuffledWeight,
+    topk_weight: jax.Array,
+    topk_ids: jax.Array,
+    expert_mask: jax.Array | None = None,
+    *,
+    activation: str = "silu",
+    quant_type: str = "none",
+    doweight_stage1: bool = False,
+    w1_scale: jax.Array | None = None,
+    w2_scale: jax.Array | None = None,
+    a1_scale: jax.Array | None = None,
+    a2_scale: jax.Array | None = None,
+    bias1: jax.Array | None = None,
+    bias2: jax.Array | None = None,
+    num_local_tokens: jax.Array | int | None = None,
+    hidden_pad: int = 0,
+    intermediate_pad: int = 0,
+    swiglu_limit: float | None = None,
+    output_dtype: Any = None,
+    implementation: str | None = None,
+    kernel: str | None = None,
+) -> jax.Array:
+    """``out[t] = Σ_s topk_weight[t, s] · (w2[e] @ act(w1[e] @ x[t] + bias1[e]) + bias2[e])`` with ``e = topk_ids[t, s]``.
+
+    Args:
+      hidden_states: ``[T, D]`` float, in the weights' dtype if they are float; or already quantised, with `a1_scale`.
+      w1: ``[E, 2I, D]``, gate rows first and then up rows, or ``[E, I, D]`` without a gate. A plain array or a `ShuffledWeight` of
+        layout (16, 16). E counts the experts held here.
+      w2: ``[E, D, I]``, dtype and layout of `w1`.
+      topk_weight: float32 ``[T, k]``.
+      topk_ids: int32 ``[T, k]``. An id outside [0, E) (or [0, G) with a mask) contributes nothing; an id that stands twice in a row
+        counts twice.
+      expert_mask: int32 ``[G]`` over the G global experts, for expert parallelism: ids are global, entries of experts with mask 0
+        contribute nothing, and the j-th expert with a mask is ``w1[j]``.
+      activation: ``"silu"``, ``"gelu"`` (erf; the hand-written kernels compute its tanh form, up to 5e-4 from it) or
+        ``"none"``: ``act(gate) * up``, or ``act`` alone without a gate; ``"swiglu"``:
+        ``gate·sigmoid(1.702·gate)·(up + 1)`` with ``gate <= limit`` and ``|up| <= limit``, limit 7 unless given.
+      quant_type: ``"none"``; ``"per_tensor"`` (fp8), ``"per_token"`` (fp8 or int8), ``"per_1x128"`` = ``"per_128x128"`` (fp8):
+        weights arrive quantised, activations are quantised here and the intermediate is quantised again in the same way (per token
+        over its row of I, per 128 columns, or over the whole call). fp8 rounds to nearest even, int8 truncates, as AITER's kernels
+        do. One-stage kernels take a row's amax over the columns one workgroup holds, the reference over all of I.
+      doweight_stage1: multiply the first GEMM's result (before bias and activation) by `topk_weight`, and the output not.
+      w1_scale, w2_scale: float32 dequantisation scales: per_tensor ``[E]``; per_token ``[E, 2I]`` (or I) and ``[E, D]``; per_1x128
+        ``[E, 2I/128, D/128]`` and ``[E, D/128, I/128]``. Trailing ones, and blocks flattened as AITER keeps them, are accepted.
+      a1_scale: float32; for quantised hidden states their scale: ``[1]``, ``[T, 1]`` or ``[T, D/128]``; for float ones a static
+        scale ``[1]``, per_tensor only.
+      a2_scale: float32 ``[1]``, static scale of the intermediate, per_tensor only.
+      bias1, bias2: ``[E, 2I]`` (or I) and ``[E, D]`` float.
+      num_local_tokens: int32 ``[1]`` or scalar, or a static int; later rows are not read and their output is zero.
+      hidden_pad, intermediate_pad: static; the last entries of D and of I are padding: not read in hidden states or weights, zero
+        in the output.
+      swiglu_limit: static > 0, needs a gate. With silu, gelu and none it clamps gate and up in the same way; None does not.
+      output_dtype: float32, bfloat16 or float16; default that of float `hidden_states`.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
+
+    Returns:
+      ``[T, D]`` in `output_dtype`, accumulated in float32. Differentiable in `hidden_states`, `topk_weight`, biases and float `w1`,
+      `w2`, whose gradients stand in the order of the weights, shuffled or plain; through quantisation the gradient of hidden states
+      is that of the dequantised values (straight through).
+
+    What is not read may hold NaN and changes nothing: padding, experts that no token is routed to, tokens and slots without an
+    expert here (which a dynamic per-tensor scale leaves out too), rows past `num_local_tokens`, and all but its own row and
+    experts for a token; their gradients are zero.
+
+    The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D] and
+    of one expert's weights in float32, whatever their dtype.
+
+    Raises NotSupportedError for quant_type ``"per_1x32"``. Mirrors ``aiter.fused_moe.fused_moe``.
+    """
+    op = "fused_moe"
+    if isinstance(quant_type, str) and quant_type == "per_1x32":
+        raise NotSupportedError(
+            f"{op}: quant_type 'per_1x32' (MXFP4) needs gfx950 kernels and has no reference; use one of {list(QUANT_TYPES)}"
+        )
+    check.choice(op, "quant_type", quant_type, QUANT_TYPES)
+    check.choice(op, "activation", activation, ACTIVATIONS)
+    quant_type = "per_1x128" if quant_type == "per_128x128" else quant_type
+    w1, w2, layout = moe_layout.plain(op, w1, w2)
+    if swiglu_limit is not None:
+        swiglu_limit = check.real(op, "swiglu_limit", swiglu_limit, low=0.0, open_low=True)
+    if output_dtype is None:
+        kept = getattr(hidden_states, "dtype", None)
+        output_dtype = kept if kept is not None and jnp.dtype(kept).name in FLOATING else jnp.bfloat16
+    (out,) = FUSED_MOE(
+        hidden_states=hidden_states,
+        w1=w1,
+        w2=w2,
+        topk_weight=topk_weight,
+        topk_ids=topk_ids,
+        expert_mask=expert_mask,
+        w1_scale=_weight_scale(w1_scale, w1, quant_type),
+        w2_scale=_weight_scale(w2_scale, w2, quant_type),
+        a1_scale=_activation_scale(a1_scale, quant_type),
+        a2_scale=_activation_scale(a2_scale, quant_type),
+        bias1=bias1,
+        bias2=bias2,
+        num_local_tokens=_count(op, num_local_tokens),
+        activation=activation,
+        quant_type=quant_type,
+        doweight_stage1=check.boolean(op, "doweight_stage1", doweight_stage1),
+        hidden_pad=check.integer(op, "hidden_pad", hidden_pad, 0),
+        intermediate_pad=check.integer(op, "intermediate_pad", intermediate_pad, 0),
+        swiglu_limit=swiglu_limit,
+        output_dtype=check.static_dtype(op, "output_dtype", output_dtype, FLOATING),
+        weight_layout=layout,
+        implementation=implementation,
+        kernel=kernel,
+    )
+    return out
+
+
+def _weight_scale(scale: Any, w: Any, quant_type: str) -> Any:
+    """AITER's spellings of a scale's shape, brought to the one of the record; anything else is left for the record to refuse."""
+    shape, weight = getattr(scale, "shape", None), getattr(w, "shape", ())
+    if shape is None or len(weight) != 3:
+        return scale
+    experts, rows, columns = weight
+    blocks = (experts, rows // GROUP, columns // GROUP)
+    spellings = {
+        "per_tensor": ((experts,), [(experts, 1), (experts, 1, 1)]),
+        "per_token": ((experts, rows), [(experts, rows, 1)]),
+        "per_1x128": (blocks, [(experts, blocks[1] * blocks[2])]),
+    }
+    want, others = spellings.get(quant_type, ((), []))
+    return scale.reshape(want) if tuple(shape) in others else scale
+
+
+def _activation_scale(scale: Any, quant_type: str) -> Any:
+    if quant_type == "per_token" and getattr(scale, "ndim", None) == 1:
+        return scale.reshape(-1, 1)
+    return _vector(scale)
+
+
+def _count(op: str, tokens: Any) -> Any:
+    """A static number of tokens as the operand, an int32 array ``[1]``."""
+    if isinstance(tokens, numbers.Integral):
+        return jnp.full(1, check.integer(op, "num_local_tokens", tokens, 0), jnp.int32)
+    return _vector(tokens)
+
+
+def _vector(x: Any) -> Any:
+    return x.reshape(1) if getattr(x, "shape", None) == () else x

@@ -1,0 +1,71 @@
+"""Top-k routing by sigmoid (Llama 4)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import Arg
+from jax_aiter.core.cases import case, normal
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
+from jax_aiter.ops.routing import selection
+
+
+def _abstract(dims, *, gating_output, topk, renormalize):
+    selection.check_topk("topk_sigmoid", topk, dims["E"])
+    return selection.struct(gating_output, topk)
+
+
+def _reference(*, gating_output, topk, renormalize):
+    ids = selection.select(gating_output.astype(jnp.float32), topk)  # by the logits: the sigmoid saturates, they do not
+    return selection.sigmoid_weights(gating_output, ids, renormalize=renormalize), ids
+
+
+def _backward(saved, cotangents, *, implementation, topk, renormalize):
+    weights = functools.partial(selection.sigmoid_weights, renormalize=renormalize)
+    return {"gating_output": selection.pull_back(weights, saved["gating_output"], saved["topk_ids"], cotangents["topk_weights"])}
+
+
+TOPK_SIGMOID = Op(
+    name="topk_sigmoid",
+    family="MOE",
+    mirrors="aiter.topk_sigmoid (aiter/ops/moe_op.py); topk_gating with score_func sigmoid (aiter/ops/topk.py)",
+    operands={"gating_output": Arg("T E")},
+    results={"topk_weights": "T k", "topk_ids": "T k"},
+    abstract=_abstract,
+    reference=_reference,
+    parallel=("T",),
+    fold="T",
+    gradient=Gradient(wrt=("gating_output",), saves=("gating_output", "topk_ids"), backward=_backward),
+    cases=lambda: [
+        case("llama4", gating_output=normal(4, 16, dtype=jnp.bfloat16), topk=1, renormalize=False),
+        case("renorm", gating_output=normal(5, 7), topk=3, renormalize=True),
+    ],
+)
+
+
+@public
+def topk_sigmoid(
+    gating_output: jax.Array, topk: int, *, renormalize: bool = False, implementation: str | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """The `topk` experts of each token with the largest logits, weighted by the sigmoid of the logit.
+
+    Args:
+      gating_output: ``[T, E]`` router logits, float32, bfloat16 or float16.
+      topk: static, 1 <= topk <= E.
+      renormalize: static; divide each row's weights by their sum (a row whose weights are all zero stays zero).
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+
+    Returns:
+      ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, largest first, among equals the lowest id first.
+      Differentiable in `gating_output`.
+
+    Mirrors ``aiter.topk_sigmoid``.
+    """
+    topk = check.integer("topk_sigmoid", "topk", topk, 1)
+    renormalize = check.boolean("topk_sigmoid", "renormalize", renormalize)
+    weights, ids = TOPK_SIGMOID(gating_output=gating_output, topk=topk, renormalize=renormalize, implementation=implementation)
+    return weights, ids

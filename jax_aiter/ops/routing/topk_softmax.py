@@ -1,0 +1,82 @@
+"""Top-k routing by softmax (Mixtral, Qwen3-MoE, OLMoE)."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.core import check
+from jax_aiter.core.axes import Arg
+from jax_aiter.core.cases import case, normal
+from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.op import Op
+from jax_aiter.core.public import public
+from jax_aiter.ops.routing import selection
+
+
+def _abstract(dims, *, gating_output, topk, renormalize):
+    selection.check_topk("topk_softmax", topk, dims["E"])
+    return selection.struct(gating_output, topk)
+
+
+def _reference(*, gating_output, topk, renormalize):
+    # Softmax is monotone: choosing by the logits keeps the order also where probabilities underflow to equal zeros.
+    ids = selection.select(gating_output.astype(jnp.float32), topk)
+    return selection.softmax_weights(gating_output, ids, renormalize=renormalize), ids
+
+
+def _backward(saved, cotangents, *, implementation, topk, renormalize):
+    weights = functools.partial(selection.softmax_weights, renormalize=renormalize)
+    return {"gating_output": selection.pull_back(weights, saved["gating_output"], saved["topk_ids"], cotangents["topk_weights"])}
+
+
+TOPK_SOFTMAX = Op(
+    name="topk_softmax",
+    family="MOE",
+    mirrors="aiter.topk_softmax, aiter.topk_softmax_asm (aiter/ops/moe_op.py)",
+    operands={"gating_output": Arg("T E")},
+    results={"topk_weights": "T k", "topk_ids": "T k"},
+    abstract=_abstract,
+    reference=_reference,
+    parallel=("T",),
+    fold="T",
+    gradient=Gradient(wrt=("gating_output",), saves=("gating_output", "topk_ids"), backward=_backward),
+    cases=lambda: [
+        case("mixtral", gating_output=normal(6, 8), topk=2, renormalize=True),
+        case("no_renorm", gating_output=normal(3, 128, dtype=jnp.bfloat16), topk=8, renormalize=False),
+        case("one", gating_output=normal(1, 5, dtype=jnp.float16), topk=1, renormalize=False),
+    ],
+)
+
+
+@public
+def topk_softmax(
+    gating_output: jax.Array,
+    topk: int,
+    *,
+    renormalize: bool = True,
+    implementation: str | None = None,
+    kernel: str | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """The `topk` most probable experts of each token and their softmax probabilities.
+
+    Args:
+      gating_output: ``[T, E]`` router logits, float32, bfloat16 or float16.
+      topk: static, 1 <= topk <= E.
+      renormalize: static; divide each row's weights by their sum.
+      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
+
+    Returns:
+      ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, most probable first; among equals the lowest
+      id comes first. The softmax is taken in float32 over all E. Differentiable in `gating_output`. A row that holds NaN gives ids
+      in [0, E) and NaN weights.
+
+    Mirrors ``aiter.topk_softmax`` and ``aiter.topk_softmax_asm``.
+    """
+    topk = check.integer("topk_softmax", "topk", topk, 1)
+    renormalize = check.boolean("topk_softmax", "renormalize", renormalize)
+    weights, ids = TOPK_SOFTMAX(
+        gating_output=gating_output, topk=topk, renormalize=renormalize, implementation=implementation, kernel=kernel
+    )
+    return weights, ids

@@ -1,0 +1,1 @@
+"""Arithmetic and reads that ops of several families use."""
