@@ -76,14 +76,14 @@ __version__ = "0.1.0"
 
 _native.register()
 
-# Names that do not stand in a module of their own name; an op `x` stands in `jax_aiter.ops.x`.
+# Names of this package that are no ops, and of functions beside one; a public function `x` of an op stands in a module `x`.
 _ELSEWHERE = {
     "explain": "core.explain",
     "fp8_dtype": "core.arch",
     "if_aiter_supported": "core.found",
     "is_aiter_found": "core.found",
     "is_aiter_found_and_supported": "core.found",
-    "rope_positions": "ops.rope",
+    "rope_positions": "ops.rope.rope",
     "supports": "core.explain",
     "target_arch": "core.arch",
 }
@@ -96,25 +96,24 @@ _resolved: set[str] = set()
 
 
 def __getattr__(name: str) -> Any:
-    import importlib.util
+    import importlib
 
     if name == "__all__":
         return [n for n in __dir__() if not n.startswith("_")]
-    module = f"jax_aiter.{_ELSEWHERE.get(name, 'ops.' + name)}"
-    known = name.isidentifier() and not name.startswith("_") and importlib.util.find_spec(module) is not None
-    found = vars(importlib.import_module(module)) if known else {}
-    if name not in found:  # no such module, or one that holds only a record, such as the backward op of another
+    if name in _ELSEWHERE:
+        found = getattr(importlib.import_module(f"jax_aiter.{_ELSEWHERE[name]}"), name)
+    else:
+        from jax_aiter.ops import catalogue
+
+        found = None if name.startswith("_") else catalogue.function(name)
+    if found is None:  # no such module, or one that holds only a record, such as the backward op of another
         raise AttributeError(f"module 'jax_aiter' has no attribute {name!r}")
     _resolved.add(name)
-    globals()[name] = found[name]
-    return found[name]
+    globals()[name] = found
+    return found
 
 
 def __dir__() -> list[str]:
-    import importlib
-    import pkgutil
+    from jax_aiter.ops import catalogue
 
-    folder = importlib.import_module("jax_aiter.ops")
-    modules = [m.name for m in pkgutil.iter_modules(folder.__path__) if not m.name.startswith("_")]
-    ops = [name for name in modules if name in vars(importlib.import_module(f"jax_aiter.ops.{name}"))]
-    return sorted({*globals(), *_ELSEWHERE, *ops} - {"TYPE_CHECKING", "Any"})
+    return sorted({*globals(), *_ELSEWHERE, *catalogue.functions()} - {"TYPE_CHECKING", "Any"})

@@ -6,8 +6,6 @@ table, transform suite, benchmarks) follows from the record.
 
 import dataclasses
 import functools
-import importlib
-import pkgutil
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -131,22 +129,15 @@ def _insert_checks(op: Op, present: Mapping[str, jax.Array], params: Mapping[str
 
 
 def _defining_module() -> str:
-    """The op's file: the innermost caller that is neither this module nor a private one that makes records for others."""
+    """The op's file: the innermost module that is being imported, or the innermost caller outside of this package."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         module = frame.f_globals.get("__name__", "")
-        if module not in (__name__, "dataclasses") and not module.rpartition(".")[2].startswith("_"):
+        ours = module.startswith("jax_aiter.") and frame.f_code.co_name != "<module>"  # a function that makes records for others
+        if not ours and module != "dataclasses":
             return module
         frame = frame.f_back
     return "__main__"
-
-
-def all_ops() -> dict[str, Op]:
-    """Every op by name. Ops define themselves when their module is imported; this imports all of them."""
-    folder = importlib.import_module("jax_aiter.ops")
-    for module in pkgutil.iter_modules(folder.__path__):
-        importlib.import_module(f"jax_aiter.ops.{module.name}")
-    return OPS
 
 
 def resolve_implementation(op: Op, implementation: str | None, kernel: str | None = None) -> str | None:

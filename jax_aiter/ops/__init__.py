@@ -1,0 +1,1 @@
+"""The ops, in rooms by family: one op, one file, with the family's shared arithmetic beside it. `catalogue` finds them by name."""

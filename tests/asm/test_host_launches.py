@@ -5,7 +5,6 @@ the plan of the same call of our op is made, without a device, and compared: the
 blocks, and for each address the buffer it points into.
 """
 
-import importlib
 import json
 from pathlib import Path
 
@@ -14,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_aiter.core.op import OPS
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 from jax_aiter.kernels.provider import Call, Program, Target
+from jax_aiter.ops import catalogue
 
 RECORDS = json.loads((Path(__file__).parent / "host_launches.json").read_text())
 # Kernels that AITER launches and we mean not to, and why. Our plan of the call takes another one, or there is none.
@@ -51,8 +50,7 @@ def static(name: str, value):
 
 def plans(record) -> tuple[LaunchPlan, ...]:
     """The plans of the recorded call of our op."""
-    importlib.import_module(f"jax_aiter.ops.{record['op']}")
-    op = OPS[record["op"]]
+    op = catalogue.named(record["op"])
     operands = {name: struct(text) for name, text in record["operands"].items()}
     params = {k: static(k, v) for k, v in record["params"].items()}
     call = Call(op.name, Target("rocm", record["arch"]), operands, params, op.infer(operands, params), record.get("kernel"))

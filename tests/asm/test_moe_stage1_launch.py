@@ -4,18 +4,17 @@
 takes is up to its hash map; the tile is not, and is compared here.
 """
 
-import importlib
 import json
 
 import numpy as np
 import pytest
 
-from jax_aiter.core.op import OPS
 from jax_aiter.kernels.asm.ops.moe_stage1 import BLOCKSCALE, TABLES
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.registry import adapters
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.provider import Call, Target
+from jax_aiter.ops import catalogue
 
 from . import calls
 from . import test_host_launches as host_launches
@@ -31,8 +30,7 @@ def tile(arch, symbol):
 
 
 def call(record):
-    importlib.import_module(f"jax_aiter.ops.{record['op']}")
-    op = OPS[record["op"]]
+    op = catalogue.named(record["op"])
     operands = {name: host_launches.struct(text) for name, text in record["operands"].items()}
     params = {name: host_launches.static(name, value) for name, value in record["params"].items()}
     return Call(op.name, Target("rocm", record["arch"]), operands, params, op.infer(operands, params))

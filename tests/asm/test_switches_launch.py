@@ -2,13 +2,12 @@
 
 import contextlib
 import difflib
-import importlib
 
 import jax
 import pytest
 
 import jax_aiter
-from jax_aiter.core.op import OPS
+from jax_aiter.ops import catalogue
 
 from .test_host_launches import RECORDS, static, struct
 from .test_pa_launch import PAGED as PAGED_PARAMS
@@ -56,9 +55,8 @@ def calls():
 
 def lowered(op, arch, given, params, kernel):
     def run(xs):
-        return OPS[op](**xs, **params, implementation="asm", kernel=kernel)
+        return catalogue.named(op)(**xs, **params, implementation="asm", kernel=kernel)
 
-    importlib.import_module(f"jax_aiter.ops.{op}")
     with jax_aiter.config(arch=arch):
         return jax.jit(run).trace(given).lower(lowering_platforms=("rocm",)).as_text()
 

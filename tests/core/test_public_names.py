@@ -13,12 +13,13 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.op import OPS
+from jax_aiter.ops import catalogue
 from jax_aiter.ops.catalogue import all_ops
 
 ROOT = Path(__file__).parents[2]
 NAMES = dir(jax_aiter)
 PUBLIC = [n for n in NAMES if not n.startswith("_")]
-OP_MODULES = sorted({f"jax_aiter.ops.{p.stem}" for p in (ROOT / "jax_aiter/ops").glob("*.py") if not p.stem.startswith("_")})
+OP_MODULES = catalogue.modules()
 
 
 @pytest.mark.parametrize("name", NAMES)

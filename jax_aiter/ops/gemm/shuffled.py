@@ -5,7 +5,6 @@ signature names it, and is read back in a process that has used no op yet.
 """
 
 import dataclasses
-import importlib
 import json
 import math
 
@@ -45,8 +44,9 @@ class ShuffledWeight:
 
     def unshuffle(self, *, implementation: str | None = None) -> jax.Array:
         """The plain weight."""
-        op = importlib.import_module("jax_aiter.ops.gemm.shuffle_weight").SHUFFLE_WEIGHT
-        return op(w=self.data, layout=self.layout, inverse=True, implementation=implementation)[0]
+        from jax_aiter.ops import catalogue  # brings in no op before it is asked for one
+
+        return catalogue.named("shuffle_weight")(w=self.data, layout=self.layout, inverse=True, implementation=implementation)[0]
 
 
 def _read(text: bytes | bytearray) -> tuple[tuple[int, int]]:
