@@ -4,7 +4,7 @@ import functools
 
 import jax.numpy as jnp
 
-from jax_aiter.kernels.asm.ops import _moe_limits
+from jax_aiter.kernels.asm.moe import limits
 from jax_aiter.kernels.asm.registry import adapters
 from jax_aiter.ops.moe import asm_moe, asm_moe_tkw1
 
@@ -213,8 +213,8 @@ def g1u1_mistakes(rng, arch, good):
     """For families of `_moe_limits`, whose kernels are not all alike."""
     found, smf = scaled_mistakes(rng, arch, good), 2 - good["a16"] if "a16" in good else 0
     here = rows(arch, accepted(good))
-    plain = [r for r in here if r["smf"] == smf and not _moe_limits.takes_float(r) and _moe_limits.defect(r) is None]
-    narrow = [r for r in plain if not _moe_limits.reaches(r)]
+    plain = [r for r in here if r["smf"] == smf and not limits.takes_float(r) and limits.defect(r) is None]
+    narrow = [r for r in plain if not limits.reaches(r)]
     if narrow:
         row = pick(rng, narrow)
         inter = row.number("subGU_n") * 2 if good.get("quant") != "per_1x128" else 768
@@ -226,11 +226,11 @@ def g1u1_mistakes(rng, arch, good):
     other = [r for r in here if r["smf"] != smf]
     if other:
         found.append(({"kernel": pick(rng, other).symbol}, "takes .*smooth-quantisation scales.*, the call has"))
-    long = [r for r in plain if _moe_limits.step(r) == 512]
+    long = [r for r in plain if limits.step(r) == 512]
     if long:
         row = pick(rng, long)
         found.append(({"kernel": row.symbol, "inter": row.number("subGU_n"), "dim": 768}, "kernel = .*: D = 768"))
-    bad = [r for r in here if _moe_limits.defect(r) is not None and r["smf"] == smf]
+    bad = [r for r in here if limits.defect(r) is not None and r["smf"] == smf]
     if bad:
         found.append(({"kernel": pick(rng, bad).symbol, "inter": 128}, "computes the last 256 columns of the output only"))
     return found

@@ -9,7 +9,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter import NotSupportedError
-from jax_aiter.kernels.asm.ops import _moe_limits
+from jax_aiter.kernels.asm.moe import limits
 
 from . import common, moe
 
@@ -147,4 +147,4 @@ def test_limits_are_those_of_the_tables(arch):
     """Every kernel with smooth scales agrees, so none of them is on the list of defects."""
     for act in ("silu", "gelu"):
         for row in common.rows("asm_moe", arch, f"fmoe/{act}/fmoe_bf16_pertokenFp8_g1u1_{act}.csv"):
-            assert not row["smf"] or _moe_limits.defect(row) is None
+            assert not row["smf"] or limits.defect(row) is None

@@ -14,7 +14,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter import NotSupportedError
-from jax_aiter.kernels.asm.ops import _flash
+from jax_aiter.kernels.asm.attention import flash
 from jax_aiter.kernels.provider import Call, Target
 from jax_aiter.ops.attention.flash_attention import FLASH_ATTENTION
 from jax_aiter.ops.attention.flash_attention_varlen import FLASH_ATTENTION_VARLEN
@@ -120,7 +120,7 @@ def test_every_kernel(arch):
     for row in common.rows("flash_attention", arch, TABLE):
         if row["dtype"] != "bf16":
             continue
-        heads, causal = (row.number("hdim_q"), row.number("hdim_v")), row["mask"] == _flash.CAUSAL
+        heads, causal = (row.number("hdim_q"), row.number("hdim_v")), row["mask"] == flash.CAUSAL
         if row["mode"]:
             check_packed([70, 5], [90, 40], 2, 1, heads, causal=causal, kernel=row.symbol)
         else:
@@ -131,11 +131,11 @@ def test_every_kernel_of_mi308x(arch, monkeypatch):
     """MI308X has 80 compute units and code objects of its own for the same table."""
     if arch != "gfx942":
         pytest.skip("gfx942 only")
-    monkeypatch.setattr(_flash, "compute_units", lambda target: 80)
+    monkeypatch.setattr(flash, "compute_units", lambda target: 80)
     for row in common.rows("flash_attention", arch, TABLE):
         if row["dtype"] != "bf16":
             continue
-        heads, causal = (row.number("hdim_q"), row.number("hdim_v")), row["mask"] == _flash.CAUSAL
+        heads, causal = (row.number("hdim_q"), row.number("hdim_v")), row["mask"] == flash.CAUSAL
         if row["mode"]:  # other lengths than above: what was selected for a call is remembered
             check_packed([71, 6], [91, 41], 2, 1, heads, causal=causal, kernel=row.symbol)
         else:
@@ -192,9 +192,9 @@ def test_neighbours_do_not_leak():
 def test_placement_of_mi308x(monkeypatch):
     kernel = common.kernels("gfx942", TABLE)[0]
     call = Call("flash_attention", Target("rocm", "gfx942"), {}, {}, ())
-    assert "/MI300/" in _flash.placed(kernel, call).path
-    monkeypatch.setattr(_flash, "compute_units", lambda target: 80)
-    assert "/MI308/" in _flash.placed(kernel, call).path
+    assert "/MI300/" in flash.placed(kernel, call).path
+    monkeypatch.setattr(flash, "compute_units", lambda target: 80)
+    assert "/MI308/" in flash.placed(kernel, call).path
 
 
 @pytest.mark.parametrize(

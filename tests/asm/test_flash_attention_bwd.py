@@ -17,8 +17,8 @@ import jax_aiter
 from jax_aiter import NotSupportedError
 from jax_aiter.core.op import Op
 from jax_aiter.core.select import make_call
-from jax_aiter.kernels.asm.ops import _flash
-from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, choose, overruns
+from jax_aiter.kernels.asm.attention import flash
+from jax_aiter.kernels.asm.attention.flash_bwd_select import TABLES, choose, overruns
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.ops.attention.flash_attention_bwd import FLASH_ATTENTION_BWD
 from jax_aiter.ops.attention.flash_attention_varlen_bwd import FLASH_ATTENTION_VARLEN_BWD
@@ -44,7 +44,7 @@ def helpers(op: Op, operands, params) -> list[Kernel]:
     avals = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in operands.items()}
     static = {n: v for n, v in params.items() if n not in ("implementation", "kernel", "alibi_slopes", "bias")}
     call = make_call(op, "rocm", None, avals, static, op.infer(avals, static), params["kernel"])
-    steps = choose(call, _flash.shape_of(call))
+    steps = choose(call, flash.shape_of(call))
     return [steps.odo, *([steps.post] if steps.post else [])]
 
 
@@ -145,7 +145,7 @@ def test_windows(arch, sq, sk, window):
 
 def broken(row: Kernel) -> bool:
     """Whether the kernel is only for lengths of whole tiles."""
-    shape = _flash.Shape(False, 1, 130, 130, 1, 1, 128, 128, 130, 130)
+    shape = flash.Shape(False, 1, 130, 130, 1, 1, 128, 128, 130, 130)
     return overruns(row, shape)
 
 
@@ -154,15 +154,15 @@ def sweep(row: Kernel, seed: int) -> None:
     heads = (row.number("hdim_q"), row.number("hdim_v"))
     if row["pddv"] and heads[0] == heads[1] != 64:
         heads = equal({128: 104, 192: 168}[heads[0]])
-    causal = row["mask"] in (_flash.TOP_LEFT, _flash.CAUSAL)
+    causal = row["mask"] in (flash.TOP_LEFT, flash.CAUSAL)
     dtype = {"fp16": "float16", "bf16": "bfloat16"}[str(row["dtype"])]
     options = {"causal": causal, "dtype": dtype, "seed": seed, "kernel": row.symbol}
     if row["mode"]:
         check_packed([5, 0, 80, 17], [7, 4, 100, 0], 2, 1, heads, **options)
         return
     if row["pssk"]:
-        sk = 100 if row["mask"] == _flash.TOP_LEFT else 384 if broken(row) else 130
-        check(2, 100, sk, 2, 1, heads, window=(20, -1) if row["mask"] == _flash.WINDOW else (-1, -1), **options)
+        sk = 100 if row["mask"] == flash.TOP_LEFT else 384 if broken(row) else 130
+        check(2, 100, sk, 2, 1, heads, window=(20, -1) if row["mask"] == flash.WINDOW else (-1, -1), **options)
         return
     tile = row.number("ts") if row["atomic32"] else 64
     check(2, tile, tile, 2, 1, heads, **options)
@@ -171,7 +171,7 @@ def sweep(row: Kernel, seed: int) -> None:
 def reachable(arch: str) -> list[Kernel]:
     """All main kernels but those for packed sequences with a diagonal from the top left: no op here has that."""
     rows = common.rows("flash_attention_bwd", arch, TABLES[1])
-    return [r for r in rows if not (r["mode"] == 1 and r["mask"] == _flash.TOP_LEFT)]
+    return [r for r in rows if not (r["mode"] == 1 and r["mask"] == flash.TOP_LEFT)]
 
 
 @pytest.mark.parametrize("part", range(4))

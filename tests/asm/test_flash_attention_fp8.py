@@ -14,7 +14,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter import NotSupportedError
-from jax_aiter.kernels.asm.ops import _flash
+from jax_aiter.kernels.asm.attention import flash
 
 from . import attention, common
 
@@ -104,7 +104,7 @@ def test_packed_sequences(arch, causal):
 def each_kernel(arch, extra):
     for row in common.rows("flash_attention_fp8", arch, TABLE):
         if row["dtype"] == "fp8bf16":
-            head, causal = row.number("hdim_q"), row["mask"] == _flash.CAUSAL
+            head, causal = row.number("hdim_q"), row["mask"] == flash.CAUSAL
             if row["mode"]:
                 check_packed(arch, [70 + extra, 5], [90, 40], 2, 1, head, causal=causal, kernel=row.symbol)
             else:
@@ -118,7 +118,7 @@ def test_every_kernel(arch):
 def test_every_kernel_of_mi308x(arch, monkeypatch):
     if arch != "gfx942":
         pytest.skip("gfx942 only")
-    monkeypatch.setattr(_flash, "compute_units", lambda target: 80)
+    monkeypatch.setattr(flash, "compute_units", lambda target: 80)
     each_kernel(arch, 1)
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from jax_aiter.core.op import Op
-from jax_aiter.kernels.asm.ops._flash import CAUSAL, TOP_LEFT, WINDOW, Shape
-from jax_aiter.kernels.asm.ops._flash_bwd_select import TABLES, overruns
-from jax_aiter.kernels.asm.ops.flash_forward import TABLE
+from jax_aiter.kernels.asm.attention.flash import CAUSAL, TOP_LEFT, WINDOW, Shape
+from jax_aiter.kernels.asm.attention.flash_bwd_select import TABLES, overruns
+from jax_aiter.kernels.asm.attention.flash_forward import TABLE
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.provider import Call, Program, Target

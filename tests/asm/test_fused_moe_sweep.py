@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 import jax_aiter
-from jax_aiter.kernels.asm.ops import _moe_g1u1, _moe_limits
+from jax_aiter.kernels.asm.moe import g1u1, limits
 
 from . import common, moe
 
-TABLES = [(act, out, kind) for act in ("silu", "gelu") for out in ("bf16", "fp16") for kind in _moe_g1u1.KINDS]
+TABLES = [(act, out, kind) for act in ("silu", "gelu") for out in ("bf16", "fp16") for kind in g1u1.KINDS]
 OUT = {"bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -39,7 +39,7 @@ def arguments(arch, kind, tile, out, dim, tiles=1):
 
 def run(row, arch, act, out, kind, *, dim=None, tiles=1):
     tile = row.number("subGU_n")
-    args, arrays, quant = arguments(arch, kind, tile, out, dim or _moe_limits.smallest(row), tiles)
+    args, arrays, quant = arguments(arch, kind, tile, out, dim or limits.smallest(row), tiles)
 
     def call(arrays):
         return jax_aiter.fused_moe(**arrays, quant_type=quant, activation=act, output_dtype=jnp.dtype(OUT[out]), kernel=row.symbol)
@@ -49,8 +49,8 @@ def run(row, arch, act, out, kind, *, dim=None, tiles=1):
 
 
 def usable(row, out):
-    bad = _moe_limits.defect(row) is not None or row["smf"] != 0
-    return not bad and not (_moe_limits.takes_float(row) and out == "fp16")
+    bad = limits.defect(row) is not None or row["smf"] != 0
+    return not bad and not (limits.takes_float(row) and out == "fp16")
 
 
 @pytest.mark.parametrize(("act", "out", "kind"), TABLES)
@@ -74,7 +74,7 @@ def test_the_least_step_behind_the_smallest_model(arch, act, out, kind):
     """The next D that a kernel accepts, and two tiles of I."""
     for row in rows(arch, act, out, kind):
         if usable(row, out):
-            run(row, arch, act, out, kind, dim=_moe_limits.smallest(row) + _moe_limits.step(row), tiles=2)
+            run(row, arch, act, out, kind, dim=limits.smallest(row) + limits.step(row), tiles=2)
 
 
 @pytest.mark.parametrize(("act", "out", "kind"), TABLES)

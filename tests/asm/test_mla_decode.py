@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import jax_aiter
-from jax_aiter.kernels.asm.ops import _mla_launch as launch
-from jax_aiter.kernels.asm.ops._mla_rows import TABLE, stem, traits, usable_rows
+from jax_aiter.kernels.asm.mla import launch
+from jax_aiter.kernels.asm.mla.rows import TABLE, stem, traits, usable_rows
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.call import export_checks
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jax_aiter.kernels.asm.ops import _moe_limits
+from jax_aiter.kernels.asm.moe import limits
 from jax_aiter.kernels.asm.registry import adapters
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.known import AITER_COMMIT
@@ -33,7 +33,7 @@ def test_which_kernels_find_experts_beyond_4_gib(arch):
         wide = arch == "gfx950" and "_bf16_blockscaleFp8_" in row.path and "_novs_silu_1tg_ps_32x384" not in row.path
         named = "_blockscale" in row.path and (small or wide)
         newest = arch == "gfx942" or row.since("0.1.19.post1")
-        assert _moe_limits.reaches(row) == (named and newest), row
+        assert limits.reaches(row) == (named and newest), row
 
 
 def test_weights_of_more_than_4_gib_run_where_a_kernel_reaches_them():

@@ -9,7 +9,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter import NotSupportedError
-from jax_aiter.kernels.asm.ops import _moe_g1u0
+from jax_aiter.kernels.asm.moe import g1u0
 from jax_aiter.kernels.asm.tables import loose
 
 from . import common, moe, moe_g1u0
@@ -35,13 +35,13 @@ def check(shape, *, weights="bfloat16", output="bfloat16", activation="silu", ke
 def kernels_of(arch):
     """(kernel, activation, output, weights, tile) of all that is not refused by name."""
     found = []
-    for table in _moe_g1u0.TABLES:
+    for table in g1u0.TABLES:
         activation, output = ("gelu" if "_gelu" in table else "silu"), OUTPUT["fp16" if "fp16" in table else "bf16"]
         weights = "int8" if "Int8" in table else "bfloat16"
-        rows = [r for r in common.rows("fused_moe", arch, table) if _moe_g1u0.never(r) is None]
+        rows = [r for r in common.rows("fused_moe", arch, table) if g1u0.never(r) is None]
         found += [(r.symbol, activation, output, weights, r.number("subGU_n")) for r in rows]
     for activation, suffix in (("silu", ""), ("gelu", "_gelu")):
-        for tile in _moe_g1u0.INT8_TILES:
+        for tile in g1u0.INT8_TILES:
             symbol = f"fmoe_int8_g1u0_subGU_{tile}{suffix}"
             if loose(arch, f"fmoe/{activation}/{symbol}.co", symbol):
                 found.append((symbol, activation, "bfloat16", "int8", tile))

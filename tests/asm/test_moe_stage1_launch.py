@@ -9,7 +9,7 @@ import json
 import numpy as np
 import pytest
 
-from jax_aiter.kernels.asm.ops.moe_stage1 import BLOCKSCALE, TABLES
+from jax_aiter.kernels.asm.moe.moe_stage1 import BLOCKSCALE, TABLES
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.registry import adapters
 from jax_aiter.kernels.asm.tables import kernels

@@ -10,7 +10,7 @@ from jax import export
 
 import jax_aiter
 from jax_aiter import NotSupportedError
-from jax_aiter.kernels.asm.ops import _moe_tkw1
+from jax_aiter.kernels.asm.moe import tkw1
 from jax_aiter.kernels.call import export_checks
 
 from . import common, moe
@@ -40,10 +40,10 @@ def check(arch, shape, *, op="asm_moe_tkw1", activation="silu", kernel=None, out
 
 
 def sweep(arch, step):
-    for table in _moe_tkw1.TABLES:
+    for table in tkw1.TABLES:
         activation, output = ("gelu" if "_gelu_" in table else "silu"), ("float16" if "fp16" in table else "bfloat16")
         for row in common.rows("asm_moe_tkw1", arch, table)[::step]:
-            if _moe_tkw1.never(row) is not None:
+            if tkw1.never(row) is not None:
                 continue  # refused by name
             shape = moe.Shape(tokens=9, experts=3, topk=2, dim=512, inter=row.number("subGU_n"))
             check(arch, shape, op="fused_moe", activation=activation, kernel=row.symbol, output=output)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from jax_aiter.core.arch import FP8
-from jax_aiter.kernels.asm.ops._pa import COMPARES_BLOCKS, COMPARES_TILES
+from jax_aiter.kernels.asm.attention.pa import COMPARES_BLOCKS, COMPARES_TILES
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.provider import Call, Target

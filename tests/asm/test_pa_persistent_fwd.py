@@ -10,7 +10,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.arch import FP8
-from jax_aiter.kernels.asm.ops._pa_work import capacity
+from jax_aiter.kernels.asm.attention.pa_work import capacity
 from jax_aiter.kernels.known import AITER_COMMIT
 
 from . import common, paged

@@ -11,7 +11,7 @@ import pytest
 
 from jax_aiter.kernels.asm import coverage
 from jax_aiter.kernels.asm.device import ARCHS
-from jax_aiter.kernels.asm.ops import _moe_g1u1, asm_moe
+from jax_aiter.kernels.asm.moe import asm_moe, g1u1
 from jax_aiter.kernels.asm.registry import adapters
 from jax_aiter.kernels.asm.tables import kernels, location
 from jax_aiter.kernels.known import AITER_COMMIT, PROVEN, PYPI_RELEASE, lookup
@@ -75,7 +75,7 @@ def test_an_object_is_selectable_if_one_op_can_select_it():
     """asm_moe takes the g1u1 kernels with smooth scales, fused_moe those without, and neither the defective one."""
     table = "fmoe/silu/fmoe_fp16_pertokenFp8_g1u1_silu.csv"
     rows, selectable = kernels("gfx942", table), coverage.selectable("gfx942")
-    taken = {row.path: (_moe_g1u1.never(row) is None, asm_moe.never(row) is None) for row in rows}
+    taken = {row.path: (g1u1.never(row) is None, asm_moe.never(row) is None) for row in rows}
     assert set(taken.values()) == {(True, False), (False, True), (False, False)}
     assert {path for path, by in taken.items() if any(by)} == {row.path for row in rows} & selectable
     (found,) = [v for v in coverage.variants("gfx942") if v.name == "fmoe_fp16_pertokenFp8_g1u1_silu"]

@@ -1,0 +1,1 @@
+"""Matrix products, on AITER's hand-written kernels."""

@@ -1,0 +1,211 @@
+"""Decoding with multi-head latent attention: split or listed partial attention by AITER's kernels, then a join."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.kernels.asm.mla import inputs, launch
+from jax_aiter.kernels.asm.mla.join import join_splits, join_works
+from jax_aiter.kernels.asm.mla.rows import (
+    MAX_QUERIES,
+    TABLE,
+    Key,
+    Wanted,
+    lookup,
+    never,
+    split_key,
+    stem,
+    traits,
+    usable_rows,
+    work_list_key,
+)
+from jax_aiter.kernels.asm.mla.shape import Tiles, split_tiles, work_list_tiles
+from jax_aiter.kernels.asm.mla.work import work_list
+from jax_aiter.kernels.asm.registry import Refusal, Selected, forced, need, op
+from jax_aiter.kernels.asm.tables import Kernel
+from jax_aiter.kernels.asm.writer import PlanWriter
+from jax_aiter.kernels.provider import Call, Program
+
+Operands = Mapping[str, jax.Array]
+
+
+@op("mla_decode_fwd", source=f"aiter/mla.py mla_decode_fwd, {launch.SOURCE}", tables=(TABLE,), never=never)
+def select(call: Call) -> Selected:
+    q, kv = call.operands["q"], call.operands["kv_buffer"]
+    w = _wanted(call)
+    sequences, slots = call.operands["kv_last_page_lens"].shape[0], call.operands["kv_indices"].shape[0]
+    need(call.params["logit_cap"] == 0, f"logit_cap = {call.params['logit_cap']}; AITER's kernels know only 0")
+    need(w.queries <= MAX_QUERIES, f"max_seqlen_qo = {w.queries}; the kernels take at most {MAX_QUERIES}")
+    row, rule = _choose(call, w)
+    persistent, trait = row["ps"] == 1, traits(row)
+    need(not trait.unmasked or not w.causal or w.queries == 1, f"{stem(row)} has no causal mask; max_seqlen_qo is {w.queries}")
+    if persistent:
+        tiles = work_list_tiles(row, w, sequences)
+        groups = launch.groups_of(call.target)
+        launch.check_sizes(q, kv, tiles, launch.works_of(call.target, tiles) * tiles.tokens)
+        return Selected(row, (groups, 1, 1), rule, lambda: _listed(call, w, row, tiles))
+    tiles = split_tiles(row, w, sequences)
+    splits = launch.even_splits(call.target, sequences, slots * kv.shape[1], w.heads, w.queries, w.q == "fp8")
+    splits = max(splits, trait.fewest)
+    if splits == 1 and w.lse and trait.single == "final":
+        splits = 2  # in one part the kernel writes no log-sum-exp
+    launch.check_sizes(q, kv, tiles, tiles.rows * splits)
+    grid = launch.grid_of(tiles.tokens, w.heads, split_key(w).sub_q, sequences, splits)
+    return Selected(row, grid, f"{rule}, {splits} parts per sequence", lambda: _split(call, w, row, tiles, splits, grid))
+
+
+def _wanted(call: Call) -> Wanted:
+    q, kv, params = call.operands["q"], call.operands["kv_buffer"], call.params
+    names = {"bfloat16": "bf16", "float8_e4m3fnuz": "fp8", "float8_e4m3fn": "fp8"}
+    for name, x in (("q", q), ("kv_buffer", kv)):
+        need(x.dtype.name in names, f"{name} has dtype {x.dtype.name}; the kernels take bfloat16 and fp8")
+    assert call.target.arch is not None
+    types = names[q.dtype.name], names[kv.dtype.name]
+    return Wanted(call.target.arch, *types, q.shape[1], params["max_seqlen_qo"], params["causal"], params["return_lse"])
+
+
+def _choose(call: Call, w: Wanted) -> tuple[Kernel, str]:
+    rows = usable_rows(w.arch, prefill=False)
+    fitting = [r for r in rows if (r["qType"], r["kvType"]) == (w.q, w.kv) and (w.causal or w.queries == 1 or _full(r))]
+    row = forced(call, fitting)
+    if row is not None:
+        return row, "the caller's kernel="
+    reasons = []
+    for persistent, key_of in ((False, split_key), (True, work_list_key)):
+        try:
+            key = key_of(w)
+            row = lookup(rows, w, key, persistent=persistent)
+            need(row is not None, _missing(w, key, persistent))
+            assert row is not None
+            need(not traits(row).unmasked or w.queries == 1, f"{stem(row)} has no causal mask; max_seqlen_qo is {w.queries}")
+            how = "persistent, works listed on the device" if persistent else "every sequence split evenly"
+            return row, f"AITER's rule: {how}"
+        except Refusal as refusal:
+            reasons.append(str(refusal))
+    raise Refusal("; ".join(dict.fromkeys(reasons)))
+
+
+def _items(call: Call) -> tuple[int, int]:
+    """Bytes of a number of q, and of kv_buffer."""
+    return call.operands["q"].dtype.itemsize, call.operands["kv_buffer"].dtype.itemsize
+
+
+def _full(row: Kernel) -> bool:
+    """Lets every query see every key."""
+    return row["causal"] == 0 or traits(row).unmasked
+
+
+def _missing(w: Wanted, key: Key, persistent: bool) -> str:
+    kind = "persistent" if persistent else "evenly splitting"
+    asked = f"q {w.q}, kv_buffer {w.kv}, {w.heads} heads, max_seqlen_qo {w.queries}, causal {w.causal}"
+    return f"{asked}: this release of AITER has no {kind} kernel for {key.gqa} heads and {key.queries} queries"
+
+
+def _split(call: Call, w: Wanted, row: Kernel, tiles: Tiles, splits: int, grid: tuple[int, int, int]) -> Program:
+    final = splits == 1 and traits(row).single == "final"
+
+    def arrays(operands: Operands) -> dict[str, jax.Array]:
+        parts = splits * jnp.arange(tiles.sequences + 1, dtype=jnp.int32)
+        return {**_common(call, operands, tiles), "STP": parts}
+
+    shapes = jax.eval_shape(arrays, dict(call.operands))
+    out, lse = launch.partials(tiles.rows * splits, tiles, jnp.bfloat16 if final else jnp.float32)
+    results = {"R": out} if final else {"R": out, "LSE": lse}
+    writer = PlanWriter(call.op, w.arch, shapes, results)
+    plan = launch.split_plan(
+        writer, row, tiles, splits=splits, scale=call.params["sm_scale"], items=_items(call), grid=grid, final=final,
+        lse=w.lse,
+    )  # fmt: skip
+
+    def run(operands: Operands) -> list[jax.Array]:
+        found = arrays(operands)
+        got = _call(plan, [found[name] for name in shapes], results)
+        if final:
+            joined, top = got[0], jnp.zeros(got[0].shape[:2], jnp.float32)
+        else:
+            shape = (tiles.rows, splits, tiles.heads)
+            joined, top = join_splits(got[0].reshape(*shape, -1), got[1].reshape(shape))
+        return _back(call, operands, found["LTP"], tiles, joined, top)
+
+    return Program((plan,), run)
+
+
+def _listed(call: Call, w: Wanted, row: Kernel, tiles: Tiles) -> Program:
+    groups, works = launch.groups_of(call.target), launch.works_of(call.target, tiles)
+
+    def arrays(operands: Operands) -> dict[str, Any]:
+        found = _common(call, operands, tiles)
+        bounds = found["LTP"]
+        later = jnp.arange(tiles.count - 1, -1, -1, dtype=jnp.int32) * (tiles.tokens if w.causal else 0)
+        keys = jnp.maximum((bounds[1:] - bounds[:-1])[:, None, None] - later, 0)
+        shape = (tiles.sequences, tiles.folds, tiles.count)
+        first = jnp.broadcast_to(bounds[:-1, None, None], shape).reshape(-1)
+        listed = work_list(first, jnp.broadcast_to(keys, shape).reshape(-1), tiles.tokens, groups)
+        return {**found, "WORKS": listed.indptr, "INFO": listed.info, "tile": listed.tile}
+
+    shapes = jax.eval_shape(arrays, dict(call.operands))
+    del shapes["tile"]
+    out_struct, lse_struct = launch.partials(works * tiles.tokens, tiles)
+    results = {"R": out_struct, "LSE": lse_struct}
+    writer = PlanWriter(call.op, w.arch, shapes, results)
+    queries = w.queries if tiles.folds == 1 and row["qSeqLen"] == 4 else tiles.tokens
+    plan = launch.work_plan(
+        writer, row, tiles, scale=call.params["sm_scale"], items=_items(call), groups=groups, queries=queries
+    )  # fmt: skip
+
+    def run(operands: Operands) -> list[jax.Array]:
+        found = arrays(operands)
+        tile = found.pop("tile")
+        parts, lse = _call(plan, [found[name] for name in shapes], results)
+        shape = (works, tiles.tokens, tiles.heads)
+        joined, top = join_works(parts.reshape(*shape, -1), lse.reshape(shape), tile, tiles.number)
+        rows = (tiles.rows, tiles.heads)
+        return _back(call, operands, found["LTP"], tiles, joined.reshape(*rows, -1), top.reshape(rows))
+
+    return Program((plan,), run)
+
+
+def _common(call: Call, operands: Operands, tiles: Tiles) -> dict[str, jax.Array]:
+    kv = operands["kv_buffer"]
+    pages, page = kv.shape[:2]
+    bounds, tokens = inputs.one_token_pages(
+        operands["kv_indptr"], operands["kv_indices"], operands["kv_last_page_lens"], pages, page
+    )
+    found = {
+        "Q": inputs.tile_queries(operands["q"], operands["qo_indptr"], tiles, call.params["max_seqlen_qo"]),
+        "KV": kv,
+        "LTP": bounds,
+        "LTD": tokens,
+        "LTL": jnp.ones(tiles.sequences, jnp.int32),
+        "QTP": tiles.tokens * jnp.arange(tiles.number + 1, dtype=jnp.int32),
+    }
+    if kv.dtype.itemsize == 1:
+        for name, x, scale in (("QSCALE", operands["q"], "q_scale"), ("KVSCALE", kv, "kv_scale")):
+            if x.dtype.itemsize > 1:
+                continue
+            given = operands.get(scale)
+            found[name] = jnp.ones(1, jnp.float32) if given is None else given
+    return found
+
+
+def _call(plan: Any, arrays: Sequence[jax.Array], results: Mapping[str, jax.ShapeDtypeStruct]) -> list[jax.Array]:
+    from jax_aiter.kernels.call import call_plan  # only where a kernel runs: it loads the native module
+
+    return call_plan(plan, *arrays, result_shape_dtypes=list(results.values()))
+
+
+def _back(call: Call, operands: Operands, bounds: jax.Array, tiles: Tiles, out: jax.Array, lse: jax.Array) -> list[jax.Array]:
+    """The caller's rows; queries without keys, and rows of no sequence, give 0 and -inf."""
+    rows, most = operands["q"].shape[0], call.params["max_seqlen_qo"]
+    place, seen = inputs.caller_rows(
+        operands["qo_indptr"], bounds[1:] - bounds[:-1], rows, tiles.places, most, call.params["causal"]
+    )
+    found, top = inputs.untile(out, tiles)[place], inputs.untile(lse, tiles)[place]
+    return [
+        jnp.where(seen[:, None, None], found, 0.0).astype(call.results[0].dtype),
+        jnp.where(seen[:, None], top, -jnp.inf),
+    ]

@@ -1,0 +1,1 @@
+"""Mixture-of-experts layers, on AITER's hand-written kernels."""
