@@ -6,23 +6,17 @@ are imported when something in them is asked for.
 
 import functools
 import importlib
-import pkgutil
 from collections.abc import Callable
 from typing import Any
 
-from jax_aiter import ops
+from jax_aiter.core import folders
 from jax_aiter.core.op import OPS, Op
 
 
 @functools.cache
 def modules() -> tuple[str, ...]:
     """Every module of every family, in the order of their own names."""
-    families = [m.name for m in pkgutil.iter_modules(ops.__path__) if m.ispkg]
-    found = []
-    for family in families:
-        package = importlib.import_module(f"{ops.__name__}.{family}")
-        found += [f"{package.__name__}.{m.name}" for m in pkgutil.iter_modules(package.__path__)]
-    return tuple(sorted(found, key=_name))
+    return folders.modules("jax_aiter.ops")
 
 
 def _name(module: str) -> str:

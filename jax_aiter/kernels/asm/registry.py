@@ -1,6 +1,6 @@
 """The ops AITER has hand-written kernels for: per op, a function that selects the kernel and knows how to plan its launch.
 
-One small file per family under `ops`. A selecting function sees a `Call`, raises `Refusal` with the rule that forbids it, and
+Each family has a folder beside this file. A selecting function sees a `Call`, raises `Refusal` with the rule that forbids it, and
 returns a `Selected`; it reads tables but no code object, so it is quick enough to be asked at every trace.
 """
 
@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import pkgutil
 from collections.abc import Callable, Iterable
 
+from jax_aiter.core import folders
 from jax_aiter.kernels.asm.tables import Kernel, kernels, named, refused_row
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Program
@@ -84,11 +84,9 @@ def op(
 @functools.cache
 def adapters() -> dict[str, Adapter]:
     """All adapters by op name."""
-    package = importlib.import_module("jax_aiter.kernels.asm.ops")
     found: dict[str, Adapter] = {}
-    for info in pkgutil.iter_modules(package.__path__):
-        module = importlib.import_module(f"{package.__name__}.{info.name}")
-        for value in vars(module).values():
+    for module in folders.modules("jax_aiter.kernels.asm"):
+        for value in vars(importlib.import_module(module)).values():
             for declared in getattr(value, "adapters", ()):
                 if found.setdefault(declared.op, declared) is not declared:
                     raise RuntimeError(f"two adapters for op {declared.op!r}")

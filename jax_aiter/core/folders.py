@@ -1,0 +1,17 @@
+"""The families that ops, kernels and tests are sorted by: one name, one folder in every tree."""
+
+import importlib
+import importlib.util
+import pkgutil
+
+FAMILIES = ("activation", "attention", "cache", "gemm", "mla", "moe", "norm", "quant", "rope", "routing")
+
+
+def modules(package: str) -> tuple[str, ...]:
+    """Every module of every family that `package` has a folder for, in the order of the modules' own names; none is imported."""
+    found = []
+    for family in FAMILIES:
+        if importlib.util.find_spec(f"{package}.{family}") is not None:
+            folder = importlib.import_module(f"{package}.{family}")
+            found += [f"{folder.__name__}.{m.name}" for m in pkgutil.iter_modules(folder.__path__)]
+    return tuple(sorted(found, key=lambda module: module.rpartition(".")[2]))
