@@ -11,7 +11,7 @@ from benchmarks.h200.case import Arrays, Case
 from jax_aiter.core.config import config
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS, call_plan
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.provider import plan_for
 from jax_aiter.ops.catalogue import all_ops
 

@@ -90,7 +90,7 @@ def test_this_machines_own_profiler_is_refused_without_a_gpu():
 
 
 def test_the_comparison_covers_every_op_with_kernels():
-    from jax_aiter.kernels.triton.ops import adapters
+    from jax_aiter.kernels.triton.adapters import adapters
 
     labels = [case.label for case in device_time.cases("sm_90", set())]
     assert {label.split("/")[0] for label in labels} == set(adapters())

@@ -14,7 +14,7 @@ from jax_aiter.kernels.encode import decode, encode
 from jax_aiter.kernels.known import AITER_COMMIT, PYPI_RELEASE
 from jax_aiter.kernels.plan import Launch
 from jax_aiter.kernels.store.survey import survey
-from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.provider import plan_for
 from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.spec import ARCHS

@@ -8,7 +8,7 @@ import pytest
 
 from jax_aiter.kernels.provider import Call, Target
 from jax_aiter.kernels.triton import load
-from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.adapters import adapters
 
 from .calls import call
 

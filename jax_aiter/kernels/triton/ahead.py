@@ -14,7 +14,7 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
-from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.spec import FP8, CallSpec
 
 

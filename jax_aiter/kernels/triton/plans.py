@@ -16,8 +16,8 @@ from jax_aiter.kernels.cache import DamagedError, canonical, digest, explained, 
 from jax_aiter.kernels.marker import others_can_write
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.store import AITER_COMMIT, aiter_location, files
+from jax_aiter.kernels.triton.adapters import VERSION
 from jax_aiter.kernels.triton.convert import to_plan
-from jax_aiter.kernels.triton.ops import VERSION
 from jax_aiter.kernels.triton.spec import CallSpec
 
 

@@ -13,8 +13,8 @@ from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Missing, Unusable
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
+from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, adapters
 from jax_aiter.kernels.triton.announce import announced
-from jax_aiter.kernels.triton.ops import OTHER_CONTRACT, adapters
 from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.spec import ARCHS, FP8, CallSpec
 

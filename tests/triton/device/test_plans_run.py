@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.h200.suite import checked
 from jax_aiter.kernels.call import call_plan
-from jax_aiter.kernels.triton.ops import adapters
+from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.provider import plan_for
 from jax_aiter.kernels.triton.sources import lacking
 from tests.needs import needs_aiter

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 
-from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import HALF, INT32_MAX, dtype_in, first, param_is
+from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, dtype_in, first, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 UNIFIED = "attention.unified_attention:unified_attention(sinks)"

@@ -4,8 +4,8 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
-from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import FLOAT, dtype_in, first, fits_int32
+from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
 

@@ -4,8 +4,8 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
-from jax_aiter.kernels.triton.ops import op
-from jax_aiter.kernels.triton.ops.rules import FLOAT, absent, dtype_in, first, fits_int32, param_is
+from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 #: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.

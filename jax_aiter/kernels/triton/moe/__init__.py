@@ -1,0 +1,1 @@
+"""Mixture-of-experts layers, on AITER's Triton kernels."""

@@ -1,0 +1,1 @@
+"""Normalisation, on AITER's Triton kernels."""

@@ -1,0 +1,1 @@
+"""Quantisation to fp8 and int8, on AITER's Triton kernels."""
