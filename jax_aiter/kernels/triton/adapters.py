@@ -1,6 +1,6 @@
 """The ops AITER has Triton kernels for: per op, the rule that refuses a call and the function that records one.
 
-One small file per family. Rules run in the user's process and see only a `CallSpec`; recording functions run in the
+A folder per family beside this file. Rules run in the user's process and see only a `CallSpec`; recording functions run in the
 worker and import torch and AITER themselves.
 """
 
@@ -12,12 +12,11 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from jax_aiter.core import folders
 from jax_aiter.kernels.empty import nothing_to_launch
 
 if TYPE_CHECKING:
     from jax_aiter.kernels.triton.spec import CallSpec
-
-FAMILIES = ("activation", "flash", "gemm", "mla", "moe", "norm", "paged", "quant", "rope", "routing")
 
 #: ops whose AITER Triton kernels keep another contract, and which.
 OTHER_CONTRACT = {
@@ -66,9 +65,8 @@ def op(
 def adapters() -> dict[str, Adapter]:
     """All adapters by op name."""
     found: dict[str, Adapter] = {}
-    for family in FAMILIES:
-        module = importlib.import_module(f"{__name__}.{family}")
-        for value in vars(module).values():
+    for module in folders.modules("jax_aiter.kernels.triton"):
+        for value in vars(importlib.import_module(module)).values():
             for declared in getattr(value, "adapters", ()):
                 if found.setdefault(declared.op, declared) is not declared:
                     raise RuntimeError(f"two adapters for op {declared.op!r}")
