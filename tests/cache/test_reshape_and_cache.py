@@ -7,9 +7,8 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.arch import FNUZ, OCP
-
-from .in_place import cache_sized
-from .oracle import cache_shapes, key_element, store, value_element
+from tests.attention.oracle import cache_shapes, key_element, store, value_element
+from tests.cache.in_place import cache_sized
 
 LAYOUTS = ("NHD", "HND", "vllm", "asm")
 BLOCKS, SIZE, HEADS, D = 5, 16, 3, 32

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 
 import jax_aiter
+from tests.attention.oracle import assert_close, attend, window_mask
+from tests.mla.test_mla_decode_fwd import build
 from tests.oracle import assert_same
-
-from .oracle import assert_close, attend, window_mask
-from .test_mla_decode_fwd import build
 
 
 @pytest.mark.parametrize(

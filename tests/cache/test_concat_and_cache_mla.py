@@ -7,9 +7,8 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.arch import FNUZ, OCP
+from tests.cache.in_place import cache_sized
 from tests.oracle import f64
-
-from .in_place import cache_sized
 
 BLOCKS, SIZE, L, R = 5, 16, 40, 24
 DTYPES = [jnp.float32, jnp.bfloat16, jnp.float16, FNUZ, OCP]

@@ -9,8 +9,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.arch import FNUZ
-
-from .oracle import assert_close, attend, window_mask
+from tests.attention.oracle import assert_close, attend, window_mask
 
 
 def build(lengths, counts, heads, page, dtype, seed=0):
