@@ -15,13 +15,12 @@ from jax_aiter.kernels import _native
 from jax_aiter.ops.gemm.shuffled import ShuffledWeight as ShuffledWeight
 
 if TYPE_CHECKING:
+    from jax_aiter.bind.explain import explain as explain
     from jax_aiter.core.arch import fp8_dtype as fp8_dtype
     from jax_aiter.core.arch import target_arch as target_arch
-    from jax_aiter.core.explain import explain as explain
-    from jax_aiter.core.explain import supports as supports
-    from jax_aiter.core.found import if_aiter_supported as if_aiter_supported
-    from jax_aiter.core.found import is_aiter_found as is_aiter_found
-    from jax_aiter.core.found import is_aiter_found_and_supported as is_aiter_found_and_supported
+    from jax_aiter.kernels.found import if_aiter_supported as if_aiter_supported
+    from jax_aiter.kernels.found import is_aiter_found as is_aiter_found
+    from jax_aiter.kernels.found import is_aiter_found_and_supported as is_aiter_found_and_supported
     from jax_aiter.ops.activation.gelu_and_mul import gelu_and_mul as gelu_and_mul
     from jax_aiter.ops.activation.silu_and_mul import silu_and_mul as silu_and_mul
     from jax_aiter.ops.attention.flash_attention import flash_attention as flash_attention
@@ -38,6 +37,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.attention.unified_attention import unified_attention as unified_attention
     from jax_aiter.ops.cache.concat_and_cache_mla import concat_and_cache_mla as concat_and_cache_mla
     from jax_aiter.ops.cache.reshape_and_cache import reshape_and_cache as reshape_and_cache
+    from jax_aiter.ops.catalogue import supports as supports
     from jax_aiter.ops.gemm.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
     from jax_aiter.ops.gemm.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
     from jax_aiter.ops.gemm.gemm_a8w8 import gemm_a8w8 as gemm_a8w8

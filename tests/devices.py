@@ -39,7 +39,7 @@ def add(arch: str | None, release: str, ran: int, objects: Iterable[str]) -> Non
 
 def add_this_session(ran: int) -> None:
     """`add` for a session on a device; one without says nothing."""
-    from jax_aiter.core.partition import gpu_plugin_installed
+    from jax_aiter.bind.partition import gpu_plugin_installed
 
     if not ran or VARIABLE not in os.environ or not gpu_plugin_installed():
         return

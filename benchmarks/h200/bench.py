@@ -20,8 +20,8 @@ import numpy as np
 from benchmarks.h200.case import Case, Shapes
 from benchmarks.h200.execute import plan_of, runs_plan, through_plan
 from benchmarks.h200.suite import Timed, timed
+from jax_aiter.bind import tuning
 from jax_aiter.cli.measure import OneOp, side_by_side
-from jax_aiter.core import tuning
 from jax_aiter.core.config import config
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.plan import Launch, LaunchPlan

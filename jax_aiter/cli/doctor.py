@@ -13,13 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 import jax_aiter
+from jax_aiter.bind import select
+from jax_aiter.bind.explain import platform_name
 from jax_aiter.cli.inventory import aiter, aiter_lines
-from jax_aiter.core import select
 from jax_aiter.core.arch import arch_of, target_arch
-from jax_aiter.core.explain import platform_name
-from jax_aiter.core.found import is_aiter_found_and_supported
 from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
+from jax_aiter.kernels.found import is_aiter_found_and_supported
 from jax_aiter.ops.catalogue import all_ops
 
 PACKAGES = ("jax", "jaxlib", "numpy", "jax-rocm7-plugin", "jax-cuda13-plugin", "triton", "torch", "amd-aiter")

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jax_aiter.core.op import Op
+from jax_aiter.bind.op import Op
 
 ROUNDS = 9
 QUEUE_S = 0.01  # long enough that the clock and the wait at the end do not show
@@ -50,9 +50,7 @@ def _queue(call: Callable[[], Any], count: int) -> float:
 class OneOp:
     """Starts a call of one implementation; what the op updates in place is donated and handed on to the next call."""
 
-    def __init__(
-        self, op: Op, params: Mapping[str, Any], operands: Mapping[str, jax.Array], implementation: str | None
-    ) -> None:
+    def __init__(self, op: Op, params: Mapping[str, Any], operands: Mapping[str, jax.Array], implementation: str | None) -> None:
         def one_op(updated: dict[str, jax.Array], others: dict[str, jax.Array]):
             return op(**updated, **others, **params, implementation=implementation)
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import click
 import jax
 
+from jax_aiter.bind import select, tuning
+from jax_aiter.bind.explain import platform_name
 from jax_aiter.cli.measure import device_seconds
 from jax_aiter.cli.say import say
 from jax_aiter.cli.tune_calls import TuneCall, benchmark_calls, file_calls, own_cases
-from jax_aiter.core import select, tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.core.explain import platform_name
 from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.cache import CacheError, write_atomic

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.op import Op
 from jax_aiter.core.arch import FP8, fp8_dtype
 from jax_aiter.core.cases import Array, Case, case, constant, distinct, normal, permutation, uniform
-from jax_aiter.core.op import Op
 from jax_aiter.ops.catalogue import all_ops
 
 BF16 = jnp.dtype("bfloat16")

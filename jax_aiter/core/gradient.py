@@ -1,4 +1,4 @@
-"""Derivatives of ops: a reverse rule as data, forward mode from the reference, both behind one linear primitive (`core.linear`)."""
+"""Derivatives of ops: a reverse rule as data, forward mode from the reference, both behind one linear primitive (`bind.linear`)."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 from jax.interpreters import ad
 
-from jax_aiter.core import empty, linear
+from jax_aiter.bind import empty, linear
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.core.errors import NotSupportedError
 
 if TYPE_CHECKING:
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 
 @dataclasses.dataclass(frozen=True)

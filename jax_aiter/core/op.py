@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import axes, check, data, primitive, sharding, switches, symbolic
+from jax_aiter.bind import data, primitive, sharding, switches
+from jax_aiter.bind.public import as_operand
+from jax_aiter.core import axes, check, symbolic
 from jax_aiter.core.arch import FP8, target_arch
 from jax_aiter.core.cases import Case
 from jax_aiter.core.config import FAMILIES, IMPLEMENTATIONS, config
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.public import as_operand
 from jax_aiter.core.reads import Reads
 from jax_aiter.core.text import shown
 
@@ -41,7 +42,7 @@ class Op:
     fixed: axis names whose sizes decide how the call is computed, so that no `jax.export.symbolic_shape` can stand for them.
     parallel: axis names along which the work splits with no communication; they stay sharded.
     fold: the axis (or ``...``) into which `jax.vmap` folds its batch; operands without it stay unbatched.
-    batch: an own batching rule, tried before `fold` (see `core.batching`).
+    batch: an own batching rule, tried before `fold` (see `bind.batching`).
     gradient: how it is differentiated, None if not.
     infinite: results in which an infinity stands for something on good input, such as a query without keys.
     aliases: operand -> result that a kernel updates in place.

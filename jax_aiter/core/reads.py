@@ -18,7 +18,7 @@ import numpy as np
 from jax_aiter.core.axes import axis_names
 
 if TYPE_CHECKING:
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 NOTHING = -1
 Mask: TypeAlias = Any  # a bool array; numpy's stubs call every comparison of two arrays a scalar or an array

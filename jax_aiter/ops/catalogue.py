@@ -9,8 +9,8 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
+from jax_aiter.bind.op import OPS, Op
 from jax_aiter.core import folders
-from jax_aiter.core.op import OPS, Op
 
 
 @functools.cache

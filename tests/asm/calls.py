@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_aiter.bind.op import OPS
 from jax_aiter.core.arch import FP8 as FP8_OF
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.op import OPS
 from jax_aiter.kernels.asm import provider, tables
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.plan import Launch, LaunchPlan

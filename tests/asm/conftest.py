@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from jax_aiter.bind.partition import gpu_plugin_installed
 from jax_aiter.core.arch import arch_of
-from jax_aiter.core.partition import gpu_plugin_installed
 from jax_aiter.kernels.known import AITER_COMMIT
 from tests.needs import needs_aiter, skip_without_aiter
 

@@ -15,8 +15,8 @@ import pytest
 
 import jax_aiter
 from jax_aiter import NotSupportedError
-from jax_aiter.core.op import Op
-from jax_aiter.core.select import make_call
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.select import make_call
 from jax_aiter.kernels.asm.attention import flash
 from jax_aiter.kernels.asm.attention.flash_bwd_select import TABLES, choose, overruns
 from jax_aiter.kernels.asm.tables import Kernel

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jax_aiter.core.op import Op
+from jax_aiter.bind.op import Op
 from jax_aiter.kernels.asm.attention.flash import CAUSAL, TOP_LEFT, WINDOW, Shape
 from jax_aiter.kernels.asm.attention.flash_bwd_select import TABLES, overruns
 from jax_aiter.kernels.asm.attention.flash_forward import TABLE

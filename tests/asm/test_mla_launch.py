@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import jax_aiter.ops.mla.mla_decode_fwd  # noqa: F401  defines the op
-from jax_aiter.core.op import OPS
+from jax_aiter.bind.op import OPS
 from jax_aiter.kernels.asm.mla.rows import TABLE, traits
 from jax_aiter.kernels.asm.mla.work import BLOCK, OVERHEAD, capacity, work_list
 from jax_aiter.kernels.asm.provider import AsmProvider

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import jax_aiter
-from jax_aiter.core import found
-from jax_aiter.core.op import OPS
+from jax_aiter.bind.op import OPS
+from jax_aiter.kernels import found
 
 X = jax.ShapeDtypeStruct((4, 64), jnp.bfloat16)
 W = jax.ShapeDtypeStruct((64,), jnp.bfloat16)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 import jax_aiter
-from jax_aiter.core.op import OPS
+from jax_aiter.bind.op import OPS
 from jax_aiter.ops import catalogue
 from jax_aiter.ops.catalogue import all_ops
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from jax_aiter.bind import select, tuning
 from jax_aiter.cli import measure, tune_calls
 from jax_aiter.cli import tune as tune_command
-from jax_aiter.core import select, tuning
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.provider import Call, Target

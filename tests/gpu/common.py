@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_aiter.core import select
+from jax_aiter.bind import select
+from jax_aiter.bind.explain import platform_name
+from jax_aiter.bind.op import Op
 from jax_aiter.core.arch import fp8_dtype
 from jax_aiter.core.cases import Case, case, constant, distinct, normal, permutation, uniform
-from jax_aiter.core.explain import platform_name
-from jax_aiter.core.op import Op
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
 from jax_aiter.ops.catalogue import all_ops
 from tests.needs import skip_without_aiter

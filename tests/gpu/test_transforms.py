@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_aiter.core import tuning
+from jax_aiter.bind import tuning
 from jax_aiter.core.config import config
 from tests.transforms.common import bound
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 from click.testing import CliRunner
 
+from jax_aiter.bind import tuning
 from jax_aiter.cli.main import cli
-from jax_aiter.core import tuning
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.config import config

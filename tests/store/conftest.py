@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jax_aiter.core import select
+from jax_aiter.bind import select
 from jax_aiter.kernels import known, known_build
 from jax_aiter.kernels.asm import provider, tables, tuned
 from jax_aiter.kernels.known import AITER_COMMIT, Release, file_hash

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from jax_aiter.bind import tuning
 from jax_aiter.cli.kernels import kernels
-from jax_aiter.core import tuning
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels import cache
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_aiter.bind.explain import platform_name
+from jax_aiter.bind.op import Op
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.cases import Case
-from jax_aiter.core.explain import platform_name
-from jax_aiter.core.op import Op
 from jax_aiter.ops.catalogue import all_ops
 from tests.oracle import ULPS as ULPS
 from tests.oracle import assert_same as assert_same

@@ -9,9 +9,9 @@ import itertools
 
 import numpy as np
 
+from jax_aiter.bind.op import Op
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.cases import Array, Case
-from jax_aiter.core.op import Op
 
 OFFSETS = ("Bp", "B1")  # one more than there are sequences
 MOST_TIED = 4

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import jax_aiter
+from jax_aiter.bind.linear import has_loop
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.linear import has_loop
 
 from .common import LATER, assert_same, is_float, thinned
 from .meshes import differentiable

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 import jax_aiter
+from jax_aiter.bind.explain import explain
 from jax_aiter.cli.tune_calls import of_target
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.explain import explain, supports
+from jax_aiter.ops.catalogue import supports
 
 from .common import ALL, LATER, PLATFORMS, assert_same, bound, is_float, structs
 from .emptied import axes, calls, emptied

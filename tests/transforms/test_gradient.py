@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jax_aiter.bind.linear import has_loop
 from jax_aiter.cli.tune_calls import of_target
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.linear import has_loop
 from jax_aiter.ops.catalogue import all_ops
 
 from .common import ALL, assert_same, bound, expected, is_float, thinned

@@ -13,7 +13,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 import jax_aiter
-from jax_aiter.core.sharding import is_parallel
+from jax_aiter.bind.sharding import is_parallel
 
 from . import meshes
 from .common import ALL, LATER, ULPS, assert_same, dims_of

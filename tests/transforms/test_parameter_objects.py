@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import jax_aiter
-from jax_aiter.core.public import held
+from jax_aiter.bind.public import held
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 
 from .common import assert_same, is_float, thinned

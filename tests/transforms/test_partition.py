@@ -9,8 +9,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from jax_aiter.core import partition, select
-from jax_aiter.core.op import OPS
+from jax_aiter.bind import partition, select
+from jax_aiter.bind.op import OPS
 
 from .common import ULPS, assert_same, bound, expected
 from .test_sharding import COMMUNICATION, ROW_WISE, SPLITTABLE, mesh_of, place, specs, splittable

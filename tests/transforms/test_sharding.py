@@ -8,8 +8,8 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jax_aiter.bind.sharding import is_parallel
 from jax_aiter.core.axes import axis_names
-from jax_aiter.core.sharding import is_parallel
 
 from .common import ALL, LATER, ULPS, assert_same, bound, dims_of, expected, thinned
 

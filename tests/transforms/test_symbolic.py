@@ -14,7 +14,7 @@ import pytest
 from jax import export
 
 import jax_aiter
-from jax_aiter.core.op import OPS
+from jax_aiter.bind.op import OPS
 
 from .common import LATER, PLATFORMS, assert_same, bound, dims_of
 from .test_gradient import split

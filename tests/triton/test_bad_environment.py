@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import pytest
 
 import jax_aiter
-from jax_aiter.core import select
+from jax_aiter.bind import select
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.cache import put_code

@@ -7,7 +7,7 @@ import dataclasses
 import functools
 from collections.abc import Iterator
 
-from jax_aiter.core import switches
+from jax_aiter.bind import switches
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.args import PlanError
 from jax_aiter.kernels.asm.device import ARCHS, FP8

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.op import Op, Struct
+from jax_aiter.core.record import Struct
 
 
 def make(name: str, mirrors: str, act: Callable[[jax.Array], jax.Array], slope: Callable[[jax.Array], jax.Array]) -> Op:

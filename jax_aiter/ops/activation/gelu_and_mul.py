@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core.public import public
+from jax_aiter.bind.public import public
 from jax_aiter.ops.activation import gated
 
 

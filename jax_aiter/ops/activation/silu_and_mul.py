@@ -2,8 +2,8 @@
 
 import jax
 
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.public import public
 from jax_aiter.ops.activation import gated
 
 

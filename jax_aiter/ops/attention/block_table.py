@@ -3,9 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.batching import merged, split
 from jax_aiter.core import symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
-from jax_aiter.core.batching import merged, split
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.paged import Pages, Queries
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, some_sequence, tile_rows, tiles

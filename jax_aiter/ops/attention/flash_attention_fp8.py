@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, normal, uniform
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
 from jax_aiter.ops.attention.blocks import Scores, forward, visible_keys

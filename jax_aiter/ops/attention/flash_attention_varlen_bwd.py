@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.op import Op
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
 from jax_aiter.ops.attention.blocks import Keys, Scores, backward, forward, visible_keys

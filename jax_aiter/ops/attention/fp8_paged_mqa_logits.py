@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, uniform
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.core.reads import NOTHING, Reads, at, grid, spread
 from jax_aiter.ops.attention.block_table import query_checks
 from jax_aiter.ops.cache import paged_reads as paged

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.block_table import check_offsets, query_checks
 from jax_aiter.ops.attention.mtp import align, causal_end

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.public import public
 from jax_aiter.ops.attention.fp8_paged_mqa_logits import fp8_paged_mqa_logits, rows
 from jax_aiter.ops.attention.top_k_per_row_prefill import top_k_per_row_prefill
 

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.attention import block_table as cache
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.paged import Rule, attend

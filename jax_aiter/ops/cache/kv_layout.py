@@ -19,8 +19,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.empty import is_empty
 from jax_aiter.core import symbolic
-from jax_aiter.core.empty import is_empty
 from jax_aiter.ops.shared import narrow
 
 LAYOUTS = ("NHD", "HND", "vllm", "asm")

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.cache import write
 from jax_aiter.ops.cache.kv_layout import LAYOUTS, cache_axes
 

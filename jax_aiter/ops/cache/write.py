@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.batching import Batched, merged, split
 from jax_aiter.core import check, symbolic
-from jax_aiter.core.batching import Batched, merged, split
 from jax_aiter.core.reads import Mask, Reads, at, grid, spread, stacked
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, write

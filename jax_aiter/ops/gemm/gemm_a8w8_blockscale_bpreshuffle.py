@@ -5,12 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.batching import merged, split
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
-from jax_aiter.core.batching import merged, split
 from jax_aiter.core.cases import case, normal, uniform
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.gemm import product
 from jax_aiter.ops.gemm.gemm_a8w8_blockscale import BLOCK, reference
 from jax_aiter.ops.gemm.rows import over_rows

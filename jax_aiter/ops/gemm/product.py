@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.batching import Batched
+from jax_aiter.bind.public import held
 from jax_aiter.core.axes import FP8_TYPES
-from jax_aiter.core.batching import Batched
-from jax_aiter.core.public import held
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
 from jax_aiter.ops.shared import narrow
 

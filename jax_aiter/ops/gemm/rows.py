@@ -11,9 +11,11 @@ from typing import Any
 import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jax_aiter.core import axes, sharding
-from jax_aiter.core.op import Op, Struct
-from jax_aiter.core.public import as_operand
+from jax_aiter.bind import sharding
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import as_operand
+from jax_aiter.core import axes
+from jax_aiter.core.record import Struct
 
 ROWS = "M"
 

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.batching import merged, split
 from jax_aiter.core import check, symbolic
-from jax_aiter.core.batching import merged, split
 from jax_aiter.core.reads import Reads, at, spread
 from jax_aiter.ops.attention import block_table as cache
 from jax_aiter.ops.attention.paged import Pages, Rule, attend

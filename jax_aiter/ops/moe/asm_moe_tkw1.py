@@ -6,12 +6,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.op import Op, Struct
-from jax_aiter.core.public import public
+from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles
 from jax_aiter.ops.moe import forward, quant, reads, rules
 from jax_aiter.ops.moe import layout as moe_layout

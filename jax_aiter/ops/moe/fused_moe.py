@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, Arg
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 from jax_aiter.ops.moe import backward, cases, reads, rules
 from jax_aiter.ops.moe import forward as moe_forward

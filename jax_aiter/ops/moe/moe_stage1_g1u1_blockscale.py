@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case
-from jax_aiter.core.op import Op, Struct
-from jax_aiter.core.public import public
+from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 from jax_aiter.ops.moe import quant, reads, stage1
 from jax_aiter.ops.moe.quant import GROUP, Quantized

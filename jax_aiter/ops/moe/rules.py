@@ -6,9 +6,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.batching import Batched
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
-from jax_aiter.core.batching import Batched
 from jax_aiter.ops.gemm.shuffle_weight import check_tiles
 from jax_aiter.ops.moe import groups as moe_groups
 from jax_aiter.ops.moe.quant import GROUP

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.norm.rms_norm import check_weight, normalize, offset_weight, pull_back
 
 

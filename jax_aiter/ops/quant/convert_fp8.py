@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.arch import FNUZ, OCP, fp8_dtype
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.core.op import Op, Struct
-from jax_aiter.core.public import public
+from jax_aiter.core.record import Struct
 
 
 def _abstract(dims, *, x, dtype):

@@ -5,11 +5,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
-from jax_aiter.core.op import Op, Struct
-from jax_aiter.core.public import public
+from jax_aiter.core.record import Struct
 from jax_aiter.ops.quant import numerics
 
 GROUP_SIZES = (32, 64, 128)

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.core.reads import Reads, at, grid, spread
 from jax_aiter.ops.rope import rotation
 

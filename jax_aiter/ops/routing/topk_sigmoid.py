@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.bind.op import Op
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.op import Op
-from jax_aiter.core.public import public
 from jax_aiter.ops.routing import selection
 
 

@@ -6,8 +6,8 @@ vgpu run -- python -m pytest tests/triton/device
 import jax
 import pytest
 
+from jax_aiter.bind.partition import gpu_plugin_installed
 from jax_aiter.core.arch import arch_of
-from jax_aiter.core.partition import gpu_plugin_installed
 from tests.needs import needs_aiter
 
 if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; here they would all skip

@@ -8,12 +8,13 @@ import jax
 from jax.interpreters import ad, mlir
 from jax.interpreters import batching as jax_batching
 
-from jax_aiter.core import batching, gradient, lowering, partition, sharding, switches
+from jax_aiter.bind import batching, lowering, partition, sharding, switches
+from jax_aiter.core import gradient
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
 
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 # Parameters of the equation that say how to run the op rather than what it computes.
 OPTIONS = ("names", "implementation", "arch", "kernel")

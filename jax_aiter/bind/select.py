@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from jax_aiter.core import symbolic, tuning
+from jax_aiter.bind import tuning
+from jax_aiter.core import symbolic
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.provider import Call, Missing, Target, Unusable, providers
 
 if TYPE_CHECKING:
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax_aiter.core.axes import axis_names
 
 if TYPE_CHECKING:
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 
 def explicit_mesh(avals):

@@ -7,11 +7,12 @@ import jax
 from jax.core import ShapedArray
 from jax.sharding import AxisType
 
-from jax_aiter.core import empty, partition, select, sharding, switches, symbolic
+from jax_aiter.bind import empty, partition, select, sharding, switches
+from jax_aiter.core import symbolic
 from jax_aiter.kernels.provider import Program
 
 if TYPE_CHECKING:
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 
 def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], implementation, arch, kernel, **params):

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jax_aiter.bind.sharding import is_parallel, placements
 from jax_aiter.core.axes import axis_names
-from jax_aiter.core.sharding import is_parallel, placements
 
 if TYPE_CHECKING:
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 
 def _names(op: "Op", names, operands, results, params) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:

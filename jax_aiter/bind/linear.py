@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax.interpreters import ad, mlir
 from jax.interpreters import batching as jax_batching
 
-from jax_aiter.core import lowering, sharding, switches, symbolic
+from jax_aiter.bind import lowering, sharding, switches
+from jax_aiter.core import symbolic
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
@@ -100,7 +101,7 @@ def reversed_by_jax(name: str, run: Callable[..., Any], primals: Sequence[jax.Ar
 
 
 def has_loop(jaxpr: Any) -> bool:
-    from jax.extend.core import ClosedJaxpr, Jaxpr  # see core.primitive: costly to import
+    from jax.extend.core import ClosedJaxpr, Jaxpr  # see bind.primitive: costly to import
 
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "while":
@@ -122,7 +123,7 @@ def bind(of: Map, residuals: Sequence[jax.Array], tangents: Sequence[jax.Array],
 
 @functools.cache
 def _primitive() -> "Primitive":
-    from jax.extend.core import Primitive  # see core.primitive: costly to import
+    from jax.extend.core import Primitive  # see bind.primitive: costly to import
 
     prim = Primitive("jax_aiter.derivative")
     prim.multiple_results = True

@@ -6,10 +6,11 @@ from typing import Any
 
 import jax
 
-from jax_aiter.core import check, primitive, select
+from jax_aiter.bind import primitive, select
+from jax_aiter.bind.op import OPS, Op
+from jax_aiter.bind.public import as_operand
+from jax_aiter.core import check
 from jax_aiter.core.config import config
-from jax_aiter.core.op import OPS, Op
-from jax_aiter.core.public import as_operand
 from jax_aiter.core.settings import ARCHS
 from jax_aiter.core.text import shown
 from jax_aiter.ops.catalogue import all_ops
@@ -37,7 +38,7 @@ class Explanation:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    from jax.extend.core import ClosedJaxpr, Jaxpr  # see core.primitive: costly to import
+    from jax.extend.core import ClosedJaxpr, Jaxpr  # see bind.primitive: costly to import
 
     for eqn in jaxpr.eqns:
         yield eqn

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import empty, sharding, switches, symbolic
+from jax_aiter.bind import empty, sharding, switches
+from jax_aiter.core import symbolic
 
 if TYPE_CHECKING:
-    from jax_aiter.core.op import Op
+    from jax_aiter.bind.op import Op
 
 
 class Batched:
@@ -44,7 +45,7 @@ class Batched:
 
 
 def rule(op: "Op", axis_data: Any, values, dims, **params):
-    from jax_aiter.core.primitive import result_types, static_params  # primitive.py imports this module
+    from jax_aiter.bind.primitive import result_types, static_params  # primitive.py imports this module
 
     names = params["names"]
     if all(d is None for d in dims):
@@ -75,7 +76,7 @@ def rule(op: "Op", axis_data: Any, values, dims, **params):
 
 def _nothing(batched: Batched, static: Mapping[str, Any]):
     """Zeros where no result has an element, over no elements of a batch say."""
-    from jax_aiter.core.primitive import same_varying_axes  # primitive.py imports this module
+    from jax_aiter.bind.primitive import same_varying_axes  # primitive.py imports this module
 
     values = batched.values
     if not any(map(empty.is_empty, values.values())):

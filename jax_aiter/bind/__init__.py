@@ -1,0 +1,1 @@
+"""What JAX is told about a record: how it is evaluated, lowered, batched, differentiated and split."""
