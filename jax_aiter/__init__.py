@@ -78,13 +78,13 @@ _native.register()
 
 # Names of this package that are no ops, and of functions beside one; a public function `x` of an op stands in a module `x`.
 _ELSEWHERE = {
-    "explain": "core.explain",
+    "explain": "bind.explain",
     "fp8_dtype": "core.arch",
-    "if_aiter_supported": "core.found",
-    "is_aiter_found": "core.found",
-    "is_aiter_found_and_supported": "core.found",
+    "if_aiter_supported": "kernels.found",
+    "is_aiter_found": "kernels.found",
+    "is_aiter_found_and_supported": "kernels.found",
     "rope_positions": "ops.rope.rope",
-    "supports": "core.explain",
+    "supports": "ops.catalogue",
     "target_arch": "core.arch",
 }
 

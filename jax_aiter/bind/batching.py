@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind import empty, sharding, switches
+from jax_aiter.bind import empty, equation, sharding, switches
 from jax_aiter.core import symbolic
+from jax_aiter.core.record import Record
 
 if TYPE_CHECKING:
-    from jax_aiter.bind.op import Op
+    from jax.extend.core import Primitive
 
 
 class Batched:
@@ -19,8 +20,17 @@ class Batched:
     An op's own rule is ``rule(batched, **params) -> results with the batch at axis 0, or NotImplemented``.
     """
 
-    def __init__(self, op: "Op", values: Mapping[str, jax.Array], names: frozenset[str], size: int, params: Mapping[str, Any]):
-        self.op, self.values, self.names, self.size, self._params = op, values, names, size, params
+    def __init__(
+        self,
+        op: Record,
+        primitive: "Primitive",
+        values: Mapping[str, jax.Array],
+        names: frozenset[str],
+        size: int,
+        params: Mapping[str, Any],
+    ):
+        self.op, self.values, self.names, self.size = op, values, names, size
+        self._primitive, self._params = primitive, params
 
     @property
     def implementation(self) -> str | None:
@@ -41,22 +51,20 @@ class Batched:
     def bind(self, **values: jax.Array | None):
         """The unbatched op on new operands (None = absent)."""
         present = {n: values[n] for n in self.op.operands if values.get(n) is not None}
-        return self.op.primitive.bind(*present.values(), **{**self._params, "names": tuple(present)})
+        return self._primitive.bind(*present.values(), **{**self._params, "names": tuple(present)})
 
 
-def rule(op: "Op", axis_data: Any, values, dims, **params):
-    from jax_aiter.bind.primitive import result_types, static_params  # primitive.py imports this module
-
+def rule(op: Record, primitive: "Primitive", axis_data: Any, values, dims, **params):
     names = params["names"]
     if all(d is None for d in dims):
-        out = op.primitive.bind(*values, **params)
+        out = primitive.bind(*values, **params)
         return out, [None] * len(out)
-    static = static_params(params)
+    static = equation.static_params(params)
     has = frozenset(n for n, d in zip(names, dims, strict=True) if d is not None)
 
     def run(*values):
         front = {n: x if d is None else jnp.moveaxis(x, d, 0) for n, x, d in zip(names, values, dims, strict=True)}
-        batched = Batched(op, front, has, axis_data.size, params)
+        batched = Batched(op, primitive, front, has, axis_data.size, params)
         with switches.pinned(wide=symbolic.any_symbolic(*values)):
             out = _nothing(batched, static)
             if out is NotImplemented and op.batch:
@@ -70,14 +78,12 @@ def rule(op: "Op", axis_data: Any, values, dims, **params):
         out = run(*values)
         return out, [0] * len(out)
     each = [sharding.without_batch(a, d) for a, d in zip(avals, dims, strict=True)]
-    types = [sharding.with_batch(aval, axis_data) for aval in result_types(op, each, **params)]
+    types = [sharding.with_batch(aval, axis_data) for aval in equation.result_types(op, each, **params)]
     return sharding.on_plain_types(run, values, types), [0] * len(types)
 
 
 def _nothing(batched: Batched, static: Mapping[str, Any]):
     """Zeros where no result has an element, over no elements of a batch say."""
-    from jax_aiter.bind.primitive import same_varying_axes  # primitive.py imports this module
-
     values = batched.values
     if not any(map(empty.is_empty, values.values())):
         return NotImplemented
@@ -85,7 +91,7 @@ def _nothing(batched: Batched, static: Mapping[str, Any]):
     results = [jax.ShapeDtypeStruct((batched.size, *x.shape), x.dtype) for x in batched.op.infer(one, static)]
     if not empty.all_empty(results):
         return NotImplemented
-    return same_varying_axes([*values.values(), *empty.zeros(results)])[len(values) :]
+    return sharding.same_varying_axes([*values.values(), *empty.zeros(results)])[len(values) :]
 
 
 def merged(x: jax.Array) -> jax.Array:

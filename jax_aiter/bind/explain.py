@@ -6,14 +6,9 @@ from typing import Any
 
 import jax
 
-from jax_aiter.bind import primitive, select
+from jax_aiter.bind import equation, select
 from jax_aiter.bind.op import OPS, Op
-from jax_aiter.bind.public import as_operand
 from jax_aiter.core import check
-from jax_aiter.core.config import config
-from jax_aiter.core.settings import ARCHS
-from jax_aiter.core.text import shown
-from jax_aiter.ops.catalogue import all_ops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +59,7 @@ def explain(fn: Callable[..., Any], *args: Any, platform: str | None = None, **k
 
 
 def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
-    params = primitive.static_params(eqn.params)
+    params = equation.static_params(eqn.params)
     operands = {n: jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)}
     results = [jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in eqn.outvars]
     call = select.make_call(op, platform, eqn.params["arch"], operands, params, results, eqn.params["kernel"])
@@ -72,34 +67,6 @@ def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
     shapes = {n: f"{s.dtype.name}{list(s.shape)}" for n, s in operands.items()}
     details = select.details(call, implementation)
     return Explanation(op.name, shapes, params, platform, call.target.arch, implementation, refused, details)
-
-
-def supports(op: str, arch: str, *avals: Any, **params: Any) -> dict[str, str | None]:
-    """Per implementation, None if it can run the op on `arch` for operands of these shapes and dtypes, else the reason.
-
-    `avals` are arrays or ShapeDtypeStructs in the op's operand order (None for an absent optional one); a GEMM's activations are
-    the matrix that their leading axes make. A call that the op itself rejects raises the same TypeError or ValueError as the op.
-    ``"xla"`` is always None: the reference runs everywhere.
-    """
-    ops = all_ops()
-    if not isinstance(op, str) or op not in ops:
-        raise ValueError(f"supports: no op is called {shown(op)}; the ops are {sorted(ops)}")
-    check.choice("supports", "arch", arch, ARCHS)
-    record = ops[op]
-    if len(avals) > len(record.operands):
-        raise TypeError(f"{op} takes at most {len(record.operands)} operands {list(record.operands)}, got {len(avals)}")
-    given = {n: _struct(n, a) for n, a in zip(record.operands, avals, strict=False)}
-    structs = {n: a for n, a in given.items() if a is not None}
-    with config(arch=arch):
-        results = record.infer(structs, params)
-        platform = "cuda" if arch.startswith("sm_") else "rocm"
-        call = select.make_call(record, platform, arch, structs, params, results)
-        return {**select.refusals(call), "xla": None}
-
-
-def _struct(name: str, aval: Any) -> jax.ShapeDtypeStruct | None:
-    x = aval if isinstance(aval, jax.ShapeDtypeStruct) else as_operand("supports", name, aval, (type(None),))
-    return None if x is None else jax.ShapeDtypeStruct(x.shape, x.dtype)
 
 
 def platform_name() -> str:

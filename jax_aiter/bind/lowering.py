@@ -9,13 +9,16 @@ from jax.sharding import AxisType
 
 from jax_aiter.bind import empty, partition, select, sharding, switches
 from jax_aiter.core import symbolic
+from jax_aiter.core.record import Record
 from jax_aiter.kernels.provider import Program
 
 if TYPE_CHECKING:
-    from jax_aiter.bind.op import Op
+    from jax.extend.core import Primitive
 
 
-def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], implementation, arch, kernel, **params):
+def lower(
+    op: Record, primitive: "Primitive", platform: str, ctx, *values, names: tuple[str, ...], implementation, arch, kernel, **params
+):
     operands = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_in]
     results = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in ctx.avals_out]
     structs = dict(zip(names, operands, strict=True))
@@ -29,7 +32,7 @@ def lower(op: "Op", platform: str, ctx, *values, names: tuple[str, ...], impleme
         # Each device's part is lowered by this same function, for its own size, when XLA has split the program.
         def body(*parts):
             options = {"names": names, "implementation": implementation, "arch": arch, "kernel": kernel}
-            return tuple(op.primitive.bind(*parts, **options, **params))
+            return tuple(primitive.bind(*parts, **options, **params))
 
         split = partition.partitioned(op, names, params, body, operands, results)
         return lower_plain(ctx, values, split)

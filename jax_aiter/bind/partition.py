@@ -9,18 +9,16 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jax_aiter.bind.sharding import is_parallel, placements
 from jax_aiter.core.axes import axis_names
-
-if TYPE_CHECKING:
-    from jax_aiter.bind.op import Op
+from jax_aiter.core.record import Record
 
 
-def _names(op: "Op", names, operands, results, params) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+def _names(op: Record, names, operands, results, params) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
     args = op.operand_args(params)
     ins = [axis_names(args[n].axes, len(x.shape)) for n, x in zip(names, operands, strict=True)]
     outs = [axis_names(a, len(x.shape)) for a, x in zip(op.result_axes(params).values(), results, strict=True)]
@@ -47,7 +45,7 @@ def _rule(ins, outs, replicated: Callable[[str], bool]) -> Any:
     return SdyShardingRule(left, right, need_replication_factors=need)
 
 
-def partitioned(op: "Op", names: tuple[str, ...], params: Mapping[str, Any], body: Callable[..., Any], operands, results):
+def partitioned(op: Record, names: tuple[str, ...], params: Mapping[str, Any], body: Callable[..., Any], operands, results):
     """`body` (a call of the op on any local size) as a function that XLA may split along the op's parallel axes."""
     ins, outs = _names(op, names, operands, results, params)
 

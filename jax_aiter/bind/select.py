@@ -3,7 +3,7 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 
@@ -11,10 +11,8 @@ from jax_aiter.bind import tuning
 from jax_aiter.core import symbolic
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
+from jax_aiter.core.record import Record
 from jax_aiter.kernels.provider import Call, Missing, Target, Unusable, providers
-
-if TYPE_CHECKING:
-    from jax_aiter.bind.op import Op
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +36,7 @@ def target(platform: str, arch: str | None) -> Target:
     return Target(platform, arch)
 
 
-def make_call(op: "Op", platform: str, arch: str | None, operands, params: Mapping[str, Any], results, kernel=None) -> Call:
+def make_call(op: Record, platform: str, arch: str | None, operands, params: Mapping[str, Any], results, kernel=None) -> Call:
     return Call(op.name, target(platform, arch), dict(operands), dict(params), tuple(results), kernel)
 
 
@@ -68,7 +66,7 @@ def _warn_once(message: str) -> None:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
-def choose(op: "Op", call: Call, implementation: str | None) -> Choice:
+def choose(op: Record, call: Call, implementation: str | None) -> Choice:
     """Explicit runs that or raises NotSupportedError; None takes the kernel that tuning prefers, else the reference."""
     if implementation == "xla":
         return Choice("xla", None, dict.fromkeys(("asm", "triton"), "implementation='xla' was asked for"))

@@ -1,15 +1,13 @@
 """What a mesh with Explicit axes says about an op's results: the parallel axes keep the sharding of the operand that has it."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from jax_aiter.core.axes import axis_names
-
-if TYPE_CHECKING:
-    from jax_aiter.bind.op import Op
+from jax_aiter.core.record import Record
 
 
 def explicit_mesh(avals):
@@ -25,6 +23,19 @@ def varying_axes(aval) -> frozenset[str]:
     """The manual mesh axes over which a value differs between devices, inside `jax.shard_map`."""
     manual = getattr(aval, "manual_axis_type", None)  # jax >= 0.10; before, the aval carries the set itself
     return frozenset(manual.varying if manual is not None else getattr(aval, "vma", frozenset()))
+
+
+def same_varying_axes(values: Sequence[jax.Array]) -> list[jax.Array]:
+    """Make all operands vary over the same mesh axes; the transpose of this step sums the gradients of replicated operands."""
+    sets = [varying_axes(jax.typeof(x)) for x in values]
+    union = frozenset().union(*sets)
+    if not union:
+        return list(values)
+    out = []
+    for x, have in zip(values, sets, strict=True):
+        missing = tuple(sorted(union - have))
+        out.append(jax.lax.pcast(x, missing, to="varying") if missing else x)
+    return out
 
 
 def entries(aval) -> tuple[Any, ...]:
@@ -54,7 +65,7 @@ def placements(parallel: Collection[str], operands: Iterable[tuple[Sequence[str]
     return placed
 
 
-def refuse_pending_sums(op: "Op", avals: Mapping[str, Any]) -> None:
+def refuse_pending_sums(op: Record, avals: Mapping[str, Any]) -> None:
     """No op of ours is linear in all it does, so none may see the parts of a sum that JAX has put off."""
     for name, aval in avals.items():
         spec = aval.sharding.spec
@@ -66,7 +77,7 @@ def refuse_pending_sums(op: "Op", avals: Mapping[str, Any]) -> None:
             )
 
 
-def result_specs(op: "Op", avals: Mapping[str, Any], results, params) -> list[NamedSharding | None]:
+def result_specs(op: Record, avals: Mapping[str, Any], results, params) -> list[NamedSharding | None]:
     """One sharding per result for explicit meshes; all None (no say) without one."""
     mesh = explicit_mesh(avals.values())
     if mesh is None:

@@ -58,7 +58,7 @@ def child(code: str) -> subprocess.CompletedProcess:
 
 RELOAD = """
 import importlib, jax, jax.numpy as jnp, jax_aiter
-from jax_aiter.core.op import OPS
+from jax_aiter.bind.op import OPS
 from jax_aiter.ops.catalogue import all_ops
 
 module = importlib.import_module("{module}")

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import reads
+from jax_aiter.core import dependence
 
 # Operands that hold keys and values.
 SHARED = {"k", "v", "key_cache", "value_cache", "kv_buffer"}
@@ -33,7 +33,7 @@ class Dependence:
     """`core.reads` of one call, its masks at full size, for the groups that any result has."""
 
     def __init__(self, op, operands, params):
-        found = reads.of(op, operands, params)
+        found = dependence.of(op, operands, params)
         structs = op.infer({n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in operands.items()}, params)
         self.labels = [np.broadcast_to(found.groups[n], s.shape) for n, s in zip(op.results, structs, strict=True)]
         self.live = np.zeros(found.size, bool)
