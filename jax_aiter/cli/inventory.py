@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jax_aiter.cli.kernels import MISSING
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.marker import is_marked, others_can_write
@@ -14,6 +13,7 @@ from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.store.installed import version, why_not
 from jax_aiter.kernels.store.survey import survey
 
+MISSING = 'not found: pip install "jax_aiter[aiter]", or jax-aiter kernels add PATH registers a checkout'
 SOURCES = {"setting": "JAX_AITER_SOURCE", "cache": "`kernels add`", "package": "an installed package"}
 
 

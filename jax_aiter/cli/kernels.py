@@ -7,10 +7,9 @@ from pathlib import Path
 
 import click
 
+from jax_aiter.cli.inventory import MISSING, inventory, lines
 from jax_aiter.cli.say import Group, say
 from jax_aiter.kernels.cache import cache_root
-
-MISSING = 'not found: pip install "jax_aiter[aiter]", or jax-aiter kernels add PATH registers a checkout'
 
 
 @click.group(cls=Group)
@@ -48,8 +47,6 @@ def add(path: Path, unverified: bool, known_only: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_(as_json: bool) -> None:
     """What the cache holds, where AITER is, which release, what of it is known."""
-    from jax_aiter.cli.inventory import inventory, lines
-
     found = inventory(cache_root())
     if as_json:
         click.echo(json.dumps(found, indent=1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from jax_aiter.kernels.args import KernelArgs, Pointer, Raw, Scalar, require
-from jax_aiter.kernels.plan import Address, Buffer, BufferKind, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.plan import Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.steps import BufferKind
 
 
 class PlanBuilder:

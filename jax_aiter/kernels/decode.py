@@ -6,7 +6,8 @@ import zlib
 
 from jax_aiter.kernels import wire
 from jax_aiter.kernels.args import KernelArgs, Param, PlanError, PointerSlot, require
-from jax_aiter.kernels.plan import BUFFER_KINDS, MAX_CODE_BYTES, Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.steps import BUFFER_KINDS, MAX_CODE_BYTES, Address, Buffer, CodeObject, Copy, Fill, Launch, Step
 
 
 def decode(data: bytes) -> LaunchPlan:

@@ -8,26 +8,24 @@ import zlib
 from collections.abc import Callable
 
 from jax_aiter.kernels import wire
-from jax_aiter.kernels.decode import decode
-from jax_aiter.kernels.plan import BUFFER_KINDS, Address, Buffer, CodeObject, Copy, Launch, LaunchPlan, Step
+from jax_aiter.kernels.content import PlanContent
+from jax_aiter.kernels.steps import BUFFER_KINDS, Address, Buffer, CodeObject, Copy, Launch, Step
 from jax_aiter.kernels.wire import varint
 
-__all__ = ["content_digest", "decode", "encode"]
 
-
-def encode(plan: LaunchPlan) -> bytes:
+def encode(plan: PlanContent) -> bytes:
     """Self-contained bytes of `plan`, code objects included (compressed)."""
     body = _Writer(plan, _compressed).body()
     return wire.HEADER.pack(wire.MAGIC, _version(plan), 0, zlib.crc32(body)) + body
 
 
-def content_digest(plan: LaunchPlan) -> str:
+def content_digest(plan: PlanContent) -> str:
     # Compressed bytes differ between zlib builds; the hash of the content itself does not.
     body = _Writer(plan, lambda code: bytes.fromhex(code.sha256)).body()
     return hashlib.sha256(struct.pack("<H", _version(plan)) + body).hexdigest()
 
 
-def _version(plan: LaunchPlan) -> int:
+def _version(plan: PlanContent) -> int:
     """The lowest that has all the plan needs."""
     return 2 if any(isinstance(step, Address) for step in plan.steps) else 1
 
@@ -43,7 +41,7 @@ def _compressed(code: CodeObject) -> bytes:
 class _Writer:
     """Writes the parts that refer to strings and code objects by number first, then the tables they refer to."""
 
-    def __init__(self, plan: LaunchPlan, write_code: Callable[[CodeObject], bytes]) -> None:
+    def __init__(self, plan: PlanContent, write_code: Callable[[CodeObject], bytes]) -> None:
         self._plan = plan
         self._write_code = write_code
         self._strings: dict[str, int] = {}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from jax_aiter.kernels.plan import Address, Copy, Fill, Launch, LaunchPlan, Step
+from jax_aiter.kernels.content import PlanContent
+from jax_aiter.kernels.steps import Address, Copy, Fill, Launch, Step
 
 
-def format_plan(plan: LaunchPlan) -> str:
-    lines = [f"LaunchPlan {plan.op} for {plan.arch}, {plan.digest[:12]}"]
+def format_plan(plan: PlanContent, digest: str) -> str:
+    lines = [f"LaunchPlan {plan.op} for {plan.arch}, {digest[:12]}"]
     lines += [f"  {i:3d}: {buffer}" for i, buffer in enumerate(plan.buffers)]
     lines += [f"  alias operand[{operand}] -> result[{result}]" for operand, result in plan.aliases]
     for i, step in enumerate(plan.steps):
@@ -15,7 +16,7 @@ def format_plan(plan: LaunchPlan) -> str:
     return "\n".join(lines)
 
 
-def _format_step(plan: LaunchPlan, step: Step) -> list[str]:
+def _format_step(plan: PlanContent, step: Step) -> list[str]:
     match step:
         case Fill():
             value = f"{step.value:#0{2 + 2 * step.width}x}"
@@ -33,7 +34,7 @@ def _format_step(plan: LaunchPlan, step: Step) -> list[str]:
             ]
 
 
-def _format_args(plan: LaunchPlan, step: Launch) -> list[str]:
+def _format_args(plan: PlanContent, step: Launch) -> list[str]:
     pointers = {slot.offset: slot for slot in step.args.pointers}
     lines = []
     for param in step.args.params:
@@ -47,7 +48,7 @@ def _format_args(plan: LaunchPlan, step: Launch) -> list[str]:
     return lines
 
 
-def _place(plan: LaunchPlan, buffer: int, offset: int) -> str:
+def _place(plan: PlanContent, buffer: int, offset: int) -> str:
     b = plan.buffers[buffer]
     name = b.name or f"{b.kind}[{b.index}]"
     return f"{name}+{offset}" if offset else name

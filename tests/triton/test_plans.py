@@ -10,7 +10,8 @@ import pytest
 
 from benchmarks.h200.case import Shapes
 from benchmarks.h200.suite import checked, timed
-from jax_aiter.kernels.encode import decode, encode
+from jax_aiter.kernels.decode import decode
+from jax_aiter.kernels.encode import encode
 from jax_aiter.kernels.known import AITER_COMMIT, PYPI_RELEASE
 from jax_aiter.kernels.plan import Launch
 from jax_aiter.kernels.store.survey import survey

@@ -13,7 +13,7 @@ from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm import product
-from jax_aiter.ops.gemm.gemm_a16w16 import backward, out_type
+from jax_aiter.ops.gemm.a16w16 import backward, out_type
 from jax_aiter.ops.gemm.rows import over_rows
 from jax_aiter.ops.gemm.shuffle_weight import SHUFFLE_WEIGHT, ShuffledWeight, unshuffled
 
