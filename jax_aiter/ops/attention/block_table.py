@@ -9,6 +9,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.paged import Pages, Queries
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, some_sequence, tile_rows, tiles
+from jax_aiter.ops.cache.dtypes import kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, keys_by_token, values_by_token
 from jax_aiter.ops.shared import narrow
 
@@ -34,7 +35,7 @@ def scales_per_token(k_scale, v_scale) -> bool:
 
 
 def check_paged(op: str, dims, query, key_cache, value_cache, k_scale, v_scale, kv_layout: str) -> None:
-    params_of.kv_dtypes(op, query.dtype, key_cache.dtype, value_cache.dtype, k_scale, v_scale)
+    kv_dtypes(op, query.dtype, key_cache.dtype, value_cache.dtype, k_scale, v_scale)
     params_of.group_size(op, dims["Hq"], dims["Hk"])
     size = check_caches(op, kv_layout, dims, key_cache.dtype, dims["D"])
     symbolic.below(

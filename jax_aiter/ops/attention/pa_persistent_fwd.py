@@ -18,6 +18,7 @@ from jax_aiter.ops.attention.pa_fwd_asm import HALF, HEAD_DIM, SCALE
 from jax_aiter.ops.attention.paged import Pages, Queries, Rule, attend
 from jax_aiter.ops.attention.ragged import offset_checks
 from jax_aiter.ops.cache import paged_reads as reads_of
+from jax_aiter.ops.cache.dtypes import kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, keys_by_token, values_by_token
 from jax_aiter.ops.shared import narrow
 from jax_aiter.ops.shared.running_sum import running_sum
@@ -28,7 +29,7 @@ def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, context_
     for name, size in (("query", dims["D"]), ("value_cache", dims["Dv"])):
         if size != HEAD_DIM:
             raise ValueError(f"{op}: {name} has head size {size}, must be {HEAD_DIM}")
-    params_of.kv_dtypes(op, query.dtype, key_cache.dtype, value_cache.dtype, k_scale, v_scale)
+    kv_dtypes(op, query.dtype, key_cache.dtype, value_cache.dtype, k_scale, v_scale)
     params_of.group_size(op, dims["Hq"], dims["Hk"])
     size = check_caches(op, "asm", dims, key_cache.dtype, dims["D"])
     if key_cache.dtype.itemsize == 1 and k_scale is None:

@@ -62,15 +62,3 @@ def group_size(op: str, query_heads: int, kv_heads: int) -> int:
     if kv_heads == 0 or query_heads % kv_heads:
         raise ValueError(f"{op}: the number of query heads is {query_heads}, must be a multiple of the {kv_heads} key/value heads")
     return query_heads // kv_heads
-
-
-def kv_dtypes(op: str, query: np.dtype, key_cache: np.dtype, value_cache: np.dtype, k_scale: Any, v_scale: Any) -> None:
-    """A float cache has the query's dtype and no scales; fp8 and int8 caches may have both scales (absent = 1)."""
-    check.same_dtype(op, key_cache=key_cache, value_cache=value_cache)
-    if (k_scale is None) != (v_scale is None):
-        raise ValueError(f"{op}: k_scale and v_scale must be given together or not at all")
-    if key_cache.itemsize > 1:
-        if key_cache != query:
-            raise TypeError(f"{op}: key_cache has dtype {key_cache.name}, must be that of the tokens, {query.name}, or fp8 or int8")
-        if k_scale is not None:
-            raise TypeError(f"{op}: k_scale is for fp8 and int8 caches, but key_cache has dtype {key_cache.name}")

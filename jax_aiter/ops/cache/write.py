@@ -13,7 +13,7 @@ import numpy as np
 from jax_aiter.bind.batching import Batched, merged, split
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.reads import Mask, Reads, at, grid, spread, stacked
-from jax_aiter.ops.attention import params as params_of
+from jax_aiter.ops.cache.dtypes import kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, write
 from jax_aiter.ops.cache.paged_reads import by_layout
 from jax_aiter.ops.quant.numerics import quantize
@@ -28,7 +28,7 @@ def check_both(op: str, dims: Mapping[str, int], operands: Mapping[str, Any], kv
     """Types and sizes of keys, values and their caches, by what the operands of all such ops are called; D is the head's size."""
     key, key_cache, value_cache = (operands[n] for n in ("key", "key_cache", "value_cache"))
     check.same_dtype(op, key=key.dtype, value=operands["value"].dtype)
-    params_of.kv_dtypes(op, key.dtype, key_cache.dtype, value_cache.dtype, operands["k_scale"], operands["v_scale"])
+    kv_dtypes(op, key.dtype, key_cache.dtype, value_cache.dtype, operands["k_scale"], operands["v_scale"])
     below_int32(op, dims["nb"], check_caches(op, kv_layout, dims, key_cache.dtype, dims["D"]))
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING
 from jax_aiter.core.text import shown
@@ -16,6 +17,7 @@ OP = "rope_tables"
 MOST = 2**24  # positions: more than any model has, and float32 would no longer tell them apart
 
 
+@public
 def rope_tables(
     config: Any, length: int | None = None, *, layer_type: str | None = None, seq_len: int | None = None, dtype: Any = jnp.float32
 ) -> tuple[jax.Array, jax.Array]:
