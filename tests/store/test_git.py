@@ -87,7 +87,17 @@ def test_without_the_pinned_commit_what_head_names_is_read(form, tree, checkout,
 
 @pytest.mark.parametrize(
     "head",
-    ["", "ref: ", "ref: refs/heads/../../../secret", "ref: /etc/passwd", "ref: refs/heads/none", "ref: refs", "0" * 40, "f" * 39, "\0"],
+    [
+        "",
+        "ref: ",
+        "ref: refs/heads/../../../secret",
+        "ref: /etc/passwd",
+        "ref: refs/heads/none",
+        "ref: refs",
+        "0" * 40,
+        "f" * 39,
+        "\0",
+    ],
 )
 def test_a_head_that_names_no_commit_here(head, repository, monkeypatch, tmp_path):
     (tmp_path / "secret").write_text(source.AITER_COMMIT)

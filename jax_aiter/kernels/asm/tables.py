@@ -72,7 +72,7 @@ def location() -> Location:
     found = aiter_location()
     if found is None or not found.holds("hsa"):
         raise NotFoundError(
-            "AITER's code objects were not found; install them with `pip install \"jax_aiter[aiter]\"`, or add a checkout with "
+            'AITER\'s code objects were not found; install them with `pip install "jax_aiter[aiter]"`, or add a checkout with '
             "`jax-aiter kernels add PATH`"
         )
     return found

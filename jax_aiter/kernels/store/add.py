@@ -61,7 +61,8 @@ def add(
 ) -> Added:
     """Compare the AITER files at `path` with those of all known releases and copy them into the cache.
 
-    path: a checkout, a git directory (read is the pinned commit, or what HEAD names if that is not there), a package's folder or wheel, or a tar or zip archive.
+    path: a checkout, a git directory (read is the pinned commit, or what HEAD names if that is not there), a package's folder or
+        wheel, or a tar or zip archive.
     unverified: take files that no release has as they are; plans made from them are kept apart.
     known_only: leave files out that no release has, and do without those that are missing.
     progress: called with (files done, files expected).
