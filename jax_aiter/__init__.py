@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.attention.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
     from jax_aiter.ops.attention.flash_attention_varlen_fp8 import flash_attention_varlen_fp8 as flash_attention_varlen_fp8
     from jax_aiter.ops.attention.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
+    from jax_aiter.ops.attention.gather_cache import gather_cache as gather_cache
     from jax_aiter.ops.attention.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
     from jax_aiter.ops.attention.pa_persistent_fwd import pa_persistent_fwd as pa_persistent_fwd
     from jax_aiter.ops.attention.paged_attention import paged_attention as paged_attention
@@ -36,7 +37,15 @@ if TYPE_CHECKING:
     from jax_aiter.ops.attention.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
     from jax_aiter.ops.attention.unified_attention import unified_attention as unified_attention
     from jax_aiter.ops.cache.concat_and_cache_mla import concat_and_cache_mla as concat_and_cache_mla
+    from jax_aiter.ops.cache.fused_qk_norm_rope_cache import fused_qk_norm_rope_cache as fused_qk_norm_rope_cache
+    from jax_aiter.ops.cache.fused_qk_rope_concat_and_cache_mla import (
+        fused_qk_rope_concat_and_cache_mla as fused_qk_rope_concat_and_cache_mla,
+    )
     from jax_aiter.ops.cache.reshape_and_cache import reshape_and_cache as reshape_and_cache
+    from jax_aiter.ops.cache.reshape_and_cache_with_pertoken_quant import (
+        reshape_and_cache_with_pertoken_quant as reshape_and_cache_with_pertoken_quant,
+    )
+    from jax_aiter.ops.cache.rope_and_cache import rope_and_cache as rope_and_cache
     from jax_aiter.ops.catalogue import supports as supports
     from jax_aiter.ops.gemm.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
     from jax_aiter.ops.gemm.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
@@ -65,6 +74,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.quant.per_token_quant import per_token_quant as per_token_quant
     from jax_aiter.ops.rope.rope import rope as rope
     from jax_aiter.ops.rope.rope import rope_positions as rope_positions
+    from jax_aiter.ops.rope.rope_2c import rope_2c as rope_2c
     from jax_aiter.ops.rope.rope_tables import rope_tables as rope_tables
     from jax_aiter.ops.routing.biased_grouped_topk import biased_grouped_topk as biased_grouped_topk
     from jax_aiter.ops.routing.fused_topk import fused_topk as fused_topk

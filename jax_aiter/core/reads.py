@@ -9,7 +9,7 @@ This is numpy on concrete operands, and says what a call means rather than how i
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -56,3 +56,19 @@ def stacked(parts: Sequence[Mask]) -> Mask:
     """One mask of all groups from those of some each; axes of size one widen where others need it."""
     wide = np.broadcast_shapes(*(m.shape[1:] for m in parts))
     return np.concatenate([np.broadcast_to(m, (len(m), *wide)) for m in parts])
+
+
+#: The result elements of some groups, labelled from 0, and what each group reads, by operand ``[groups, ...]``.
+Part = tuple[str, np.ndarray, Mapping[str, Mask]]
+
+
+def joined(parts: list[Part]) -> Reads:
+    """The reads of an op with several results; a part does not read the operands that only other parts name."""
+    groups, size, masks = {}, 0, {n: [] for _, _, read in parts for n in read}
+    for result, label, read in parts:
+        count = len(next(iter(read.values())))
+        groups[result], size = label + size, size + count
+        for n, found in masks.items():
+            rank = max(np.ndim(other[n]) for _, _, other in parts if n in other)
+            found.append(read.get(n, np.zeros((count, *(1,) * (rank - 1)), bool)))
+    return Reads(size, groups, {n: stacked(found) for n, found in masks.items()})

@@ -125,9 +125,31 @@ def _caches(name):
     def expected(o, p, whole):
         if o["slot_mapping"].shape[0]:
             return _as_before(name)(o, p, whole)
-        return tuple(f64(o[n]) for n in OPS[name].aliases)
+        return tuple(f64(o[n]) if n in OPS[name].aliases else None for n in OPS[name].results)
 
     return expected
+
+
+def _per_token_caches(o, p, whole):
+    """Rows without elements have the scale of zeros."""
+    name = "reshape_and_cache_with_pertoken_quant"
+    found = dict(zip(OPS[name].results, _caches(name)(o, p, whole), strict=True))
+    for rows in ("key", "value"):
+        if not o[rows].shape[-1]:
+            scales = f64(o[f"{rows[0]}_dequant_scales"]).copy()
+            blocks, _, size = scales.shape
+            slots = np.asarray(o["slot_mapping"])
+            slots = slots[(slots >= 0) & (slots < blocks * size)]
+            scales[slots // size, :, slots % size] = FLOOR / LARGEST[o["key_cache"].dtype.name]
+            found[f"{rows[0]}_dequant_scales"] = scales
+    return tuple(found.values())
+
+
+def _gathered(o, p, whole):
+    """No sequences and no blocks give zeros."""
+    if 0 not in o["block_tables"].shape:
+        return _as_before("gather_cache")(o, p, whole)
+    return tuple(np.zeros(x.shape) for x in OPS["gather_cache"](**whole, **p))
 
 
 EXPECTED = {
@@ -164,8 +186,10 @@ EXPECTED = {
     "top_k_per_row_decode": _per_row,
     "top_k_per_row_prefill": _per_row,
     "fused_topk": _as_before("fused_topk"),
-    "reshape_and_cache": _caches("reshape_and_cache"),
-    "concat_and_cache_mla": _caches("concat_and_cache_mla"),
+    **{name: _caches(name) for name, op in OPS.items() if "slot_mapping" in op.operands},
+    "reshape_and_cache_with_pertoken_quant": _per_token_caches,
+    "gather_cache": _gathered,
+    "rope_2c": _as_before("rope_2c"),
 }
 
 

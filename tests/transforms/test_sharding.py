@@ -31,13 +31,21 @@ def splittable(op, case):
     return sorted(axis for axis, size in sizes.items() if size % 2 == 0 and size > 0)
 
 
-def specs(op, case, axis):
-    """PartitionSpecs of operands and results with one axis split."""
-    operands = {n: P(*("d" if a == axis else None for a in dims_of(op, case, n))) for n in case.operands}
+def specs(op, case, *split):
+    """PartitionSpecs of operands and results with some axes split (None is no axis)."""
+    operands = {n: P(*("d" if a in split else None for a in dims_of(op, case, n))) for n in case.operands}
     shapes = op.infer({n: a.struct for n, a in case.operands.items()}, case.params)
     axes = op.result_axes(case.params).values()
-    results = [P(*("d" if a == axis else None for a in axis_names(s, len(x.shape)))) for s, x in zip(axes, shapes, strict=True)]
+    results = [P(*("d" if a in split else None for a in axis_names(s, len(x.shape)))) for s, x in zip(axes, shapes, strict=True)]
     return operands, tuple(results)
+
+
+def split_together(op, case):
+    """Sets of axes to split at once: one, where every result has it, else with the others: query heads with those of the keys."""
+    axes = splittable(op, case)
+    for chosen in [(axis,) for axis in axes] + [tuple(axes)]:
+        if all("d" in spec for spec in specs(op, case, *chosen)[1]):
+            yield chosen
 
 
 def place(operands, mesh, placed):
@@ -53,10 +61,10 @@ def test_shard_map(op, case, axis_type, request):
     implementation = request.config.getoption("--implementation")
     run, operands, want = bound(op, case, implementation), case.draw(), expected(op, case, implementation)
     mesh = mesh_of(axis_type)
-    for axis in [None, *splittable(op, case)]:
-        in_specs, out_specs = specs(op, case, axis)
+    for axes in [(), *split_together(op, case)]:
+        in_specs, out_specs = specs(op, case, *axes)
         mapped = jax.jit(jax.shard_map(run, mesh=mesh, in_specs=(in_specs,), out_specs=out_specs))
-        assert_same(mapped(place(operands, mesh, in_specs)), want, ulps=ULPS, what=f"axis {axis}")
+        assert_same(mapped(place(operands, mesh, in_specs)), want, ulps=ULPS, what=f"axes {axes}")
 
 
 # The ops of which the design promises that they stay sharded; the others only have to be right.

@@ -8,6 +8,7 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
+from jax_aiter.core.reads import joined
 from jax_aiter.ops.cache import mla_layout, write
 
 
@@ -27,7 +28,7 @@ def _batch(batched, *, head_axis):
 
 
 def _reads(*, kv_cache, slot_mapping, **_):
-    return write.joined([mla_layout.written_part(slot_mapping, kv_cache, "kv_c", "k_pe")])
+    return joined([mla_layout.written_part(slot_mapping, kv_cache, "kv_c", "k_pe")])
 
 
 def _data_checks(*, kv_cache, slot_mapping, **_):

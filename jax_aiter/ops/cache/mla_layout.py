@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.core import symbolic
-from jax_aiter.core.reads import grid, spread
+from jax_aiter.core.reads import Part, grid, spread
 from jax_aiter.ops.cache import kv_layout
 from jax_aiter.ops.cache import write as cache_write
 from jax_aiter.ops.quant.numerics import quantize
@@ -51,7 +51,7 @@ def write(kv_c: jax.Array, k_pe: jax.Array, kv_cache: jax.Array, slot_mapping: j
     return kv_layout.write(kv_cache, rows[:, None], block, place, "nb bs Hk D" if has_head_axis(kv_cache) else "nb bs D")
 
 
-def written_part(slot_mapping: np.ndarray, kv_cache: np.ndarray, latent: str, rotary: str) -> cache_write.Part:
+def written_part(slot_mapping: np.ndarray, kv_cache: np.ndarray, latent: str, rotary: str) -> Part:
     """One group per slot: the token that is written there, or what stands there already."""
     blocks, size, *rest = kv_cache.shape
     block, place = grid(blocks, size)

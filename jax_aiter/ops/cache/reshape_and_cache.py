@@ -8,6 +8,7 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
+from jax_aiter.core.reads import joined
 from jax_aiter.ops.cache import write
 from jax_aiter.ops.cache.kv_layout import LAYOUTS, cache_axes
 
@@ -19,22 +20,17 @@ def _abstract(dims, *, kv_layout, **operands):
     return operands["key_cache"], operands["value_cache"]
 
 
-def _capacity(key_cache, kv_layout):
-    sizes = write.sizes_of(key_cache, kv_layout)
-    return sizes["nb"] * sizes["bs"]
-
-
 def _batch(batched, *, kv_layout):
-    capacity = _capacity(write.element(batched, "key_cache"), kv_layout)
-    return write.one_longer_cache(batched, capacity, ("k_scale", "v_scale"))
+    slots = write.capacity(write.element(batched, "key_cache"), kv_layout)
+    return write.one_longer_cache(batched, slots, ("k_scale", "v_scale"))
 
 
 def _reads(*, key_cache, value_cache, slot_mapping, kv_layout, **_):
-    return write.joined(write.written_parts(slot_mapping, key_cache, value_cache, kv_layout))
+    return joined(write.written_parts(slot_mapping, key_cache, value_cache, kv_layout))
 
 
 def _data_checks(*, key_cache, slot_mapping, kv_layout, **_):
-    return write.data_checks(slot_mapping, _capacity(key_cache, kv_layout))
+    return write.data_checks(slot_mapping, write.capacity(key_cache, kv_layout))
 
 
 RESHAPE_AND_CACHE = Op(

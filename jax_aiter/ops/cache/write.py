@@ -12,7 +12,7 @@ import numpy as np
 
 from jax_aiter.bind.batching import Batched, merged, split
 from jax_aiter.core import check, symbolic
-from jax_aiter.core.reads import Mask, Reads, at, grid, spread, stacked
+from jax_aiter.core.reads import Mask, Part, at, grid, spread
 from jax_aiter.ops.cache.dtypes import kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, write
 from jax_aiter.ops.cache.paged_reads import by_layout
@@ -24,17 +24,22 @@ def below_int32(op: str, blocks: int, size: int) -> None:
     symbolic.below(blocks * size, 2**31, rule)
 
 
-def check_both(op: str, dims: Mapping[str, int], operands: Mapping[str, Any], kv_layout: str) -> None:
-    """Types and sizes of keys, values and their caches, by what the operands of all such ops are called; D is the head's size."""
-    key, key_cache, value_cache = (operands[n] for n in ("key", "key_cache", "value_cache"))
-    check.same_dtype(op, key=key.dtype, value=operands["value"].dtype)
-    kv_dtypes(op, key.dtype, key_cache.dtype, value_cache.dtype, operands["k_scale"], operands["v_scale"])
+def check_both(op: str, dims: Mapping[str, int], operands: Mapping[str, Any], kv_layout: str, key="key", value="value") -> None:
+    """Types and sizes of keys, values and their caches; D is the head's size. `key` and `value` are the names of the tokens'."""
+    key_cache, value_cache, dtype = operands["key_cache"], operands["value_cache"], operands[key].dtype
+    check.same_dtype(op, **{key: dtype, value: operands[value].dtype})
+    kv_dtypes(op, dtype, key_cache.dtype, value_cache.dtype, operands.get("k_scale"), operands.get("v_scale"))
     below_int32(op, dims["nb"], check_caches(op, kv_layout, dims, key_cache.dtype, dims["D"]))
 
 
 def sizes_of(key_cache: Any, kv_layout: str) -> dict[str, int]:
     """By axis name."""
     return dict(zip(cache_axes(kv_layout)["key_cache"].split(), key_cache.shape, strict=True))
+
+
+def capacity(key_cache: Any, kv_layout: str) -> int:
+    sizes = sizes_of(key_cache, kv_layout)
+    return sizes["nb"] * sizes["bs"]
 
 
 def slots(slot_mapping: jax.Array, blocks: int, size: int) -> tuple[jax.Array, jax.Array]:
@@ -55,10 +60,10 @@ def write_both(key, value, key_cache, value_cache, slot_mapping, k_scale, v_scal
     return out[0], out[1]
 
 
-def data_checks(slot_mapping: jax.Array, capacity: int) -> dict[str, jax.Array]:
+def data_checks(slot_mapping: jax.Array, count: int) -> dict[str, jax.Array]:
     ordered = jnp.sort(slot_mapping)
     return {
-        f"slot_mapping must be below the capacity {capacity}": slot_mapping >= capacity,
+        f"slot_mapping must be below the capacity {count}": slot_mapping >= count,
         "no two tokens may have the same slot in slot_mapping": (ordered[1:] == ordered[:-1]) & (ordered[1:] >= 0),
     }
 
@@ -69,35 +74,24 @@ def element(batched: Batched, name: str) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(x.shape[1:] if name in batched else x.shape, x.dtype)
 
 
-def one_longer_cache(batched: Batched, capacity: int, shared: tuple[str, ...]):
+def one_longer_cache(batched: Batched, count: int, shared: tuple[str, ...]):
     """`jax.vmap` of a cache write: batched caches are one longer cache; each element's slots move to its part of it.
 
-    shared: operands that an element may not have its own of (scales, tables): a batch of them is a loop.
+    count: slots of one cache. shared: operands that an element may not have its own of (scales, tables): a batch of them is a loop.
     """
-    if any(n in batched for n in shared) or not symbolic.decided(lambda: batched.size * capacity < 2**31):
+    if any(n in batched for n in shared) or not symbolic.decided(lambda: batched.size * count < 2**31):
         return NotImplemented
     values = {n: batched.broadcast(n) for n in batched.values if n not in shared}
     mapping = values["slot_mapping"]
-    offset = capacity * jnp.arange(batched.size, dtype=jnp.int32)[:, None]
-    values["slot_mapping"] = jnp.where((mapping < 0) | (mapping >= capacity), -1, mapping + offset)
+    offset = count * jnp.arange(batched.size, dtype=jnp.int32)[:, None]
+    values["slot_mapping"] = jnp.where((mapping < 0) | (mapping >= count), -1, mapping + offset)
     out = batched.bind(**{n: merged(x) for n, x in values.items()}, **{n: batched.get(n) for n in shared})
     return [split(x, batched.size) for x in out]
 
 
-#: The result elements of some groups, labelled from 0, and what each group reads, by operand ``[groups, ...]``.
-Part = tuple[str, np.ndarray, Mapping[str, Mask]]
-
-
-def joined(parts: list[Part]) -> Reads:
-    """The reads of an op with several results; a part does not read the operands that only other parts name."""
-    groups, size, masks = {}, 0, {n: [] for _, _, read in parts for n in read}
-    for result, label, read in parts:
-        count = len(next(iter(read.values())))
-        groups[result], size = label + size, size + count
-        for n, found in masks.items():
-            rank = max(np.ndim(other[n]) for _, _, other in parts if n in other)
-            found.append(read.get(n, np.zeros((count, *(1,) * (rank - 1)), bool)))
-    return Reads(size, groups, {n: stacked(found) for n, found in masks.items()})
+def through(tokens: Mask, rows: Mask) -> Mask:
+    """The table rows ``[G, P, 1]`` of the tokens ``[G, T]`` that stand in a group; rows: ``[T, P, 1]``."""
+    return (tokens[:, :, None] & rows[None, :, :, 0]).any(1)[..., None]
 
 
 def written_parts(slot_mapping, key_cache, value_cache, kv_layout: str, key: str = "key", value: str = "value") -> list[Part]:

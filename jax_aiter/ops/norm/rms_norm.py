@@ -25,11 +25,11 @@ def pull_back(x: jax.Array, weight: jax.Array, dy: jax.Array, epsilon: float) ->
     return dx, jnp.sum(dy * xhat, axis=tuple(range(dy.ndim - 1)))
 
 
-def check_weight(op: str, x: jax.ShapeDtypeStruct, weight: jax.ShapeDtypeStruct) -> None:
+def check_weight(op: str, x: jax.ShapeDtypeStruct, weight: jax.ShapeDtypeStruct, name: str = "weight", of: str = "x") -> None:
     """A weight is multiplied in float32, so it may have that precision whatever the activations have."""
     if weight.dtype not in (x.dtype, jnp.float32):
         allowed = "float32" if x.dtype == jnp.float32 else f"{x.dtype.name}, or float32"
-        raise TypeError(f"{op}: weight has dtype {weight.dtype.name}, must be that of x, {allowed}")
+        raise TypeError(f"{op}: {name} has dtype {weight.dtype.name}, must be that of {of}, {allowed}")
 
 
 def offset_weight(op: Op, weight_offset: float, epsilon: float, **operands: jax.Array) -> jax.Array:

@@ -17,7 +17,7 @@ def partner(x, style):
     """Swap the two members of each rotated pair: (i, i + R/2) for neox, (2i, 2i + 1) for gptj."""
     if style == "neox":
         return jnp.roll(x, x.shape[-1] // 2, axis=-1)
-    return jnp.flip(x.reshape(*x.shape[:-1], -1, 2), axis=-1).reshape(x.shape)
+    return jnp.flip(x.reshape(*x.shape[:-1], x.shape[-1] // 2, 2), axis=-1).reshape(x.shape)
 
 
 def _rotate(x, style):
@@ -32,10 +32,12 @@ def _widen(table, style):
     return jnp.tile(table, 2) if style == "neox" else jnp.repeat(table, 2, axis=-1)
 
 
-def check_tables(op: str, dims: Mapping[str, int], cos: Any, sin: Any, reuse_freqs_front_part: bool, head: str, of: str) -> None:
-    """The axes of the tables are "P R"; `head`: the axis that they rotate all or part of, the last dimension of operand `of`."""
+def check_tables(
+    op: str, dims: Mapping[str, int], cos: Any, sin: Any, reuse_freqs_front_part: bool, head: str, of: str, columns_of: str = "R"
+) -> None:
+    """The axes of the tables are P and `columns_of`; they rotate all or part of the axis `head`, the last of operand `of`."""
     check.same_dtype(op, cos=cos.dtype, sin=sin.dtype)
-    columns = dims["R"]
+    columns = dims[columns_of]
     if dims["P"] == 0:
         raise ValueError(f"{op}: dimension 0 of cos is 0, must be at least 1 (one row per position)")
     if not reuse_freqs_front_part:
