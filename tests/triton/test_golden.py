@@ -112,3 +112,47 @@ def test_paged_attention_splits_long_contexts(recording_root, width, kernels):
     }
     record = _record(recording_root, "paged_attention", "gfx942", operands, ["bfloat16[4,8,128]"], scale=0.1, kv_layout="HND")
     assert launches(record) == [("_clip_kernel", (1, 1, 1)), *kernels, ("_clear_empty_kernel", (4, 1, 1))]
+
+
+def test_a_cache_is_written_where_it_stands(recording_root):
+    """The result is the operand's memory; slots are looked at first, and on AMD what fp8 cannot hold is bounded."""
+    if rule := lacking(needs_aiter(), ("kv_cache:cat_and_cache_mla",)):
+        pytest.skip(rule)
+    operands = {
+        "kv_c": "bfloat16[5,512]",
+        "k_pe": "bfloat16[5,64]",
+        "kv_cache": "fp8[8,16,1,576]",
+        "slot_mapping": "int32[5]",
+        "scale": "float32[1]",
+    }
+    record = _record(recording_root, "concat_and_cache_mla", "gfx942", operands, ["fp8[8,16,1,576]"], head_axis=True)
+    assert record["aliases"] == [[2, 5]]
+    assert launches(record) == [
+        ("_slots_kernel", (1, 1, 1)),
+        ("_bounded_kernel", (3, 1, 1)),
+        ("_bounded_kernel", (1, 1, 1)),
+        ("_cat_and_cache_mla_kernel", (5, 1, 1)),
+    ]
+    plan = plan_for(call("concat_and_cache_mla", "gfx942", operands, ["fp8[8,16,1,576]"], head_axis=True))
+    assert plan.aliases == ((2, 0),)
+
+
+@pytest.mark.parametrize("layout", ["NHD", "asm"])
+def test_rotation_and_cache_are_one_plan(recording_root, layout):
+    """Keys without a slot are rotated by a kernel of our own: AITER's leaves their rows as they are."""
+    if rule := lacking(needs_aiter(), ("fusions.fused_kv_cache:fused_qk_rope_reshape_and_cache(upcast_operand)",)):
+        pytest.skip(rule)
+    caches = ["bfloat16[4,16,2,64]"] * 2 if layout == "NHD" else ["bfloat16[4,2,8,16,8]", "bfloat16[4,2,2,64,8]"]
+    operands = {"q": "bfloat16[3,4,64]", "k": "bfloat16[3,2,64]", "v": "bfloat16[3,2,64]"}
+    operands |= {"key_cache": caches[0], "value_cache": caches[1], "slot_mapping": "int32[3]", "positions": "int32[3]"}
+    operands |= {"cos": "float32[9,32]", "sin": "float32[9,32]"}
+    params = {"rotate_style": "neox", "reuse_freqs_front_part": True, "nope_first": False, "kv_layout": layout}
+    results = ["bfloat16[3,4,64]", "bfloat16[3,2,64]", *caches]
+    record = _record(recording_root, "rope_and_cache", "gfx942", operands, results, **params)
+    assert record["aliases"] == [[3, 11], [4, 12]]
+    assert launches(record) == [
+        ("_clip_kernel", (1, 1, 1)),
+        ("_slots_kernel", (1, 1, 1)),
+        ("_fused_qk_rope_reshape_and_cache_kernel", (12, 1, 1)),
+        ("_turn_skipped_kernel", (3, 2, 1)),
+    ]

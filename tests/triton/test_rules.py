@@ -38,6 +38,16 @@ MOE = {
     "topk_ids": "int32[4,2]",
 }
 
+LATENTS = {"kv_c": "bfloat16[4,512]", "k_pe": "bfloat16[4,64]", "kv_cache": "bfloat16[9,16,1,576]", "slot_mapping": "int32[4]"}
+TABLES = {"positions": "int32[4]", "cos": "float32[9,32]", "sin": "float32[9,32]"}
+QUERIES = {"q_nope": "bfloat16[4,8,512]", "q_pe": "bfloat16[4,8,64]"}
+ROTATED = {"rotate_style": "neox", "reuse_freqs_front_part": True}
+ROPE_MLA = {**ROTATED, "q_out_dtype": "bfloat16", "head_axis": True}
+KEYS = {"key_cache": "bfloat16[9,16,2,64]", "value_cache": "bfloat16[9,16,2,64]", "slot_mapping": "int32[4]"}
+ROPE_CACHE = {"q": "bfloat16[4,8,64]", "k": "bfloat16[4,2,64]", "v": "bfloat16[4,2,64]", **KEYS, **TABLES}
+NHD = {**ROTATED, "nope_first": False, "kv_layout": "NHD"}
+TWO = {"q": "bfloat16[4,8,64]", "k": "bfloat16[4,2,64]", **TABLES}
+
 REFUSED = [
     ("rms_norm", {"x": "bfloat16[0,8]", "weight": "bfloat16[8]"}, {}, "x is empty, shape (0, 8)"),
     ("rms_norm", {"x": "bfloat16[65536,65536]", "weight": "bfloat16[65536]"}, {}, "indexes with 32 bits"),
@@ -54,6 +64,20 @@ REFUSED = [
     ("paged_attention", {**CACHE, "key_cache": "bfloat16[64,8,2,128]"}, {"kv_layout": "NHD"}, "blocks of 8 tokens"),
     ("mla_decode_fwd", MLA, {**LATENT, "logit_cap": 20.0}, "logit_cap = 20.0"),
     ("mla_decode_fwd", MLA, {**LATENT, "max_seqlen_qo": 2}, "max_seqlen_qo = 2"),
+    ("concat_and_cache_mla", {**LATENTS, "kv_c": "bfloat16[4,384]"}, {}, "last dimension of kv_c is 384"),
+    ("concat_and_cache_mla", {**LATENTS, "kv_cache": "float16[9,16,1,576]"}, {}, "kv_cache has dtype float16"),
+    ("fused_qk_rope_concat_and_cache_mla", {**QUERIES, **LATENTS, **TABLES, "q_scale": "float32[1]"}, ROPE_MLA, "q_scale is given"),
+    (
+        "fused_qk_rope_concat_and_cache_mla",
+        {**QUERIES, **LATENTS, **TABLES, "kv_cache": "fp8[9,16,1,576]"},
+        ROPE_MLA,
+        "does not saturate rotated keys on AMD",
+    ),
+    ("rope_and_cache", {**ROPE_CACHE, "k": "bfloat16[4,3,64]", "v": "bfloat16[4,3,64]"}, NHD, "q has 8 heads and k 3"),
+    ("rope_and_cache", {**ROPE_CACHE, "key_cache": "bfloat16[9,12,2,64]"}, NHD, "the block size is 12"),
+    ("rope_and_cache", ROPE_CACHE, {**NHD, "reuse_freqs_front_part": False}, "rotates the whole head (64)"),
+    ("rope_2c", {**TWO, "q": "bfloat16[4,6,64]", "k": "bfloat16[4,6,64]"}, NHD, "writes past the last"),
+    ("rope_2c", {**TWO, "cos": "bfloat16[9,32]"}, NHD, "cos has dtype bfloat16"),
     ("fused_moe", {**MOE, "bias1": "bfloat16[8,256]"}, {"quant_type": "none", "activation": "silu"}, "bias1 is given"),
     ("fused_moe", MOE, {"quant_type": "none", "activation": "swiglu"}, "activation = 'swiglu'"),
     ("fused_moe", {**MOE, "w1": "bfloat16[8,128,256]"}, {"quant_type": "none", "activation": "silu"}, "128 rows, not 2 * 128"),

@@ -35,6 +35,12 @@ class Context:
         self.spec = spec
         self.operands = operands
         self.results = results
+        self.aliases: list[tuple[str, int]] = []
+
+    def in_place(self, name: str, result: int) -> torch.Tensor:
+        """The result that shares its memory with operand `name`, and so holds what that held: what a kernel updates."""
+        self.aliases.append((name, result))
+        return self.results[result]
 
     def operand(self, name: str) -> torch.Tensor | None:
         """The operand, or None when the call does not have it."""
@@ -55,13 +61,15 @@ def record(spec: CallSpec, run: Callable[[Context], Any], root: Path) -> dict[st
     for index, tensor in enumerate(results):
         _assign(recorder.memory(tensor), "result", index)
     with recorder.recording():
-        returned = run(Context(spec, operands, results))
+        returned = run(context := Context(spec, operands, results))
     returned = list(returned) if isinstance(returned, (tuple, list)) else [returned]
     if len(returned) != len(results):
         raise RecordError(f"{spec.op} has {len(results)} results but {len(returned)} were recorded")
     for index, (tensor, result) in enumerate(zip(returned, results, strict=True)):
         _bind_result(recorder, index, tensor, result)
-    return _describe(spec, recorder, root)
+    described, names = _describe(spec, recorder, root), list(spec.operands)
+    aliases = [[names.index(name), len(names) + result] for name, result in context.aliases]
+    return {**described, "aliases": aliases} if aliases else described
 
 
 def _assign(memory: Memory, role: str, index: int) -> None:
