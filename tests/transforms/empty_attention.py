@@ -21,12 +21,13 @@ def _scores(p, slopes, diagonal, bias=None):
     return score
 
 
-def _sequence(q, k, v, p, slopes, bias=None):
+def _sequence(q, k, v, p, slopes, bias=None, sinks=None):
     """One sequence [S, H, D]: out, lse [Sq, Hq]."""
     queries, keys = q.shape[0], k.shape[0]
     visible = oracle.window_mask(queries, keys, p["causal"], p.get("sliding_window", (-1, -1)))
     score = _scores(p, slopes, np.arange(queries) + keys - queries, bias)
-    return oracle.attend(f64(q), f64(k), f64(v), visible, scale=p["scale"], score=score)
+    sink = None if sinks is None else f64(sinks)
+    return oracle.attend(f64(q), f64(k), f64(v), visible, scale=p["scale"], score=score, sink=sink)
 
 
 def _slopes(o, i):
@@ -36,7 +37,7 @@ def _slopes(o, i):
 
 def flash(o, p):
     o = _descaled(o, o["q"].shape[0])
-    parts = [_sequence(*(o[n][b] for n in "qkv"), p, _slopes(o, b), o.get("bias")) for b in range(o["q"].shape[0])]
+    parts = [_sequence(*(o[n][b] for n in "qkv"), p, _slopes(o, b), o.get("bias"), o.get("sinks")) for b in range(o["q"].shape[0])]
     if not parts:
         return np.zeros((*o["q"].shape[:3], o["v"].shape[3])), np.zeros((0, *o["q"].shape[2:0:-1]))
     return np.stack([out for out, _ in parts]), np.stack([lse.T for _, lse in parts])
@@ -50,13 +51,19 @@ def _descaled(o, sequences):
     return {**o, "v": f64(o["v"]) * np.broadcast_to(f64(scale), (sequences, o["v"].shape[2]))[:, None, :, None]}
 
 
+def asked(found, p):
+    """fp8: the log-sum-exp is empty unless asked for."""
+    out, lse = found
+    return out, lse if p["return_lse"] else np.zeros((*lse.shape[:-2], 0))
+
+
 def varlen(o, p):
     q, k, v = (o[n] for n in "qkv")
     scale, sequences = o.get("v_descale"), o["cu_seqlens_q"].shape[0] - 1
     scale = np.ones((sequences, v.shape[1])) if scale is None else np.broadcast_to(f64(scale), (sequences, v.shape[1]))
     out, lse = np.zeros((*q.shape[:2], v.shape[2])), np.full((q.shape[1], q.shape[0]), -np.inf)
     for b, (i, j) in enumerate(zip(*(_spans(o[f"cu_seqlens_{x}"], o[x].shape[0]) for x in "qk"), strict=True)):
-        part, part_lse = _sequence(q[i], k[j], f64(v[j]) * scale[b][:, None], p, _slopes(o, b))
+        part, part_lse = _sequence(q[i], k[j], f64(v[j]) * scale[b][:, None], p, _slopes(o, b), sinks=o.get("sinks"))
         out[i], lse[:, i] = part, part_lse.T
     return out, lse
 
@@ -73,7 +80,8 @@ def flash_bwd(o, p):
     bias = o.get("bias")
     dbias = np.zeros((o["q"].shape[0], 0)) if bias is None else np.zeros(bias.shape)
     for b in range(o["q"].shape[0]):
-        grads = _sequence_bwd({n: f64(o[n][b]) for n in ("dout", "q", "k", "v", "out")}, f64(o["lse"][b]), p, _slopes(o, b), bias)
+        rows = {n: f64(o[n][b]) for n in ("dout", "q", "k", "v", "out")}
+        grads = _sequence_bwd(rows, f64(o["lse"][b]), p, _slopes(o, b), bias, _dlse(o, b))
         dq[b], dk[b], dv[b] = grads[:3]
         dbias = dbias if bias is None else dbias + grads[3]
     return dq, dk, dv, dbias
@@ -83,11 +91,16 @@ def varlen_bwd(o, p):
     dq, dk, dv = (np.zeros(o[n].shape) for n in "qkv")
     for b, (i, j) in enumerate(zip(*(_spans(o[f"cu_seqlens_{x}"], o[x].shape[0]) for x in "qk"), strict=True)):
         rows = {"dout": i, "q": i, "out": i, "k": j, "v": j}
-        dq[i], dk[j], dv[j], _ = _sequence_bwd({n: f64(o[n][s]) for n, s in rows.items()}, f64(o["lse"][:, i]), p, _slopes(o, b))
+        x = {n: f64(o[n][s]) for n, s in rows.items()}
+        dq[i], dk[j], dv[j], _ = _sequence_bwd(x, f64(o["lse"][:, i]), p, _slopes(o, b), dlse=_dlse(o, (slice(None), i)))
     return dq, dk, dv
 
 
-def _sequence_bwd(x, lse, p, slopes, bias=None):
+def _dlse(o, at):
+    return None if o.get("dlse") is None else f64(o["dlse"][at])
+
+
+def _sequence_bwd(x, lse, p, slopes, bias=None, dlse=None):
     q, k, v = (x[n] for n in "qkv")
     (queries, heads, _), keys, group = q.shape, k.shape[0], q.shape[1] // max(k.shape[1], 1)
     visible = oracle.window_mask(queries, keys, p["causal"], p["sliding_window"])
@@ -97,7 +110,8 @@ def _sequence_bwd(x, lse, p, slopes, bias=None):
         raw = q[:, h] @ k[:, h // group].T * p["scale"]
         s = np.stack([score(raw[i], h, i, np.arange(keys)) for i in range(queries)]) if queries else raw
         weight = np.where(visible, np.exp(s - lse[h][:, None]), 0.0)
-        ds = weight * (x["dout"][:, h] @ v[:, h // group].T - np.sum(x["dout"][:, h] * x["out"][:, h], axis=-1, keepdims=True))
+        delta = np.sum(x["dout"][:, h] * x["out"][:, h], axis=-1) - (0.0 if dlse is None else dlse[h])
+        ds = weight * (x["dout"][:, h] @ v[:, h // group].T - delta[:, None])
         dbias += ds
         ds = ds * (1 - np.tanh(raw / cap) ** 2 if cap else 1.0) * p["scale"]
         dq[:, h] = ds @ k[:, h // group]

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import symbolic
-from jax_aiter.ops.attention.softmax import F32, dot, finish, online_softmax, readable, shown, soft_cap
+from jax_aiter.ops.attention.softmax import F32, dot, finish, first_state, online_softmax, readable, shown, soft_cap
 
 # A tile of scores, its keys and its values fit a CPU's L2 cache; at S = 1024, D = 64 twice the naive form's speed was measured.
 BLOCK = 128
@@ -33,12 +33,13 @@ class Keys(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """How scores come from q and k: ``cap(scale q k) - slope |diagonal - j| + bias``."""
+    """How scores come from q and k: ``cap(scale q k) - slope |diagonal - j| + bias``, and a sink: one more score, of no value."""
 
     scale: float
     soft_cap: float
     slopes: jax.Array | None = None  # [N, Hk, G, Sq or 1]
     bias: jax.Array | None = None  # [Sq, Sk]
+    sinks: jax.Array | None = None  # [Hk, G]
 
 
 def visible_keys(position, first, length, causal: bool, window: tuple[int, int]) -> Keys:
@@ -114,7 +115,7 @@ class _Blocked:
 
 
 def forward(q, k, v, keys: Keys, scores: Scores):
-    """out [N, Hk, G, Sq, Dv] in q's dtype and lse f32 [N, Hk, G, Sq]; lse is for `backward`."""
+    """out [N, Hk, G, Sq, Dv] in q's dtype and lse f32 [N, Hk, G, Sq], with the sinks; without keys they are 0 and -inf."""
     n, hk, g, sq, _ = q.shape
     if 0 in (n, hk, g, sq, k.shape[2]):  # a head of no dimensions is no such case: its scores are zeros
         return jnp.zeros((n, hk, g, sq, v.shape[3]), q.dtype), jnp.full((n, hk, g, sq), -jnp.inf, F32)
@@ -129,8 +130,8 @@ def forward(q, k, v, keys: Keys, scores: Scores):
             lost = shown(finite[:, :, None], mask)[:, :, None, :, None]
             return online_softmax(state, s, lambda p: dot("nhgqk,nhkd->nhgqd", p, vj) + lost)
 
-        empty = jnp.full((n, hk, g, x.bq), -jnp.inf, F32)
-        start = (empty, jnp.zeros_like(empty), jnp.zeros((*empty.shape, v.shape[3]), F32))
+        begin, end, _ = (_at(y, i, x.bq, 0) for y in x.keys)
+        start = first_state((n, hk, g, x.bq), v.shape[3], scores.sinks, begin < end)
         out, lse = finish(x.each_key_block(i, step, start))
         return out.astype(q.dtype), lse
 
@@ -138,14 +139,18 @@ def forward(q, k, v, keys: Keys, scores: Scores):
     return _join(out, 3)[:, :, :, :sq], _join(lse, 3)[:, :, :, :sq]
 
 
-def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores):
-    """dq, dk, dv as float32 and dbias [Sq, Sk] (None without a bias), from the saved output and log-sum-exp."""
+def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores, dlse=None):
+    """dq, dk, dv as float32 and dbias [Sq, Sk] (None without a bias), from the saved output and log-sum-exp.
+
+    A sink is in the log-sum-exp and nowhere else. dlse [N, Hk, G, Sq]: the cotangent of lse, None for zeros.
+    """
     sq, sk = q.shape[3], k.shape[2]
     if 0 in (*q.shape[:4], sk):
         dbias = None if scores.bias is None else jnp.zeros(scores.bias.shape, F32)
         return jnp.zeros(q.shape, F32), jnp.zeros(k.shape, F32), jnp.zeros(v.shape, F32), dbias
     x = _Blocked(q, k, v, keys, scores)
-    delta = _pad(jnp.sum(dout.astype(F32) * out.astype(F32), axis=-1), 3, x.bq)
+    delta = jnp.sum(dout.astype(F32) * out.astype(F32), axis=-1)
+    delta = _pad(delta if dlse is None else delta - dlse, 3, x.bq)  # d lse / d score is the probability, as delta's factor is
     dout = _pad(dout, 3, x.bq)
     lse = _pad(jnp.where(lse == -jnp.inf, 0.0, lse), 3, x.bq)  # rows without keys are masked; 0 keeps inf - inf out of them
     cap, scale = scores.soft_cap, scores.scale

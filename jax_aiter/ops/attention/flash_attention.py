@@ -1,5 +1,7 @@
 """Attention of whole sequences, streamed over blocks of keys."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -12,22 +14,33 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
 from jax_aiter.ops.attention.blocks import Scores, forward, visible_keys
-from jax_aiter.ops.attention.flash_attention_bwd import FLASH_ATTENTION_BWD, group_heads, grouped_slopes, merge_heads, relayout
+from jax_aiter.ops.attention.flash_attention_bwd import (
+    FLASH_ATTENTION_BWD,
+    group_heads,
+    grouped_sinks,
+    grouped_slopes,
+    merge_heads,
+    relayout,
+)
+from jax_aiter.ops.attention.softmax import sinks_cotangent
 
 
-def _abstract(dims, *, q, k, v, alibi_slopes, bias, **params):
+def _abstract(dims, *, q, k, v, **_):
     check.same_dtype("flash_attention", q=q.dtype, k=k.dtype, v=v.dtype)
     params_of.group_size("flash_attention", dims["Hq"], dims["Hk"])
     out = jax.ShapeDtypeStruct((dims["B"], dims["Sq"], dims["Hq"], dims["Dv"]), q.dtype)
     return out, jax.ShapeDtypeStruct((dims["B"], dims["Hq"], dims["Sq"]), jnp.float32)
 
 
-def _reference(*, q, k, v, alibi_slopes, bias, scale, causal, sliding_window, logits_soft_cap, alibi_per_sequence):
+def _reference(
+    *, q, k, v, alibi_slopes, bias, sinks, scale, causal, sliding_window, logits_soft_cap, alibi_per_sequence, return_lse=False
+):  # fmt: skip
     queries, length = q.shape[1], k.shape[1]
     keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window)
-    scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, k.shape[2]), bias)
+    scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, k.shape[2]), bias, grouped_sinks(sinks, k.shape[2]))
     out, lse = forward(group_heads(q, k.shape[2]), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
-    lse = jax.lax.stop_gradient(lse)  # it is saved for the backward pass, whose rule takes no cotangent of it
+    if not return_lse:  # it is saved for the backward pass only, whose rule then takes no cotangent of it
+        lse = jax.lax.stop_gradient(lse)
     return merge_heads(out), lse.reshape(q.shape[0], q.shape[2], queries)
 
 
@@ -36,10 +49,13 @@ def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, **_):
     return reads_of.Heads(q, k, sees).forward(alibi_slopes, bias)
 
 
-def _backward(saved, cotangents, *, implementation, **params):
-    biased = saved["bias"] is not None
-    *grads, dbias = FLASH_ATTENTION_BWD(dout=cotangents["out"], **saved, with_bias=biased, implementation=implementation, **params)
-    return {**dict(zip(("q", "k", "v"), grads, strict=True)), "bias": dbias if biased else None}
+def _backward(saved, cotangents, *, implementation, return_lse=False, **params):
+    biased, sinks = saved["bias"] is not None, saved["sinks"]
+    dout, dlse = cotangents["out"], cotangents["lse"] if return_lse else None
+    options = {"with_bias": biased, "implementation": implementation}
+    dq, dk, dv, dbias = FLASH_ATTENTION_BWD(dout=dout, dlse=dlse, **saved, **options, **params)
+    dsinks = None if sinks is None else sinks_cotangent(dout, saved["out"], saved["lse"], dlse, sinks, "bqh")
+    return {"q": dq, "k": dk, "v": dv, "bias": dbias if biased else None, "sinks": dsinks}
 
 
 FLASH_ATTENTION = Op(
@@ -52,6 +68,7 @@ FLASH_ATTENTION = Op(
         "v": Arg("B Sk Hk Dv"),
         "alibi_slopes": Arg("Hq", ("float32",), optional=True),
         "bias": Arg("Sq Sk", optional=True),
+        "sinks": Arg("Hq", ("float32",), optional=True),
     },
     results={"out": "B Sq Hq Dv", "lse": "B Hq Sq"},
     relayout=relayout,
@@ -62,7 +79,11 @@ FLASH_ATTENTION = Op(
     parallel=("B",),
     fold="B",
     reads=_reads,
-    gradient=Gradient(wrt=("q", "k", "v", "bias"), saves=("q", "k", "v", "out", "lse", "alibi_slopes", "bias"), backward=_backward),
+    gradient=Gradient(
+        wrt=("q", "k", "v", "bias", "sinks"),
+        saves=("q", "k", "v", "out", "lse", "alibi_slopes", "bias", "sinks"),
+        backward=_backward,
+    ),
     cases=lambda: [
         case("causal", q=normal(2, 9, 2, 8), k=normal(2, 9, 2, 8), v=normal(2, 9, 2, 8), **_params(8)),
         case(
@@ -81,17 +102,26 @@ FLASH_ATTENTION = Op(
             bias=normal(130, 7),
             **_params(4, causal=False, logits_soft_cap=5.0),
         ),
+        case(
+            "lse_sinks_keyless",
+            q=normal(2, 7, 6, 8),
+            k=normal(2, 5, 3, 8),
+            v=normal(2, 5, 3, 4),
+            sinks=normal(6),
+            **_params(8, return_lse=True),
+        ),
     ],
 )
 
 
-def _params(head_dim, *, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False):
+def _params(head_dim, *, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False, return_lse=False):
     return {
         "scale": head_dim**-0.5,
         "causal": causal,
         "sliding_window": sliding_window,
         "logits_soft_cap": logits_soft_cap,
         "alibi_per_sequence": alibi_per_sequence,
+        "return_lse": return_lse,
     }
 
 
@@ -107,10 +137,12 @@ def flash_attention(
     alibi_slopes: jax.Array | None = None,
     bias: jax.Array | None = None,
     logits_soft_cap: float = 0.0,
+    sinks: jax.Array | None = None,
     dropout: float = 0.0,
+    return_lse: bool = False,
     implementation: str | None = None,
     kernel: str | None = None,
-) -> jax.Array:
+) -> Any:
     """``softmax(scale q kᵀ) v`` per head, without an array of Sq x Sk.
 
     Query i stands at position ``i + Sk - Sq`` among the keys: causal masks and windows are aligned to the bottom right, as in
@@ -126,13 +158,18 @@ def flash_attention(
       alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32; ``-slope * |p - j|`` is added to the score of key j.
       bias: ``[Sq, Sk]`` float32, bfloat16 or float16, added to the scores of every sequence and head.
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)`` before ALiBi and bias.
+      sinks: ``[Hq]`` float32: one more score per head, not scaled or capped, that takes weight but has no value (gpt-oss).
       dropout: must be 0.
+      return_lse: also return the log-sum-exp of each query's scores (natural logarithm, its sink included), by which
+        `merge_attention_states` joins attention over parts of the keys.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[B, Sq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k`, `v` and `bias`: the backward pass recomputes the scores
-      from the saved log-sum-exp and is an op of its own, ``flash_attention_bwd``.
+      ``[B, Sq, Hq, Dv]``, the dtype of `q`, and with `return_lse` float32 ``[B, Hq, Sq]``, -inf for a query without keys.
+      Differentiable in `q`, `k`, `v`, `bias` and `sinks`: the backward pass recomputes the scores from the saved log-sum-exp and is
+      an op of its own, ``flash_attention_bwd``. With `return_lse` it takes the cotangent of the log-sum-exp too, which no kernel
+      does: it then runs on XLA, and an explicit `implementation` of kernels raises NotSupportedError.
 
     A key, value or bias that a query does not see changes nothing in its row, nor does its cotangent in their gradients, whatever
     they hold, NaN included. Kernels keep this for sequences and for keys that no query sees; of keys that some see, a NaN may reach
@@ -143,17 +180,20 @@ def flash_attention(
     op = "flash_attention"
     params_of.require_array(op, "q", q, 4)
     params_of.no_dropout(op, dropout)
-    return FLASH_ATTENTION(
+    out, lse = FLASH_ATTENTION(
         q=q,
         k=k,
         v=v,
         alibi_slopes=alibi_slopes,
         bias=bias,
+        sinks=sinks,
         scale=params_of.softmax_scale(op, scale, q.shape[3]),
         causal=check.boolean(op, "causal", causal),
         sliding_window=params_of.window_pair(op, sliding_window),
         logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
+        return_lse=check.boolean(op, "return_lse", return_lse),
         implementation=implementation,
         kernel=kernel,
-    )[0]
+    )
+    return (out, lse) if return_lse else out

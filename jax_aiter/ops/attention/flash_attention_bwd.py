@@ -33,6 +33,11 @@ def grouped_slopes(slopes: jax.Array | None, kv_heads: int) -> jax.Array | None:
     return slopes.reshape(b[0] if b else 1, kv_heads, hq // max(kv_heads, 1), 1)
 
 
+def grouped_sinks(sinks: jax.Array | None, kv_heads: int) -> jax.Array | None:
+    """[Hq] -> [Hk, G]."""
+    return None if sinks is None else sinks.reshape(kv_heads, sinks.shape[0] // max(kv_heads, 1))
+
+
 def relayout(params):
     return {"alibi_slopes": "B Hq"} if params["alibi_per_sequence"] else {}
 
@@ -47,7 +52,7 @@ def _relayout(params):
     return {n: " ".join("N" if part == "B" else part for part in a.split()) for n, a in axes.items()}
 
 
-def _abstract(dims, *, dout, q, k, v, out, lse, alibi_slopes, bias, **params):
+def _abstract(dims, *, dout, q, k, v, out, bias, **params):
     check.same_dtype("flash_attention_bwd", q=q.dtype, k=k.dtype, v=v.dtype, out=out.dtype, dout=dout.dtype)
     params_of.group_size("flash_attention_bwd", dims["Hq"], dims["Hk"])
     if params["with_bias"] != (bias is not None):
@@ -56,25 +61,26 @@ def _abstract(dims, *, dout, q, k, v, out, lse, alibi_slopes, bias, **params):
 
 
 def _reference(
-    *, dout, q, k, v, out, lse, alibi_slopes, bias, scale, causal, sliding_window, logits_soft_cap, alibi_per_sequence,
-    with_bias,
+    *, dout, q, k, v, out, lse, alibi_slopes, bias, dlse, sinks, scale, causal, sliding_window, logits_soft_cap,
+    alibi_per_sequence, with_bias,
 ):  # fmt: skip
     (b, sq, hq, _), sk, hk = q.shape, k.shape[1], k.shape[2]
     keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, hk), bias)
     dout, grouped, out = (group_heads(x, hk) for x in (dout, q, out))
-    lse = lse.reshape(b, hk, hq // max(hk, 1), sq)
-    dq, dk, dv, dbias = backward(dout, grouped, k.swapaxes(1, 2), v.swapaxes(1, 2), out, lse, keys, scores)
+    lse, dlse = (x if x is None else x.reshape(b, hk, hq // max(hk, 1), sq) for x in (lse, dlse))
+    dq, dk, dv, dbias = backward(dout, grouped, k.swapaxes(1, 2), v.swapaxes(1, 2), out, lse, keys, scores, dlse)
     results = (merge_heads(dq).astype(q.dtype), dk.swapaxes(1, 2).astype(k.dtype), dv.swapaxes(1, 2).astype(v.dtype))
     return (*results, jnp.zeros((b, 0), jnp.float32) if dbias is None else dbias.astype(bias.dtype))
 
 
 def _forward(*, out, lse, **given):
-    """For derivatives of this pass: `out` and `lse` are functions of q, k, v and bias here, not operands of their own."""
+    """For derivatives of this pass: `out` and `lse` are functions of q, k, v, bias and sinks here, not operands of their own."""
     q, k, v = given["q"], given["k"], given["v"]
     hk, sq, sk = k.shape[2], q.shape[1], k.shape[1]
     keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, given["causal"], given["sliding_window"])
-    scores = Scores(given["scale"], given["logits_soft_cap"], grouped_slopes(given["alibi_slopes"], hk), given["bias"])
+    slopes, sinks = grouped_slopes(given["alibi_slopes"], hk), grouped_sinks(given["sinks"], hk)
+    scores = Scores(given["scale"], given["logits_soft_cap"], slopes, given["bias"], sinks)
     out, lse = forward(group_heads(q, hk), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
     return _reference(out=merge_heads(out), lse=lse.reshape(q.shape[0], q.shape[2], sq), **given)
 
@@ -97,6 +103,8 @@ FLASH_ATTENTION_BWD = Op(
         "lse": Arg("B Hq Sq", ("float32",)),
         "alibi_slopes": Arg("Hq", ("float32",), optional=True),
         "bias": Arg("Sq Sk", optional=True),
+        "dlse": Arg("B Hq Sq", ("float32",), optional=True),  # the cotangent of lse, where the caller has it
+        "sinks": Arg("Hq", ("float32",), optional=True),  # in lse already; what the derivatives of this pass need
     },
     results={"dq": "B Sq Hq D", "dk": "B Sk Hk D", "dv": "B Sk Hk Dv", "dbias": "Sq Sk"},  # dbias is [B, 0] without a bias
     relayout=_relayout,
@@ -106,8 +114,8 @@ FLASH_ATTENTION_BWD = Op(
     fold="B",
     reads=_reads,
     gradient=Gradient(
-        wrt=("dout", "q", "k", "v", "out", "lse", "bias"),
-        saves=("dout", "q", "k", "v", "alibi_slopes", "bias"),
+        wrt=("dout", "q", "k", "v", "out", "lse", "bias", "dlse", "sinks"),
+        saves=("dout", "q", "k", "v", "alibi_slopes", "bias", "dlse", "sinks"),
         backward=None,
         forward=_forward,
     ),
@@ -143,6 +151,23 @@ FLASH_ATTENTION_BWD = Op(
             logits_soft_cap=4.0,
             alibi_per_sequence=True,
             with_bias=True,
+        ),
+        case(
+            "dlse_sinks",
+            dout=normal(2, 5, 4, 8),
+            q=normal(2, 5, 4, 8),
+            k=normal(2, 3, 2, 8),
+            v=normal(2, 3, 2, 8),
+            out=normal(2, 5, 4, 8),
+            lse=uniform(2, 4, 5, low=3.0, high=4.0),
+            dlse=normal(2, 4, 5),
+            sinks=normal(4),
+            scale=0.35,
+            causal=True,
+            sliding_window=(-1, -1),
+            logits_soft_cap=0.0,
+            alibi_per_sequence=False,
+            with_bias=False,
         ),
     ],
 )

@@ -1,5 +1,7 @@
 """Attention of whole sequences of fp8 values with scales per key head; forward only."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -16,29 +18,39 @@ from jax_aiter.ops.attention.flash_attention_bwd import group_heads, merge_heads
 SCALES: tuple[str, ...] = ("q_descale", "k_descale", "v_descale")
 
 
-def _abstract(dims, *, q, k, v, **params):
+def _abstract(dims, *, q, k, v, return_lse=False, **_):
     check.same_dtype("flash_attention_fp8", q=q.dtype, k=k.dtype, v=v.dtype)
     params_of.group_size("flash_attention_fp8", dims["Hq"], dims["Hk"])
-    return (jax.ShapeDtypeStruct((dims["B"], dims["Sq"], dims["Hq"], dims["Dv"]), jnp.bfloat16),)
+    rows = (dims["B"], dims["Hq"], dims["Sq"]) if return_lse else (dims["B"], 0)
+    out = jax.ShapeDtypeStruct((dims["B"], dims["Sq"], dims["Hq"], dims["Dv"]), jnp.bfloat16)
+    return out, jax.ShapeDtypeStruct(rows, jnp.float32)
 
 
 def relayout(params) -> dict[str, str]:
     return {} if params["descale_per_head"] else dict.fromkeys(SCALES, "1")
 
 
-def _reference(*, q, k, v, q_descale, k_descale, v_descale, scale, causal, sliding_window, descale_per_head):
+def _relayout(params) -> dict[str, str]:
+    return relayout(params) | ({} if params.get("return_lse") else {"lse": "B none"})
+
+
+def _reference(
+    *, q, k, v, q_descale, k_descale, v_descale, scale, causal, sliding_window, descale_per_head, return_lse=False
+):  # fmt: skip
     heads, queries, length = k.shape[2], q.shape[1], k.shape[1]
     q_descale, k_descale, v_descale = (jnp.broadcast_to(x, (q.shape[0], heads)) for x in (q_descale, k_descale, v_descale))
     keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window)
     k, v = (x.swapaxes(1, 2).astype(jnp.float32) * s[:, :, None, None] for x, s in ((k, k_descale), (v, v_descale)))
     grouped = group_heads(q.astype(jnp.float32), heads) * q_descale[:, :, None, None, None]
-    out, _ = forward(grouped, k, v, keys, Scores(scale, 0.0))
-    return (merge_heads(out).astype(jnp.bfloat16),)
+    out, lse = forward(grouped, k, v, keys, Scores(scale, 0.0))
+    lse = lse.reshape(q.shape[0], q.shape[2], queries) if return_lse else jnp.zeros((q.shape[0], 0), jnp.float32)
+    return merge_heads(out).astype(jnp.bfloat16), lse
 
 
-def _reads(*, q, k, causal, sliding_window, descale_per_head, **operands):
+def _reads(*, q, k, causal, sliding_window, descale_per_head, return_lse=False, **operands):
     sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window)
-    return reads_of.Heads(q, k, sees).forward(scales={n: operands[n] for n in SCALES})
+    found = reads_of.Heads(q, k, sees).forward(scales={n: operands[n] for n in SCALES})
+    return found if return_lse else reads_of.without_lse(found)
 
 
 def scales_per_head(op: str, sequences: int, heads: int, **scales: jax.Array) -> bool:
@@ -62,10 +74,11 @@ FLASH_ATTENTION_FP8 = Op(
         "v": Arg("B Sk Hk Dv", FP8_TYPES),
         **dict.fromkeys(SCALES, Arg("B Hk", ("float32",))),
     },
-    results={"out": "B Sq Hq Dv"},
-    relayout=relayout,
+    results={"out": "B Sq Hq Dv", "lse": "B Hq Sq"},  # lse is [B, 0] if not asked for
+    relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    infinite=("lse",),
     parallel=("B",),
     fold="B",
     reads=_reads,
@@ -80,6 +93,7 @@ FLASH_ATTENTION_FP8 = Op(
             causal=True,
             sliding_window=(-1, -1),
             descale_per_head=True,
+            return_lse=False,
         ),
         case(
             "window_ocp",
@@ -91,6 +105,19 @@ FLASH_ATTENTION_FP8 = Op(
             causal=False,
             sliding_window=(2, 1),
             descale_per_head=False,
+            return_lse=False,
+        ),
+        case(
+            "lse_keyless",
+            q=normal(2, 7, 4, 16, dtype=jnp.float8_e4m3fn),
+            k=normal(2, 5, 2, 16, dtype=jnp.float8_e4m3fn),
+            v=normal(2, 5, 2, 8, dtype=jnp.float8_e4m3fn),
+            **{name: uniform(1, low=0.5, high=2.0) for name in SCALES},
+            scale=0.25,
+            causal=True,
+            sliding_window=(-1, -1),
+            descale_per_head=False,
+            return_lse=True,
         ),
     ],
 )
@@ -108,9 +135,10 @@ def flash_attention_fp8(
     causal: bool = False,
     scale: float | None = None,
     sliding_window: tuple[int, int] | None = None,
+    return_lse: bool = False,
     implementation: str | None = None,
     kernel: str | None = None,
-) -> jax.Array:
+) -> Any:
     """`flash_attention` of quantised values: ``softmax(scale (q q_descale) (k k_descale)ᵀ) (v v_descale)``.
 
     AITER's kernels round the probabilities to fp8 too, relative to each row's largest; the reference lowering does not.
@@ -120,12 +148,12 @@ def flash_attention_fp8(
       k: ``[B, Sk, Hk, D]``, v: ``[B, Sk, Hk, Dv]``, the dtype of `q`.
       q_descale, k_descale, v_descale: float32 ``[1]``, or ``[B, Hk]``: one per sequence and key head (query heads that share a key
         head share their scale).
-      causal, scale, sliding_window: as in `flash_attention`.
+      causal, scale, sliding_window, return_lse: as in `flash_attention`.
       implementation: None (auto), ``"asm"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[B, Sq, Hq, Dv]`` bfloat16. Not differentiable.
+      ``[B, Sq, Hq, Dv]`` bfloat16, and with `return_lse` float32 ``[B, Hq, Sq]``. Not differentiable.
 
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters. Mirrors ``aiter.flash_attn_fp8_pertensor_func``.
     """
@@ -133,7 +161,7 @@ def flash_attention_fp8(
     for name, x in (("q", q), ("k", k)):
         params_of.require_array(op, name, x, 4)
     scales = {"q_descale": q_descale, "k_descale": k_descale, "v_descale": v_descale}
-    return FLASH_ATTENTION_FP8(
+    out, lse = FLASH_ATTENTION_FP8(
         q=q,
         k=k,
         v=v,
@@ -142,6 +170,8 @@ def flash_attention_fp8(
         scale=params_of.softmax_scale(op, scale, q.shape[3]),
         causal=check.boolean(op, "causal", causal),
         sliding_window=params_of.window_pair(op, sliding_window),
+        return_lse=check.boolean(op, "return_lse", return_lse),
         implementation=implementation,
         kernel=kernel,
-    )[0]
+    )
+    return (out, lse) if return_lse else out

@@ -1,5 +1,7 @@
 """Attention of packed sequences of different lengths, streamed over blocks of keys."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -13,21 +15,27 @@ from jax_aiter.ops.attention import flash_attention_varlen_bwd as bwd
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
 from jax_aiter.ops.attention.blocks import Scores, forward
+from jax_aiter.ops.attention.flash_attention_bwd import grouped_sinks
+from jax_aiter.ops.attention.softmax import sinks_cotangent
 
 
-def _abstract(dims, *, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, **params):
+def _abstract(dims, *, q, k, v, **_):
     check.same_dtype("flash_attention_varlen", q=q.dtype, k=k.dtype, v=v.dtype)
     bwd.check_sequences("flash_attention_varlen", dims)
     out = jax.ShapeDtypeStruct((dims["Tq"], dims["Hq"], dims["Dv"]), q.dtype)
     return out, jax.ShapeDtypeStruct((dims["Hq"], dims["Tq"]), jnp.float32)
 
 
-def _reference(*, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, causal, sliding_window, logits_soft_cap, **_):
+def _reference(
+    *, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, sinks, scale, causal, sliding_window, logits_soft_cap,
+    return_lse=False, **_,
+):  # fmt: skip
     hk = k.shape[1]
     keys, sequence = bwd.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
-    scores = Scores(scale, logits_soft_cap, bwd.packed_slopes(alibi_slopes, sequence, hk))
+    scores = Scores(scale, logits_soft_cap, bwd.packed_slopes(alibi_slopes, sequence, hk), sinks=grouped_sinks(sinks, hk))
     out, lse = forward(bwd.group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
-    lse = jax.lax.stop_gradient(lse)  # it is saved for the backward pass, whose rule takes no cotangent of it
+    if not return_lse:  # it is saved for the backward pass only, whose rule then takes no cotangent of it
+        lse = jax.lax.stop_gradient(lse)
     return bwd.merge(out), lse.reshape(q.shape[1], q.shape[0])
 
 
@@ -36,10 +44,11 @@ def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_wi
     return reads_of.Heads(q, k, *sees).forward(alibi_slopes)
 
 
-def _backward(saved, cotangents, *, implementation, **params):
-    grads = bwd.FLASH_ATTENTION_VARLEN_BWD(dout=cotangents["out"], **saved, implementation=implementation, **params)
-    dq, dk, dv = grads
-    return {"q": dq, "k": dk, "v": dv}
+def _backward(saved, cotangents, *, implementation, return_lse=False, **params):
+    dout, dlse, sinks = cotangents["out"], cotangents["lse"] if return_lse else None, saved["sinks"]
+    dq, dk, dv = bwd.FLASH_ATTENTION_VARLEN_BWD(dout=dout, dlse=dlse, **saved, implementation=implementation, **params)
+    dsinks = None if sinks is None else sinks_cotangent(dout, saved["out"], saved["lse"], dlse, sinks, "qh")
+    return {"q": dq, "k": dk, "v": dv, "sinks": dsinks}
 
 
 FLASH_ATTENTION_VARLEN = Op(
@@ -52,6 +61,7 @@ FLASH_ATTENTION_VARLEN = Op(
         "v": Arg("Tk Hk Dv"),
         **bwd.OFFSETS,
         "alibi_slopes": Arg("Hq", ("float32",), optional=True),
+        "sinks": Arg("Hq", ("float32",), optional=True),
     },
     results={"out": "Tq Hq Dv", "lse": "Hq Tq"},
     relayout=bwd.relayout,
@@ -61,8 +71,8 @@ FLASH_ATTENTION_VARLEN = Op(
     batch=lambda batched, **_: bwd.fold(batched, ("q",), ("k", "v"), (0, 1)),
     reads=_reads,
     gradient=Gradient(
-        wrt=("q", "k", "v"),
-        saves=("q", "k", "v", "out", "lse", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes"),
+        wrt=("q", "k", "v", "sinks"),
+        saves=("q", "k", "v", "out", "lse", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes", "sinks"),
         backward=_backward,
     ),
     data_checks=bwd.data_checks,
@@ -86,11 +96,21 @@ FLASH_ATTENTION_VARLEN = Op(
             alibi_slopes=uniform(2, 4),
             **_params(causal=False, sliding_window=(2, 1), logits_soft_cap=9.0, alibi_per_sequence=True),
         ),
+        case(
+            "lse_sinks_keyless",
+            q=normal(9, 6, 8),
+            k=normal(8, 3, 8),
+            v=normal(8, 3, 4),
+            cu_seqlens_q=constant([0, 4, 6, 8], jnp.int32),
+            cu_seqlens_k=constant([0, 2, 2, 7], jnp.int32),
+            sinks=normal(6),
+            **_params(return_lse=True),
+        ),
     ],
 )
 
 
-def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False):
+def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False, return_lse=False):
     return {
         "max_seqlen_q": 8,
         "max_seqlen_k": 8,
@@ -99,6 +119,7 @@ def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_
         "sliding_window": sliding_window,
         "logits_soft_cap": logits_soft_cap,
         "alibi_per_sequence": alibi_per_sequence,
+        "return_lse": return_lse,
     }
 
 
@@ -117,10 +138,12 @@ def flash_attention_varlen(
     sliding_window: tuple[int, int] | None = None,
     alibi_slopes: jax.Array | None = None,
     logits_soft_cap: float = 0.0,
+    sinks: jax.Array | None = None,
     dropout: float = 0.0,
+    return_lse: bool = False,
     implementation: str | None = None,
     kernel: str | None = None,
-) -> jax.Array:
+) -> Any:
     """`flash_attention` of B sequences packed one after the other; time and memory follow the packed lengths.
 
     Args:
@@ -130,13 +153,15 @@ def flash_attention_varlen(
         zeros and get zero gradients; what they hold is not read.
       max_seqlen_q, max_seqlen_k: static, at least the longest sequence: kernels size their grids by them. (The reference
         lowering gives the full result even where they are too small; kernels drop what is beyond.)
-      causal, scale, sliding_window, logits_soft_cap, dropout: as in `flash_attention`, per sequence (aligned to its bottom right).
+      causal, scale, sliding_window, logits_soft_cap, sinks, dropout, return_lse: as in `flash_attention`, per sequence (aligned to
+        its bottom right).
       alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
 
     Returns:
-      ``[Tq, Hq, Dv]``, the dtype of `q`. Differentiable in `q`, `k` and `v`.
+      ``[Tq, Hq, Dv]``, the dtype of `q`, and with `return_lse` float32 ``[Hq, Tq]``, -inf for a query without keys or sequence.
+      Differentiable in `q`, `k`, `v` and `sinks`, as `flash_attention` is.
 
     What a query does not see, other sequences among it, may hold NaN, as in `flash_attention`.
 
@@ -146,13 +171,14 @@ def flash_attention_varlen(
     op = "flash_attention_varlen"
     params_of.require_array(op, "q", q, 3)
     params_of.no_dropout(op, dropout)
-    return FLASH_ATTENTION_VARLEN(
+    out, lse = FLASH_ATTENTION_VARLEN(
         q=q,
         k=k,
         v=v,
         cu_seqlens_q=cu_seqlens_q,
         cu_seqlens_k=cu_seqlens_k,
         alibi_slopes=alibi_slopes,
+        sinks=sinks,
         max_seqlen_q=check.integer(op, "max_seqlen_q", max_seqlen_q, 0),
         max_seqlen_k=check.integer(op, "max_seqlen_k", max_seqlen_k, 0),
         scale=params_of.softmax_scale(op, scale, q.shape[2]),
@@ -160,6 +186,8 @@ def flash_attention_varlen(
         sliding_window=params_of.window_pair(op, sliding_window),
         logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
+        return_lse=check.boolean(op, "return_lse", return_lse),
         implementation=implementation,
         kernel=kernel,
-    )[0]
+    )
+    return (out, lse) if return_lse else out

@@ -11,6 +11,7 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
 from jax_aiter.ops.attention.blocks import Keys, Scores, backward, forward, visible_keys
+from jax_aiter.ops.attention.flash_attention_bwd import grouped_sinks
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, owners, some_sequence
 
 OFFSETS = {"cu_seqlens_q": Arg("Bp", INT32), "cu_seqlens_k": Arg("Bp", INT32)}
@@ -65,7 +66,8 @@ def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tupl
 
     Two dummy sequences follow those of each batch element: its padding queries with no keys, then no queries with its padding keys.
     """
-    if not all(n in batched for n in (*queries, *keys)) or "alibi_slopes" in batched:
+    queries = tuple(n for n in queries if batched.get(n) is not None)
+    if not all(n in batched for n in (*queries, *keys)) or "alibi_slopes" in batched or "sinks" in batched:
         return NotImplemented
     if batched.get("alibi_slopes") is not None and batched.get("alibi_slopes").ndim == 2:
         return NotImplemented
@@ -75,7 +77,7 @@ def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tupl
     values = dict(batched.values)
     for name in (*queries, *keys):
         x = values[name]
-        axis = 2 if name == "lse" else 1  # lse is [batch, Hq, Tq]
+        axis = 2 if name in ("lse", "dlse") else 1  # they are [batch, Hq, Tq]
         x = jnp.moveaxis(x, 0, axis - 1)
         values[name] = x.reshape(*x.shape[: axis - 1], size * x.shape[axis], *x.shape[axis + 1 :])
     values["cu_seqlens_q"] = fold_offsets(batched.broadcast("cu_seqlens_q"), tq, (tq, tq))
@@ -87,30 +89,32 @@ def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tupl
     ]
 
 
-def _abstract(dims, *, dout, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, alibi_slopes, **params):
+def _abstract(dims, *, dout, q, k, v, out, **_):
     check.same_dtype("flash_attention_varlen_bwd", q=q.dtype, k=k.dtype, v=v.dtype, out=out.dtype, dout=dout.dtype)
     check_sequences("flash_attention_varlen_bwd", dims)
     return q, k, v
 
 
 def _reference(
-    *, dout, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, alibi_slopes, scale, causal, sliding_window, logits_soft_cap, **_
-):
+    *, dout, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, alibi_slopes, dlse, scale, causal, sliding_window, logits_soft_cap,
+    **_,
+):  # fmt: skip
     hk = k.shape[1]
     keys, sequence = packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
     scores = Scores(scale, logits_soft_cap, packed_slopes(alibi_slopes, sequence, hk))
     k1, v1 = (x.swapaxes(0, 1)[None] for x in (k, v))
-    lse = lse.reshape(1, hk, q.shape[1] // max(hk, 1), q.shape[0])
-    dq, dk, dv, _ = backward(group(dout, hk), group(q, hk), k1, v1, group(out, hk), lse, keys, scores)
+    lse, dlse = (x if x is None else x.reshape(1, hk, q.shape[1] // max(hk, 1), q.shape[0]) for x in (lse, dlse))
+    dq, dk, dv, _ = backward(group(dout, hk), group(q, hk), k1, v1, group(out, hk), lse, keys, scores, dlse)
     return merge(dq).astype(q.dtype), dk[0].swapaxes(0, 1).astype(k.dtype), dv[0].swapaxes(0, 1).astype(v.dtype)
 
 
 def _forward(*, out, lse, **given):
-    """For derivatives of this pass: `out` and `lse` are functions of q, k and v here, not operands of their own."""
+    """For derivatives of this pass: `out` and `lse` are functions of q, k, v and sinks here, not operands of their own."""
     q, k, v = given["q"], given["k"], given["v"]
     offsets, hk = (given["cu_seqlens_q"], given["cu_seqlens_k"]), k.shape[1]
     keys, sequence = packed_keys(*offsets, q.shape[0], given["causal"], given["sliding_window"])
-    scores = Scores(given["scale"], given["logits_soft_cap"], packed_slopes(given["alibi_slopes"], sequence, hk))
+    slopes, sinks = packed_slopes(given["alibi_slopes"], sequence, hk), grouped_sinks(given["sinks"], hk)
+    scores = Scores(given["scale"], given["logits_soft_cap"], slopes, sinks=sinks)
     out, lse = forward(group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
     return _reference(out=merge(out), lse=lse.reshape(q.shape[1], q.shape[0]), **given)
 
@@ -142,6 +146,8 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
         "lse": Arg("Hq Tq", ("float32",)),
         **OFFSETS,
         "alibi_slopes": Arg("Hq", ("float32",), optional=True),
+        "dlse": Arg("Hq Tq", ("float32",), optional=True),  # as in `flash_attention_bwd`
+        "sinks": Arg("Hq", ("float32",), optional=True),
     },
     results={"dq": "Tq Hq D", "dk": "Tk Hk D", "dv": "Tk Hk Dv"},
     relayout=relayout,
@@ -149,10 +155,10 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
     reference=_reference,
     reads=_reads,
     data_checks=data_checks,
-    batch=lambda batched, **_: fold(batched, ("dout", "q", "out", "lse"), ("k", "v"), (0, 0, 0)),
+    batch=lambda batched, **_: fold(batched, ("dout", "q", "out", "lse", "dlse"), ("k", "v"), (0, 0, 0)),
     gradient=Gradient(
-        wrt=("dout", "q", "k", "v", "out", "lse"),
-        saves=("dout", "q", "k", "v", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes"),
+        wrt=("dout", "q", "k", "v", "out", "lse", "dlse", "sinks"),
+        saves=("dout", "q", "k", "v", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes", "dlse", "sinks"),
         backward=None,
         forward=_forward,
     ),
@@ -174,6 +180,26 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
             max_seqlen_q=3,
             max_seqlen_k=4,
             alibi_per_sequence=False,
-        )
+        ),
+        case(
+            "dlse_sinks",
+            dout=normal(7, 4, 4),
+            q=normal(7, 4, 8),
+            k=normal(6, 2, 8),
+            v=normal(6, 2, 4),
+            out=normal(7, 4, 4),
+            lse=uniform(4, 7, low=3.0, high=4.0),
+            cu_seqlens_q=constant([0, 2, 3, 6], jnp.int32),
+            cu_seqlens_k=constant([0, 4, 4, 6], jnp.int32),
+            dlse=normal(4, 7),
+            sinks=normal(4),
+            scale=0.35,
+            causal=True,
+            sliding_window=(-1, -1),
+            logits_soft_cap=0.0,
+            max_seqlen_q=3,
+            max_seqlen_k=4,
+            alibi_per_sequence=False,
+        ),
     ],
 )

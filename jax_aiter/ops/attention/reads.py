@@ -3,6 +3,7 @@
 A group is one head of one query (of the results) or one key head of one key (of their gradients).
 """
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,12 @@ def packed_sees(queries: int, keys: int, cu_q, cu_k, causal: bool, window: tuple
     return sees, owner
 
 
+def without_lse(found: Reads) -> Reads:
+    """Of a call that does not give a log-sum-exp: that result is empty."""
+    empty = np.zeros((*found.groups["lse"].shape[:-2], 0), int)
+    return dataclasses.replace(found, groups={**found.groups, "lse": empty})
+
+
 class Heads:
     """Masks for q [B, Sq, Hq, D], k and v [B, Sk, Hk, D]; packed operands count as B = 1 and come without that axis.
 
@@ -50,7 +57,8 @@ class Heads:
         """Of groups that each read some of every axis ([G, B], [G, Sq], [G, Sk], [G, Hq], [G, Hk])."""
         lead = () if self.owner is not None else (batch,)
         query, key = spread(*lead, queries, heads, None), spread(*lead, keys, kv_heads, None)
-        found = {"q": query, "dout": query, "out": query, "k": key, "v": key, "lse": spread(*lead, heads, queries)}
+        row = spread(*lead, heads, queries)
+        found = {"q": query, "dout": query, "out": query, "k": key, "v": key, "lse": row, "dlse": row, "sinks": spread(heads)}
         if bias is not None:
             found["bias"] = spread(queries, keys)
         if alibi_slopes is not None:

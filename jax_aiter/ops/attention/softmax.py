@@ -45,8 +45,30 @@ def online_softmax(state, s: jax.Array, weigh):
     return new, total * keep + p.sum(-1), acc * keep[..., None] + weigh(p)
 
 
+def first_state(shape: tuple[int, ...], value_dim: int, sinks: jax.Array | None, some: jax.Array):
+    """The state [..., Hk, G, queries] before any key. A sink [Hk, G] is one more score, of no value, where there is `some` key."""
+    acc = jnp.zeros((*shape, value_dim), F32)
+    if sinks is None:
+        return jnp.full(shape, -jnp.inf, F32), jnp.zeros(shape, F32), acc
+    top = jnp.broadcast_to(jnp.where(some, sinks[..., None].astype(F32), -jnp.inf), shape)
+    return top, jnp.where(top == -jnp.inf, 0.0, 1.0), acc
+
+
 def finish(state):
     """(output, log-sum-exp): rows that saw no key give 0 and -inf."""
     top, total, acc = state
     seen = total > 0
     return acc / jnp.where(seen, total, 1.0)[..., None], jnp.where(seen, top + jnp.log(jnp.where(seen, total, 1.0)), -jnp.inf)
+
+
+def sinks_cotangent(dout, out, lse, dlse, sinks: jax.Array, axes: str) -> jax.Array:
+    """Of sinks [Hq], whose probability is ``exp(sink - lse)``, from what a backward pass has.
+
+    `dout` and `out` are ``[*axes, Dv]``, `axes` being "bqh" or "qh"; `lse` and `dlse` (None for zeros) have their queries last.
+    """
+    rows = "".join(sorted(axes, key="bhq".index))
+    exact = jax.lax.Precision.HIGHEST
+    delta = jnp.einsum(f"{axes}d,{axes}d->{rows}", dout.astype(F32), out.astype(F32), precision=exact)
+    seen = lse != -jnp.inf
+    weight = jnp.exp(sinks[:, None] - jnp.where(seen, lse, 0.0))
+    return jnp.einsum(f"{rows}->h", jnp.where(seen, weight * ((0.0 if dlse is None else dlse) - delta), 0.0))

@@ -57,8 +57,10 @@ def shape_of(call: Call) -> Shape:
 
 def need_plain(call: Call, shape: Shape) -> None:
     """Refuses what none of these kernels knows, and sizes of nothing."""
-    for name in ("alibi_slopes", "bias"):
+    # The backward pass has its sinks in the log-sum-exp.
+    for name in ("alibi_slopes", "bias", *(() if "lse" in call.operands else ("sinks",))):
         need(call.operands.get(name) is None, f"{name} is given; AITER's flash attention v3 kernels have no {name}")
+    need(call.operands.get("dlse") is None, "dlse is given; AITER's backward kernels take no cotangent of the log-sum-exp")
     cap = call.params.get("logits_soft_cap", 0.0)
     need(cap == 0.0, f"logits_soft_cap = {cap}; AITER's flash attention v3 kernels have no soft cap: it must be 0")
     need(shape.batch > 0, "cu_seqlens_q has 1 element, so there is no sequence; there is nothing to launch")

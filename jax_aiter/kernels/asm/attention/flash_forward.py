@@ -162,21 +162,33 @@ KEYLESS_SINCE = "0.1.11"
 def _build(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape) -> LaunchPlan | Program:
     plan = _plan(call, row, grid, shape)
     if not shape.packed or row["mask"] != NO_MASK or row.since(KEYLESS_SINCE):
-        return plan
+        return plan if _written(call) == call.results else Program((plan,), lambda operands: _called(plan, call, operands))
 
     def run(operands: Mapping[str, jax.Array]) -> list[jax.Array]:
-        out, *lse = call_plan(plan, *(operands[name] for name in call.operands), result_shape_dtypes=call.results)
+        out, *lse = _called(plan, call, operands)
         starts, keys = operands["cu_seqlens_q"], jnp.diff(operands["cu_seqlens_k"])
         sequence = jnp.searchsorted(starts[1:], jnp.arange(shape.queries, dtype=starts.dtype), side="right")
         seen = keys.at[sequence].get(mode="fill", fill_value=0) > 0  # rows past the last sequence belong to none
-        return [jnp.where(seen[:, None, None], out, 0), *(jnp.where(seen, x, -jnp.inf) for x in lse)]
+        return [jnp.where(seen[:, None, None], out, 0), *(jnp.where(seen, x, -jnp.inf) if x.size else x for x in lse)]
 
     return Program((plan,), run)
 
 
+def _written(call: Call):
+    """The results that are there: fp8 has no backward pass that would need the log-sum-exp, which is empty unless asked for."""
+    return call.results if call.results[1].size else call.results[:1]
+
+
+def _called(plan: LaunchPlan, call: Call, operands: Mapping[str, jax.Array]) -> list[jax.Array]:
+    written = call_plan(plan, *(operands[name] for name in call.operands), result_shape_dtypes=_written(call))
+    return [*written, *(jnp.zeros(x.shape, x.dtype) for x in call.results[len(written) :])]
+
+
 def _plan(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape):
-    # fp8 has no backward pass that would need the log-sum-exp.
-    writer = PlanWriter.of(call, ("out", "lse")[: len(call.results)])
+    assert call.target.arch is not None
+    written = _written(call)
+    results = dict(zip(("out", "lse"), written, strict=False))
+    writer = PlanWriter(call.op, call.target.arch, call.operands, results)
     has_lse = "lse" in writer.numbers
     if shape.packed:
         # Rows past the last sequence belong to no workgroup: they see no key.
