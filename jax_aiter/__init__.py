@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.attention.flash_attention_varlen_fp8 import flash_attention_varlen_fp8 as flash_attention_varlen_fp8
     from jax_aiter.ops.attention.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
     from jax_aiter.ops.attention.gather_cache import gather_cache as gather_cache
+    from jax_aiter.ops.attention.merge_attention_states import merge_attention_states as merge_attention_states
     from jax_aiter.ops.attention.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
     from jax_aiter.ops.attention.pa_persistent_fwd import pa_persistent_fwd as pa_persistent_fwd
     from jax_aiter.ops.attention.paged_attention import paged_attention as paged_attention

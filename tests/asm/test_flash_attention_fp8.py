@@ -35,6 +35,30 @@ def expected(q, k, v, scales, mask):
     return out, 2.0**-4 * terms + 2.0**-10 * largest * seen + 2.0**-8 * np.abs(out)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(("sq", "sk"), [(40, 70), (70, 40)])
+def test_log_sum_exp(arch, sq, sk, causal):
+    """Natural logarithms in float32 of the scores as they are, -inf where no key is seen; packed with three rows of padding too.
+
+    Products of fp8 values are exact and their sums float32: the logarithm loses about 2^-17 of the largest score.
+    """
+    q, k, v, scales = operands(arch, np.random.default_rng(7), (2, sq), (2, sk), 4, 2, 128, 2, arch == "gfx942")
+    options = {"causal": causal, "implementation": "asm", "return_lse": True}
+    _, lse = jax.jit(functools.partial(jax_aiter.flash_attention_fp8, **options))(q, k, v, *scales)
+    mask, want = attention.visible(sq, sk, causal), []
+    for b in range(2):
+        q_scale, k_scale = (np.broadcast_to(s, (2, 2))[b] for s in scales[:2])
+        q64, k64 = attention.f64(q[b], k[b])
+        wide = q64 * np.repeat(q_scale, 2)[:, None], np.repeat(k64 * k_scale[:, None], 2, axis=1)
+        want.append(attention.probabilities(*wide, 128**-0.5, mask)[1])
+    np.testing.assert_allclose(lse, np.stack(want), rtol=1e-5, atol=1e-4)
+    flat = [np.concatenate([*x, x[0][:3]]) for x in (q, k, v)]
+    bounds = [np.asarray([0, n, 2 * n], np.int32) for n in (sq, sk)]
+    packed = jax.jit(lambda *x: jax_aiter.flash_attention_varlen_fp8(*x, sq, sk, **options))(*flat, *scales, *bounds)[1]
+    np.testing.assert_allclose(packed[:, : 2 * sq], np.concatenate(want, axis=1), rtol=1e-5, atol=1e-4)
+    assert np.isneginf(np.asarray(packed)[:, 2 * sq :]).all()
+
+
 def operands(arch, rng, lead_q, lead_k, hq, hk, head, sequences, per_head):
     dtype = getattr(ml_dtypes, FP8[arch])
     q, k, v = (rng.standard_normal((*lead, h, head)).astype(dtype) for lead, h in ((lead_q, hq), (lead_k, hk), (lead_k, hk)))

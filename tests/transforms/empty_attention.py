@@ -51,6 +51,12 @@ def _descaled(o, sequences):
     return {**o, "v": f64(o["v"]) * np.broadcast_to(f64(scale), (sequences, o["v"].shape[2]))[:, None, :, None]}
 
 
+def merge(o, p):
+    """Keys of both parts: only the log-sum-exps of heads without dimensions have numbers."""
+    out = np.zeros(o["out_a"].shape)
+    return out, np.logaddexp(f64(o["lse_a"]), f64(o["lse_b"]))
+
+
 def asked(found, p):
     """fp8: the log-sum-exp is empty unless asked for."""
     out, lse = found

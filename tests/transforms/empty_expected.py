@@ -176,6 +176,7 @@ EXPECTED = {
     "flash_attention_varlen": attention.varlen,
     "flash_attention_varlen_fp8": lambda o, p: attention.asked(attention.varlen(o, p), p),
     "flash_attention_varlen_bwd": attention.varlen_bwd,
+    "merge_attention_states": attention.merge,
     "paged_attention": attention.paged("query", "cu_seqlens"),
     "unified_attention": attention.paged("q", "cu_seqlens_q"),
     "pa_fwd_asm": _nothing("query"),

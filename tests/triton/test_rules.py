@@ -60,6 +60,7 @@ REFUSED = [
     ("flash_attention", {**QKV, "bias": "bfloat16[8,8]"}, ATTENTION, "bias is given"),
     ("flash_attention", QKV, {**ATTENTION, "logits_soft_cap": 5.0}, "logits_soft_cap = 5.0"),
     ("flash_attention", QKV, {**ATTENTION, "causal": False, "sliding_window": (3, 1)}, "sliding_window = (3, 1)"),
+    ("flash_attention_bwd", {**QKV, "dlse": "float32[1,2,8]"}, ATTENTION, "dlse is given"),
     ("paged_attention", CACHE, {"kv_layout": "vllm"}, "kv_layout = 'vllm'"),
     ("paged_attention", {**CACHE, "key_cache": "bfloat16[64,8,2,128]"}, {"kv_layout": "NHD"}, "blocks of 8 tokens"),
     ("mla_decode_fwd", MLA, {**LATENT, "logit_cap": 20.0}, "logit_cap = 20.0"),

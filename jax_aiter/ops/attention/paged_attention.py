@@ -26,7 +26,7 @@ def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, cu_seqle
 
 
 def _reference(
-    *, query, key_cache, value_cache, block_tables, context_lens, cu_seqlens, k_scale, v_scale, alibi_slopes,
+    *, query, key_cache, value_cache, block_tables, context_lens, cu_seqlens, k_scale, v_scale, alibi_slopes, sinks,
     scale, logits_soft_cap, sliding_window, kv_layout, ragged, per_token_scales,
 ):  # fmt: skip
     pages = cache.pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout, per_token_scales)
@@ -45,7 +45,7 @@ def _reference(
         return soft_cap(s, logits_soft_cap)
 
     value_dim = cache.values_by_token(value_cache[:0], kv_layout).shape[-1]
-    rule = Rule(score, value_scale=cache.tensor_scale(v_scale, per_token_scales))
+    rule = Rule(score, None if sinks is None else sinks.reshape(heads, -1), cache.tensor_scale(v_scale, per_token_scales))
     out, _ = attend(queries, pages, rule, value_dim)
     out = pack(out, 0.0) if pack else out.reshape(*query.shape[:2], value_dim)
     return (out.astype(query.dtype),)
@@ -66,15 +66,15 @@ def _batch(batched, *, ragged, per_token_scales, **_):
 
 
 def _reads(
-    *, query, key_cache, value_cache, block_tables, context_lens, cu_seqlens, k_scale, v_scale, alibi_slopes, sliding_window,
-    kv_layout, **_,
+    *, query, key_cache, value_cache, block_tables, context_lens, cu_seqlens, k_scale, v_scale, alibi_slopes, sinks,
+    sliding_window, kv_layout, **_,
 ):  # fmt: skip
     offsets = np.arange(len(query) + 1) if cu_seqlens is None else cu_seqlens
     lengths = reads_of.held(context_lens, block_tables, key_cache, kv_layout)
     sees = reads_of.ragged(len(query), offsets, lengths, window=sliding_window)
     found = reads_of.attention(
         query, *sees, block_tables, key_cache, value_cache, kv_layout,
-        k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes},
+        k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes, "sinks": sinks},
     )  # fmt: skip
     return reads_of.with_table(found, block_tables, context_lens, key_cache, kv_layout)
 
@@ -95,6 +95,7 @@ PAGED_ATTENTION = Op(
         **cache.CACHE_OPERANDS,
         "cu_seqlens": Arg("Bp", INT32, optional=True),
         "alibi_slopes": Arg("Hq", ("float32",), optional=True),
+        "sinks": Arg("Hq", ("float32",), optional=True),
     },
     results={"out": "B Hq Dv"},
     relayout=_relayout,
@@ -148,6 +149,17 @@ PAGED_ATTENTION = Op(
             v_scale=uniform(4, 1, 16, low=0.01, high=0.02),
             **_params(kv_layout="asm", per_token_scales=True),
         ),
+        case(
+            "sinks_window_ragged",
+            query=normal(6, 6, 8),
+            key_cache=normal(7, 4, 3, 8),
+            value_cache=normal(7, 4, 3, 8),
+            block_tables=permutation(3, 2, among=7),
+            context_lens=constant([7, 0, 5], jnp.int32),
+            cu_seqlens=constant([0, 2, 3, 5], jnp.int32),
+            sinks=normal(6),
+            **_params(ragged=True, sliding_window=3),
+        ),
     ],
 )
 
@@ -176,6 +188,7 @@ def paged_attention(
     k_scale: jax.Array | None = None,
     v_scale: jax.Array | None = None,
     alibi_slopes: jax.Array | None = None,
+    sinks: jax.Array | None = None,
     logits_soft_cap: float = 0.0,
     sliding_window: int | None = None,
     kv_layout: str = "NHD",
@@ -196,6 +209,8 @@ def paged_attention(
       cu_seqlens: ``[B + 1]`` int32, see `query`.
       k_scale, v_scale: float32, both or none, for fp8 and int8 caches: ``[1]``, or ``[nb, Hk, bs]`` per token and head.
       alibi_slopes: ``[Hq]`` float32; ``slope * (j - (context_len - 1))`` is added to the score of key j.
+      sinks: ``[Hq]`` float32: one more score per head, not scaled or capped, that takes weight but has no value. A query without
+        keys gives zeros.
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)``, after ALiBi.
       sliding_window: a query sees only the last `sliding_window` positions up to and including its own; None or 0 is all. (AITER's
         kernels measure the window of every query of a sequence from its last one; with one query per sequence that is the same.)
@@ -227,6 +242,7 @@ def paged_attention(
         v_scale=v_scale,
         cu_seqlens=cu_seqlens,
         alibi_slopes=alibi_slopes,
+        sinks=sinks,
         scale=check.real(op, "scale", scale, low=0.0, open_low=True),
         logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         sliding_window=params_of.window_length(op, sliding_window),

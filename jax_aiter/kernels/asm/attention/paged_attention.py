@@ -18,7 +18,8 @@ def select(call: Call) -> Selected:
     need(sizes == (pa.HEAD_DIM,) * 2, f"head sizes {sizes}; AITER's kernels have {pa.HEAD_DIM}")
     same = math.isclose(params["scale"], pa.HEAD_DIM**-0.5, rel_tol=1e-6)
     need(same, f"scale = {params['scale']}; AITER's kernels have 1 / sqrt({pa.HEAD_DIM})")
-    need("alibi_slopes" not in call.operands, "alibi_slopes is given; AITER's kernels have none")
+    for name in ("alibi_slopes", "sinks"):
+        need(name not in call.operands, f"{name} is given; AITER's kernels have none")
     need(params["logits_soft_cap"] == 0, f"logits_soft_cap = {params['logits_soft_cap']}; AITER's kernels have none")
     need(params["sliding_window"] == 0, f"sliding_window = {params['sliding_window']}; AITER's kernels have none")
     need(not params["ragged"], "cu_seqlens is given; the longest query must be static: see pa_fwd_asm(max_qlen=)")

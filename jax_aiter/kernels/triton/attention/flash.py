@@ -46,7 +46,8 @@ WINDOW = "attention.mha_onekernel_bwd:flash_attn_onekernel_backward(sliding_wind
 
 
 def _needs(spec: CallSpec) -> tuple[str, ...]:
-    return ("attention.mha:_flash_attn_forward", *((WINDOW,) if _left(spec) > 0 else ()))
+    sinks = "attention.mha:_flash_attn_forward(sink)" if spec.has("sinks") else "attention.mha:_flash_attn_forward"
+    return (sinks, *((WINDOW,) if _left(spec) > 0 else ()))
 
 
 def _needs_backward(spec: CallSpec) -> tuple[str, ...]:
@@ -93,6 +94,7 @@ def _forward(ctx, keys, batch: int, **lengths):
         alibi_slopes=_per_batch(ctx.operand("alibi_slopes"), batch),
         return_lse=True,
         return_softmax=False,
+        **({"sink": ctx.operand("sinks")} if ctx.spec.has("sinks") else {}),
         **lengths,
     )
     return out, lse
@@ -100,9 +102,20 @@ def _forward(ctx, keys, batch: int, **lengths):
 
 @op("flash_attention", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse, needs=_needs)
 def flash_attention(ctx):
+    from jax_aiter.kernels.triton.worker import glue
+
     q, first = ctx.operand("q"), _first_seen(ctx)
     keys = [ctx.operand(name)[:, first:] for name in ("k", "v")]
-    return _forward(ctx, keys, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=keys[0].shape[1])
+    out, lse = _forward(ctx, keys, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=keys[0].shape[1])
+    keyless = q.shape[1] - keys[0].shape[1]
+    if _asks_lse(ctx) and ctx.spec.params["causal"] and keyless > 0:
+        glue.keyless_first(lse, keyless)
+    return out, lse
+
+
+def _asks_lse(ctx) -> bool:
+    """AITER's kernels write 0 for queries without keys, which the backward ones want so: they subtract before they mask."""
+    return bool(ctx.spec.params.get("return_lse"))
 
 
 def _longest(ctx) -> dict[str, int]:
@@ -117,14 +130,17 @@ def flash_attention_varlen(ctx):
 
     bounds = {name: ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")}
     out, lse = _forward(ctx, _seen_keys(ctx), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
-    return out, glue.transpose(lse, ctx.results[1])
+    lse = glue.transpose(lse, ctx.results[1])
+    if _asks_lse(ctx):
+        glue.keyless_packed(lse, *bounds.values(), ctx.spec.params["causal"])
+    return out, lse
 
 
 BACKWARD = "aiter.ops.triton.attention.mha_onekernel_bwd.flash_attn_onekernel_backward"
 
 
 def _refuse_backward(spec: CallSpec) -> str | None:
-    return first(_refuse(spec), fits_int32(spec, "q", "k", "v"))
+    return first(absent(spec, "dlse"), _refuse(spec), fits_int32(spec, "q", "k", "v"))
 
 
 @op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)

@@ -59,8 +59,7 @@ def _beyond_32_bits(spec: CallSpec) -> bool:
 def _needs_unified(spec: CallSpec) -> bool:
     """What AITER's decode kernels do not know."""
     return (
-        spec.has("k_scale")
-        or spec.has("alibi_slopes")
+        any(spec.has(name) for name in ("k_scale", "alibi_slopes", "sinks"))
         or spec["key_cache"].dtype not in HALF
         or _scalar(spec.params.get("logits_soft_cap")) > 0
         or bool(spec.params.get("sliding_window"))
