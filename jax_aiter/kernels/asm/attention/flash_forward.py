@@ -186,8 +186,7 @@ def _called(plan: LaunchPlan, call: Call, operands: Mapping[str, jax.Array]) -> 
 
 def _plan(call: Call, row: Kernel, grid: tuple[int, int, int], shape: Shape):
     assert call.target.arch is not None
-    written = _written(call)
-    results = dict(zip(("out", "lse"), written, strict=False))
+    results: dict[str, jax.ShapeDtypeStruct] = dict(zip(("out", "lse"), _written(call), strict=False))
     writer = PlanWriter(call.op, call.target.arch, call.operands, results)
     has_lse = "lse" in writer.numbers
     if shape.packed:

@@ -132,7 +132,7 @@ def flash_attention_varlen(ctx):
     out, lse = _forward(ctx, _seen_keys(ctx), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
     lse = glue.transpose(lse, ctx.results[1])
     if _asks_lse(ctx):
-        glue.keyless_packed(lse, *bounds.values(), ctx.spec.params["causal"])
+        glue.keyless_packed(lse, bounds["cu_seqlens_q"], bounds["cu_seqlens_k"], ctx.spec.params["causal"])
     return out, lse
 
 

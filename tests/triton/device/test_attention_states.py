@@ -1,0 +1,92 @@
+"""Log-sum-exps and sinks from AITER's Triton kernels: -inf where a query has no key, dense and packed, against float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_aiter
+from tests.attention.oracle import assert_close, attend, window_mask
+from tests.needs import needs_aiter
+
+# Scores of bfloat16 values are summed in float32 and kept times log2(e): 2^-17 of a few units.
+LSE = {"rtol": 2.0**-16, "atol": 2.0**-16}
+
+
+@pytest.fixture(autouse=True)
+def _aiter():
+    needs_aiter()
+
+
+def draw(*shapes):
+    rng = np.random.default_rng(0)
+    return [np.asarray(jnp.asarray(rng.standard_normal(s), jnp.bfloat16)) for s in shapes]
+
+
+def packed(*lengths):
+    return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+
+
+@pytest.mark.timeout(600)  # the first run on a machine compiles
+@pytest.mark.parametrize("sink", [False, True])
+@pytest.mark.parametrize(("sq", "sk", "causal"), [(70, 30, True), (5, 33, False)])
+def test_dense(arch, sq, sk, causal, sink):
+    q, k, v = draw((2, sq, 4, 32), (2, sk, 2, 32), (2, sk, 2, 32))
+    sinks = np.float32([0.5, -1, 2, 3]) if sink else None
+    call = jax.jit(lambda *x: jax_aiter.flash_attention(*x, causal=causal, sinks=sinks, return_lse=True, implementation="triton"))
+    out, lse = call(q, k, v)
+    for b in range(2):
+        want, want_lse = attend(q[b], k[b], v[b], window_mask(sq, sk, causal), scale=32**-0.5, sink=sinks)
+        assert_close(out[b], want)
+        np.testing.assert_allclose(np.asarray(lse)[b].T, want_lse, **LSE)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("sink", [False, True])
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed(arch, causal, sink):
+    lengths_q, lengths_k = (5, 0, 40, 4), (3, 7, 33, 0)
+    cu_q, cu_k = packed(*lengths_q), packed(*lengths_k)
+    q, k, v = draw((cu_q[-1] + 3, 4, 32), (cu_k[-1] + 2, 2, 32), (cu_k[-1] + 2, 2, 32))
+    sinks = np.float32([0.5, -1, 2, 3]) if sink else None
+    options = {"causal": causal, "sinks": sinks, "return_lse": True, "implementation": "triton"}
+    out, lse = jax.jit(lambda *x: jax_aiter.flash_attention_varlen(*x, 40, 33, **options))(q, k, v, cu_q, cu_k)
+    want, want_lse = np.zeros(out.shape), np.full((len(q), 4), -np.inf)
+    for i, j in zip(map(slice, cu_q, cu_q[1:]), map(slice, cu_k, cu_k[1:]), strict=True):
+        mask = window_mask(i.stop - i.start, j.stop - j.start, causal)
+        want[i], want_lse[i] = attend(q[i], k[j], v[j], mask, scale=32**-0.5, sink=sinks)
+    assert_close(out, want)
+    np.testing.assert_allclose(np.asarray(lse).T, want_lse, **LSE)
+
+
+@pytest.mark.timeout(600)
+def test_gradient_with_sinks(arch):
+    """The backward kernel takes the log-sum-exp with its sink: gradients against the reference's own, at bfloat16's roundings."""
+    q, k, v, dout = draw((1, 40, 4, 32), (1, 24, 2, 32), (1, 24, 2, 32), (1, 40, 4, 32))
+    sinks = np.float32([0.5, -1, 2, 3])
+
+    def gradient(implementation, *x):
+        def loss(q, k, v, sinks):
+            out = jax_aiter.flash_attention(q, k, v, causal=True, sinks=sinks, implementation=implementation)
+            return jnp.sum(out.astype(jnp.float32) * dout.astype(jnp.float32))
+
+        return jax.jit(jax.grad(loss, (0, 1, 2, 3)))(*x)
+
+    got = gradient("triton", q, k, v, sinks)
+    want = gradient("xla", *(x.astype(np.float32) for x in (q, k, v)), sinks)
+    for g, w in zip(got, want, strict=True):
+        w = np.asarray(w, np.float64)
+        # Probabilities, their gradients and the output are rounded to bfloat16 before they are multiplied and summed.
+        np.testing.assert_allclose(np.asarray(g).astype(np.float64), w, rtol=0, atol=4 * 2.0**-8 * np.abs(w).max())
+
+
+@pytest.mark.timeout(600)
+def test_paged_with_sinks(arch):
+    tables, lengths = np.asarray([[2, 0], [4, 1], [3, 5]], np.int32), np.asarray([23, 0, 17], np.int32)
+    q, keys, values = draw((3, 4, 32), (6, 16, 2, 32), (6, 16, 2, 32))
+    sinks = np.float32([0.5, -1, 2, 3])
+    call = jax.jit(lambda *x: jax_aiter.paged_attention(*x, scale=0.3, sinks=sinks, implementation="triton"))
+    got = call(q, keys, values, tables, lengths)
+    for b, n in enumerate(lengths):
+        k, v = (x[tables[b]].reshape(-1, 2, 32)[:n] for x in (keys, values))
+        assert_close(got[b : b + 1], attend(q[b : b + 1], k, v, window_mask(1, n, True), scale=0.3, sink=sinks)[0])
