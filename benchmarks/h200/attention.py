@@ -60,26 +60,31 @@ def _packed_params(d, causal, lengths_q, lengths_k) -> dict[str, Any]:
 
 
 def flash() -> list[Case]:
-    def one(b, sq, sk, hq, hk, d, causal, slopes=False, window=(-1, -1)):
+    def one(b, sq, sk, hq, hk, d, causal, slopes=False, window=(-1, -1), sinks=False, lse=False):
         def make(rng):
             a = {"q": normal(rng, b, sq, hq, d), "k": normal(rng, b, sk, hk, d), "v": normal(rng, b, sk, hk, d)}
-            return {**a, "alibi_slopes": rng.uniform(0.05, 0.5, hq).astype(np.float32)} if slopes else a
+            a |= {"alibi_slopes": rng.uniform(0.05, 0.5, hq).astype(np.float32)} if slopes else {}
+            return {**a, "sinks": rng.normal(size=hq).astype(np.float32)} if sinks else a
 
         def oracle(a, p):
-            slope = wide(a["alibi_slopes"]) if slopes else None
+            slope, sink = (wide(a[n]) if n in a else None for n in ("alibi_slopes", "sinks"))
             q, k, v = (wide(a[n]) for n in "qkv")
-            rows = [attend(q[i], k[i], v[i], p["scale"], causal=causal, window=window, slopes=slope) for i in range(b)]
-            return [np.stack(rows), None]
+            rows = [probabilities(q[i], k[i], v[i], p["scale"], causal, window, slopes=slope, sinks=sink) for i in range(b)]
+            out = np.stack([np.einsum("hqk,khd->qhd", weights, wide_v) for weights, wide_v, _ in rows])
+            return [out, np.stack([x for *_, x in rows]) if lse else None]
 
         name = f"{b}x{sq}x{sk}-h{hq}.{hk}-d{d}{'-causal' if causal else ''}{'-alibi' if slopes else ''}"
         name += f"-window{window[0]}" if window[0] >= 0 else ""
+        name += f"{'-sinks' if sinks else ''}{'-lse' if lse else ''}"
+        params = {**_flash_params(d, causal, window), **({"return_lse": True} if lse else {})}
         results = lambda a: [((b, sq, hq, d), bf16), ((b, hq, sq), f32)]  # noqa: E731
-        return Case("flash_attention", name, make, _flash_params(d, causal, window), results, oracle, roundings=ROUNDINGS)
+        return Case("flash_attention", name, make, params, results, oracle, roundings=ROUNDINGS)
 
     return [
         one(1, 1, 1, 1, 1, 64, True), one(2, 127, 127, 8, 2, 128, True), one(1, 129, 129, 3, 3, 64, False),
         one(1, 64, 200, 4, 1, 128, True), one(2, 65, 65, 4, 4, 128, True, slopes=True),
         one(1, 300, 300, 2, 2, 64, True, window=(50, -1)),
+        one(2, 70, 133, 8, 2, 64, True, sinks=True), one(1, 130, 130, 4, 4, 128, True, sinks=True, lse=True),
     ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from jax_aiter.bind.partition import gpu_plugin_installed
 from jax_aiter.core.arch import arch_of
+from jax_aiter.kernels.triton.spec import ARCHS
 from tests.needs import needs_aiter
 
 if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; here they would all skip
@@ -18,6 +19,6 @@ if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; 
 def arch() -> str:
     needs_aiter()
     found = str(arch_of(jax.devices()[0]))
-    if found not in ("gfx942", "gfx950"):
-        pytest.skip("needs a gfx942 or gfx950 device: run under `vgpu run`")
+    if found not in ARCHS:
+        pytest.skip(f"needs a device of {', '.join(ARCHS)}: run under `vgpu run`")
     return found
