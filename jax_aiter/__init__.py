@@ -1,7 +1,7 @@
 """AITER's kernels as JAX primitives.
 
 Public names only. An op's module is imported when its name is first used: thirty records cost more to make than a program that
-uses three of them should pay at start-up. The handlers of compiled programs are registered at once, and so is the pytree that may
+uses three of them should pay at start-up. The handlers of compiled programs are registered at once, and so are the pytrees that may
 stand in a program's signature, since a deserialised program asks for them without naming any op.
 """
 
@@ -13,6 +13,7 @@ from jax_aiter.core.errors import KernelBuildError as KernelBuildError
 from jax_aiter.core.errors import NotSupportedError as NotSupportedError
 from jax_aiter.kernels import _native
 from jax_aiter.ops.gemm.shuffled import ShuffledWeight as ShuffledWeight
+from jax_aiter.ops.quant.outputs import Quantized as Quantized
 
 if TYPE_CHECKING:
     from jax_aiter.bind.explain import explain as explain
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
     from jax_aiter.kernels.found import if_aiter_supported as if_aiter_supported
     from jax_aiter.kernels.found import is_aiter_found as is_aiter_found
     from jax_aiter.kernels.found import is_aiter_found_and_supported as is_aiter_found_and_supported
+    from jax_aiter.ops.activation.act_mul_and_quant import act_mul_and_group_quant as act_mul_and_group_quant
+    from jax_aiter.ops.activation.act_mul_and_quant import act_mul_and_quant as act_mul_and_quant
     from jax_aiter.ops.activation.gelu_and_mul import gelu_and_mul as gelu_and_mul
+    from jax_aiter.ops.activation.gelu_tanh_and_mul import gelu_tanh_and_mul as gelu_tanh_and_mul
     from jax_aiter.ops.activation.silu_and_mul import silu_and_mul as silu_and_mul
     from jax_aiter.ops.attention.flash_attention import flash_attention as flash_attention
     from jax_aiter.ops.attention.flash_attention_fp8 import flash_attention_fp8 as flash_attention_fp8
@@ -67,8 +71,18 @@ if TYPE_CHECKING:
     from jax_aiter.ops.moe.moe_sorting import moe_sorting as moe_sorting
     from jax_aiter.ops.moe.moe_stage1_g1u1 import moe_stage1_g1u1 as moe_stage1_g1u1
     from jax_aiter.ops.moe.moe_stage1_g1u1_blockscale import moe_stage1_g1u1_blockscale as moe_stage1_g1u1_blockscale
+    from jax_aiter.ops.norm.fused_qk_rms_norm import fused_qk_rms_norm as fused_qk_rms_norm
+    from jax_aiter.ops.norm.fused_qk_rms_norm_quant import fused_qk_rms_norm_quant as fused_qk_rms_norm_quant
+    from jax_aiter.ops.norm.gated_rms_norm_group_quant import gated_rms_norm_group_quant as gated_rms_norm_group_quant
+    from jax_aiter.ops.norm.layer_norm import layer_norm as layer_norm
+    from jax_aiter.ops.norm.layer_norm_with_add import layer_norm_with_add as layer_norm_with_add
     from jax_aiter.ops.norm.rms_norm import rms_norm as rms_norm
+    from jax_aiter.ops.norm.rms_norm_quant import rms_norm_add_group_quant as rms_norm_add_group_quant
+    from jax_aiter.ops.norm.rms_norm_quant import rms_norm_add_quant as rms_norm_add_quant
+    from jax_aiter.ops.norm.rms_norm_quant import rms_norm_group_quant as rms_norm_group_quant
+    from jax_aiter.ops.norm.rms_norm_quant import rms_norm_quant as rms_norm_quant
     from jax_aiter.ops.norm.rms_norm_with_add import rms_norm_with_add as rms_norm_with_add
+    from jax_aiter.ops.norm.rms_norm_with_add_pad import rms_norm_with_add_pad as rms_norm_with_add_pad
     from jax_aiter.ops.quant.convert_fp8 import convert_fp8 as convert_fp8
     from jax_aiter.ops.quant.group_quant import group_quant as group_quant
     from jax_aiter.ops.quant.per_tensor_quant import per_tensor_quant as per_tensor_quant
@@ -89,11 +103,15 @@ _native.register()
 
 # Names of this package that are no ops, and of functions beside one; a public function `x` of an op stands in a module `x`.
 _ELSEWHERE = {
+    "act_mul_and_group_quant": "ops.activation.act_mul_and_quant",
     "explain": "bind.explain",
     "fp8_dtype": "core.arch",
     "if_aiter_supported": "kernels.found",
     "is_aiter_found": "kernels.found",
     "is_aiter_found_and_supported": "kernels.found",
+    "rms_norm_add_group_quant": "ops.norm.rms_norm_quant",
+    "rms_norm_add_quant": "ops.norm.rms_norm_quant",
+    "rms_norm_group_quant": "ops.norm.rms_norm_quant",
     "rope_positions": "ops.rope.rope",
     "supports": "ops.catalogue",
     "target_arch": "core.arch",

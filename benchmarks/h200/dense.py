@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from benchmarks.h200 import fused
 from benchmarks.h200.case import Arrays, Case, bf16, f16, f32, fp8_max, i8, i32, normal, uniform, wide
 
 
@@ -81,6 +82,7 @@ def activations() -> list[Case]:
         gated("silu_and_mul", silu, 512, 2048),
         gated("silu_and_mul", silu, 17, 1024, limit=2.0),
         gated("gelu_and_mul", lambda g: 0.5 * g * (1 + erf(g / math.sqrt(2))), 33, 1152),
+        gated("gelu_tanh_and_mul", fused.ACTIVATIONS["gelu_tanh"], 33, 1152),
     ]
 
 

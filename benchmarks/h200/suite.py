@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from benchmarks.h200 import attention, cache, dense, moe, shapes
+from benchmarks.h200 import attention, cache, dense, fused, moe, shapes
 from benchmarks.h200.case import Case, i32, normal
 from jax_aiter.core.arch import FP8
 
@@ -15,7 +15,8 @@ def checked(arch: str) -> list[Case]:
     """Correctness: every covered op at several sizes."""
     fp8 = np.dtype(FP8[arch])
     saturating = arch.startswith("sm_")
-    return [*dense.cases(fp8, saturating), *attention.cases(fp8), *moe.cases(fp8), *cache.cases(fp8, saturating)]
+    rows = [*dense.cases(fp8, saturating), *fused.cases(fp8)]
+    return [*rows, *attention.cases(fp8), *moe.cases(fp8), *cache.cases(fp8, saturating)]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""silu_and_mul and gelu_and_mul against torch in float64, values and autograd.
+"""silu_and_mul, gelu_and_mul and gelu_tanh_and_mul against torch in float64, values and autograd.
 
 float32 exp, erfc and the few products around them err by a few units each; 16 units of the result cover them. XLA's erfc is less
 exact in its far tail, so gelu is allowed 64 there (still 4e-6 relative), and values below float32's normal range are zero.
@@ -12,12 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from jax_aiter import gelu_and_mul, silu_and_mul
+from jax_aiter import gelu_and_mul, gelu_tanh_and_mul, silu_and_mul
 from tests.oracle import LOOPS, ROUNDOFF, assert_same, assert_within, draw, f64, primitives
 
 DTYPES = ["float32", "bfloat16", "float16"]
-OPS = {silu_and_mul: torch.nn.functional.silu, gelu_and_mul: torch.nn.functional.gelu}
-UNITS = {silu_and_mul: 16 * ROUNDOFF["float32"], gelu_and_mul: 64 * ROUNDOFF["float32"]}
+
+
+def torch_gelu_tanh(g):
+    return torch.nn.functional.gelu(g, approximate="tanh")
+
+
+OPS = {silu_and_mul: torch.nn.functional.silu, gelu_and_mul: torch.nn.functional.gelu, gelu_tanh_and_mul: torch_gelu_tanh}
+UNITS = {op: (16 if op is silu_and_mul else 64) * ROUNDOFF["float32"] for op in OPS}
 
 
 def torch_gated(act, x, limit=0.0):
@@ -37,7 +43,7 @@ def test_forward_and_gradient(shape, dtype, op):
     want = torch_gated(OPS[op], tx)
     want.backward(torch.from_numpy(f64(dy)))
     gate, linear = np.split(np.abs(f64(x)), 2, -1)
-    units = UNITS[op] + 2 * gate**2 * ROUNDOFF["float32"]  # as in test_gate_over_the_whole_range
+    units = UNITS[op] + (2 * gate**2 + 8 * gate + 0.4 * gate**3) * ROUNDOFF["float32"]  # as in test_gate_over_the_whole_range
     oracle = 2.3e-16 * gate * linear  # torch's float64 gelu cancels in the tail
     assert_within(y, want.detach().numpy(), units * np.abs(want.detach().numpy()) + oracle)
     # the gate's slope is a sum of terms of at most 1 + |g|
@@ -45,15 +51,27 @@ def test_forward_and_gradient(shape, dtype, op):
     assert_within(pull(dy)[0], tx.grad.numpy(), UNITS[op] * terms)
 
 
+def sigmoid(u):
+    return 1 / (1 + math.exp(-u)) if u > -700 else 0.0
+
+
 @pytest.mark.parametrize("op", OPS)
 def test_gate_over_the_whole_range(op):
     gate = jnp.linspace(-30, 30, 2001)
     y = op(jnp.concatenate([gate, jnp.ones_like(gate)]))
     # From the definitions, in the form that does not cancel: torch's own float64 gelu is off by 1e-16 in the tail.
-    cdf = {silu_and_mul: lambda g: 1 / (1 + math.exp(-g)), gelu_and_mul: lambda g: math.erfc(-g / math.sqrt(2)) / 2}[op]
+    cdf = {
+        silu_and_mul: sigmoid,
+        gelu_and_mul: lambda g: math.erfc(-g / math.sqrt(2)) / 2,
+        gelu_tanh_and_mul: lambda g: sigmoid(2 * math.sqrt(2 / math.pi) * (g + 0.044715 * g**3)),
+    }[op]
     want = np.asarray([g * cdf(g) for g in f64(gate)])
-    # erfc(z) has condition number 2z² = g² in its tail, so the two roundings of z show as 2g² units.
-    units = UNITS[op] + 2 * np.minimum(f64(gate), 0) ** 2 * ROUNDOFF["float32"]
+    # erfc(z) has condition number 2z² = g² in its tail, so the two roundings of z show as 2g² units; a sigmoid of u has that of
+    # |u|, and the cubic five roundings.
+    tail = np.minimum(f64(gate), 0)
+    units = (
+        UNITS[op] + (2 * tail**2 + (5 * (1.6 + 0.0714 * tail**2) * -tail if op is gelu_tanh_and_mul else 0)) * ROUNDOFF["float32"]
+    )
     assert_within(y, want, units * np.abs(want) + 1e-36)
 
 

@@ -37,6 +37,30 @@ def _quant(shape_of_scale):
     return expected
 
 
+def _norm_quant(o, p):
+    """Rows without columns: their scales alone are there, unless they are by group (none), or one was given."""
+    lead = o["x"].shape[:-1]
+    return np.zeros((*lead, 0)), _scale((*lead, 1), p["quant_dtype"]), np.zeros((*lead, 0)), np.zeros((*lead, 0))
+
+
+def _row_quant(name, width):
+    """Scales of rows of nothing, for the ops whose two results are values and scales."""
+    return lambda o, p: (
+        np.zeros((*o[name].shape[:-1], o[name].shape[-1] // width)),
+        _scale((*o[name].shape[:-1], 1), p["quant_dtype"]),
+    )
+
+
+def _qk_quant(o, p, whole):
+    """One half is that of the whole call, the other a query without columns, which has its scales, or a key without any."""
+    if o["q"].shape[-1]:
+        return _as_before("fused_qk_rms_norm_quant")(o, p, whole)
+    xq, scale, y, total = _norm_quant({"x": o["q"]}, p)
+    k = f64(o["k"])
+    norm = k / np.sqrt((k * k).mean(-1, keepdims=True) + p["k_epsilon"]) if k.size else k
+    return xq, scale, y, norm * f64(o["k_weight"]), total
+
+
 def _sorting(o, p):
     mask = o.get("expert_mask")
     ids, weights = np.asarray(o["topk_ids"]), np.asarray(o["topk_weights"])
@@ -163,6 +187,11 @@ EXPECTED = {
     },
     "per_tensor_quant": _quant(lambda shape: (1,)),
     "per_token_quant": _quant(lambda shape: (*shape[:-1], 1)),
+    "rms_norm_quant": _norm_quant,
+    "act_mul_and_quant": _row_quant("x", 2),
+    "gated_rms_norm_group_quant": _row_quant("x", 1),
+    "fused_qk_rms_norm": _as_before("fused_qk_rms_norm"),
+    "fused_qk_rms_norm_quant": _qk_quant,
     "moe_sorting": _sorting,
     "fused_moe": _fused_moe,
     "fused_moe_backward": _fused_moe_backward,

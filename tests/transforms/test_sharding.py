@@ -70,6 +70,7 @@ def test_shard_map(op, case, axis_type, request):
 # The ops of which the design promises that they stay sharded; the others only have to be right.
 ROW_WISE = {
     *("rms_norm", "rms_norm_with_add", "per_token_quant", "group_quant", "convert_fp8", "silu_and_mul", "gelu_and_mul", "rope"),
+    *("rms_norm_quant", "fused_qk_rms_norm_quant", "act_mul_and_quant", "layer_norm"),
     *("topk_softmax", "topk_sigmoid", "grouped_topk", "biased_grouped_topk", "fused_topk"),
     *("gemm_a16w16", "gemm_a8w8", "gemm_a8w8_blockscale"),
 }
@@ -102,7 +103,8 @@ def test_sharded_inputs_under_jit_stay_sharded(op, case, axis_type, request):
         if op.name in ROW_WISE:
             assert not COMMUNICATION.findall(compiled.as_text())
             for x, spec in zip(got, out_specs, strict=True):
-                assert x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim), (x.sharding, spec)
+                if x.size:  # what was not asked for is empty, and nowhere
+                    assert x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim), (x.sharding, spec)
 
 
 def test_row_wise_ops_were_covered():

@@ -4,6 +4,7 @@ import struct
 
 import pytest
 
+from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.provider import plan_for
 from jax_aiter.kernels.triton.sources import lacking
 from tests.needs import needs_aiter
@@ -66,6 +67,47 @@ def test_per_tensor_quant_starts_from_a_floor(recording_root):
         ("_dynamic_per_tensor_quant_fp8_i8_kernel", (64, 1, 1)),
         ("_static_per_tensor_quant_fp8_i8_kernel", (64, 1, 1)),
     ]
+
+
+def test_norm_and_quantisation_are_one_launch(recording_root):
+    """A token is a group of the next power of two columns; what was not asked for is an empty result that nothing writes."""
+    operands = {"x": "bfloat16[64,1000]", "weight": "bfloat16[1000]", "residual": "bfloat16[64,1000]"}
+    params = {"epsilon": 1e-6, "quant_dtype": "fp8", "group_size": None, "transpose_scale": False, "output_unquantized": False}
+    results = ["fp8[64,1000]", "float32[64,1]", "bfloat16[64,0]", "bfloat16[64,1000]"]
+    record = _record(recording_root, "rms_norm_quant", "gfx942", operands, results, **params)
+    (step,) = record["steps"]
+    assert (step["kernel"], step["grid"]) == ("_fused_rms_fp8_group_quant_kernel", [64, 1, 1])
+    assert {arg[1] for arg in step["args"] if arg[0] == "ptr"} == {0, 1, 2, 3, 4, 6}
+    assert [buffer["kind"] for buffer in record["buffers"]] == ["operand"] * 3 + ["result"] * 4
+
+
+def test_mlas_two_norms_are_one_launch(recording_root):
+    operands = {"q": "bfloat16[8,1536]", "q_weight": "bfloat16[1536]", "k": "bfloat16[8,512]", "k_weight": "bfloat16[512]"}
+    params = {"q_epsilon": 1e-6, "k_epsilon": 1e-6, "quant_dtype": "fp8", "group_size": 128, "transpose_scale": True}
+    results = ["fp8[8,1536]", "float32[12,8]", "bfloat16[8,0]", "bfloat16[8,512]", "bfloat16[8,0]"]
+    operands = call("fused_qk_rms_norm_quant", "gfx950", operands, results, **params, output_unquantized=False)
+    plan_for(operands)
+    assert launches(stored_record(operands, recording_root)) == [("_fused_rms_fp8_group_quant_kernel", (8, 1, 1))]
+
+
+@pytest.mark.parametrize(
+    ("params", "operands", "kernel"),
+    [
+        ({"group_size": 128}, {}, "_act_mul_and_dynamic_fp8_group_quant_kernel"),
+        ({"group_size": 128, "limit": 7.0}, {}, "_fused_clamp_silu_mul_kernel"),
+        ({"group_size": None}, {}, "_fused_clamp_silu_mul_kernel"),
+        ({"group_size": None}, {"scale": "float32[1]"}, "_fused_silu_mul_fp8_per_tensor_static_quant_kernel"),
+    ],
+)
+def test_activation_and_quantisation_are_one_launch(recording_root, params, operands, kernel):
+    params = {"activation": "silu", "limit": 0.0, "quant_dtype": "fp8", "transpose_scale": False, **params}
+    columns = 0 if operands else 2 if params["group_size"] else 1
+    operands = {"x": "bfloat16[8,512]", **operands}
+    results = ["fp8[8,256]", f"float32[8,{columns}]"]
+    if rule := lacking(needs_aiter(), adapters()["act_mul_and_quant"].needs(call("", "gfx942", operands, results, **params))):
+        pytest.skip(rule)
+    record = _record(recording_root, "act_mul_and_quant", "gfx942", operands, results, **params)
+    assert [name for name, _ in launches(record)] == [kernel]
 
 
 def test_fused_moe_is_one_plan(recording_root):

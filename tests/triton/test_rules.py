@@ -37,6 +37,10 @@ MOE = {
     "topk_weight": "float32[4,2]",
     "topk_ids": "int32[4,2]",
 }
+ROW = {"x": "bfloat16[4,64]", "weight": "bfloat16[64]"}
+PLAIN = {"transpose_scale": False}
+BY_TOKEN = {"activation": "silu", "limit": 0.0, "group_size": None, **PLAIN}
+STATIC = {"x": "bfloat16[4,256]", "scale": "float32[1]"}
 
 LATENTS = {"kv_c": "bfloat16[4,512]", "k_pe": "bfloat16[4,64]", "kv_cache": "bfloat16[9,16,1,576]", "slot_mapping": "int32[4]"}
 TABLES = {"positions": "int32[4]", "cos": "float32[9,32]", "sin": "float32[9,32]"}
@@ -56,6 +60,17 @@ REFUSED = [
     ("per_tensor_quant", {"x": "bfloat16[4,64]", "scale": "float32[1]"}, {"out": "fp8[4,64]"}, "does not saturate"),
     ("group_quant", {"x": "bfloat16[4,96]"}, {"out": "fp8[4,96]", "group_size": 96}, "group_size = 96"),
     ("gelu_and_mul", {"x": "bfloat16[4,200]"}, {}, "multiple of 128"),
+    ("gelu_tanh_and_mul", {"x": "bfloat16[4,200]"}, {}, "multiple of 128"),
+    ("rms_norm_quant", {**ROW, "x": "bfloat16[4,70000]"}, {"out": "fp8[4,70000]"}, "x has rows of 70000 elements"),
+    ("rms_norm_quant", ROW, {"out": "float8_e5m2[4,64]"}, "quant_dtype = float8_e5m2"),
+    ("fused_qk_rms_norm_quant", {"q": "bfloat16[4,64]", "k": "int8[4,8]"}, {"out": "fp8[4,64]"}, "k has dtype int8"),
+    ("gated_rms_norm_group_quant", ROW, {"out": "fp8[4,64]", "transpose_scale": True}, "transpose_scale = True"),
+    ("gated_rms_norm_group_quant", {"x": "float32[4,32768]"}, {"out": "fp8[4,32768]", **PLAIN}, "at most 16384"),
+    ("act_mul_and_quant", {"x": "bfloat16[4,200]"}, {"out": "fp8[4,100]", **BY_TOKEN}, "multiple of 128"),
+    ("act_mul_and_quant", STATIC, {"out": "fp8[4,128]", **BY_TOKEN, "activation": "gelu"}, "activation = 'gelu'"),
+    ("act_mul_and_quant", STATIC, {"out": "fp8[4,128]", **BY_TOKEN, "limit": 2.0}, "limit = 2.0"),
+    ("layer_norm", ROW, {}, "bias is absent"),
+    ("rms_norm_with_add_pad", ROW, {"out": "bfloat16[4,65792]"}, "y has rows of 65792 elements"),
     ("gemm_a16w16", {"a": "float32[4,8]", "b": "float32[4,8]"}, {}, "a has dtype float32"),
     ("flash_attention", {**QKV, "bias": "bfloat16[8,8]"}, ATTENTION, "bias is given"),
     ("flash_attention", QKV, {**ATTENTION, "logits_soft_cap": 5.0}, "logits_soft_cap = 5.0"),

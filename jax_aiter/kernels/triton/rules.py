@@ -41,6 +41,17 @@ def fits_int32(spec: CallSpec, *operands: str) -> str | None:
     return None
 
 
+#: one program holds a whole row in registers; beyond this Triton's tensors get too large.
+MAX_ROW = 65536
+
+
+def row_fits(columns: int, what: str) -> str | None:
+    """For kernels that keep a row in registers."""
+    if columns <= MAX_ROW:
+        return None
+    return f"{what} has rows of {columns} elements; AITER's Triton kernel keeps a row in registers, at most {MAX_ROW}"
+
+
 def first(*reasons: str | None) -> str | None:
     """The first reason there is."""
     return next((reason for reason in reasons if reason), None)

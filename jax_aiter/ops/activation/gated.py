@@ -13,6 +13,12 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.record import Struct
 
 
+def split(x: jax.Array, limit: float) -> tuple[jax.Array, jax.Array]:
+    """Gate and linear half in float32, clamped where `limit` > 0: the gate from above, the linear half to ±limit."""
+    gate, linear = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    return (jnp.minimum(gate, limit), jnp.clip(linear, -limit, limit)) if limit else (gate, linear)
+
+
 def make(name: str, mirrors: str, act: Callable[[jax.Array], jax.Array], slope: Callable[[jax.Array], jax.Array]) -> Op:
     """act, slope: the activation and its derivative on float32.
 
@@ -22,10 +28,6 @@ def make(name: str, mirrors: str, act: Callable[[jax.Array], jax.Array], slope: 
     def abstract(dims, *, x, limit):
         check.multiple(name, f"dimension {len(x.shape) - 1} of x (2d)", dims["C"], 2, "gate half, then linear half")
         return (Struct((*x.shape[:-1], dims["C"] // 2), x.dtype),)
-
-    def split(x, limit):
-        gate, linear = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-        return (jnp.minimum(gate, limit), jnp.clip(linear, -limit, limit)) if limit else (gate, linear)
 
     def reference(*, x, limit):
         gate, linear = split(x, limit)

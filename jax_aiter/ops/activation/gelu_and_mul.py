@@ -1,31 +1,19 @@
 """GeGLU's gate: ``gelu(gate) * linear`` with the exact (erf) gelu."""
 
-import math
-
 import jax
-import jax.numpy as jnp
 
 from jax_aiter.bind.public import public
 from jax_aiter.ops.activation import gated
+from jax_aiter.ops.activation.activations import gelu, gelu_slope
 
-
-def _cdf(g):
-    # erfc, not 1 + erf: for negative arguments the sum cancels and loses the tail.
-    return 0.5 * jax.lax.erfc(g * -math.sqrt(0.5))
-
-
-def _slope(g):
-    return _cdf(g) + g * jnp.exp(-0.5 * g * g) * (1 / math.sqrt(2 * math.pi))
-
-
-GELU_AND_MUL = gated.make("gelu_and_mul", "aiter.gelu_and_mul (aiter/ops/activation.py)", lambda g: g * _cdf(g), _slope)
+GELU_AND_MUL = gated.make("gelu_and_mul", "aiter.gelu_and_mul (aiter/ops/activation.py)", gelu, gelu_slope)
 
 
 @public
 def gelu_and_mul(x: jax.Array, *, implementation: str | None = None) -> jax.Array:
     """``gelu(x[..., :d]) * x[..., d:]`` computed in float32, one rounding.
 
-    The gelu is the exact one, ``g/2 · (1 + erf(g/√2))``, as in AITER's kernel (whose tanh form is another op).
+    The gelu is the exact one, ``g/2 · (1 + erf(g/√2))``, as in AITER's kernel; the tanh form is `gelu_tanh_and_mul`.
 
     Args:
       x: ``[..., 2d]`` float32, bfloat16 or float16: the gate half, then the linear half.

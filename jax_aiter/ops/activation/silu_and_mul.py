@@ -5,14 +5,9 @@ import jax
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.ops.activation import gated
+from jax_aiter.ops.activation.activations import silu, silu_slope
 
-
-def _slope(g):
-    s = jax.nn.sigmoid(g)
-    return s * (1 + g * (1 - s))
-
-
-SILU_AND_MUL = gated.make("silu_and_mul", "aiter.silu_and_mul (aiter/ops/activation.py)", lambda g: g * jax.nn.sigmoid(g), _slope)
+SILU_AND_MUL = gated.make("silu_and_mul", "aiter.silu_and_mul (aiter/ops/activation.py)", silu, silu_slope)
 
 
 @public

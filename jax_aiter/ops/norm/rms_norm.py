@@ -1,5 +1,8 @@
 """RMS normalisation over the last axis."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -34,11 +37,19 @@ def check_weight(op: str, x: jax.ShapeDtypeStruct, weight: jax.ShapeDtypeStruct,
 
 def offset_weight(op: Op, weight_offset: float, epsilon: float, **operands: jax.Array) -> jax.Array:
     """``weight + weight_offset`` in float32, once the call is checked: in bfloat16, 1 + w would keep few bits of a small w."""
+    return offset_weights(op, weight_offset, {"epsilon": epsilon}, operands, "weight")[0]
+
+
+def offset_weights(
+    op: Op, weight_offset: float, params: Mapping[str, Any], operands: Mapping[str, jax.Array | None], *names: str
+) -> list[jax.Array]:
+    """`offset_weight` of several of the operands of a call with these parameters."""
     offset = check.real(op.name, "weight_offset", weight_offset)
+    found = [x for x in map(operands.get, names) if x is not None]
     if offset == 0.0:
-        return operands["weight"]
-    op.infer({n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in operands.items()}, {"epsilon": epsilon})
-    return operands["weight"].astype(jnp.float32) + jnp.float32(offset)
+        return found
+    op.infer({n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in operands.items() if x is not None}, params)
+    return [x.astype(jnp.float32) + jnp.float32(offset) for x in found]
 
 
 def _abstract(dims, *, x, weight, epsilon):

@@ -15,7 +15,7 @@ def _clamped(spec: CallSpec) -> bool:
     return float(spec.params.get("limit") or 0.0) > 0
 
 
-def _wide_rows(spec: CallSpec) -> str | None:
+def wide_rows(spec: CallSpec) -> str | None:
     """What AITER's kernel that holds a whole row in registers needs."""
     columns = spec["x"].shape[-1] // 2
     if columns % 128 or columns > 32768:
@@ -27,7 +27,7 @@ def _wide_rows(spec: CallSpec) -> str | None:
     "silu_and_mul",
     source="aiter.ops.triton.activation.fused_silu_mul; with a limit: fusions.fused_clamp_act_mul",
     needs=lambda spec: WHOLE_ROWS if _clamped(spec) else ("activation:fused_silu_mul",),
-    refuse=lambda spec: first(dtype_in(spec, "x", FLOAT), _wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")),
+    refuse=lambda spec: first(dtype_in(spec, "x", FLOAT), wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")),
 )
 def silu_and_mul(ctx):
     from aiter.ops.triton.activation import fused_silu_mul
@@ -39,10 +39,20 @@ def silu_and_mul(ctx):
     "gelu_and_mul",
     source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul",
     needs=WHOLE_ROWS,
-    refuse=lambda spec: first(_wide_rows(spec), fits_int32(spec, "x")),
+    refuse=lambda spec: first(wide_rows(spec), fits_int32(spec, "x")),
 )
 def gelu_and_mul(ctx):
     return _whole_rows(ctx, "gelu")
+
+
+@op(
+    "gelu_tanh_and_mul",
+    source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul",
+    needs=WHOLE_ROWS,
+    refuse=lambda spec: first(wide_rows(spec), fits_int32(spec, "x")),
+)
+def gelu_tanh_and_mul(ctx):
+    return _whole_rows(ctx, "gelu_tanh")
 
 
 def _whole_rows(ctx, activation: str):

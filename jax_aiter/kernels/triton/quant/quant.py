@@ -5,13 +5,11 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, param_is
+from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, param_is, row_fits
 from jax_aiter.kernels.triton.spec import CallSpec
 
 #: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.
 AMAX_FLOOR = 1e-10
-#: one program holds a whole row in registers; beyond this Triton's tensors get too large.
-MAX_ROW = 65536
 STATIC, DYNAMIC = (("quant.quant:static_per_tensor_quant_fp8_i8",), ("quant.quant:dynamic_per_tensor_quant_fp8_i8",))
 GROUPS = ("quant.fused_fp8_quant:fused_flatten_fp8_group_quant",)
 
@@ -22,10 +20,7 @@ def _common(spec: CallSpec) -> str | None:
         what = "truncates instead of rounding for int8" if out == "int8" else f"computes in {spec.fp8} on {spec.arch}"
         return f"quant_dtype = {out}; AITER's Triton kernel {what}"
     columns = spec["x"].shape[-1] if spec["x"].ndim else 0
-    rule = None
-    if columns > MAX_ROW:
-        rule = f"x has rows of {columns} elements; AITER's Triton kernel keeps a row in registers, at most {MAX_ROW}"
-    return first(dtype_in(spec, "x", FLOAT), rule, fits_int32(spec, "x"))
+    return first(dtype_in(spec, "x", FLOAT), row_fits(columns, "x"), fits_int32(spec, "x"))
 
 
 def _refuse_tensor(spec: CallSpec) -> str | None:
