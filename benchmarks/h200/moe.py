@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.h200.case import Arrays, Case, bf16, i32, normal, quantised, rounded, uniform, wide
+from benchmarks.h200.fused import ACTIVATIONS
 
 
 def draw(rng, tokens, experts, topk, d, inter, quant, fp8, bad_ids=False, masked=False) -> Arrays:
@@ -65,7 +66,9 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
                 continue
             live[t, s] = True
             gate, up = np.split(rounded(xq[t] @ w1[e].T, bf16), 2)
-            hidden[t, s] = rounded(rounded(gate / (1 + np.exp(-gate)), bf16) * up, bf16)  # twice, as AITER's kernel does
+            act = ACTIVATIONS[p["activation"]](gate)
+            act = rounded(act, bf16) if p["activation"] == "silu" else act  # AITER's kernel for silu rounds twice
+            hidden[t, s] = rounded(act * up, bf16)
     inner = hidden.shape[-1] if quant == "per_token" else groups
     h = hidden if quant == "none" else quantised(hidden, fp8, inner)
     out = np.zeros_like(x)
@@ -74,12 +77,13 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
     return [out]
 
 
-def case(tokens, experts, topk, d, inter, quant, fp8, **flags) -> Case:
+def case(tokens, experts, topk, d, inter, quant, fp8, activation="silu", **flags) -> Case:
     params: dict[str, Any] = {
-        "activation": "silu", "quant_type": quant, "doweight_stage1": False, "hidden_pad": 0, "intermediate_pad": 0,
+        "activation": activation, "quant_type": quant, "doweight_stage1": False, "hidden_pad": 0, "intermediate_pad": 0,
         "swiglu_limit": None, "output_dtype": bf16, "weight_layout": None,
     }  # fmt: skip
-    name = f"T{tokens}-E{experts}-k{topk}-D{d}-I{inter}-{quant}{''.join('-' + f for f in flags)}"
+    marks = [*flags, *([] if activation == "silu" else [activation])]
+    name = f"T{tokens}-E{experts}-k{topk}-D{d}-I{inter}-{quant}{''.join('-' + mark for mark in marks)}"
     return Case(
         "fused_moe",
         name,
@@ -106,4 +110,7 @@ def cases(fp8: np.dtype) -> list[Case]:
     found = [case(tokens, 8, 2, 256, 128, quant, fp8) for quant in quants for tokens in (1, 33)]
     found += [case(64, 64, 8, 512, 256, quant, fp8) for quant in quants]
     found += [case(17, 8, 2, 256, 128, "none", fp8, bad_ids=True), case(17, 8, 2, 256, 128, "none", fp8, masked=True)]
+    found += [
+        case(17, 8, 2, 256, 128, quant, fp8, activation) for quant, activation in (("none", "gelu_tanh"), ("per_token", "gelu"))
+    ]
     return found

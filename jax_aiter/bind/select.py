@@ -12,7 +12,7 @@ from jax_aiter.core import symbolic
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.core.record import Record
-from jax_aiter.kernels.provider import Call, Missing, Target, Unusable, providers
+from jax_aiter.kernels.provider import Call, Missing, Target, Unasked, Unusable, providers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +100,8 @@ def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[tuning.Prefe
     accepting = [provider for provider in providers() if reasons.get(provider.name) is None and provider.name in reasons]
     # A kernel that its library would not take here still beats no kernel, but comes after the other libraries' kernels.
     behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
-    preference = tuning.preference(call, sorted((p.name for p in accepting), key=lambda name: name in behind))
+    asked = [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)]
+    preference = tuning.preference(call, sorted(asked, key=lambda name: name in behind))
     return preference, {**refused, **behind, **preference.passed_over}
 
 

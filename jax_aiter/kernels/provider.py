@@ -51,6 +51,10 @@ class Unusable(str):
     """A refusal as files are damaged, altered or not to be read: auto goes on with the next implementation, and says so once."""
 
 
+class Unasked(str):
+    """A reason to pass over a kernel that auto never overcomes: it computes something else, close as that may be."""
+
+
 class Provider(Protocol):
     name: str
 
@@ -63,7 +67,10 @@ class Provider(Protocol):
         ...
 
     def passes_over(self, call: Call) -> str | None:
-        """Of a call it can run: why `implementation=None` should rather take the next provider, None if it should not."""
+        """Of a call it can run: why `implementation=None` should rather take the next provider, None if it should not.
+
+        It still comes before the reference, unless the reason is `Unasked`.
+        """
         ...
 
     def details(self, call: Call) -> tuple[str, ...]:

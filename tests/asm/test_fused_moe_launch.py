@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from jax_aiter.core import select
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.known import AITER_COMMIT, PYPI_RELEASE
 from jax_aiter.kernels.provider import Call, Target
@@ -84,7 +85,8 @@ def test_tuned_rows(configs, arch):
         quant, dtype = QUANT[row["q_type"]], DTYPES[row["q_dtype_w"]]
         if quant == "per_1x128" and (sizes[3] % 128 or sizes[4] % 128):
             continue  # the op itself refuses
-        asked = call(arch, *sizes, quant, dtype, row["act_type"].rpartition(".")[2].lower())
+        act = row["act_type"].rpartition(".")[2].lower()
+        asked = call(arch, *sizes, quant, dtype, {"gelu": "gelu_tanh"}.get(act, act))
         refusal = provider.refuse(asked)
         if row["run_1stage"] == "1":
             assert refusal is None, (row, refusal)
@@ -122,5 +124,21 @@ def test_the_default_rule_knows_what_an_architecture_has(configs):
     provider = AsmProvider()
     int8 = call("gfx950", 300, **UNTUNED, quant="per_token", dtype=np.int8)
     assert "int8 on gfx950" in (provider.passes_over(int8) or "")
-    gelu = call("gfx942", 300, **UNTUNED, quant="per_1x128", dtype=moe.FP8["gfx942"], activation="gelu")
+    gelu = call("gfx942", 300, **UNTUNED, quant="per_1x128", dtype=moe.FP8["gfx942"], activation="gelu_tanh")
     assert "gelu on gfx942" in (provider.passes_over(gelu) or "")
+
+
+@pytest.mark.parametrize("arch", list(UNITS))
+def test_gelu_takes_the_tanh_kernels_only_where_they_are_asked_for(configs, arch):
+    """'gelu_tanh' and, by its implementation's name, 'gelu' run one program; auto runs the exact form, which is the reference."""
+    given = {**UNTUNED, "quant": "per_token", "dtype": moe.FP8[arch]}
+    tanh, exact = (call(arch, 300, **given, activation=name) for name in ("gelu_tanh", "gelu"))
+    provider = AsmProvider()
+    assert provider.refuse(tanh) is provider.refuse(exact) is None
+    assert provider.details(tanh)[0] == provider.details(exact)[0]
+    assert "_gelu_" in provider.details(tanh)[0]
+    assert select.preferred(tanh, None)[0] == "asm"
+    taken, reasons = select.preferred(exact, None)
+    assert taken == "xla"
+    assert "the kernels compute its tanh form: 'gelu_tanh'" in reasons["asm"]
+    assert select.preferred(exact, "asm")[0] == "asm"

@@ -14,7 +14,6 @@ import pytest
 import jax_aiter
 from jax_aiter.bind.op import _MODULES as DEFINED_IN
 from jax_aiter.bind.op import OPS
-from jax_aiter.ops import catalogue
 from jax_aiter.ops.catalogue import all_ops
 
 ROOT = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ def leaf(x) -> torch.Tensor:
 
 def activate(kind: str, gate: torch.Tensor, up: torch.Tensor | None, limit: float | None) -> torch.Tensor:
     act = {"silu": torch.nn.functional.silu, "gelu": torch.nn.functional.gelu, "none": lambda x: x}
+    act["gelu_tanh"] = lambda x: torch.nn.functional.gelu(x, approximate="tanh")
     if up is None:
         return act[kind](gate)
     if kind == "swiglu":

@@ -77,6 +77,8 @@ def test_block_boundaries(tokens):
         (True, True, {"activation": "swiglu", "limit": 0.8}),
         (True, False, {"activation": "swiglu"}),
         (False, True, {"activation": "gelu"}),
+        (True, True, {"activation": "gelu_tanh"}),
+        (False, False, {"activation": "gelu_tanh"}),
         (False, False, {"activation": "none", "early": True}),
         (True, True, {"activation": "silu", "early": True}),
         (True, True, {"activation": "silu", "mask": np.array([0, 1, 1, 0, 1, 1, 0, 1], np.int32)}),

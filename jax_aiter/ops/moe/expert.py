@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.ops.activation.activations import gelu_tanh
 from jax_aiter.ops.gemm.shuffle_weight import unshuffled
 from jax_aiter.ops.moe import groups as moe_groups
 from jax_aiter.ops.moe import quant
@@ -106,7 +107,8 @@ def without_padding(expert: Expert, intermediate: int, params: Mapping[str, Any]
 def activate(h: jax.Array, intermediate: int, params: Mapping[str, Any]) -> jax.Array:
     """float32 [R, 2I] or [R, I] -> [R, I]. Gate rows come first, then up rows."""
     kind, limit = params["activation"], params["swiglu_limit"]
-    plain = {"silu": jax.nn.silu, "gelu": lambda x: jax.nn.gelu(x, approximate=False), "none": lambda x: x}
+    exact = {"silu": jax.nn.silu, "gelu": lambda x: jax.nn.gelu(x, approximate=False), "none": lambda x: x}
+    plain = {**exact, "gelu_tanh": gelu_tanh}
     if h.shape[1] == intermediate > 0:  # of no columns there are as many as twice as many
         return plain[kind](h)
     gate, up = h[:, :intermediate], h[:, intermediate:]

@@ -18,7 +18,7 @@ from jax_aiter.ops.moe import forward as moe_forward
 from jax_aiter.ops.moe import layout as moe_layout
 from jax_aiter.ops.moe.quant import GROUP
 
-ACTIVATIONS = ("silu", "gelu", "swiglu", "none")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "swiglu", "none")
 QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128")
 DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
 
@@ -158,9 +158,10 @@ def fused_moe(
         counts twice.
       expert_mask: int32 ``[G]`` over the G global experts, for expert parallelism: ids are global, entries of experts with mask 0
         contribute nothing, and the j-th expert with a mask is ``w1[j]``.
-      activation: ``"silu"``, ``"gelu"`` (erf; the hand-written kernels compute its tanh form, up to 5e-4 from it) or
-        ``"none"``: ``act(gate) * up``, or ``act`` alone without a gate; ``"swiglu"``:
-        ``gate·sigmoid(1.702·gate)·(up + 1)`` with ``gate <= limit`` and ``|up| <= limit``, limit 7 unless given.
+      activation: ``"silu"``, ``"gelu"`` (erf), ``"gelu_tanh"`` (its tanh form, up to 5e-4 from it, which is what the hand-written
+        kernels compute: for ``"gelu"`` they run only if `implementation` or `kernel` names them) or ``"none"``:
+        ``act(gate) * up``, or ``act`` alone without a gate; ``"swiglu"``: ``gate·sigmoid(1.702·gate)·(up + 1)`` with
+        ``gate <= limit`` and ``|up| <= limit``, limit 7 unless given.
       quant_type: ``"none"``; ``"per_tensor"`` (fp8), ``"per_token"`` (fp8 or int8), ``"per_1x128"`` = ``"per_128x128"`` (fp8):
         weights arrive quantised, activations are quantised here and the intermediate is quantised again in the same way (per token
         over its row of I, per 128 columns, or over the whole call). fp8 rounds to nearest even, int8 truncates, as AITER's kernels

@@ -1,5 +1,7 @@
 """Two RMS norms in one call: MLA's, of the query's and of the key's and value's low-rank projection."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -106,7 +108,7 @@ def fused_qk_rms_norm(
     Mirrors ``aiter.fused_qk_rmsnorm``; with `q` quantised it is `fused_qk_rms_norm_quant`.
     """
     op = "fused_qk_rms_norm"
-    params = {
+    params: dict[str, Any] = {
         "q_epsilon": check.real(op, "q_epsilon", q_epsilon, low=0.0, open_low=True),
         "k_epsilon": check.real(op, "k_epsilon", k_epsilon, low=0.0, open_low=True),
     }

@@ -8,7 +8,7 @@ from jax_aiter.kernels.provider import Call
 
 LAYOUT = (16, 16)
 OUT = {"bfloat16": "bf16", "float16": "fp16"}
-ACTIVATIONS = ("silu", "gelu")
+ACTIVATIONS = ("silu", "gelu")  # as AITER names them; its gelu is the tanh form
 
 
 def need_common(call: Call) -> None:
@@ -20,7 +20,7 @@ def need_common(call: Call) -> None:
         f"w1 and w2 have layout {'plain' if layout is None else layout}; AITER's kernels read shuffle_weight(w, layout=(16, 16))",
     )
     activation = params["activation"]
-    need(activation in ACTIVATIONS, f"activation = {activation!r}; the kernels have {' and '.join(ACTIVATIONS)}")
+    need(activation in ACTIVATIONS, f"activation = {activation!r}; the kernels have silu and gelu_tanh")
     need(params["swiglu_limit"] is None, f"swiglu_limit = {params['swiglu_limit']}; the kernels do not clamp")
     for name in ("hidden_pad", "intermediate_pad"):
         need(not params[name], f"{name} = {params[name]}; the kernels know no padding of D or I")

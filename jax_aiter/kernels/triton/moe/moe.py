@@ -12,6 +12,8 @@ from jax_aiter.kernels.triton.spec import CallSpec
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
 
+GELU = ("gelu", "gelu_tanh")
+
 
 def _refuse(spec: CallSpec) -> str | None:
     quant = spec.params.get("quant_type", "none")
@@ -20,8 +22,9 @@ def _refuse(spec: CallSpec) -> str | None:
     rule = None
     if spec["w1"].shape[1] != 2 * inter:
         rule = f"w1 has {spec['w1'].shape[1]} rows, not 2 * {inter}; the recorded path is gated (gate and up)"
-    if spec.params.get("activation") == "gelu" and inter % 128:
-        rule = rule or f"activation 'gelu' with I = {inter}; AITER's Triton kernel needs a multiple of 128"
+    activation = spec.params.get("activation")
+    if activation in GELU and inter % 128:
+        rule = rule or f"activation {activation!r} with I = {inter}; AITER's Triton kernel needs a multiple of 128"
     for name, size in (("D", spec["hidden_states"].shape[1]), ("I", inter)):
         if quant in BLOCK_SCALES and size % 128:
             rule = rule or f"{name} = {size}; AITER's block-scale kernel needs a multiple of 128"
@@ -32,7 +35,7 @@ def _refuse(spec: CallSpec) -> str | None:
         rule = rule or "a1_scale, a2_scale: AITER's static Triton quantisation does not saturate on AMD"
     return first(
         param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES),
-        param_is(spec, "activation", "silu", "gelu"),
+        param_is(spec, "activation", "silu", *GELU),
         param_is(spec, "hidden_pad", 0, None),
         param_is(spec, "intermediate_pad", 0, None),
         param_is(spec, "swiglu_limit", None),
@@ -52,7 +55,7 @@ def _refuse(spec: CallSpec) -> str | None:
 def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
     own = ("moe.moe_op:fused_moe", "moe.moe_align_block_size:moe_align_block_size_triton")
-    activation = WHOLE_ROWS if spec.params.get("activation") == "gelu" else ()
+    activation = WHOLE_ROWS if spec.params.get("activation") in GELU else ()
     given = {"none": (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
     return *own, "utils.moe_config_utils:get_optimal_moe_config", *activation, *given
 

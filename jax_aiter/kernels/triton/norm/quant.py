@@ -12,7 +12,7 @@ from jax_aiter.kernels.triton.spec import ITEMSIZE, CallSpec
 
 WIDE = "aiter.ops.triton.quant.fused_fp8_quant"
 GROUPS = ("quant.fused_fp8_quant:fused_rms_fp8_group_quant(transpose_scale)",)
-STATIC = ("quant.fused_fp8_quant:fused_rms_fp8_per_tensor_static_quant(output_unquantized_inp1)",)
+STATIC = "quant.fused_fp8_quant:fused_rms_fp8_per_tensor_static_quant"
 
 
 def quantised(spec: CallSpec) -> str | None:
@@ -41,10 +41,15 @@ def _optional(ctx, name: str):
     return None if ctx.operand(name) is None else rows(ctx.operand(name))
 
 
+def _static(spec: CallSpec) -> tuple[str, ...]:
+    """Releases without the parameter named here take the strides of the unquantised copy from a second output, which is none."""
+    return (f"{STATIC}(rmsnorm_convert_to_inp1_type)" if spec.params["output_unquantized"] else STATIC,)
+
+
 @op(
     "rms_norm_quant",
     source=f"{WIDE}.fused_rms_fp8_group_quant (of one group for a token); with a scale: fused_rms_fp8_per_tensor_static_quant",
-    needs=lambda spec: STATIC if spec.has("scale") else GROUPS,
+    needs=lambda spec: _static(spec) if spec.has("scale") else GROUPS,
     refuse=lambda spec: _refuse(spec, "x"),
 )
 def rms_norm_quant(ctx):
