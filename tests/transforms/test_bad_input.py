@@ -83,7 +83,7 @@ def wrong_calls(draw):
         axes = op.operand_args(case.params)[name].axes
         axes = axes.replace("M", "...") if takes_leading_axes(op) else axes
         # Any rank is right for "..."; a slope may stand per head or per sequence and head, and a count may be a scalar.
-        if axes == "..." or name in ("alibi_slopes", "num_local_tokens"):
+        if axes == "..." or name in ("alibi_slopes", "num_local_tokens", "per_tensor_quant_scale"):
             names = ("implementation",)
             arguments["implementation"] = "cuda"
         else:
