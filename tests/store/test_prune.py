@@ -15,6 +15,7 @@ from jax_aiter.cli.kernels import kernels
 from jax_aiter.kernels import cache, disk, store
 from jax_aiter.kernels.marker import TAG, TEXT, is_marked, mark, others_can_write
 from jax_aiter.kernels.prune import prune
+from jax_aiter.kernels.store import location as location_module
 from jax_aiter.kernels.triton import plans
 from tests.triton.test_worker import SPEC, record
 
@@ -234,6 +235,8 @@ def test_leftovers_of_adding_are_swept_by_the_next_one(root, checkout):
 
 
 def _build_slowly(root, began):
+    location_module.installed = lambda: None  # as `no_package` has it in the parent: a plan is of the AITER that is there
+
     def build(spec):
         made = {"record": record(root)}
         began.set()

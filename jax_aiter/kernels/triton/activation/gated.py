@@ -30,7 +30,7 @@ def wide_rows(spec: CallSpec) -> str | None:
     refuse=lambda spec: first(dtype_in(spec, "x", FLOAT), wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")),
 )
 def silu_and_mul(ctx):
-    from aiter.ops.triton.activation import fused_silu_mul
+    from aiter.ops.triton.activation import fused_silu_mul  # pyright: ignore[reportAttributeAccessIssue]  # not in every release
 
     return _whole_rows(ctx, "silu") if _clamped(ctx.spec) else fused_silu_mul(ctx.operand("x"), out=ctx.results[0])
 

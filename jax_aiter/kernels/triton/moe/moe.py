@@ -120,7 +120,8 @@ def _activate(gate_up, activation: str):
     from jax_aiter.kernels.triton.worker import glue
 
     if activation == "silu":  # AITER has a Triton kernel for it from 0.1.8 on; before, it is a HIP kernel's work
-        return own.fused_silu_mul(gate_up) if hasattr(own, "fused_silu_mul") else glue.silu_mul(gate_up)
+        silu_mul = getattr(own, "fused_silu_mul", glue.silu_mul)
+        return silu_mul(gate_up)
     from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
 
     return fused_clamp_act_mul(gate_up, activation=activation)
