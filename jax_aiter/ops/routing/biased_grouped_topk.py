@@ -5,48 +5,35 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.routing import selection
+from jax_aiter.ops.routing.router import router
 
 
-def _abstract(dims, *, gating_output, correction_bias, topk, num_expert_group, topk_group, renormalize, routed_scaling_factor):
+def _check(dims, *, topk, num_expert_group, topk_group, **_):
     selection.check_groups("biased_grouped_topk", topk, dims["E"], num_expert_group, topk_group, best=2)
-    return selection.struct(gating_output, topk)
 
 
-def _reference(*, gating_output, correction_bias, topk, num_expert_group, topk_group, renormalize, routed_scaling_factor):
-    choice = jax.nn.sigmoid(gating_output.astype(jnp.float32)) + correction_bias.astype(jnp.float32)
-    ids = selection.select(selection.best_groups(choice, num_expert_group, topk_group, best=2), topk)
-    weights = selection.sigmoid_weights(gating_output, ids, renormalize=renormalize, factor=routed_scaling_factor)
-    return weights, ids
+def _choose(*, gating_output, correction_bias, topk, num_expert_group, topk_group, **_):
+    scores = jax.nn.sigmoid(gating_output.astype(jnp.float32)) + correction_bias.astype(jnp.float32)
+    return selection.select(selection.best_groups(scores, num_expert_group, topk_group, best=2), topk)
 
 
-def _backward(saved, cotangents, *, implementation, renormalize, routed_scaling_factor, **_):
-    weights = functools.partial(selection.sigmoid_weights, renormalize=renormalize, factor=routed_scaling_factor)
-    gating = selection.pull_back(weights, saved["gating_output"], saved["topk_ids"], cotangents["topk_weights"])
-    return {"gating_output": gating, "correction_bias": None}  # the bias only selects: its true derivative is zero
+def _weigh(*, renormalize, routed_scaling_factor, **_):
+    return functools.partial(selection.sigmoid_weights, renormalize=renormalize, factor=routed_scaling_factor)
 
 
-BIASED_GROUPED_TOPK = Op(
-    name="biased_grouped_topk",
-    family="MOE",
+BIASED_GROUPED_TOPK = router(
+    "biased_grouped_topk",
     mirrors="aiter.biased_grouped_topk (aiter/ops/topk.py)",
     operands={"gating_output": Arg("T E"), "correction_bias": Arg("E")},
-    results={"topk_weights": "T k", "topk_ids": "T k"},
-    abstract=_abstract,
-    reference=_reference,
-    parallel=("T",),
-    fold="T",
-    gradient=Gradient(
-        wrt=("gating_output", "correction_bias"),
-        saves=("gating_output", "correction_bias", "topk_ids"),  # the bias decides which experts have a derivative
-        backward=_backward,
-    ),
+    decides=("correction_bias",),
+    check=_check,
+    choose=_choose,
+    weigh=_weigh,
     cases=lambda: [
         case(
             "deepseek_v3",

@@ -5,42 +5,26 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.routing import selection
+from jax_aiter.ops.routing.router import router
 
 
-def _abstract(dims, *, hidden_states, router_logits, topk, renormalize):
-    selection.check_topk("fused_topk", topk, dims["E"], "router_logits")
-    return selection.struct(router_logits, topk)
+def _choose(*, hidden_states, router_logits, topk, renormalize):
+    return selection.select(router_logits.astype(jnp.float32), topk)
 
 
-def _reference(*, hidden_states, router_logits, topk, renormalize):
-    ids = selection.select(router_logits.astype(jnp.float32), topk)
-    return selection.softmax_weights(router_logits, ids, renormalize=renormalize), ids
-
-
-def _backward(saved, cotangents, *, implementation, topk, renormalize):
-    weights = functools.partial(selection.softmax_weights, renormalize=renormalize)
-    logits = selection.pull_back(weights, saved["router_logits"], saved["topk_ids"], cotangents["topk_weights"])
-    return {"router_logits": logits, "hidden_states": None}  # their values are not used: the derivative is zero
-
-
-FUSED_TOPK = Op(
-    name="fused_topk",
-    family="MOE",
+FUSED_TOPK = router(
+    "fused_topk",
     mirrors="aiter.fused_moe.fused_topk (aiter/fused_moe.py)",
     operands={"hidden_states": Arg("T D"), "router_logits": Arg("T E")},
-    results={"topk_weights": "T k", "topk_ids": "T k"},
-    abstract=_abstract,
-    reference=_reference,
-    parallel=("T",),
-    fold="T",
-    gradient=Gradient(wrt=("hidden_states", "router_logits"), saves=("router_logits", "topk_ids"), backward=_backward),
+    logits="router_logits",
+    check=lambda dims, *, topk, renormalize: selection.check_topk("fused_topk", topk, dims["E"], "router_logits"),
+    choose=_choose,
+    weigh=lambda *, topk, renormalize: functools.partial(selection.softmax_weights, renormalize=renormalize),
     cases=lambda: [
         case("renorm", hidden_states=normal(4, 6), router_logits=normal(4, 8), topk=2, renormalize=True),
         case(

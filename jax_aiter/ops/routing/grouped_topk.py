@@ -5,50 +5,35 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.routing import selection
+from jax_aiter.ops.routing.router import router
 
 SCORING = ("softmax", "sigmoid")
 
 
-def _abstract(dims, *, gating_output, topk, num_expert_group, topk_group, renormalize, scoring_func, routed_scaling_factor):
+def _check(dims, *, topk, num_expert_group, topk_group, **_):
     selection.check_groups("grouped_topk", topk, dims["E"], num_expert_group, topk_group, best=1)
-    return selection.struct(gating_output, topk)
 
 
-def _weights(scoring_func, renormalize, routed_scaling_factor):
+def _choose(*, gating_output, topk, num_expert_group, topk_group, **_):
+    # A group's score is its best expert's, and both score functions are monotone, so logits choose groups and experts alike.
+    return selection.select(selection.best_groups(gating_output.astype(jnp.float32), num_expert_group, topk_group, best=1), topk)
+
+
+def _weigh(*, scoring_func, renormalize, routed_scaling_factor, **_):
     weigh = {"softmax": selection.softmax_weights, "sigmoid": selection.sigmoid_weights}[scoring_func]
     return functools.partial(weigh, renormalize=renormalize, factor=routed_scaling_factor)
 
 
-def _reference(*, gating_output, topk, num_expert_group, topk_group, renormalize, scoring_func, routed_scaling_factor):
-    # A group's score is its best expert's, and both score functions are monotone, so logits choose groups and experts alike.
-    scores = selection.best_groups(gating_output.astype(jnp.float32), num_expert_group, topk_group, best=1)
-    ids = selection.select(scores, topk)
-    return _weights(scoring_func, renormalize, routed_scaling_factor)(gating_output, ids), ids
-
-
-def _backward(saved, cotangents, *, implementation, scoring_func, renormalize, routed_scaling_factor, **_):
-    weights = _weights(scoring_func, renormalize, routed_scaling_factor)
-    return {"gating_output": selection.pull_back(weights, saved["gating_output"], saved["topk_ids"], cotangents["topk_weights"])}
-
-
-GROUPED_TOPK = Op(
-    name="grouped_topk",
-    family="MOE",
+GROUPED_TOPK = router(
+    "grouped_topk",
     mirrors="aiter.grouped_topk (aiter/ops/topk.py)",
-    operands={"gating_output": Arg("T E")},
-    results={"topk_weights": "T k", "topk_ids": "T k"},
-    abstract=_abstract,
-    reference=_reference,
-    parallel=("T",),
-    fold="T",
-    gradient=Gradient(wrt=("gating_output",), saves=("gating_output", "topk_ids"), backward=_backward),
+    check=_check,
+    choose=_choose,
+    weigh=_weigh,
     cases=lambda: [
         case(
             "deepseek_v2",

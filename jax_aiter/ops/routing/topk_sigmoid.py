@@ -5,41 +5,23 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.routing import selection
+from jax_aiter.ops.routing.router import router
 
 
-def _abstract(dims, *, gating_output, topk, renormalize):
-    selection.check_topk("topk_sigmoid", topk, dims["E"])
-    return selection.struct(gating_output, topk)
+def _choose(*, gating_output, topk, renormalize):
+    return selection.select(gating_output.astype(jnp.float32), topk)  # by the logits: the sigmoid saturates, they do not
 
 
-def _reference(*, gating_output, topk, renormalize):
-    ids = selection.select(gating_output.astype(jnp.float32), topk)  # by the logits: the sigmoid saturates, they do not
-    return selection.sigmoid_weights(gating_output, ids, renormalize=renormalize), ids
-
-
-def _backward(saved, cotangents, *, implementation, topk, renormalize):
-    weights = functools.partial(selection.sigmoid_weights, renormalize=renormalize)
-    return {"gating_output": selection.pull_back(weights, saved["gating_output"], saved["topk_ids"], cotangents["topk_weights"])}
-
-
-TOPK_SIGMOID = Op(
-    name="topk_sigmoid",
-    family="MOE",
+TOPK_SIGMOID = router(
+    "topk_sigmoid",
     mirrors="aiter.topk_sigmoid (aiter/ops/moe_op.py); topk_gating with score_func sigmoid (aiter/ops/topk.py)",
-    operands={"gating_output": Arg("T E")},
-    results={"topk_weights": "T k", "topk_ids": "T k"},
-    abstract=_abstract,
-    reference=_reference,
-    parallel=("T",),
-    fold="T",
-    gradient=Gradient(wrt=("gating_output",), saves=("gating_output", "topk_ids"), backward=_backward),
+    check=lambda dims, *, topk, renormalize: selection.check_topk("topk_sigmoid", topk, dims["E"]),
+    choose=_choose,
+    weigh=lambda *, topk, renormalize: functools.partial(selection.sigmoid_weights, renormalize=renormalize),
     cases=lambda: [
         case("llama4", gating_output=normal(4, 16, dtype=jnp.bfloat16), topk=1, renormalize=False),
         case("renorm", gating_output=normal(5, 7), topk=3, renormalize=True),

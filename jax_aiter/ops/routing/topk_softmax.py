@@ -5,42 +5,24 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.routing import selection
+from jax_aiter.ops.routing.router import router
 
 
-def _abstract(dims, *, gating_output, topk, renormalize):
-    selection.check_topk("topk_softmax", topk, dims["E"])
-    return selection.struct(gating_output, topk)
-
-
-def _reference(*, gating_output, topk, renormalize):
+def _choose(*, gating_output, topk, renormalize):
     # Softmax is monotone: choosing by the logits keeps the order also where probabilities underflow to equal zeros.
-    ids = selection.select(gating_output.astype(jnp.float32), topk)
-    return selection.softmax_weights(gating_output, ids, renormalize=renormalize), ids
+    return selection.select(gating_output.astype(jnp.float32), topk)
 
 
-def _backward(saved, cotangents, *, implementation, topk, renormalize):
-    weights = functools.partial(selection.softmax_weights, renormalize=renormalize)
-    return {"gating_output": selection.pull_back(weights, saved["gating_output"], saved["topk_ids"], cotangents["topk_weights"])}
-
-
-TOPK_SOFTMAX = Op(
-    name="topk_softmax",
-    family="MOE",
+TOPK_SOFTMAX = router(
+    "topk_softmax",
     mirrors="aiter.topk_softmax, aiter.topk_softmax_asm (aiter/ops/moe_op.py)",
-    operands={"gating_output": Arg("T E")},
-    results={"topk_weights": "T k", "topk_ids": "T k"},
-    abstract=_abstract,
-    reference=_reference,
-    parallel=("T",),
-    fold="T",
-    gradient=Gradient(wrt=("gating_output",), saves=("gating_output", "topk_ids"), backward=_backward),
+    check=lambda dims, *, topk, renormalize: selection.check_topk("topk_softmax", topk, dims["E"]),
+    choose=_choose,
+    weigh=lambda *, topk, renormalize: functools.partial(selection.softmax_weights, renormalize=renormalize),
     cases=lambda: [
         case("mixtral", gating_output=normal(6, 8), topk=2, renormalize=True),
         case("no_renorm", gating_output=normal(3, 128, dtype=jnp.bfloat16), topk=8, renormalize=False),
