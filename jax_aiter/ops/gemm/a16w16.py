@@ -1,5 +1,6 @@
 """The record of gemm_a16w16 and its gradient, which that of a preshuffled weight is made from."""
 
+import functools
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,8 +16,8 @@ from jax_aiter.ops.gemm import product
 from jax_aiter.ops.gemm.batched_gemm_bf16 import BATCHED_GEMM
 
 
-def _abstract(dims, *, a, b, bias, out_dtype):
-    check.same_dtype("gemm_a16w16", a=a.dtype, b=b.dtype)
+def result(op: str, dims, *, a, b, bias, out_dtype):
+    check.same_dtype(op, a=a.dtype, b=b.dtype)
     return (Struct((dims["M"], dims["N"]), out_dtype),)
 
 
@@ -45,18 +46,22 @@ def _many(batched, *, out_dtype):
     return BATCHED_GEMM(XQ=a, WQ=b, bias=bias, out_dtype=out_dtype, implementation=batched.implementation)
 
 
+#: the batching rule, told the batched GEMM
+batching = functools.partial(product.batching, left=("a",), right=("b", "bias"))
+GRADIENT = Gradient(wrt=("a", "b", "bias"), saves=("a", "b"), backward=backward)
+
 GEMM = Op(
     name="gemm_a16w16",
     family="LINEAR",
     mirrors="aiter.gemm_a16w16 (aiter/ops/gemm_op_a16w16.py, aiter/tuned_gemm.py)",
     operands={"a": Arg("M K"), "b": Arg("N K"), "bias": Arg("N", optional=True)},
     results={"y": "M N"},
-    abstract=_abstract,
+    abstract=functools.partial(result, "gemm_a16w16"),
     reference=_reference,
     parallel=("M", "N"),
     fold="M",
-    batch=product.batching(left=("a",), right=("b", "bias"), many=_many),
-    gradient=Gradient(wrt=("a", "b", "bias"), saves=("a", "b"), backward=backward),
+    batch=batching(many=_many),
+    gradient=GRADIENT,
     cases=lambda: [
         case("row", a=normal(1, 8), b=normal(3, 8), out_dtype=jnp.dtype("float32")),
         case(

@@ -1,29 +1,25 @@
 """Matrix product of unquantised matrices, the weight in the order that AITER's kernels load."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm import product
-from jax_aiter.ops.gemm.a16w16 import backward, out_type
+from jax_aiter.ops.gemm.a16w16 import GEMM, GRADIENT, backward, batching, out_type, result
 from jax_aiter.ops.gemm.rows import over_rows
 from jax_aiter.ops.gemm.shuffle_weight import SHUFFLE_WEIGHT, ShuffledWeight, unshuffled
 
 HALF = ("bfloat16", "float16")
 
 
-def _abstract(dims, *, a, b, bias, out_dtype):
-    check.same_dtype("gemm_a16w16_bpreshuffle", a=a.dtype, b=b.dtype)
+def _abstract(dims, *, b, **arguments):
     product.check_shuffled("gemm_a16w16_bpreshuffle", "b", b)
-    return (Struct((dims["M"], dims["N"]), out_dtype),)
+    return result("gemm_a16w16_bpreshuffle", dims, b=b, **arguments)
 
 
 def _reference(*, a, b, bias, out_dtype):
@@ -36,18 +32,16 @@ def _backward(saved, cotangents, *, implementation, out_dtype):
     return {**found, "b": SHUFFLE_WEIGHT(w=found["b"], layout=product.LAYOUT, inverse=False)[0]}
 
 
-GEMM_BPRESHUFFLE = Op(
+GEMM_BPRESHUFFLE = dataclasses.replace(
+    GEMM,
     name="gemm_a16w16_bpreshuffle",
-    family="LINEAR",
     mirrors="aiter.gemm_a16w16 with a shuffled weight (aiter/tuned_gemm.py)",
-    operands={"a": Arg("M K", HALF), "b": Arg("N K", HALF), "bias": Arg("N", optional=True)},
-    results={"y": "M N"},
+    operands={**GEMM.operands, "a": Arg("M K", HALF), "b": Arg("N K", HALF)},
     abstract=_abstract,
     reference=_reference,
     parallel=("M",),  # not N: a shard of N could cut a tile
-    fold="M",
-    batch=product.batching(left=("a",), right=("b", "bias"), many=None),
-    gradient=Gradient(wrt=("a", "b", "bias"), saves=("a", "b"), backward=_backward),
+    batch=batching(many=None),
+    gradient=dataclasses.replace(GRADIENT, backward=_backward),
     cases=lambda: [
         case(
             "bf16",

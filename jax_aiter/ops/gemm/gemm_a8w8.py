@@ -1,5 +1,6 @@
 """Matrix product of quantised matrices: one scale per token, one per output feature."""
 
+import functools
 from typing import Any
 
 import jax
@@ -17,8 +18,8 @@ from jax_aiter.ops.gemm.rows import over_rows
 from jax_aiter.ops.quant.numerics import QUANTIZED
 
 
-def _abstract(dims, *, xq, wq, x_scale, w_scale, bias, out_dtype):
-    check.same_dtype("gemm_a8w8", xq=xq.dtype, wq=wq.dtype)
+def result(op: str, dims, *, xq, wq, x_scale, w_scale, bias, out_dtype):
+    check.same_dtype(op, xq=xq.dtype, wq=wq.dtype)
     return (Struct((dims["M"], dims["N"]), out_dtype),)
 
 
@@ -35,6 +36,9 @@ def _many(batched, *, out_dtype):
     return BATCHED_GEMM_A8W8(**operands, out_dtype=out_dtype, implementation=batched.implementation)
 
 
+#: the batching rule, told the batched GEMM
+batching = functools.partial(product.batching, left=("xq", "x_scale"), right=("wq", "w_scale", "bias"))
+
 GEMM_A8W8 = Op(
     name="gemm_a8w8",
     family="LINEAR",
@@ -47,11 +51,11 @@ GEMM_A8W8 = Op(
         "bias": Arg("N", optional=True),
     },
     results={"y": "M N"},
-    abstract=_abstract,
+    abstract=functools.partial(result, "gemm_a8w8"),
     reference=reference,
     parallel=("M", "N"),
     fold="M",
-    batch=product.batching(left=("xq", "x_scale"), right=("wq", "w_scale", "bias"), many=_many),
+    batch=batching(many=_many),
     cases=lambda: [
         case(
             "fp8",

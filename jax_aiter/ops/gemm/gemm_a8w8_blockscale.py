@@ -1,5 +1,6 @@
 """Matrix product of quantised matrices with one scale per 1x128 block of activations and per 128x128 block of weights."""
 
+import functools
 from typing import Any
 
 import jax
@@ -20,16 +21,17 @@ from jax_aiter.ops.shared import narrow
 BLOCK = 128
 
 
-def _abstract(dims, *, xq, wq, x_scale, w_scale, out_dtype):
-    op = "gemm_a8w8_blockscale"
+def result(op: str, dims, *, xq, wq, x_scale, w_scale, out_dtype, transpose_scale=False):
+    """Check a block-scaled product; transpose_scale: `x_scale` is [K/128, M]."""
     check.same_dtype(op, xq=xq.dtype, wq=wq.dtype)
     check.multiple(op, "the last dimension of xq (K)", dims["K"], BLOCK, "one scale covers 128 of K")
-    want = {"x_scale": (dims["M"], dims["K"] // BLOCK), "w_scale": (-(-dims["N"] // BLOCK), dims["K"] // BLOCK)}
+    tokens, blocks = dims["M"], dims["K"] // BLOCK
+    want = {"x_scale": (blocks, tokens) if transpose_scale else (tokens, blocks), "w_scale": (-(-dims["N"] // BLOCK), blocks)}
     for name, scale in (("x_scale", x_scale), ("w_scale", w_scale)):
         if scale.shape != want[name]:
-            rule = "[M, K/128]" if name == "x_scale" else "[ceil(N/128), K/128]"
+            rule = "[ceil(N/128), K/128]" if name == "w_scale" else "[K/128, M]" if transpose_scale else "[M, K/128]"
             raise ValueError(f"{op}: {name} has shape {scale.shape}, must be {rule} = {want[name]}")
-    return (Struct((dims["M"], dims["N"]), out_dtype),)
+    return (Struct((tokens, dims["N"]), out_dtype),)
 
 
 def reference(*, xq, wq, x_scale, w_scale, out_dtype, layout=None):
@@ -60,10 +62,10 @@ def reference(*, xq, wq, x_scale, w_scale, out_dtype, layout=None):
 _widen = product.batching(left=("xq", "x_scale"), right=("wq", "w_scale"), many=None)
 
 
-def _batch(batched, *, out_dtype):
+def batch(batched, **params):
     # Widening N by a batch of weights keeps their scale blocks aligned only where N is whole blocks.
     ragged = batched.get("wq").shape[-2] % BLOCK
-    return NotImplemented if ragged else _widen(batched, out_dtype=out_dtype)
+    return NotImplemented if ragged else _widen(batched, **params)
 
 
 GEMM_A8W8_BLOCKSCALE = Op(
@@ -77,11 +79,11 @@ GEMM_A8W8_BLOCKSCALE = Op(
         "w_scale": Arg("Nb Kb", ("float32",)),
     },
     results={"y": "M N"},
-    abstract=_abstract,
+    abstract=functools.partial(result, "gemm_a8w8_blockscale"),
     reference=reference,
     parallel=("M",),  # not N: a shard of N could cut a block of 128 that shares a scale
     fold="M",
-    batch=_batch,
+    batch=batch,
     cases=lambda: [
         case(
             "fp8",

@@ -1,36 +1,26 @@
 """Block-scaled matrix product (1x128 activations, 128x128 weights), the weight in the order that kernels load."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jax_aiter.bind.batching import merged, split
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.ops.gemm import product
-from jax_aiter.ops.gemm.gemm_a8w8_blockscale import BLOCK, reference
+from jax_aiter.ops.gemm.gemm_a8w8_blockscale import GEMM_A8W8_BLOCKSCALE, batch, reference, result
 from jax_aiter.ops.gemm.rows import over_rows
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.quant.numerics import QUANTIZED
 
 OP = "gemm_a8w8_blockscale_bpreshuffle"
 
 
-def _abstract(dims, *, xq, wq, x_scale, w_scale, out_dtype, splitK, transpose_scale):
-    check.same_dtype(OP, xq=xq.dtype, wq=wq.dtype)
-    check.multiple(OP, "the last dimension of xq (K)", dims["K"], BLOCK, "one scale covers 128 of K")
+def _abstract(dims, *, wq, splitK, **arguments):
     product.check_shuffled(OP, "wq", wq)
-    blocks, tokens = dims["K"] // BLOCK, dims["M"]
-    want = {"x_scale": (blocks, tokens) if transpose_scale else (tokens, blocks), "w_scale": (-(-dims["N"] // BLOCK), blocks)}
-    for name, scale in (("x_scale", x_scale), ("w_scale", w_scale)):
-        if scale.shape != want[name]:
-            rule = "[ceil(N/128), K/128]" if name == "w_scale" else "[K/128, M]" if transpose_scale else "[M, K/128]"
-            raise ValueError(f"{OP}: {name} has shape {scale.shape}, must be {rule} = {want[name]}")
-    return (jax.ShapeDtypeStruct((tokens, dims["N"]), out_dtype),)
+    return result(OP, dims, wq=wq, **arguments)
 
 
 def _reference(*, xq, wq, x_scale, w_scale, out_dtype, splitK, transpose_scale):
@@ -38,13 +28,9 @@ def _reference(*, xq, wq, x_scale, w_scale, out_dtype, splitK, transpose_scale):
     return reference(xq=xq, wq=wq, x_scale=x_scale, w_scale=w_scale, out_dtype=out_dtype, layout=product.LAYOUT)
 
 
-_widen = product.batching(left=("xq", "x_scale"), right=("wq", "w_scale"), many=None)
-
-
 def _batch(batched, **params):
     if "wq" in batched or "w_scale" in batched:
-        # Widening N by a batch of weights keeps their scale blocks aligned only where N is whole blocks.
-        return NotImplemented if batched.get("wq").shape[-2] % BLOCK else _widen(batched, **params)
+        return batch(batched, **params)
     if not params["transpose_scale"]:
         return NotImplemented  # the record's fold
     # A scale per block and row, [Kb, M]: the batch goes to the rows.
@@ -53,22 +39,13 @@ def _batch(batched, **params):
     return (split(y, batched.size),)
 
 
-GEMM_A8W8_BLOCKSCALE_BPRESHUFFLE = Op(
+GEMM_A8W8_BLOCKSCALE_BPRESHUFFLE = dataclasses.replace(
+    GEMM_A8W8_BLOCKSCALE,
     name=OP,
-    family="LINEAR",
     mirrors="aiter.gemm_a8w8_blockscale_bpreshuffle, aiter.flatmm_a8w8_blockscale_ASM (aiter/ops/gemm_op_a8w8.py)",
-    operands={
-        "xq": Arg("M K", QUANTIZED),
-        "wq": Arg("N K", QUANTIZED),
-        "x_scale": Arg("M Kb", ("float32",)),
-        "w_scale": Arg("Nb Kb", ("float32",)),
-    },
-    results={"y": "M N"},
     relayout=lambda params: {"x_scale": "Kb M"} if params["transpose_scale"] else {},
     abstract=_abstract,
     reference=_reference,
-    parallel=("M",),  # not N: a shard of N could cut a block of 128 that shares a scale
-    fold="M",
     batch=_batch,
     cases=lambda: [
         case(

@@ -1,51 +1,38 @@
 """Matrix product of quantised matrices, one scale per token and output feature, the weight in the order that kernels load."""
 
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, integers, normal, uniform
-from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm import gemm_a8w8, product
 from jax_aiter.ops.gemm.rows import over_rows
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.quant.numerics import QUANTIZED
 
 OP = "gemm_a8w8_bpreshuffle"
 
 
-def _abstract(dims, *, xq, wq, x_scale, w_scale, bias, out_dtype, splitK):
-    check.same_dtype(OP, xq=xq.dtype, wq=wq.dtype)
+def _abstract(dims, *, wq, splitK, **arguments):
     product.check_shuffled(OP, "wq", wq)
-    return (Struct((dims["M"], dims["N"]), out_dtype),)
+    return gemm_a8w8.result(OP, dims, wq=wq, **arguments)
 
 
 def _reference(*, splitK, **rest):
     return gemm_a8w8.reference(**rest, layout=product.LAYOUT)
 
 
-GEMM_A8W8_BPRESHUFFLE = Op(
+GEMM_A8W8_BPRESHUFFLE = dataclasses.replace(
+    gemm_a8w8.GEMM_A8W8,
     name=OP,
-    family="LINEAR",
     mirrors="aiter.gemm_a8w8_bpreshuffle, aiter.gemm_a8w8_ASM (aiter/ops/gemm_op_a8w8.py)",
-    operands={
-        "xq": Arg("M K", QUANTIZED),
-        "wq": Arg("N K", QUANTIZED),
-        "x_scale": Arg("M 1", ("float32",)),
-        "w_scale": Arg("N 1", ("float32",)),
-        "bias": Arg("N", optional=True),
-    },
-    results={"y": "M N"},
     abstract=_abstract,
     reference=_reference,
     parallel=("M",),  # not N: a shard of N could cut a tile
-    fold="M",
-    batch=product.batching(left=("xq", "x_scale"), right=("wq", "w_scale", "bias"), many=None),
+    batch=gemm_a8w8.batching(many=None),
     cases=lambda: [
         case(
             "int8",
