@@ -1,5 +1,6 @@
 """Mixture of experts with smooth quantisation (SmoothQuant scales per expert), in AITER's asm signature."""
 
+import functools
 from typing import Any
 
 import jax
@@ -7,56 +8,31 @@ import jax.numpy as jnp
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check, symbolic
-from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
-from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
-from jax_aiter.core.record import Struct
-from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles
+from jax_aiter.core import check
+from jax_aiter.core.cases import case, constant, distinct, uniform
+from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
+from jax_aiter.ops.moe import asm_signature, reads, rules
 from jax_aiter.ops.moe import layout as moe_layout
-from jax_aiter.ops.moe import reads, rules
 from jax_aiter.ops.moe import smooth as moe_smooth
 from jax_aiter.ops.moe.fused_moe import fused_moe
 
 OP = "asm_moe"
-ACTIVATIONS = ("silu", "gelu")
-QUANTIZED = (*FP8_TYPES, "int8")
-F32 = ("float32",)
-#: this op's names for operands of fused_moe
-NAMES = {"fc1_scale": "w1_scale", "fc2_scale": "w2_scale"}
-
-
-def as_fused_moe(activation: str, weight_layout: tuple[int, int] | None, output_dtype: Any) -> dict[str, Any]:
-    """The static parameters under which fused_moe is this op, smooth scales aside."""
-    return {
-        "activation": activation,
-        "quant_type": "per_token",
-        "doweight_stage1": False,
-        "hidden_pad": 0,
-        "intermediate_pad": 0,
-        "swiglu_limit": None,
-        "output_dtype": jnp.dtype(output_dtype),
-        "weight_layout": weight_layout,
-    }
+NAMES = asm_signature.NAMES
+as_fused_moe = functools.partial(asm_signature.as_fused_moe, doweight_stage1=False)
 
 
 def _abstract(dims, *, activation, a16, weight_layout, **operands):
-    w1, w2 = operands["w1"], operands["w2"]
-    check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
     if dims["N1"] not in (dims["I"], 2 * dims["I"]):
         raise ValueError(f"{OP}: dimension 1 of w1 is {dims['N1']}, must be I or 2·I with I = {dims['I']} (dimension 2 of w2)")
-    symbolic.below(0, dims["E"], f"{OP}: dimension 0 of w1 is {dims['E']}, must be >= 1 (experts)")
-    symbolic.below(0, dims["k"], f"{OP}: dimension 1 of topk_ids is {dims['k']}, must be >= 1")
     if a16:
         check.multiple(OP, "dimension 1 of hidden_states (D)", dims["D"], moe_smooth.STEP, "a16 quantises 256 columns at a time")
-    check_tiles(OP, weight_layout, w1=w1, w2=w2)
-    return (Struct((dims["T"], dims["D"]), operands["hidden_states"].dtype),)
+    return asm_signature.result(OP, dims, operands, weight_layout)
 
 
 def _reference(*, activation, a16, weight_layout, **operands):
     params = as_fused_moe(activation, weight_layout, operands["hidden_states"].dtype)
-    absent = dict.fromkeys(("num_local_tokens", "bias1", "bias2", "a1_scale", "a2_scale"))
     named = {NAMES.get(n, n): x for n, x in operands.items()}
-    return (moe_smooth.forward({**absent, **named}, params, stepwise=a16),)
+    return (moe_smooth.forward({**dict.fromkeys(asm_signature.ABSENT), **named}, params, stepwise=a16),)
 
 
 def _reads(*, activation, a16, weight_layout, **operands):
@@ -65,19 +41,8 @@ def _reads(*, activation, a16, weight_layout, **operands):
 
 def _cases():
     def call(tokens, experts, k, model, inter, dtype, *, rows=2, **more):
-        integer = jnp.dtype(dtype) == jnp.int8
-
-        def draw(*shape):
-            return integers(*shape, low=-99, high=100, dtype=dtype) if integer else normal(*shape, dtype=dtype, std=20)
-
         return {
-            "hidden_states": normal(tokens, model, dtype=jnp.bfloat16),
-            "w1": draw(experts, rows * inter, model),
-            "w2": draw(experts, model, inter),
-            "topk_weight": uniform(tokens, k, low=0.1),
-            "topk_ids": distinct(tokens, k, experts),
-            "fc1_scale": uniform(experts, rows * inter, low=0.01, high=0.02),
-            "fc2_scale": uniform(experts, model, low=0.01, high=0.02),
+            **asm_signature.case_operands(tokens, experts, k, model, inter, dtype, rows=rows),
             "fc1_smooth_scale": uniform(experts, model, low=0.5),
             "fc2_smooth_scale": uniform(experts, inter, low=0.5),
             "activation": "silu",
@@ -100,16 +65,12 @@ ASM_MOE = Op(
     family="MOE",
     mirrors="aiter.fused_moe_bf16_asm.asm_moe (aiter/fused_moe_bf16_asm.py)",
     operands={
-        "hidden_states": Arg("T D", FLOATING),
-        "w1": Arg("E N1 D", QUANTIZED),
-        "w2": Arg("E D I", QUANTIZED),
-        "topk_weight": Arg("T k", F32),
-        "topk_ids": Arg("T k", INT32),
-        "expert_mask": Arg("G", INT32, optional=True),
-        "fc1_scale": Arg("E N1", F32),
-        "fc2_scale": Arg("E D", F32),
-        "fc1_smooth_scale": Arg("E D", F32),
-        "fc2_smooth_scale": Arg("E I", F32),
+        **asm_signature.LAYER,
+        "topk_weight": asm_signature.WEIGHT,
+        "topk_ids": asm_signature.IDS,
+        "expert_mask": asm_signature.MASK,
+        **asm_signature.SCALES,
+        **asm_signature.smooth_scales(optional=False),
     },
     results={"out": "T D"},
     abstract=_abstract,
@@ -164,7 +125,7 @@ def asm_moe(
 
     Mirrors ``aiter.fused_moe_bf16_asm.asm_moe``; its block scales and its unquantised call are those of `fused_moe`.
     """
-    check.choice(OP, "activation", activation, ACTIVATIONS)
+    check.choice(OP, "activation", activation, asm_signature.ACTIVATIONS)
     a16 = check.boolean(OP, "a16", a16)
     smooth = {"fc1_smooth_scale": fc1_smooth_scale, "fc2_smooth_scale": fc2_smooth_scale}
     missing = [name for name, scale in smooth.items() if scale is None]
@@ -194,10 +155,7 @@ def asm_moe(
         topk_weight=topk_weight,
         topk_ids=topk_ids,
         expert_mask=expert_mask,
-        fc1_scale=moe_layout.without(fc1_scale, 2),
-        fc2_scale=moe_layout.without(fc2_scale, 2),
-        fc1_smooth_scale=moe_layout.without(fc1_smooth_scale, 1),
-        fc2_smooth_scale=moe_layout.without(fc2_smooth_scale, 1),
+        **asm_signature.scales(fc1_scale=fc1_scale, fc2_scale=fc2_scale, **smooth),
         activation=activation,
         a16=a16,
         weight_layout=layout,

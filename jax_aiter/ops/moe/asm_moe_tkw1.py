@@ -1,66 +1,45 @@
 """Mixture of experts whose top-k weight acts before the activation (Llama 4), per-token quantised, in AITER's asm signature."""
 
+import dataclasses
+import functools
 import numbers
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check, symbolic
-from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
-from jax_aiter.core.cases import case, constant, distinct, integers, normal, uniform
+from jax_aiter.core import check
+from jax_aiter.core.axes import Arg
+from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.record import Struct
-from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles
-from jax_aiter.ops.moe import forward, quant, reads, rules
+from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
+from jax_aiter.ops.moe import asm_signature, forward, quant, reads
 from jax_aiter.ops.moe import layout as moe_layout
 from jax_aiter.ops.moe import smooth as moe_smooth
+from jax_aiter.ops.moe.asm_moe import ASM_MOE
 
 OP = "asm_moe_tkw1"
-ACTIVATIONS = ("silu", "gelu")
-QUANTIZED = (*FP8_TYPES, "int8")
-F32 = ("float32",)
 SMOOTH = moe_smooth.SMOOTH
-#: this op's names for operands of fused_moe
-NAMES = {"topk_weights": "topk_weight", "fc1_scale": "w1_scale", "fc2_scale": "w2_scale"}
-
-
-def as_fused_moe(activation: str, weight_layout: tuple[int, int] | None, output_dtype: Any) -> dict[str, Any]:
-    """The static parameters under which fused_moe is this op, smooth and static scales aside."""
-    return {
-        "activation": activation,
-        "quant_type": "per_token",
-        "doweight_stage1": True,
-        "hidden_pad": 0,
-        "intermediate_pad": 0,
-        "swiglu_limit": None,
-        "output_dtype": jnp.dtype(output_dtype),
-        "weight_layout": weight_layout,
-    }
+NAMES = {"topk_weights": "topk_weight", **asm_signature.NAMES}
+as_fused_moe = functools.partial(asm_signature.as_fused_moe, doweight_stage1=True)
 
 
 def _abstract(dims, *, activation, weight_layout, **operands):
-    w1, w2, static = operands["w1"], operands["w2"], operands["per_tensor_quant_scale"]
-    check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
     if dims["N1"] != 2 * dims["I"]:
         raise ValueError(f"{OP}: dimension 1 of w1 is {dims['N1']}, must be 2·I = {2 * dims['I']}: gate rows, then up rows")
-    symbolic.below(0, dims["E"], f"{OP}: dimension 0 of w1 is {dims['E']}, must be >= 1 (experts)")
-    symbolic.below(0, dims["k"], f"{OP}: dimension 1 of topk_ids is {dims['k']}, must be >= 1")
     given = [n for n in SMOOTH if operands[n] is not None]
     if len(given) == 1:
         raise TypeError(f"{OP}: {given[0]} is given without the other one of {SMOOTH}; both are required, or neither")
-    if static is not None and given:
+    if operands["per_tensor_quant_scale"] is not None and given:
         raise ValueError(f"{OP}: per_tensor_quant_scale is given with {given[0]}; smoothed rows are quantised by their own amax")
-    check_tiles(OP, weight_layout, w1=w1, w2=w2)
-    return (Struct((dims["T"], dims["D"]), operands["hidden_states"].dtype),)
+    return asm_signature.result(OP, dims, operands, weight_layout)
 
 
 def _reference(*, activation, weight_layout, **operands):
     params = as_fused_moe(activation, weight_layout, operands["hidden_states"].dtype)
     named = {NAMES.get(n, n): x for n, x in operands.items()}
-    full = {**dict.fromkeys(("num_local_tokens", "bias1", "bias2", "a1_scale", "a2_scale")), **named}
+    full = {**dict.fromkeys(asm_signature.ABSENT), **named}
     if operands["fc1_smooth_scale"] is None:
         static = full["per_tensor_quant_scale"]
         if static is not None:
@@ -81,23 +60,8 @@ def statically_quantised(hidden: jax.Array, scale: jax.Array, dtype: Any) -> dic
 
 def _cases():
     def call(tokens, experts, k, model, inter, dtype, **more):
-        integer = jnp.dtype(dtype) == jnp.int8
-
-        def draw(*shape):
-            return integers(*shape, low=-99, high=100, dtype=dtype) if integer else normal(*shape, dtype=dtype, std=20)
-
-        return {
-            "hidden_states": normal(tokens, model, dtype=jnp.bfloat16),
-            "w1": draw(experts, 2 * inter, model),
-            "w2": draw(experts, model, inter),
-            "topk_weights": uniform(tokens, k, low=0.1),
-            "topk_ids": distinct(tokens, k, experts),
-            "fc1_scale": uniform(experts, 2 * inter, low=0.01, high=0.02),
-            "fc2_scale": uniform(experts, model, low=0.01, high=0.02),
-            "activation": "silu",
-            "weight_layout": None,
-            **more,
-        }
+        operands = asm_signature.case_operands(tokens, experts, k, model, inter, dtype, weight="topk_weights")
+        return {**operands, "activation": "silu", "weight_layout": None, **more}
 
     fnuz, mask = jnp.float8_e4m3fnuz, constant([1, 0, 1, 1], jnp.int32)
     smooth = {"fc1_smooth_scale": uniform(3, 16, low=0.5), "fc2_smooth_scale": uniform(3, 8, low=0.5)}
@@ -109,28 +73,22 @@ def _cases():
     ]
 
 
-ASM_MOE_TKW1 = Op(
+ASM_MOE_TKW1 = dataclasses.replace(
+    ASM_MOE,
     name=OP,
-    family="MOE",
     mirrors="aiter.fused_moe_bf16_asm.asm_moe_tkw1 (aiter/fused_moe_bf16_asm.py)",
     operands={
-        "hidden_states": Arg("T D", FLOATING),
-        "w1": Arg("E N1 D", QUANTIZED),
-        "w2": Arg("E D I", QUANTIZED),
-        "topk_weights": Arg("T k", F32),
-        "topk_ids": Arg("T k", INT32),
-        "fc1_scale": Arg("E N1", F32),
-        "fc2_scale": Arg("E D", F32),
-        "fc1_smooth_scale": Arg("E D", F32, optional=True),
-        "fc2_smooth_scale": Arg("E I", F32, optional=True),
-        "per_tensor_quant_scale": Arg("1", F32, optional=True),
-        "expert_mask": Arg("G", INT32, optional=True),
+        **asm_signature.LAYER,
+        "topk_weights": asm_signature.WEIGHT,
+        "topk_ids": asm_signature.IDS,
+        **asm_signature.SCALES,
+        **asm_signature.smooth_scales(optional=True),
+        "per_tensor_quant_scale": Arg("1", ("float32",), optional=True),
+        "expert_mask": asm_signature.MASK,
     },
-    results={"out": "T D"},
     abstract=_abstract,
     reference=_reference,
     reads=_reads,
-    data_checks=rules.data_checks,
     cases=_cases,
 )
 
@@ -182,7 +140,7 @@ def asm_moe_tkw1(
     """
     if check.boolean(OP, "a16", a16):
         raise NotSupportedError(f"{OP}: a16 = True; AITER has no tkw1 kernel that takes 16-bit activations")
-    check.choice(OP, "activation", activation, ACTIVATIONS)
+    check.choice(OP, "activation", activation, asm_signature.ACTIVATIONS)
     w1, w2, layout = moe_layout.plain(OP, w1, w2)
     if isinstance(per_tensor_quant_scale, numbers.Real):
         value = check.real(OP, "per_tensor_quant_scale", per_tensor_quant_scale, low=0.0, open_low=True)
@@ -195,10 +153,9 @@ def asm_moe_tkw1(
         w2=w2,
         topk_weights=topk_weights,
         topk_ids=topk_ids,
-        fc1_scale=moe_layout.without(fc1_scale, 2),
-        fc2_scale=moe_layout.without(fc2_scale, 2),
-        fc1_smooth_scale=moe_layout.without(fc1_smooth_scale, 1),
-        fc2_smooth_scale=moe_layout.without(fc2_smooth_scale, 1),
+        **asm_signature.scales(
+            fc1_scale=fc1_scale, fc2_scale=fc2_scale, fc1_smooth_scale=fc1_smooth_scale, fc2_smooth_scale=fc2_smooth_scale
+        ),
         per_tensor_quant_scale=per_tensor_quant_scale,
         expert_mask=expert_mask,
         activation=activation,
