@@ -1,14 +1,16 @@
 """Prefill with multi-head latent attention on the paged latent cache: long queries, absorbed as in decoding."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import INT32, Arg
+from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.ops.mla import latent
+from jax_aiter.ops.mla.mla_decode_fwd import MLA_DECODE_FWD
 
 
 def _abstract(dims, *, q, kv_buffer, **_):
@@ -23,24 +25,21 @@ def _data_checks(*, max_seqlen_q, **operands):
     return latent.data_checks("max_seqlen_q", max_seqlen_q, **operands)
 
 
-MLA_PREFILL_FWD = Op(
+LISTS = ("qo_indptr", "kv_indptr", "kv_indices", "kv_last_page_lens")
+
+MLA_PREFILL_FWD = dataclasses.replace(
+    MLA_DECODE_FWD,
     name="mla_prefill_fwd",
-    family="MLA",
     mirrors="aiter.mla.mla_prefill_fwd (aiter/mla.py)",
     operands={
         "q": Arg("Tq Hq 576"),
         "kv_buffer": Arg("pages page 1 576"),
-        "qo_indptr": Arg("Bp", INT32),
-        "kv_indptr": Arg("Bp", INT32),
-        "kv_indices": Arg("slots", INT32),
-        "kv_last_page_lens": Arg("B", INT32),
+        **{n: MLA_DECODE_FWD.operands[n] for n in LISTS},
     },
     results={"out": "Tq Hq 512"},
     abstract=_abstract,
     reference=_reference,
-    fixed=("page",),
-    batch=latent.batch,
-    reads=latent.reads,
+    infinite=(),
     data_checks=_data_checks,
     cases=lambda: [
         case(

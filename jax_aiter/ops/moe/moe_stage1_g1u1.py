@@ -113,7 +113,7 @@ def moe_stage1_g1u1(
     if isinstance(quant_type, str) and quant_type in ("per_1x128", "per_128x128"):
         raise ValueError(f"{OP}: quant_type {quant_type!r} also returns scales: call moe_stage1_g1u1_blockscale")
     check.choice(OP, "quant_type", quant_type, ("per_token", "per_tensor"))
-    check.choice(OP, "activation", activation, stage1.ACTIVATIONS)
+    params = stage1.static(OP, topk, block_m, activation)
     w1, layout = stage1.plain(OP, w1, w2)
     if quant_type == "per_tensor" and getattr(a1_scale, "size", 0) == 1:
         a1_scale = jnp.broadcast_to(jnp.reshape(a1_scale, (1, 1)), (input.shape[0], 1))
@@ -130,9 +130,7 @@ def moe_stage1_g1u1(
         a1_scale=a1_scale,
         w1_scale=w1_scale,
         sorted_weights=sorted_weights,
-        topk=check.integer(OP, "topk", topk, 1, 127),
-        block_m=check.integer(OP, "block_m", block_m, 1, 2**20),
-        activation=activation,
+        **params,
         weight_layout=layout,
         implementation=implementation,
         kernel=kernel,

@@ -1,9 +1,10 @@
 """First half of a two-stage mixture of experts with one scale per 128 columns: like `moe_stage1_g1u1`, with a quantised result."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
@@ -11,6 +12,7 @@ from jax_aiter.core.cases import case
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 from jax_aiter.ops.moe import quant, reads, stage1
+from jax_aiter.ops.moe.moe_stage1_g1u1 import MOE_STAGE1_G1U1
 from jax_aiter.ops.moe.quant import GROUP, Quantized
 
 OP = "moe_stage1_g1u1_blockscale"
@@ -50,9 +52,9 @@ def _cases():
     ]
 
 
-MOE_STAGE1_G1U1_BLOCKSCALE = Op(
+MOE_STAGE1_G1U1_BLOCKSCALE = dataclasses.replace(
+    MOE_STAGE1_G1U1,
     name=OP,
-    family="MOE",
     mirrors="aiter.moe_stage1_g1u1 with QuantType.per_1x128 (aiter/ops/moe_op.py), fused_moe_2stages (aiter/fused_moe.py)",
     operands={
         **stage1.weights(*FP8_TYPES),
@@ -64,7 +66,6 @@ MOE_STAGE1_G1U1_BLOCKSCALE = Op(
     abstract=_abstract,
     reference=_reference,
     reads=lambda **call: reads.stage1(**call, blockscale=True),
-    data_checks=stage1.data_checks,
     cases=_cases,
 )
 
@@ -102,7 +103,7 @@ def moe_stage1_g1u1_blockscale(
 
     Mirrors ``aiter.moe_stage1_g1u1`` with ``QuantType.per_1x128`` as ``aiter.fused_moe.fused_moe_2stages`` calls it.
     """
-    check.choice(OP, "activation", activation, stage1.ACTIVATIONS)
+    params = stage1.static(OP, topk, block_m, activation)
     w1, layout = stage1.plain(OP, w1, w2)
     if getattr(w1_scale, "ndim", 0) == 2 and getattr(w1, "ndim", 0) == 3:
         blocks = (w1.shape[0], w1.shape[1] // GROUP, w1.shape[2] // GROUP)
@@ -116,9 +117,7 @@ def moe_stage1_g1u1_blockscale(
         num_valid_ids=num_valid_ids,
         a1_scale=a1_scale,
         w1_scale=w1_scale,
-        topk=check.integer(OP, "topk", topk, 1, 127),
-        block_m=check.integer(OP, "block_m", block_m, 1, 2**20),
-        activation=activation,
+        **params,
         weight_layout=layout,
         implementation=implementation,
         kernel=kernel,

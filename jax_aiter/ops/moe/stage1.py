@@ -100,6 +100,13 @@ def data_checks(*, input, w1, sorted_token_ids, sorted_expert_ids, num_valid_ids
     }
 
 
+def static(op: str, topk: Any, block_m: Any, activation: Any) -> dict[str, Any]:
+    """The parameters that both public functions take, checked."""
+    check.choice(op, "activation", activation, ACTIVATIONS)
+    rows = check.integer(op, "block_m", block_m, 1, 2**20)
+    return {"topk": check.integer(op, "topk", topk, 1, 127), "block_m": rows, "activation": activation}
+
+
 def plain(op: str, w1: Any, w2: Any) -> tuple[Any, tuple[int, int] | None]:
     """w1's data and layout, after a look at w2, of which nothing but the shape counts."""
     layout = moe_layout.layout_of(op, "w1", w1)
