@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
@@ -10,9 +9,9 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
 from jax_aiter.ops.attention import block_table as cache
+from jax_aiter.ops.attention import over_table
 from jax_aiter.ops.attention.mtp import align, causal_end
 from jax_aiter.ops.attention.paged import Queries, Rule, attend
-from jax_aiter.ops.cache import paged_reads as reads_of
 from jax_aiter.ops.cache.kv_layout import cache_axes
 
 HEAD_DIM = 128
@@ -57,20 +56,12 @@ def _reference(
     return (pack(out.reshape(q.shape)).astype(query.dtype),)
 
 
-def _reads(
-    *, query, key_cache, value_cache, block_tables, context_lens, k_scale, v_scale, qo_indptr, max_qlen, high_precision
-):  # fmt: skip
-    offsets = np.arange(len(query) + 1) if qo_indptr is None else qo_indptr
-    lengths = reads_of.held(context_lens, block_tables, key_cache, "asm")
-    sees = reads_of.ragged(len(query), offsets, lengths, most=max_qlen)
-    found = reads_of.attention(query, *sees, block_tables, key_cache, value_cache, "asm", k_scale=k_scale, v_scale=v_scale)
-    return reads_of.with_table(found, block_tables, context_lens, key_cache, "asm")
+def _reads(*, query, qo_indptr, max_qlen, high_precision, **rest):
+    return over_table.reads(query, qo_indptr, most=max_qlen, kv_layout="asm", **rest)
 
 
 def _relayout(params):
-    # Packed queries do not split with their sequences, so those get a name that is not declared parallel.
-    packed = {"query": "Tq Hq D", "out": "Tq Hq D", "block_tables": "S M", "context_lens": "S"}
-    return packed if params["max_qlen"] > 1 else {}
+    return over_table.packed("D") if params["max_qlen"] > 1 else {}
 
 
 def _batch(batched, *, max_qlen, **_):
@@ -78,9 +69,9 @@ def _batch(batched, *, max_qlen, **_):
 
 
 def _data_checks(*, query, key_cache, block_tables, context_lens, qo_indptr, max_qlen, **_):
-    checks = cache.paged_checks(key_cache, block_tables, context_lens, "asm")
+    table = {"key_cache": key_cache, "block_tables": block_tables, "context_lens": context_lens, "kv_layout": "asm"}
+    checks = over_table.data_checks(query, "qo_indptr", qo_indptr, **table)
     if qo_indptr is not None:
-        checks |= cache.query_checks("qo_indptr", qo_indptr, context_lens, query.shape[0])
         checks[f"no sequence may have more than max_qlen = {max_qlen} queries"] = jnp.diff(qo_indptr) > max_qlen
     return checks
 

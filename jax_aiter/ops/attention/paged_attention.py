@@ -2,19 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import params as params_of
-from jax_aiter.ops.attention.paged import Rule, attend
-from jax_aiter.ops.attention.softmax import F32, soft_cap
-from jax_aiter.ops.cache import paged_reads as reads_of
-from jax_aiter.ops.cache.kv_layout import LAYOUTS
+from jax_aiter.ops.attention import over_table
 
 
 def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, cu_seqlens, ragged, kv_layout, **_):
@@ -25,65 +19,25 @@ def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, cu_seqle
     return (jax.ShapeDtypeStruct((*query.shape[:2], dims["Dv"]), query.dtype),)
 
 
-def _reference(
-    *, query, key_cache, value_cache, block_tables, context_lens, cu_seqlens, k_scale, v_scale, alibi_slopes, sinks,
-    scale, logits_soft_cap, sliding_window, kv_layout, ragged, per_token_scales,
-):  # fmt: skip
-    pages = cache.pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout, per_token_scales)
-    heads = _heads(key_cache, kv_layout)
-    lengths = cache.clamp_lengths(context_lens, block_tables, pages.size)
-    if ragged:
-        queries, pack = cache.ragged_queries(query, cu_seqlens, lengths, heads, sliding_window, True, False)
-    else:
-        queries, pack = cache.decode_queries(query, lengths, heads, sliding_window), None
-    factor = scale * cache.tensor_scale(k_scale, per_token_scales)
-
-    def score(raw, offset):
-        s = raw * factor
-        if alibi_slopes is not None:
-            s = s + alibi_slopes.reshape(heads, -1, 1) * offset[:, None, None, None].astype(F32)
-        return soft_cap(s, logits_soft_cap)
-
-    value_dim = cache.values_by_token(value_cache[:0], kv_layout).shape[-1]
-    rule = Rule(score, None if sinks is None else sinks.reshape(heads, -1), cache.tensor_scale(v_scale, per_token_scales))
-    out, _ = attend(queries, pages, rule, value_dim)
-    out = pack(out, 0.0) if pack else out.reshape(*query.shape[:2], value_dim)
-    return (out.astype(query.dtype),)
-
-
-def _heads(key_cache, kv_layout: str) -> int:
-    return key_cache.shape[2 if kv_layout == "NHD" else 1]
+def _reference(*, query, cu_seqlens, ragged, **rest):
+    return (over_table.attention(query, cu_seqlens if ragged else None, **rest),)
 
 
 def _relayout(params):
-    # Packed queries do not split with their sequences, so those get a name that is not declared parallel.
-    packed = {"query": "Tq Hq D", "out": "Tq Hq Dv", "block_tables": "S M", "context_lens": "S"}
-    return {**cache.cache_relayout(params), **(packed if params["ragged"] else {})}
+    return {**cache.cache_relayout(params), **(over_table.packed("Dv") if params["ragged"] else {})}
 
 
 def _batch(batched, *, ragged, per_token_scales, **_):
     return cache.fold_paged(batched, "cu_seqlens" if ragged else None, "query", per_token_scales)
 
 
-def _reads(
-    *, query, key_cache, value_cache, block_tables, context_lens, cu_seqlens, k_scale, v_scale, alibi_slopes, sinks,
-    sliding_window, kv_layout, **_,
-):  # fmt: skip
-    offsets = np.arange(len(query) + 1) if cu_seqlens is None else cu_seqlens
-    lengths = reads_of.held(context_lens, block_tables, key_cache, kv_layout)
-    sees = reads_of.ragged(len(query), offsets, lengths, window=sliding_window)
-    found = reads_of.attention(
-        query, *sees, block_tables, key_cache, value_cache, kv_layout,
-        k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes, "sinks": sinks},
-    )  # fmt: skip
-    return reads_of.with_table(found, block_tables, context_lens, key_cache, kv_layout)
+def _reads(*, query, cu_seqlens, alibi_slopes, sinks, scale, logits_soft_cap, ragged, per_token_scales, **rest):
+    return over_table.reads(query, cu_seqlens, per_head={"alibi_slopes": alibi_slopes, "sinks": sinks}, **rest)
 
 
 def _data_checks(*, query, key_cache, block_tables, context_lens, cu_seqlens, kv_layout, **_):
-    checks = cache.paged_checks(key_cache, block_tables, context_lens, kv_layout)
-    if cu_seqlens is not None:
-        checks |= cache.query_checks("cu_seqlens", cu_seqlens, context_lens, query.shape[0])
-    return checks
+    table = {"key_cache": key_cache, "block_tables": block_tables, "context_lens": context_lens, "kv_layout": kv_layout}
+    return over_table.data_checks(query, "cu_seqlens", cu_seqlens, **table)
 
 
 PAGED_ATTENTION = Op(
@@ -164,15 +118,8 @@ PAGED_ATTENTION = Op(
 )
 
 
-def _params(*, kv_layout="NHD", ragged=False, per_token_scales=False, logits_soft_cap=0.0, sliding_window=0):
-    return {
-        "scale": 0.3,
-        "logits_soft_cap": logits_soft_cap,
-        "sliding_window": sliding_window,
-        "kv_layout": kv_layout,
-        "ragged": ragged,
-        "per_token_scales": per_token_scales,
-    }
+def _params(*, ragged=False, **more):
+    return over_table.case_params(ragged=ragged, **more)
 
 
 @public
@@ -231,7 +178,15 @@ def paged_attention(
     ``PagedAttention.forward_decode``.
     """
     op = "paged_attention"
-    check.choice(op, "kv_layout", kv_layout, LAYOUTS)
+    params = over_table.static(
+        op,
+        scale=scale,
+        logits_soft_cap=logits_soft_cap,
+        sliding_window=sliding_window,
+        kv_layout=kv_layout,
+        k_scale=k_scale,
+        v_scale=v_scale,
+    )
     return PAGED_ATTENTION(
         query=query,
         key_cache=key_cache,
@@ -243,12 +198,8 @@ def paged_attention(
         cu_seqlens=cu_seqlens,
         alibi_slopes=alibi_slopes,
         sinks=sinks,
-        scale=check.real(op, "scale", scale, low=0.0, open_low=True),
-        logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
-        sliding_window=params_of.window_length(op, sliding_window),
-        kv_layout=kv_layout,
         ragged=cu_seqlens is not None,
-        per_token_scales=cache.scales_per_token(k_scale, v_scale),
+        **params,
         implementation=implementation,
         kernel=kernel,
     )[0]

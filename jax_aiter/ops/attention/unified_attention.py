@@ -9,11 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import params as params_of
-from jax_aiter.ops.attention.paged import Rule, attend
-from jax_aiter.ops.attention.softmax import F32, soft_cap
-from jax_aiter.ops.cache import paged_reads as reads_of
-from jax_aiter.ops.cache.kv_layout import LAYOUTS
+from jax_aiter.ops.attention import over_table
 
 
 def _abstract(dims, *, q, key_cache, value_cache, k_scale, v_scale, kv_layout, **_):
@@ -23,46 +19,17 @@ def _abstract(dims, *, q, key_cache, value_cache, k_scale, v_scale, kv_layout, *
     return (jax.ShapeDtypeStruct((*q.shape[:2], dims["Dv"]), q.dtype),)
 
 
-def _reference(
-    *, q, key_cache, value_cache, cu_seqlens_q, context_lens, block_tables, k_scale, v_scale, alibi_slopes, sinks,
-    scale, causal, sliding_window, logits_soft_cap, kv_layout, per_token_scales,
-):  # fmt: skip
-    pages = cache.pages_of(key_cache, value_cache, block_tables, k_scale, v_scale, kv_layout, per_token_scales)
-    heads = key_cache.shape[2 if kv_layout == "NHD" else 1]
-    lengths = cache.clamp_lengths(context_lens, block_tables, pages.size)
-    queries, pack = cache.ragged_queries(q, cu_seqlens_q, lengths, heads, sliding_window, causal, True)
-    factor = scale * cache.tensor_scale(k_scale, per_token_scales)
-
-    def score(raw, offset):
-        s = soft_cap(raw * factor, logits_soft_cap)
-        if alibi_slopes is not None:
-            s = s + alibi_slopes.reshape(heads, -1, 1) * offset[:, None, None, None].astype(F32)
-        return s
-
-    value_dim = cache.values_by_token(value_cache[:0], kv_layout).shape[-1]
-    rule = Rule(score, None if sinks is None else sinks.reshape(heads, -1), cache.tensor_scale(v_scale, per_token_scales))
-    out, _ = attend(queries, pages, rule, value_dim)
-    return (pack(out, 0.0).astype(q.dtype),)
+def _reference(*, q, cu_seqlens_q, **rest):
+    return (over_table.attention(q, cu_seqlens_q, cap_first=True, **rest),)
 
 
-def _reads(
-    *, q, key_cache, value_cache, cu_seqlens_q, context_lens, block_tables, k_scale, v_scale, alibi_slopes, sinks, causal,
-    sliding_window, kv_layout, **_,
-):  # fmt: skip
-    lengths = reads_of.held(context_lens, block_tables, key_cache, kv_layout)
-    sees = reads_of.ragged(len(q), cu_seqlens_q, lengths, causal=causal, window=sliding_window)
-    found = reads_of.attention(
-        q, *sees, block_tables, key_cache, value_cache, kv_layout, "q",
-        k_scale=k_scale, v_scale=v_scale, per_head={"alibi_slopes": alibi_slopes, "sinks": sinks},
-    )  # fmt: skip
-    return reads_of.with_table(found, block_tables, context_lens, key_cache, kv_layout)
+def _reads(*, q, cu_seqlens_q, alibi_slopes, sinks, scale, logits_soft_cap, per_token_scales, **rest):
+    return over_table.reads(q, cu_seqlens_q, name="q", per_head={"alibi_slopes": alibi_slopes, "sinks": sinks}, **rest)
 
 
 def _data_checks(*, q, key_cache, block_tables, context_lens, cu_seqlens_q, kv_layout, **_):
-    return {
-        **cache.paged_checks(key_cache, block_tables, context_lens, kv_layout),
-        **cache.query_checks("cu_seqlens_q", cu_seqlens_q, context_lens, q.shape[0]),
-    }
+    table = {"key_cache": key_cache, "block_tables": block_tables, "context_lens": context_lens, "kv_layout": kv_layout}
+    return over_table.data_checks(q, "cu_seqlens_q", cu_seqlens_q, **table)
 
 
 UNIFIED_ATTENTION = Op(
@@ -113,15 +80,8 @@ UNIFIED_ATTENTION = Op(
 )
 
 
-def _params(*, sliding_window=0, logits_soft_cap=0.0, kv_layout="NHD"):
-    return {
-        "scale": 0.3,
-        "causal": True,
-        "sliding_window": sliding_window,
-        "logits_soft_cap": logits_soft_cap,
-        "kv_layout": kv_layout,
-        "per_token_scales": False,
-    }
+def _params(**more):
+    return over_table.case_params(causal=True, **more)
 
 
 @public
@@ -174,7 +134,15 @@ def unified_attention(
     wrong shapes, dtypes or parameters. Mirrors ``aiter.ops.triton.attention.unified_attention``.
     """
     op = "unified_attention"
-    check.choice(op, "kv_layout", kv_layout, LAYOUTS)
+    params = over_table.static(
+        op,
+        scale=scale,
+        logits_soft_cap=logits_soft_cap,
+        sliding_window=sliding_window,
+        kv_layout=kv_layout,
+        k_scale=k_scale,
+        v_scale=v_scale,
+    )
     return UNIFIED_ATTENTION(
         q=q,
         key_cache=key_cache,
@@ -186,11 +154,7 @@ def unified_attention(
         v_scale=v_scale,
         alibi_slopes=alibi_slopes,
         sinks=sinks,
-        scale=check.real(op, "scale", scale, low=0.0, open_low=True),
         causal=check.boolean(op, "causal", causal),
-        sliding_window=params_of.window_length(op, sliding_window),
-        logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
-        kv_layout=kv_layout,
-        per_token_scales=cache.scales_per_token(k_scale, v_scale),
+        **params,
         implementation=implementation,
     )[0]
