@@ -43,7 +43,8 @@ Status Executor::Initialize(int ordinal) {
   return Status();
 }
 
-// Addresses by buffer number, after checking them against the buffer table.
+// Addresses by buffer number, after checking them against the buffer table. An aliased operand is where its result is: `Execute`
+// copies it there if XLA keeps the two apart.
 Status Executor::Resolve(const Memory* operands, const Memory* results, char** addresses) const {
   for (size_t i = 0; i < plan_.buffers.size(); ++i) {
     const Buffer& b = plan_.buffers[i];
@@ -53,19 +54,36 @@ Status Executor::Resolve(const Memory* operands, const Memory* results, char** a
     if (memory.nbytes != b.nbytes) {
       return Invalid("op " + plan_.op + ": " + Describe(b) + " was given " + std::to_string(memory.nbytes) + " bytes");
     }
-    if (reinterpret_cast<uintptr_t>(memory.data) % b.alignment != 0 && b.nbytes != 0) {
+    void* data = memory.data;
+    for (const auto& [operand, result] : plan_.aliases) {
+      if (b.kind == BufferKind::kOperand && b.index == operand) data = results[result].data;
+    }
+    if (reinterpret_cast<uintptr_t>(data) % b.alignment != 0 && b.nbytes != 0) {
       return Invalid("op " + plan_.op + ": " + Describe(b) + " is not aligned to " + std::to_string(b.alignment) +
                      " bytes");
     }
-    addresses[i] = static_cast<char*>(memory.data);
+    addresses[i] = static_cast<char*>(data);
   }
   for (const auto& [operand, result] : plan_.aliases) {
-    if (operands[operand].data != results[result].data) {
+    const uintptr_t from = reinterpret_cast<uintptr_t>(operands[operand].data);
+    const uintptr_t to = reinterpret_cast<uintptr_t>(results[result].data);
+    if (from != to && (from < to ? to - from : from - to) < results[result].nbytes) {
       return Invalid("op " + plan_.op + ": operand " + std::to_string(operand) + " and result " +
-                     std::to_string(result) + " must share memory and do not");
+                     std::to_string(result) + " share a part of their memory");
     }
   }
   return Status();
+}
+
+// XLA may break the aliases that a call declares: on GPUs it gives a custom call the slices of a loop's stacked inputs and outputs
+// as operand and result (its dynamic slice fusion). Then the result is filled with the operand first.
+int Executor::CopyAliased(const Memory* operands, const Memory* results, void* stream) const {
+  for (const auto& [operand, result] : plan_.aliases) {
+    const Memory &from = operands[operand], &to = results[result];
+    if (from.data == to.data || to.nbytes == 0) continue;
+    if (int code = backend_.driver.Copy(to.data, from.data, to.nbytes, stream)) return code;
+  }
+  return 0;
 }
 
 int Executor::Run(const Step& step, void* kernel, char* const* addresses, void* stream) const {
@@ -110,6 +128,10 @@ Status Executor::Execute(int ordinal, const Memory* operands, const Memory* resu
   if (scope.code() != 0) {
     return Status(Code::kInternal, "op " + plan_.op + ": " + driver.name() + " cannot use device " +
                                        std::to_string(ordinal) + ": " + driver.Describe(scope.code()));
+  }
+  if (int code = CopyAliased(operands, results, stream)) {
+    return Status(Code::kInternal, "op " + plan_.op + ": an operand that is updated in place could not be copied: " +
+                                       driver.name() + " reports " + driver.Describe(code));
   }
   for (size_t i = 0; i < plan_.steps.size(); ++i) {
     if (int code = Run(plan_.steps[i], (*kernels)[i], addresses, stream)) {

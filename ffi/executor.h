@@ -48,6 +48,7 @@ class Executor {
   using Kernels = std::vector<void*>;  // by step; null for steps that launch nothing
 
   Status Resolve(const Memory* operands, const Memory* results, char** addresses) const;
+  int CopyAliased(const Memory* operands, const Memory* results, void* stream) const;
   int Run(const Step& step, void* kernel, char* const* addresses, void* stream) const;
 
   const Plan plan_;

@@ -12,7 +12,7 @@ import pytest
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.args import Pointer, Scalar
 from jax_aiter.kernels.builder import PlanBuilder
-from jax_aiter.kernels.call import call_plan
+from jax_aiter.kernels.call import attributes, call_plan
 from jax_aiter.kernels.mock_driver import code_object
 from tests.plan.samples import ADD, COPY, add_constant_plan, call_add_constant, u32
 
@@ -94,6 +94,29 @@ def test_alias_without_donation_leaves_the_input(mock):
     (y,) = jax.jit(lambda x: call_plan(plan, x, result_shape_dtypes=[x]))(x)
     np.testing.assert_array_equal(y, np.zeros(4))
     np.testing.assert_array_equal(x, np.arange(4))
+
+
+def test_an_alias_that_is_not_kept_is_copied(mock):
+    """XLA's dynamic slice fusion gives slices of a loop's stacked arrays as operand and result, aliased or not."""
+    b = PlanBuilder("increment", "mock")
+    x, y, one = b.operand(64, 16), b.operand(64, 16), b.scratch(64, 16)
+    kept, added = b.result(64, 16), b.result(64, 16)
+    b.alias(x, kept)
+    b.fill(one, 1, width=4)
+    b.launch(code_object(ADD), ADD, [1], [1], 0, [Pointer(x), Pointer(x), Pointer(one), Scalar("u32", 8)])  # the first half, in place
+    b.launch(code_object(ADD), ADD, [1], [1], 0, [Pointer(added), Pointer(kept), Pointer(y), Scalar("u32", 16)])
+    plan = b.build()
+    shape = jax.ShapeDtypeStruct((16,), jnp.uint32)
+    scratch = jax.ShapeDtypeStruct((64,), jnp.uint8)
+    call = jax.ffi.ffi_call(_native.TARGET_NAME, [shape, shape, scratch])  # no word of an alias
+    x, y = u32(16), u32(16) * 100
+    before = x.unsafe_buffer_pointer()
+    first, second, *_ = jax.jit(lambda x, y: call(x, y, **attributes(plan)))(x, y)
+    assert first.unsafe_buffer_pointer() != before
+    want = np.arange(16) + (np.arange(16) < 8)
+    np.testing.assert_array_equal(x, np.arange(16))
+    np.testing.assert_array_equal(first, want)
+    np.testing.assert_array_equal(second, want + np.arange(16) * 100)
 
 
 def test_program_text_names_op_and_kernels(mock):

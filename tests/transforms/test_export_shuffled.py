@@ -34,7 +34,8 @@ import jax, numpy as np
 import jax.numpy as jnp
 import jax_aiter
 loaded = {name for name in sys.modules if name.startswith("jax_aiter.ops.")}
-assert loaded == {"jax_aiter.ops.gemm", "jax_aiter.ops.gemm.shuffled"}, loaded  # reading needs no op's module
+types = {"gemm", "gemm.shuffled", "quant", "quant.outputs"}
+assert loaded == {f"jax_aiter.ops.{name}" for name in types}, loaded  # reading needs no op's module
 folder = pathlib.Path(sys.argv[1])
 for path in sorted(folder.glob("*.bin")):
     print(path.stem, flush=True)  # the last name printed is the one that failed
