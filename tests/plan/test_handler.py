@@ -103,7 +103,7 @@ def test_an_alias_that_is_not_kept_is_copied(mock):
     kept, added = b.result(64, 16), b.result(64, 16)
     b.alias(x, kept)
     b.fill(one, 1, width=4)
-    b.launch(code_object(ADD), ADD, [1], [1], 0, [Pointer(x), Pointer(x), Pointer(one), Scalar("u32", 8)])  # the first half, in place
+    b.launch(code_object(ADD), ADD, [1], [1], 0, [Pointer(x), Pointer(x), Pointer(one), Scalar("u32", 8)])  # half of it
     b.launch(code_object(ADD), ADD, [1], [1], 0, [Pointer(added), Pointer(kept), Pointer(y), Scalar("u32", 16)])
     plan = b.build()
     shape = jax.ShapeDtypeStruct((16,), jnp.uint32)

@@ -48,7 +48,8 @@ def test_a_kernel_call_is_split(name, axis_type, kernels_everywhere):
         got = compiled(placed)
         assert_same(got, want, ulps=ULPS)
         for x, spec in zip(got, out_specs, strict=True):
-            assert x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim)
+            if x.size:  # XLA has each device hold an empty array whole
+                assert x.sharding.is_equivalent_to(NamedSharding(mesh, spec), x.ndim)
 
 
 def test_an_axis_that_does_not_split_is_gathered_first(kernels_everywhere):

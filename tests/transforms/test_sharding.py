@@ -44,7 +44,8 @@ def split_together(op, case):
     """Sets of axes to split at once: one, where every result has it, else with the others: query heads with those of the keys."""
     axes = splittable(op, case)
     for chosen in [(axis,) for axis in axes] + [tuple(axes)]:
-        if all("d" in spec for spec in specs(op, case, *chosen)[1]):
+        operands, results = specs(op, case, *chosen)
+        if all("d" in spec for spec in results) and all(tuple(spec).count("d") <= 1 for spec in (*operands.values(), *results)):
             yield chosen
 
 

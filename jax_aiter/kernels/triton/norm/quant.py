@@ -53,7 +53,7 @@ def _static(spec: CallSpec) -> tuple[str, ...]:
     refuse=lambda spec: _refuse(spec, "x"),
 )
 def rms_norm_quant(ctx):
-    from aiter.ops.triton.quant import fused_fp8_quant as own
+    from aiter.ops.triton.quant import fused_fp8_quant as own  # pyright: ignore[reportAttributeAccessIssue]  # not in every release
 
     xq, scale, y, total = ctx.results
     params, given = ctx.spec.params, ctx.operand("scale")
@@ -102,7 +102,7 @@ def fused_qk_rms_norm_quant(ctx):
 )
 def gated_rms_norm_group_quant(ctx):
     import torch
-    from aiter.ops.triton.quant import fused_fp8_quant as own
+    from aiter.ops.triton.quant import fused_fp8_quant as own  # pyright: ignore[reportAttributeAccessIssue]  # not in every release
 
     x, z, params, dtype = ctx.operand("x"), ctx.operand("z"), ctx.spec.params, ctx.results[0].dtype
     top = float((torch.finfo if dtype.is_floating_point else torch.iinfo)(dtype).max)
