@@ -27,7 +27,7 @@ def _own_root(tmp_path_factory):
         pytest.skip("triton is not installed, so AITER's kernels cannot be recorded")
     root, real = tmp_path_factory.mktemp("plans"), cache_root()
     for name in ("aiter", "kernels", "code"):
-        (real / name).mkdir(exist_ok=True)
+        (real / name).mkdir(parents=True, exist_ok=True)
         (root / name).symlink_to(real / name)
     yield root
     client.close_workers()
