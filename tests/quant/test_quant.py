@@ -161,3 +161,12 @@ def test_errors_name_argument_and_rule():
         group_quant(x, group_size=32, scale=jnp.ones((4, 2)))
     with pytest.raises(ValueError, match="quant_dtype must be float8_e4m3fnuz or float8_e4m3fn or int8, got uint8"):
         per_token_quant(x, quant_dtype="uint8")
+
+
+def test_small_negative_numbers_are_no_nan_in_a_loop():
+    """fnuz has no -0: its code is NaN (jaxlib 0.12 makes it, in loops on a CPU)."""
+    x = jnp.asarray(np.outer([1.0, -1.0], np.concatenate([[100.0], 2.0 ** -np.arange(150)])), jnp.float32)
+    scanned = jax.lax.scan(lambda c, row: (c, per_token_quant(row[None], quant_dtype=jnp.float8_e4m3fnuz)[0][0]), 0, x)[1]
+    got = np.asarray(scanned).astype(np.float64)
+    assert np.isfinite(got).all()
+    np.testing.assert_array_equal(got[0], -got[1])

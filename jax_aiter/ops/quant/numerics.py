@@ -35,6 +35,10 @@ def saturating_cast(x: jax.Array, dtype: np.dtype, *, truncate_int8: bool = Fals
     dtype = jnp.dtype(dtype)
     top = dtype_max(dtype)
     clipped = jnp.clip(x, -top, top)  # symmetric for int8 too: AITER never emits -128
+    if dtype == jnp.float8_e4m3fnuz:
+        # What rounds to zero is +0 before it is converted: in loops XLA's CPU backend of jaxlib 0.12 makes -0 of a small negative
+        # number, whose code is this type's NaN.
+        clipped = jnp.where(jnp.abs(clipped) <= float(jnp.finfo(dtype).smallest_subnormal) / 2, 0, clipped)
     if dtype != jnp.int8:
         return clipped.astype(dtype)
     return (jnp.trunc(clipped) if truncate_int8 else jnp.round(clipped)).astype(dtype)
