@@ -11,7 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from jax_aiter.core import select
+from jax_aiter.bind import select
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.known import AITER_COMMIT, PYPI_RELEASE
 from jax_aiter.kernels.provider import Call, Target

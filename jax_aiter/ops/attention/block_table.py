@@ -5,15 +5,14 @@ import jax.numpy as jnp
 
 from jax_aiter.bind.batching import merged, split
 from jax_aiter.core import symbolic
-from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.paged import Pages, Queries
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, some_sequence, tile_rows, tiles
-from jax_aiter.ops.cache.dtypes import kv_dtypes
+from jax_aiter.ops.cache.dtypes import CACHE_DTYPES, kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, keys_by_token, values_by_token
 from jax_aiter.ops.shared import narrow
 
-CACHE_DTYPES = (*FLOATING, *FP8_TYPES, "int8")
 CACHE_OPERANDS = {
     "key_cache": Arg("nb bs Hk D", CACHE_DTYPES),
     "value_cache": Arg("nb bs Hk Dv", CACHE_DTYPES),

@@ -16,7 +16,7 @@ from jax_aiter.core.reads import NOTHING, Reads, at, grid
 from jax_aiter.ops.attention import block_table
 from jax_aiter.ops.attention.ragged import offset_checks, owners, some_sequence
 from jax_aiter.ops.cache import write
-from jax_aiter.ops.cache.dtypes import kv_dtypes
+from jax_aiter.ops.cache.dtypes import CACHE_DTYPES, kv_dtypes
 from jax_aiter.ops.cache.kv_layout import LAYOUTS, cache_axes, check_caches
 from jax_aiter.ops.cache.paged_reads import by_layout
 from jax_aiter.ops.shared import narrow
@@ -139,8 +139,8 @@ GATHER_CACHE = Op(
     family="ATTENTION",
     mirrors="vLLM cp_mha_gather_cache (vllm/v1/attention/backends/rocm_aiter_fa.py), which feeds aiter.flash_attn_varlen_func",
     operands={
-        "key_cache": Arg("nb bs Hk D", block_table.CACHE_DTYPES),
-        "value_cache": Arg("nb bs Hk Dv", block_table.CACHE_DTYPES),
+        "key_cache": Arg("nb bs Hk D", CACHE_DTYPES),
+        "value_cache": Arg("nb bs Hk Dv", CACHE_DTYPES),
         "block_tables": Arg("B M", INT32),
         "cu_seqlens": Arg("Bp", INT32),
         "seq_starts": Arg("B", INT32, optional=True),

@@ -5,6 +5,9 @@ from typing import Any
 import numpy as np
 
 from jax_aiter.core import check
+from jax_aiter.core.axes import FLOATING, FP8_TYPES
+
+CACHE_DTYPES = (*FLOATING, *FP8_TYPES, "int8")
 
 
 def kv_dtypes(op: str, query: np.dtype, key_cache: np.dtype, value_cache: np.dtype, k_scale: Any, v_scale: Any) -> None:

@@ -100,7 +100,6 @@ def fused_qk_norm_rope_cache(
     repeated slots. Mirrors ``aiter.fused_qk_norm_rope_cache_pts_quant_shuffle``, which takes q, k and v in one array.
     """
     op = "fused_qk_norm_rope_cache"
-    check.choice(op, "rotate_style", rotate_style, rotation.STYLES)
     check.choice(op, "kv_layout", kv_layout, LAYOUTS)
     found = FUSED_QK_NORM_ROPE_CACHE(
         q=q,
@@ -112,14 +111,10 @@ def fused_qk_norm_rope_cache(
         value_cache=value_cache,
         slot_mapping=slot_mapping,
         positions=positions,
-        cos=rotation.flat_table(cos),
-        sin=rotation.flat_table(sin),
+        **rotation.call_of(op, cos, sin, rotate_style, reuse_freqs_front_part=reuse_freqs_front_part, nope_first=nope_first),
         k_scale=k_scale,
         v_scale=v_scale,
         epsilon=check.real(op, "epsilon", epsilon, low=0.0, open_low=True),
-        rotate_style=rotate_style,
-        reuse_freqs_front_part=check.boolean(op, "reuse_freqs_front_part", reuse_freqs_front_part),
-        nope_first=check.boolean(op, "nope_first", nope_first),
         kv_layout=kv_layout,
         implementation=implementation,
     )

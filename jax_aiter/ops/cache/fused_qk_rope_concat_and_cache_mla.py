@@ -14,7 +14,7 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal
 from jax_aiter.core.reads import at, grid, joined, spread
 from jax_aiter.ops.cache import mla_layout, write
-from jax_aiter.ops.quant.numerics import quantize
+from jax_aiter.ops.quant.numerics import quantize_stored
 from jax_aiter.ops.rope import rotation
 
 OP = "fused_qk_rope_concat_and_cache_mla"
@@ -45,7 +45,7 @@ def _reference(
     rows, style = rotation.rows_at(cos, sin, positions), (rotate_style, reuse_freqs_front_part, False)
     q = jnp.concatenate([q_nope, rotation.rotate(q_pe, rows, *style)], axis=-1)
     if q_out_dtype.itemsize == 1:
-        q = quantize(q, jnp.float32(1.0) if q_scale is None else q_scale[0], q_out_dtype)
+        q = quantize_stored(q, q_scale, q_out_dtype)
     k_out = rotation.rotate(k_pe[:, None], rows, *style)[:, 0]
     return q.astype(q_out_dtype), k_out, mla_layout.write(kv_c, k_out, kv_cache, slot_mapping, k_scale)
 
@@ -181,7 +181,7 @@ def fused_qk_rope_concat_and_cache_mla(
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad positions, and bad and
     repeated slots. Mirrors ``aiter.fused_qk_rope_concat_and_cache_mla``.
     """
-    check.choice(OP, "rotate_style", rotate_style, rotation.STYLES)
+    turned = rotation.call_of(OP, cos, sin, rotate_style, reuse_freqs_front_part=reuse_freqs_front_part)
     if q_out_dtype is None:
         q_out_dtype = q_nope.dtype
     elif isinstance(q_out_dtype, str) and q_out_dtype == "fp8":
@@ -194,12 +194,9 @@ def fused_qk_rope_concat_and_cache_mla(
         kv_cache=kv_cache,
         slot_mapping=slot_mapping,
         positions=positions,
-        cos=rotation.flat_table(cos),
-        sin=rotation.flat_table(sin),
+        **turned,
         k_scale=k_scale,
         q_scale=q_scale,
-        rotate_style=rotate_style,
-        reuse_freqs_front_part=check.boolean(OP, "reuse_freqs_front_part", reuse_freqs_front_part),
         q_out_dtype=check.static_dtype(OP, "q_out_dtype", q_out_dtype, QUERIES),
         head_axis=mla_layout.has_head_axis(kv_cache),
         implementation=implementation,

@@ -80,7 +80,7 @@ def write(cache: jax.Array, rows: jax.Array, block: jax.Array, place: jax.Array,
     if is_empty(rows):
         return cache
     scatter = functools.partial(_scatter, axes=axes)
-    if not narrow.widened(cache.dtype) or rows.shape[0] == 0:
+    if not narrow.widened(cache.dtype):
         return scatter(cache, rows, block, place)
     return jax.lax.platform_dependent(cache, rows, block, place, cpu=functools.partial(_one_by_one, axes=axes), default=scatter)
 

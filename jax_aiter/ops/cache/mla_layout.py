@@ -11,7 +11,7 @@ from jax_aiter.core import symbolic
 from jax_aiter.core.reads import Part, grid, spread
 from jax_aiter.ops.cache import kv_layout
 from jax_aiter.ops.cache import write as cache_write
-from jax_aiter.ops.quant.numerics import quantize
+from jax_aiter.ops.quant.numerics import quantize_stored
 
 
 def has_head_axis(kv_cache: Any) -> bool:
@@ -46,7 +46,7 @@ def check_cache(op: str, dims: Mapping[str, int], tokens: np.dtype, kv_cache: An
 def write(kv_c: jax.Array, k_pe: jax.Array, kv_cache: jax.Array, slot_mapping: jax.Array, scale: jax.Array | None) -> jax.Array:
     rows = jnp.concatenate([kv_c, k_pe], axis=-1)
     if kv_cache.dtype.itemsize == 1:
-        rows = quantize(rows, jnp.float32(1.0) if scale is None else scale[0], kv_cache.dtype)
+        rows = quantize_stored(rows, scale, kv_cache.dtype)
     block, place = cache_write.slots(slot_mapping, *kv_cache.shape[:2])
     return kv_layout.write(kv_cache, rows[:, None], block, place, "nb bs Hk D" if has_head_axis(kv_cache) else "nb bs D")
 
@@ -55,7 +55,6 @@ def written_part(slot_mapping: np.ndarray, kv_cache: np.ndarray, latent: str, ro
     """One group per slot: the token that is written there, or what stands there already."""
     blocks, size, *rest = kv_cache.shape
     block, place = grid(blocks, size)
-    tokens = (block * size + place)[:, None] == slot_mapping
-    kept = np.eye(len(block), dtype=bool) & ~tokens.any(1)[:, None]
+    tokens, kept = cache_write.written(block * size + place, slot_mapping)
     rows, label = spread(tokens, None), np.arange(len(block)).reshape(blocks, size, *(1 for _ in rest))
     return "kv_cache", label, {latent: rows, rotary: rows, "kv_cache": kept.reshape(-1, *label.shape)}

@@ -6,13 +6,12 @@ import jax.numpy as jnp
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.reads import joined
 from jax_aiter.ops.cache import write
+from jax_aiter.ops.cache.dtypes import CACHE_DTYPES
 from jax_aiter.ops.cache.kv_layout import LAYOUTS, cache_axes
-
-CACHE_DTYPES = (*FLOATING, *FP8_TYPES, "int8")
 
 
 def _abstract(dims, *, kv_layout, **operands):

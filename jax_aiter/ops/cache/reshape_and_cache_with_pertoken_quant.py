@@ -60,8 +60,8 @@ def _reads(*, key_cache, value_cache, k_dequant_scales, slot_mapping, kv_layout,
     parts = write.written_parts(slot_mapping, key_cache, value_cache, kv_layout)
     blocks, heads, size = k_dequant_scales.shape
     block, head, place = grid(blocks, heads, size)
-    tokens = (block * size + place)[:, None] == slot_mapping
-    kept = spread(at(block, blocks), at(head, heads), at(place, size)) & ~tokens.any(1)[:, None, None, None]
+    tokens, kept = write.written(block * size + place, slot_mapping)
+    kept = kept.reshape(-1, blocks, heads, size)
     rows, label = spread(tokens, at(head, heads), None), np.arange(len(head)).reshape(blocks, heads, size)
     return joined(
         [*parts, *((f"{x[0]}_dequant_scales", label, {x: rows, f"{x[0]}_dequant_scales": kept}) for x in ("key", "value"))]

@@ -130,7 +130,6 @@ def rope_and_cache(
     slots. Mirrors AITER's ``fused_qk_rope_reshape_and_cache``.
     """
     op = "rope_and_cache"
-    check.choice(op, "rotate_style", rotate_style, rotation.STYLES)
     check.choice(op, "kv_layout", kv_layout, LAYOUTS)
     found = ROPE_AND_CACHE(
         q=q,
@@ -140,13 +139,9 @@ def rope_and_cache(
         value_cache=value_cache,
         slot_mapping=slot_mapping,
         positions=positions,
-        cos=rotation.flat_table(cos),
-        sin=rotation.flat_table(sin),
+        **rotation.call_of(op, cos, sin, rotate_style, reuse_freqs_front_part=reuse_freqs_front_part, nope_first=nope_first),
         k_scale=k_scale,
         v_scale=v_scale,
-        rotate_style=rotate_style,
-        reuse_freqs_front_part=check.boolean(op, "reuse_freqs_front_part", reuse_freqs_front_part),
-        nope_first=check.boolean(op, "nope_first", nope_first),
         kv_layout=kv_layout,
         implementation=implementation,
     )

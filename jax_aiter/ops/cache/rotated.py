@@ -10,10 +10,11 @@ import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.core import check
-from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import Case
-from jax_aiter.core.reads import Part, at, grid, joined, spread
+from jax_aiter.core.reads import Part, joined
 from jax_aiter.ops.cache import write
+from jax_aiter.ops.cache.dtypes import CACHE_DTYPES
 from jax_aiter.ops.cache.kv_layout import cache_axes
 from jax_aiter.ops.norm.rms_norm import check_weight, normalize
 from jax_aiter.ops.rope import rotation
@@ -63,10 +64,9 @@ def _reads(*, q, k, key_cache, value_cache, slot_mapping, positions, cos, kv_lay
     parts: list[Part] = []
     rows = rotation.row_read(positions, cos)
     for name, x, weight in (("q", q, q_weight), ("k", k, k_weight)):
-        token, head = grid(*x.shape[:2])
-        read = {name: spread(at(token, len(x)), at(head, x.shape[1]), None), "cos": rows[token], "sin": rows[token]}
-        read |= {} if weight is None else {f"{name}_weight": np.ones((len(token), 1), bool)}
-        parts.append((f"{name}_out", np.arange(len(token)).reshape(*x.shape[:2], 1), read))
+        result, label, read = rotation.head_part(name, x, f"{name}_out", positions, cos)
+        of_weight = {} if weight is None else {f"{name}_weight": np.ones((label.size, 1), bool)}
+        parts.append((result, label, {**read, **of_weight}))
     written = write.written_parts(slot_mapping, key_cache, value_cache, kv_layout, "k", "v")
     of_keys = dict(written[0][2])
     tokens = of_keys["k"].any((2, 3))
@@ -91,8 +91,8 @@ def record(name: str, mirrors: str, cases: Callable[[], list[Case]], *, norm: bo
             "k": Arg("T Hk D"),
             "v": Arg("T Hk Dv"),
             **({"q_weight": Arg("D"), "k_weight": Arg("D")} if norm else {}),
-            "key_cache": Arg("nb bs Hk D", (*FLOATING, *FP8_TYPES, "int8")),
-            "value_cache": Arg("nb bs Hk Dv", (*FLOATING, *FP8_TYPES, "int8")),
+            "key_cache": Arg("nb bs Hk D", CACHE_DTYPES),
+            "value_cache": Arg("nb bs Hk Dv", CACHE_DTYPES),
             "slot_mapping": Arg("T", INT32),
             "positions": Arg("T", INT32),
             "cos": Arg("P R"),

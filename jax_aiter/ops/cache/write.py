@@ -16,7 +16,7 @@ from jax_aiter.core.reads import Mask, Part, at, grid, spread
 from jax_aiter.ops.cache.dtypes import kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, write
 from jax_aiter.ops.cache.paged_reads import by_layout
-from jax_aiter.ops.quant.numerics import quantize
+from jax_aiter.ops.quant.numerics import quantize_stored
 
 
 def below_int32(op: str, blocks: int, size: int) -> None:
@@ -55,7 +55,7 @@ def write_both(key, value, key_cache, value_cache, slot_mapping, k_scale, v_scal
     out = []
     for name, rows, cache, scale in (("key_cache", key, key_cache, k_scale), ("value_cache", value, value_cache, v_scale)):
         if cache.dtype.itemsize == 1:
-            rows = quantize(rows, jnp.float32(1.0) if scale is None else scale[0], cache.dtype)
+            rows = quantize_stored(rows, scale, cache.dtype)
         out.append(write(cache, rows, block, place, axes[name]))
     return out[0], out[1]
 
@@ -94,13 +94,18 @@ def through(tokens: Mask, rows: Mask) -> Mask:
     return (tokens[:, :, None] & rows[None, :, :, 0]).any(1)[..., None]
 
 
+def written(slot: np.ndarray, slot_mapping: np.ndarray) -> tuple[Mask, Mask]:
+    """Of each group, one for each number in `slot`: its tokens ``[G, T]``; and ``[G, G]``, itself where no token is written."""
+    tokens = slot[:, None] == slot_mapping
+    return tokens, np.eye(len(slot), dtype=bool) & ~tokens.any(1)[:, None]
+
+
 def written_parts(slot_mapping, key_cache, value_cache, kv_layout: str, key: str = "key", value: str = "value") -> list[Part]:
     """One group per slot, head and cache: the tokens written there, or what stands there already."""
     sizes = sizes_of(key_cache, kv_layout)
     block, place, head = grid(sizes["nb"], sizes["bs"], sizes["Hk"])
-    tokens = (block * sizes["bs"] + place)[:, None] == slot_mapping
+    tokens, kept = written(block * sizes["bs"] + place, slot_mapping)
     rows = spread(tokens, at(head, sizes["Hk"]), None)
-    kept = np.eye(len(head), dtype=bool) & ~tokens.any(1)[:, None]
     shape = sizes["nb"], sizes["bs"], sizes["Hk"]
     parts = []
     for name, rows_of, cache in (("key_cache", key, key_cache), ("value_cache", value, value_cache)):

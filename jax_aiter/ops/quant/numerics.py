@@ -56,6 +56,11 @@ def amax_scale(x: jax.Array, dtype: np.dtype, axis: int | tuple[int, ...] | None
     return amax * np.float32(1 / dtype_max(dtype))
 
 
+def quantize_stored(x: jax.Array, scale: jax.Array | None, dtype: np.dtype) -> jax.Array:
+    """What a cache of one byte stores of x: `quantize` by a scale float32 ``[1]``; None is 1."""
+    return quantize(x, jnp.float32(1.0) if scale is None else scale[0], dtype)
+
+
 def quantize(x: jax.Array, scale: jax.Array, dtype: np.dtype, *, truncate_int8: bool = False) -> jax.Array:
     """x / scale, saturated into `dtype`; by the reciprocal, as AITER's kernels (and XLA's simplifier, at times) do it."""
     return saturating_cast(x.astype(jnp.float32) * (1 / scale), dtype, truncate_int8=truncate_int8)

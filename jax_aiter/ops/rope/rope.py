@@ -2,15 +2,13 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.reads import Reads, at, grid, spread
+from jax_aiter.core.reads import joined
 from jax_aiter.ops.rope import rotation
 
 
@@ -37,12 +35,8 @@ def _backward(saved, cotangents, *, implementation, rotate_style, reuse_freqs_fr
     return {"x": dx}
 
 
-def _reads(*, x, cos, sin, positions, **_):
-    *rows, head = grid(*x.shape[:-1])
-    row = [at(i, n) for i, n in zip(rows, positions.shape, strict=True)]
-    table = rotation.row_read(positions[tuple(rows)], cos)
-    label = np.arange(len(head)).reshape(x.shape[:-1])[..., None]
-    return Reads(len(head), {"y": label}, {"x": spread(*row, at(head, x.shape[-2]), None), "cos": table, "sin": table})
+def _reads(*, x, cos, positions, **_):
+    return joined([rotation.head_part("x", x, "y", positions, cos)])
 
 
 def _data_checks(*, cos, positions, **_):
@@ -126,7 +120,7 @@ def rope(
     ``rope_fwd``, which takes angles, pass ``jnp.cos(freqs)`` and ``jnp.sin(freqs)``.
     """
     op = "rope"
-    check.choice(op, "rotate_style", rotate_style, rotation.STYLES)
+    turned = rotation.call_of(op, cos, sin, rotate_style, reuse_freqs_front_part=reuse_freqs_front_part, nope_first=nope_first)
     shape = getattr(x, "shape", ())
     if positions is None:
         if len(shape) < 3:
@@ -140,16 +134,7 @@ def rope(
                     f"{op}: {name} must be int32 of the leading shape of x, {list(shape[:-2])}, got {got}"
                 )
         positions = positions + offsets
-    return ROPE(
-        x=x,
-        cos=rotation.flat_table(cos),
-        sin=rotation.flat_table(sin),
-        positions=positions,
-        rotate_style=rotate_style,
-        reuse_freqs_front_part=check.boolean(op, "reuse_freqs_front_part", reuse_freqs_front_part),
-        nope_first=check.boolean(op, "nope_first", nope_first),
-        implementation=implementation,
-    )[0]
+    return ROPE(x=x, positions=positions, **turned, implementation=implementation)[0]
 
 
 @public

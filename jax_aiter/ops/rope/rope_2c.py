@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
@@ -10,7 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, integers, normal
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.reads import Part, at, grid, joined, spread
+from jax_aiter.core.reads import joined
 from jax_aiter.ops.rope import rotation
 
 
@@ -41,14 +40,7 @@ def _backward(saved, cotangents, *, implementation, rotate_style, reuse_freqs_fr
 
 
 def _reads(*, q, k, cos, positions, **_):
-    parts: list[Part] = []
-    for name, x in (("q", q), ("k", k)):
-        *rows, head = grid(*x.shape[:-1])
-        row = [at(i, n) for i, n in zip(rows, positions.shape, strict=True)]
-        table = rotation.row_read(positions[tuple(rows)], cos)
-        read = {name: spread(*row, at(head, x.shape[-2]), None), "cos": table, "sin": table}
-        parts.append((f"{name}_out", np.arange(len(head)).reshape(*x.shape[:-1], 1), read))
-    return joined(parts)
+    return joined([rotation.head_part(name, x, f"{name}_out", positions, cos) for name, x in (("q", q), ("k", k))])
 
 
 def _data_checks(*, cos, positions, **_):
@@ -125,17 +117,8 @@ def rope_2c(
     Raises TypeError or ValueError naming the argument, its value and the rule; `debug_checks` reports bad positions.
     Mirrors ``aiter.rope_cached_positions_2c_fwd``.
     """
-    op = "rope_2c"
-    check.choice(op, "rotate_style", rotate_style, rotation.STYLES)
-    q_out, k_out = ROPE_2C(
-        q=q,
-        k=k,
-        cos=rotation.flat_table(cos),
-        sin=rotation.flat_table(sin),
-        positions=positions,
-        rotate_style=rotate_style,
-        reuse_freqs_front_part=check.boolean(op, "reuse_freqs_front_part", reuse_freqs_front_part),
-        nope_first=check.boolean(op, "nope_first", nope_first),
-        implementation=implementation,
+    turned = rotation.call_of(
+        "rope_2c", cos, sin, rotate_style, reuse_freqs_front_part=reuse_freqs_front_part, nope_first=nope_first
     )
+    q_out, k_out = ROPE_2C(q=q, k=k, positions=positions, **turned, implementation=implementation)
     return q_out, k_out

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.core import check, symbolic
-from jax_aiter.core.reads import Mask, at, spread
+from jax_aiter.core.reads import Mask, Part, at, grid, spread
 
 STYLES = ("neox", "gptj")
 
@@ -74,6 +74,22 @@ def rotate(
 def back(sin: jax.Array, rotate_style: str, reuse_freqs_front_part: bool) -> jax.Array:
     """The sines of the transposed rotation, which is a rotation too: by the same cosines."""
     return -(sin if reuse_freqs_front_part else partner(sin, rotate_style))
+
+
+def call_of(op: str, cos: Any, sin: Any, rotate_style: Any, **flags: Any) -> dict[str, Any]:
+    """The tables and parameters of a record's call from those of its public function, checked."""
+    check.choice(op, "rotate_style", rotate_style, STYLES)
+    booleans = {name: check.boolean(op, name, flag) for name, flag in flags.items()}
+    return {"cos": flat_table(cos), "sin": flat_table(sin), "rotate_style": rotate_style, **booleans}
+
+
+def head_part(name: str, x: np.ndarray, result: str, positions: np.ndarray, cos: np.ndarray) -> Part:
+    """One group per head of operand ``x [..., H, D]``: it reads itself, and of the tables the row of its position."""
+    *rows, head = grid(*x.shape[:-1])
+    row = [at(i, n) for i, n in zip(rows, positions.shape, strict=True)]
+    table = row_read(positions[tuple(rows)], cos)
+    read = {name: spread(*row, at(head, x.shape[-2]), None), "cos": table, "sin": table}
+    return result, np.arange(len(head)).reshape(*x.shape[:-1], 1), read
 
 
 def row_read(positions: np.ndarray, cos: np.ndarray) -> Mask:
