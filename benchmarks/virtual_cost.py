@@ -80,6 +80,7 @@ def cases() -> dict[str, Callable[[str], tuple[Callable[..., Any], tuple[Any, ..
         served = (quantize.for_hand_written_kernels(config) if asm else None) or config
         pool = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), jax.eval_shape(lambda: cache.make(served, 32, 16, jnp.bfloat16)))
         lens, tables = np.full(8, 32, np.int32), np.arange(32, dtype=np.int32).reshape(8, 4)
+
         def step(params, pool, history, lens, tables, key):
             with jax_aiter.config(implementation="xla" if implementation == "xla" else None):
                 return decode.decode(params, pool, history, lens, tables, key, jnp.float32(0), config=served)

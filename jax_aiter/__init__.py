@@ -31,15 +31,11 @@ if TYPE_CHECKING:
     from jax_aiter.ops.attention.flash_attention_fp8 import flash_attention_fp8 as flash_attention_fp8
     from jax_aiter.ops.attention.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
     from jax_aiter.ops.attention.flash_attention_varlen_fp8 import flash_attention_varlen_fp8 as flash_attention_varlen_fp8
-    from jax_aiter.ops.attention.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
     from jax_aiter.ops.attention.gather_cache import gather_cache as gather_cache
     from jax_aiter.ops.attention.merge_attention_states import merge_attention_states as merge_attention_states
     from jax_aiter.ops.attention.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
     from jax_aiter.ops.attention.pa_persistent_fwd import pa_persistent_fwd as pa_persistent_fwd
     from jax_aiter.ops.attention.paged_attention import paged_attention as paged_attention
-    from jax_aiter.ops.attention.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
-    from jax_aiter.ops.attention.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode
-    from jax_aiter.ops.attention.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
     from jax_aiter.ops.attention.unified_attention import unified_attention as unified_attention
     from jax_aiter.ops.cache.concat_and_cache_mla import concat_and_cache_mla as concat_and_cache_mla
     from jax_aiter.ops.cache.fused_qk_norm_rope_cache import fused_qk_norm_rope_cache as fused_qk_norm_rope_cache
@@ -63,6 +59,10 @@ if TYPE_CHECKING:
     from jax_aiter.ops.gemm.gemm_a16w16 import gemm_a16w16 as gemm_a16w16
     from jax_aiter.ops.gemm.gemm_a16w16_bpreshuffle import gemm_a16w16_bpreshuffle as gemm_a16w16_bpreshuffle
     from jax_aiter.ops.gemm.shuffle_weight import shuffle_weight as shuffle_weight
+    from jax_aiter.ops.indexer.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
+    from jax_aiter.ops.indexer.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
+    from jax_aiter.ops.indexer.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode
+    from jax_aiter.ops.indexer.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
     from jax_aiter.ops.mla.mla_decode_fwd import mla_decode_fwd as mla_decode_fwd
     from jax_aiter.ops.mla.mla_prefill_fwd import mla_prefill_fwd as mla_prefill_fwd
     from jax_aiter.ops.moe.asm_moe import asm_moe as asm_moe

@@ -306,8 +306,6 @@ def latent(fp8: np.dtype) -> list[Case]:
         # With pages of one token AITER multiplies q by k elementwise in bfloat16 before it sums: each of the 576 products is off by
         # up to 2^-9 of itself, so on unit normal data a score, and with it the log-sum-exp and the weights' relative error, by up
         # to 2^-9 * 576 * E|qk| / sqrt(576) = 0.03.
-        return Case(
-            "mla_decode_fwd", name, make, params, results, oracle, roundings=ROUNDINGS, extra=0.03 if page == 1 else 0.0
-        )
+        return Case("mla_decode_fwd", name, make, params, results, oracle, roundings=ROUNDINGS, extra=0.03 if page == 1 else 0.0)
 
     return [one([1], 16, 1), one([200, 33], 16, 1), one([300, 65], 16, 64), one([1000, 17, 64], 128, 64)]

@@ -3,8 +3,9 @@
 import importlib
 import importlib.util
 import pkgutil
+from typing import Any
 
-FAMILIES = ("activation", "attention", "cache", "gemm", "mla", "moe", "norm", "quant", "rope", "routing")
+FAMILIES = ("activation", "attention", "cache", "gemm", "indexer", "mla", "moe", "norm", "quant", "rope", "routing")
 
 
 def modules(package: str) -> tuple[str, ...]:
@@ -15,3 +16,14 @@ def modules(package: str) -> tuple[str, ...]:
             folder = importlib.import_module(f"{package}.{family}")
             found += [f"{folder.__name__}.{m.name}" for m in pkgutil.iter_modules(folder.__path__)]
     return tuple(sorted(found, key=lambda module: module.rpartition(".")[2]))
+
+
+def declared(package: str) -> dict[str, Any]:
+    """What the functions in `modules` carry as their ``adapters``, by the name of the op that each is for."""
+    found: dict[str, Any] = {}
+    for module in modules(package):
+        for value in vars(importlib.import_module(module)).values():
+            for adapter in getattr(value, "adapters", ()):
+                if found.setdefault(adapter.op, adapter) is not adapter:
+                    raise RuntimeError(f"{package}: two adapters for op {adapter.op!r}")
+    return found

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import importlib
 from collections.abc import Callable, Iterable
 
 from jax_aiter.core import folders
@@ -84,13 +83,7 @@ def op(
 @functools.cache
 def adapters() -> dict[str, Adapter]:
     """All adapters by op name."""
-    found: dict[str, Adapter] = {}
-    for module in folders.modules("jax_aiter.kernels.asm"):
-        for value in vars(importlib.import_module(module)).values():
-            for declared in getattr(value, "adapters", ()):
-                if found.setdefault(declared.op, declared) is not declared:
-                    raise RuntimeError(f"two adapters for op {declared.op!r}")
-    return found
+    return folders.declared("jax_aiter.kernels.asm")
 
 
 def forced(call: Call, rows: Iterable[Kernel]) -> Kernel | None:

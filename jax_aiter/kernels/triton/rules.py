@@ -52,6 +52,11 @@ def row_fits(columns: int, what: str) -> str | None:
     return f"{what} has rows of {columns} elements; AITER's Triton kernel keeps a row in registers, at most {MAX_ROW}"
 
 
+def next_power_of_2(n: int) -> int:
+    """The sizes that Triton's tensors have."""
+    return 1 << (n - 1).bit_length()
+
+
 def first(*reasons: str | None) -> str | None:
     """The first reason there is."""
     return next((reason for reason in reasons if reason), None)

@@ -10,6 +10,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.ops.norm.layer_norm import check_weights, normalize, pull_back
+from jax_aiter.ops.norm.rms_norm import wide_sum
 
 
 def _abstract(dims, *, x, residual, weight, bias, epsilon):
@@ -18,17 +19,13 @@ def _abstract(dims, *, x, residual, weight, bias, epsilon):
     return x, x
 
 
-def _sum(x: jax.Array, residual: jax.Array) -> jax.Array:
-    return x.astype(jnp.float32) + residual.astype(jnp.float32)
-
-
 def _reference(*, x, residual, weight, bias, epsilon):
-    total = _sum(x, residual)
+    total = wide_sum(x, residual)
     return normalize(total, weight, bias, epsilon).astype(x.dtype), total.astype(x.dtype)
 
 
 def _backward(saved, cotangents, *, implementation, epsilon):
-    found = pull_back(_sum(saved["x"], saved["residual"]), saved["weight"], cotangents["y"], epsilon)
+    found = pull_back(wide_sum(saved["x"], saved["residual"]), saved["weight"], cotangents["y"], epsilon)
     dtotal = found.pop("x") + cotangents["residual_out"].astype(jnp.float32)
     return {"x": dtotal, "residual": dtotal, **found}
 

@@ -28,6 +28,11 @@ def pull_back(x: jax.Array, weight: jax.Array, dy: jax.Array, epsilon: float) ->
     return dx, jnp.sum(dy * xhat, axis=tuple(range(dy.ndim - 1)))
 
 
+def wide_sum(x, residual):
+    """``x + residual`` in float32: norms read the sum, not its rounded copy, as AITER's kernels do."""
+    return x.astype(jnp.float32) + residual.astype(jnp.float32)
+
+
 def check_weight(op: str, x: jax.ShapeDtypeStruct, weight: jax.ShapeDtypeStruct, name: str = "weight", of: str = "x") -> None:
     """A weight is multiplied in float32, so it may have that precision whatever the activations have."""
     if weight.dtype not in (x.dtype, jnp.float32):

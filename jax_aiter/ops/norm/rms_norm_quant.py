@@ -11,7 +11,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, constant, normal
 from jax_aiter.core.record import Struct
-from jax_aiter.ops.norm.rms_norm import check_weight, normalize, offset_weights
+from jax_aiter.ops.norm.rms_norm import check_weight, normalize, offset_weights, wide_sum
 from jax_aiter.ops.quant import outputs, row_quant
 
 FNUZ, OCP, INT8 = (jnp.dtype(name) for name in ("float8_e4m3fnuz", "float8_e4m3fn", "int8"))
@@ -33,9 +33,7 @@ def _abstract(dims, *, x, weight, residual, scale, epsilon, output_unquantized, 
 
 
 def _reference(*, x, weight, residual, scale, epsilon, output_unquantized, **quant):
-    total = x.astype(jnp.float32)
-    if residual is not None:
-        total = total + residual.astype(jnp.float32)
+    total = x.astype(jnp.float32) if residual is None else wide_sum(x, residual)
     y = normalize(total, weight, epsilon)
     nothing = jnp.zeros((*x.shape[:-1], 0), x.dtype)
     plain = y.astype(x.dtype) if output_unquantized else nothing

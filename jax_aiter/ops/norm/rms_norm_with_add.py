@@ -9,7 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.ops.norm.rms_norm import check_weight, normalize, offset_weight, pull_back
+from jax_aiter.ops.norm.rms_norm import check_weight, normalize, offset_weight, pull_back, wide_sum
 
 
 def _abstract(dims, *, x, residual, weight, epsilon):
@@ -19,13 +19,12 @@ def _abstract(dims, *, x, residual, weight, epsilon):
 
 
 def _reference(*, x, residual, weight, epsilon):
-    # The norm reads the float32 sum, not its rounded copy, as AITER's add_rmsnorm kernel does.
-    total = x.astype(jnp.float32) + residual.astype(jnp.float32)
+    total = wide_sum(x, residual)
     return normalize(total, weight, epsilon).astype(x.dtype), total.astype(x.dtype)
 
 
-def _backward(saved, cotangents, *, implementation, epsilon):
-    total = saved["x"].astype(jnp.float32) + saved["residual"].astype(jnp.float32)
+def backward(saved, cotangents, *, implementation, epsilon):
+    total = wide_sum(saved["x"], saved["residual"])
     dtotal, dweight = pull_back(total, saved["weight"], cotangents["y"], epsilon)
     dtotal = dtotal + cotangents["residual_out"].astype(jnp.float32)
     return {"x": dtotal, "residual": dtotal, "weight": dweight}
@@ -41,7 +40,7 @@ RMS_NORM_WITH_ADD = Op(
     reference=_reference,
     parallel=("...",),
     fold="...",
-    gradient=Gradient(wrt=("x", "residual", "weight"), saves=("x", "residual", "weight"), backward=_backward),
+    gradient=Gradient(wrt=("x", "residual", "weight"), saves=("x", "residual", "weight"), backward=backward),
     cases=lambda: [
         case("even", x=normal(2, 3, 16), residual=normal(2, 3, 16), weight=normal(16), epsilon=1e-6),
         case("row", x=normal(1, 8), residual=normal(1, 8), weight=normal(8), epsilon=1e-6),

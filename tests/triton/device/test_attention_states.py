@@ -19,9 +19,9 @@ def _aiter():
     needs_aiter()
 
 
-def sinks_of(release) -> np.ndarray:
+def sinks_of_heads() -> np.ndarray:
     """Of four heads; skips where the release's dense attention knows none."""
-    if rule := lacking(release, ["attention.mha:_flash_attn_forward(sink)"]):
+    if rule := lacking(needs_aiter(), ["attention.mha:_flash_attn_forward(sink)"]):
         pytest.skip(rule)
     return np.float32([0.5, -1, 2, 3])
 
@@ -40,7 +40,7 @@ def packed(*lengths):
 @pytest.mark.parametrize(("sq", "sk", "causal"), [(70, 30, True), (5, 33, False)])
 def test_dense(arch, sq, sk, causal, sink):
     q, k, v = draw((2, sq, 4, 32), (2, sk, 2, 32), (2, sk, 2, 32))
-    sinks = sinks_of(needs_aiter()) if sink else None
+    sinks = sinks_of_heads() if sink else None
     call = jax.jit(lambda *x: jax_aiter.flash_attention(*x, causal=causal, sinks=sinks, return_lse=True, implementation="triton"))
     out, lse = call(q, k, v)
     for b in range(2):
@@ -56,7 +56,7 @@ def test_packed(arch, causal, sink):
     lengths_q, lengths_k = (5, 0, 40, 4), (3, 7, 33, 0)
     cu_q, cu_k = packed(*lengths_q), packed(*lengths_k)
     q, k, v = draw((cu_q[-1] + 3, 4, 32), (cu_k[-1] + 2, 2, 32), (cu_k[-1] + 2, 2, 32))
-    sinks = sinks_of(needs_aiter()) if sink else None
+    sinks = sinks_of_heads() if sink else None
     options = {"causal": causal, "sinks": sinks, "return_lse": True, "implementation": "triton"}
     out, lse = jax.jit(lambda *x: jax_aiter.flash_attention_varlen(*x, 40, 33, **options))(q, k, v, cu_q, cu_k)
     want, want_lse = np.zeros(out.shape), np.full((len(q), 4), -np.inf)
@@ -71,7 +71,7 @@ def test_packed(arch, causal, sink):
 def test_gradient_with_sinks(arch):
     """The backward kernel takes the log-sum-exp with its sink: gradients against the reference's own, at bfloat16's roundings."""
     q, k, v, dout = draw((1, 40, 4, 32), (1, 24, 2, 32), (1, 24, 2, 32), (1, 40, 4, 32))
-    sinks = sinks_of(needs_aiter())
+    sinks = sinks_of_heads()
 
     def gradient(implementation, *x):
         def loss(q, k, v, sinks):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.quant.quant import DYNAMIC, GROUPS, STATIC, quantise_groups, quantise_tensor
-from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
+from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, next_power_of_2, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
@@ -144,7 +144,7 @@ class Gemm:
             moe_op.moe_set_quant_func(lambda xq, x, scale: quantise_tensor(x, a_scale, xq, scale))
             w_scale = w_scale.view(-1)
         elif self._quant == "per_token":
-            block_shape = [1, _power_of_two(a.shape[1])]
+            block_shape = [1, next_power_of_2(a.shape[1])]
             a, a_scale = quantise_groups(a, block_shape[1])
             w_scale = w_scale.view(w.shape[0], w.shape[1], 1)
         elif self._quant in BLOCK_SCALES:
@@ -171,7 +171,3 @@ class Gemm:
             block_shape,
             self._config,
         )
-
-
-def _power_of_two(n: int) -> int:
-    return 1 << (n - 1).bit_length()

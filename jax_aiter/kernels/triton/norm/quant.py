@@ -7,7 +7,7 @@ from __future__ import annotations
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.quant.quant import AMAX_FLOOR
-from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, param_is, row_fits
+from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
 from jax_aiter.kernels.triton.spec import ITEMSIZE, CallSpec
 
 WIDE = "aiter.ops.triton.quant.fused_fp8_quant"
@@ -21,10 +21,6 @@ def quantised(spec: CallSpec) -> str | None:
     if out in (spec.fp8, "int8"):
         return None
     return f"quant_dtype = {out}; AITER's Triton kernel computes in {spec.fp8} or int8 on {spec.arch}"
-
-
-def next_power_of_2(n: int) -> int:
-    return 1 << (n - 1).bit_length()
 
 
 def _refuse(spec: CallSpec, *inputs: str) -> str | None:

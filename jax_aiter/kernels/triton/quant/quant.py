@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, param_is, row_fits
+from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
 from jax_aiter.kernels.triton.spec import CallSpec
 
 #: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.
@@ -62,7 +62,7 @@ def quantise_tensor(x, scale, xq, scale_out):
 )
 def per_token_quant(ctx):
     # AITER's own per-token kernel divides by zero for an all-zero row; its group kernel with one group does not.
-    return quantise_groups(ctx.operand("x"), 1 << (ctx.operand("x").shape[-1] - 1).bit_length())
+    return quantise_groups(ctx.operand("x"), next_power_of_2(ctx.operand("x").shape[-1]))
 
 
 def quantise_groups(x, group_size: int, transpose_scale: bool = False):

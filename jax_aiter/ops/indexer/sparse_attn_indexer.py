@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.ops.attention.fp8_paged_mqa_logits import fp8_paged_mqa_logits, rows
-from jax_aiter.ops.attention.top_k_per_row_prefill import top_k_per_row_prefill
+from jax_aiter.ops.indexer.fp8_paged_mqa_logits import fp8_paged_mqa_logits, rows
+from jax_aiter.ops.indexer.top_k_per_row_prefill import top_k_per_row_prefill
 
 
 @public

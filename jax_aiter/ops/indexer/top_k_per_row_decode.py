@@ -9,7 +9,7 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal
-from jax_aiter.ops.attention import row_top_k
+from jax_aiter.ops.indexer import row_top_k
 
 OP = "top_k_per_row_decode"
 
