@@ -1,14 +1,15 @@
 """``python -m jax_aiter.kernels.asm.coverage``: which of AITER's code objects the ops can run, and which ran and agreed.
 
-Per family and variant: the ops, the code objects, how many of them a call can select (by AITER's rule or with kernel=), how many
-of these were executed, how many agreed with an oracle. Above the table: the same of all objects, and how many are known. Below:
-why the others cannot be selected, which can be and were not run.
+Per family and variant: the ops, the code objects, how many of them no release has, how many a call can select (by AITER's rule or
+with kernel=), how many of these were executed, how many agreed with an oracle. Above the table: the same of all objects, and how
+many are known. Below: why the others cannot be selected, which can be and were not run.
 
 The record of what ran is `proven.json` of `jax_aiter.kernels.known`, by the hash of the object, so that it holds for every release
 with that object. The tests of `tests/asm` write what they run on the virtual device into the file that JAX_AITER_COVERAGE names;
 ``--merge FILE`` takes that over, and writes why the ops refuse the objects of their tables that they never select. Everything else
 is read from AITER's files and from what the ops' selecting functions ask. ``--source PATH``, as often as wanted, takes these
-releases instead of the present one, and prints a column for each. Prints Markdown.
+releases instead of the present one, and prints a column for each; one of the unknown objects too where a release has any. Prints
+Markdown.
 """
 
 from __future__ import annotations
@@ -34,9 +35,15 @@ from jax_aiter.kernels.known import PROVEN, file_hash
 from jax_aiter.kernels.store import Location, files
 from jax_aiter.kernels.store.survey import Survey, survey
 
-HEADER = "| family | variant | ops | objects | selectable | executed | agreed |"
+HEADER = "| family | variant | ops | objects | unknown | selectable | executed | agreed |"
 UNTAKEN = "no op takes its table"
 UNLISTED = "in none of AITER's tables, and no op names it"
+UNKNOWN = "not known: no release has one of that name and content (`jax-aiter kernels list` names it)"
+ALTERED = "altered, or not to be read (`jax-aiter kernels verify` names it)"
+NO_TABLE = "in no table that is known; no release has this "
+NO_HELPER = "needs another file: "
+# Reasons that say nothing of the object itself, nor of whether a call can select it where all files are known.
+SILENT = UNKNOWN, ALTERED, NO_TABLE, NO_HELPER
 
 Record = Mapping[str, Mapping[str, Any]]  # by hash of the object: its arch; its outcome (executed, agreed, differed) or its defects
 
@@ -57,6 +64,11 @@ class Variant:
     @property
     def selectable(self) -> frozenset[str]:
         return self.objects - self.refused.keys()
+
+    @property
+    def unknown(self) -> int:
+        """How many objects are refused because no release has them."""
+        return list(self.refused.values()).count(UNKNOWN)
 
     def counts(self, record: Record) -> tuple[int, int, int, int]:
         """Objects, selectable, executed, agreed."""
@@ -85,7 +97,7 @@ def _hash_of(path: str, where: Location) -> str:
 
 def variants(arch: str) -> tuple[Variant, ...]:
     """All code objects of an architecture."""
-    return _variants(arch, location().place("hsa").parent)
+    return _variants(arch, location())
 
 
 def selectable(arch: str) -> frozenset[str]:
@@ -94,7 +106,8 @@ def selectable(arch: str) -> frozenset[str]:
 
 
 @functools.cache
-def _variants(arch: str, top: Path) -> tuple[Variant, ...]:
+def _variants(arch: str, where: Location) -> tuple[Variant, ...]:
+    top = where.place("hsa").parent
     folder = top / "hsa" / arch
     tables = sorted({file.relative_to(folder).as_posix() for file in folder.rglob("*.csv")} | {*listed.TABLES})
     takers: dict[str, list[Adapter]] = defaultdict(list)  # by table
@@ -103,13 +116,15 @@ def _variants(arch: str, top: Path) -> tuple[Variant, ...]:
         for table in adapter.tables:
             takers[table].append(adapter)
         for row in adapter.unlisted(arch):
-            loose[row.path].add(adapter.op)
-    found, seen, usable = [], set[str](), set(loose)
+            if _untrusted(row.path) is None:
+                loose[row.path].add(adapter.op)
+    found, seen, usable, unread = [], set[str](), set(loose), defaultdict[str, list[str]](list)
     for table in tables:
-        strange = refused_rows(arch, table)
-        objects = {path: row for row in _readable(arch, table) for path in _objects(row, top)}
-        refused = {path: why for path, row in objects.items() if (why := _refused(row, takers[table])) is not None}
-        refused |= {path: str(why) for path, why in strange.items() if path not in objects and (top / path).is_file()}
+        rows, strange, unknown = _rows(arch, table)
+        unread[(folder / table).parent.relative_to(top).as_posix()] += [f"hsa/{arch}/{table}"] * unknown
+        objects = {path: row for row in rows for path in _objects(row, top)}
+        refused = {path: why for path, row in objects.items() if (why := _refused(path, row, takers[table])) is not None}
+        refused |= {path: why for path, why in strange.items() if path not in objects and (top / path).is_file()}
         objects = objects.keys() | refused.keys()
         seen |= objects
         usable |= objects - refused.keys()
@@ -119,11 +134,11 @@ def _variants(arch: str, top: Path) -> tuple[Variant, ...]:
             found.append(Variant(family or name, name if family else "", ops, frozenset(objects), refused))
     # An object of two tables is selectable if it is by either.
     found = [dataclasses.replace(v, refused={p: why for p, why in v.refused.items() if p not in usable}) for v in found]
-    return *found, *_rest(folder, {p.relative_to(top).as_posix() for p in folder.rglob("*.co")} - seen, loose)
+    return *found, *_rest(folder, {p.relative_to(top).as_posix() for p in folder.rglob("*.co")} - seen, loose, unread)
 
 
-def _rest(folder: Path, paths: Iterable[str], loose: Mapping[str, set[str]]) -> Iterator[Variant]:
-    """The objects that no table lists, by folder."""
+def _rest(folder: Path, paths: Iterable[str], loose: Mapping[str, set[str]], unread: Mapping[str, list[str]]) -> Iterator[Variant]:
+    """The objects that no table lists, by folder. unread: the tables of each folder that no release has."""
     places: dict[str, set[str]] = defaultdict(set)
     for path in paths:
         places[PurePosixPath(path).parent.as_posix()].add(path)
@@ -131,20 +146,47 @@ def _rest(folder: Path, paths: Iterable[str], loose: Mapping[str, set[str]]) -> 
     for place, objects in sorted(places.items()):
         ops = set().union(*(loose[p] for p in objects & loose.keys()))
         name = ("not in a table", "") if place == top else (place.removeprefix(f"{top}/"), "not in its table")
-        yield Variant(*name, tuple(sorted(ops)), frozenset(objects), dict.fromkeys(objects - loose.keys(), UNLISTED))
+        why = NO_TABLE + ", ".join(unread[place]) if unread[place] else UNLISTED
+        refused = {path: _untrusted(path) or why for path in objects - loose.keys()}
+        yield Variant(*name, tuple(sorted(ops)), frozenset(objects), refused)
 
 
-def _readable(arch: str, table: str) -> tuple[Kernel, ...]:
+def _untrusted(path: str) -> str | None:
+    """Why the object at `path` may not be used, whatever its table says; None if it may."""
     try:
-        return kernels(arch, table)
+        hash_of(path)
+    except files.UnknownError:
+        return UNKNOWN
+    except files.FileError:
+        return ALTERED
+    return None
+
+
+def _rows(arch: str, table: str) -> tuple[tuple[Kernel, ...], Mapping[str, str], bool]:
+    """The rows that are understood; why the others are not, by object; whether the table is one that no release has."""
+    strange: dict[str, str] = {}
+    try:
+        strange = {path: str(why) for path, why in refused_rows(arch, table).items()}
+        return kernels(arch, table), strange, False
+    except files.UnknownError:
+        return (), {}, True
     except TableError:
-        return ()
+        return (), strange, False
 
 
-def _refused(row: Kernel, takers: Iterable[Adapter]) -> str | None:
-    """Why no op takes a row, None if one does."""
-    reasons = [adapter.never(row) for adapter in takers]
+def _refused(path: str, row: Kernel, takers: Iterable[Adapter]) -> str | None:
+    """Why no op takes the object of a row, None if one does."""
+    if (why := _untrusted(path)) is not None:
+        return why
+    reasons = [_never(adapter, row) for adapter in takers]
     return None if None in reasons else "; ".join(dict.fromkeys(map(str, reasons))) or UNTAKEN
+
+
+def _never(adapter: Adapter, row: Kernel) -> str | None:
+    try:
+        return adapter.never(row)
+    except files.UnknownError as error:
+        return f"{NO_HELPER}{error}"
 
 
 def _objects(row: Kernel, top: Path) -> set[str]:
@@ -159,13 +201,14 @@ def _objects(row: Kernel, top: Path) -> set[str]:
 class Figures:
     """What is said of one architecture's objects in one release.
 
-    counts: of each table, by family, variant and the ops that take it, as `Variant.counts` has them. whole: code objects, those
-    that are known, selectable, executed, agreed. reasons: why objects cannot be selected, with their number. rest: objects that can
-    be and did not run.
+    counts: of each table, by family, variant and the ops that take it, as `Variant.counts` has them. unknown: likewise, how many
+    objects no release has. whole: code objects, those that are known, selectable, executed, agreed. reasons: why objects cannot be
+    selected, with their number. rest: objects that can be and did not run.
     """
 
     release: str
     counts: Mapping[tuple[str, str, str], tuple[int, int, int, int]]
+    unknown: Mapping[tuple[str, str, str], int]
     whole: tuple[int, int, int, int, int]
     reasons: Mapping[str, int]
     rest: tuple[str, ...]
@@ -177,9 +220,15 @@ def figures(arch: str, record: Record, found: Survey, *, served: bool) -> Figure
     here, known, _ = found.objects[arch]
     reasons = Counter(why for v in shown for why in v.refused.values())
     rest = tuple(sorted(path for path in selectable(arch) if outcome_of(path, record) is None))
-    counts = {(v.family, v.name, ", ".join(v.ops) or "none"): v.counts(record) for v in shown}
-    whole = (here, known, *_fared(selectable(arch), record))
-    return Figures(short(found.release), counts, whole, dict(sorted(reasons.items(), key=lambda it: (-it[1], it[0]))), rest)
+    keyed = {(v.family, v.name, ", ".join(v.ops) or "none"): v for v in shown}
+    return Figures(
+        short(found.release),
+        {key: v.counts(record) for key, v in keyed.items()},
+        {key: v.unknown for key, v in keyed.items()},
+        (here, known, *_fared(selectable(arch), record)),
+        dict(sorted(reasons.items(), key=lambda it: (-it[1], it[0]))),
+        rest,
+    )
 
 
 def short(release: str | None) -> str:
@@ -192,11 +241,14 @@ def markdown(arch: str, found: Sequence[Figures]) -> str:
     several = len(found) > 1
     parts = ("code objects", "known", "selectable", "executed", "agreed")
     lines = [f"{arch}, {f.release}: {', '.join(f'{n} {p}' for n, p in zip(f.whole, parts, strict=True))}." for f in found]
-    header = f"| family | variant | ops | {' | '.join(f.release for f in found)} |" if several else HEADER
-    lines = ["\n\n".join(lines), "", header, "|---|---|---|" + "--:|" * (len(found) if several else 4)]
+    header = f"| family | variant | ops | {' | '.join(_columns(found))} |" if several else HEADER
+    lines = ["\n\n".join(lines), "", header, "|---|---|---|" + "--:|" * (len(_columns(found)) if several else 5)]
     for key in sorted({key for f in found for key in f.counts}):
-        counts = [f.counts.get(key) for f in found]
-        cells = [" / ".join(map(str, of)) if of else "" for of in counts] if several else map(str, counts[0] or ())
+        if several:
+            cells = [cell for f in found for cell in _cells(f, key)]
+        else:
+            objects, *others = found[0].counts[key]
+            cells = map(str, (objects, found[0].unknown[key], *others))
         lines.append(f"| {' | '.join((*key, *cells))} |")
     for f in found:
         where = several * f" in {f.release}"
@@ -207,11 +259,21 @@ def markdown(arch: str, found: Sequence[Figures]) -> str:
     return "\n".join(lines)
 
 
+def _columns(found: Sequence[Figures]) -> list[str]:
+    """What stands above the cells of several releases: the release, and where it has objects that no release has, these."""
+    return [name for f in found for name in (f.release, f"{f.release}, unknown")[: 1 + any(f.unknown.values())]]
+
+
+def _cells(of: Figures, key: tuple[str, str, str]) -> list[str]:
+    cells = [" / ".join(map(str, of.counts[key])), str(of.unknown[key])] if key in of.counts else ["", ""]
+    return cells[: 1 + any(of.unknown.values())]
+
+
 def merged(record: Record, *fresh: Record, sources: Sequence[Path] = ()) -> Record:
     """What ran, with newer records: an object that agreed stays so unless it differs now.
 
     Objects of `sources` (or of the present release) that a call of none of them can select lose their outcome, and get the
-    reasons for it if there are others than that nobody names them.
+    reasons for it if there are others than that nobody names them. Those that an unknown file keeps from being judged stay.
     """
     found = {key: dict(entry) for key, entry in record.items()}
     for new in fresh:
@@ -222,7 +284,7 @@ def merged(record: Record, *fresh: Record, sources: Sequence[Path] = ()) -> Reco
         usable, here, defects = set[str](), set[str](), dict[str, tuple[str, ...]]()
         for _ in _each(sources):
             usable |= {hash_of(path) for path in selectable(arch)}
-            here |= {hash_of(path) for v in variants(arch) for path in v.objects}
+            here |= {hash_of(path) for v in variants(arch) for path in v.objects if not v.refused.get(path, "").startswith(SILENT)}
             defects |= _defects(arch)
         for key in here:
             kept = found.pop(key, {})
@@ -245,7 +307,7 @@ def _defects(arch: str) -> Mapping[str, tuple[str, ...]]:
     found: dict[str, dict[str, None]] = defaultdict(dict)
     for variant in variants(arch):
         for path, why in variant.refused.items():
-            if why not in (UNTAKEN, UNLISTED):
+            if not why.startswith((UNTAKEN, UNLISTED, *SILENT)):
                 found[hash_of(path)] |= {why: None}
     return {key: tuple(reasons) for key, reasons in found.items()}
 
