@@ -68,9 +68,11 @@ if TYPE_CHECKING:
     from jax_aiter.ops.moe.asm_moe import asm_moe as asm_moe
     from jax_aiter.ops.moe.asm_moe_tkw1 import asm_moe_tkw1 as asm_moe_tkw1
     from jax_aiter.ops.moe.fused_moe import fused_moe as fused_moe
+    from jax_aiter.ops.moe.grouped_gemm import grouped_gemm as grouped_gemm
     from jax_aiter.ops.moe.moe_sorting import moe_sorting as moe_sorting
     from jax_aiter.ops.moe.moe_stage1_g1u1 import moe_stage1_g1u1 as moe_stage1_g1u1
     from jax_aiter.ops.moe.moe_stage1_g1u1_blockscale import moe_stage1_g1u1_blockscale as moe_stage1_g1u1_blockscale
+    from jax_aiter.ops.moe.transposed_grouped_gemm import transposed_grouped_gemm as transposed_grouped_gemm
     from jax_aiter.ops.norm.fused_qk_rms_norm import fused_qk_rms_norm as fused_qk_rms_norm
     from jax_aiter.ops.norm.fused_qk_rms_norm_quant import fused_qk_rms_norm_quant as fused_qk_rms_norm_quant
     from jax_aiter.ops.norm.gated_rms_norm_group_quant import gated_rms_norm_group_quant as gated_rms_norm_group_quant

@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from benchmarks.h200 import attention, cache, dense, fused, moe, shapes
+from benchmarks.h200 import attention, cache, dense, fused, grouped, moe, shapes
 from benchmarks.h200.case import Case, i32, normal
 from jax_aiter.core.arch import FP8
 
@@ -16,7 +16,7 @@ def checked(arch: str) -> list[Case]:
     fp8 = np.dtype(FP8[arch])
     saturating = arch.startswith("sm_")
     rows = [*dense.cases(fp8, saturating), *fused.cases(fp8)]
-    return [*rows, *attention.cases(fp8), *moe.cases(fp8), *cache.cases(fp8, saturating)]
+    return [*rows, *attention.cases(fp8), *moe.cases(fp8), *grouped.cases(), *cache.cases(fp8, saturating)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,15 @@ def timed(arch: str) -> list[Timed]:
     found = [_moe(t, 8, 2, 4096, 1024, q, fp8, arch) for q in ("none", "per_token") for t in (1, 16, 256, 1024, 4096)]
     found += [_moe(t, 64, 8, 7168, 512, "none", fp8, arch) for t in (1, 16, 256, 1024, 4096)]
     found += [_paged(b, length, arch) for b, length in ((1, 4096), (32, 2048), (64, 8192))]
+    found += _grouped(32768, 64, 4096, 4096)
     rest = [*shapes.cached(arch), *shapes.gemms(arch, fp8), *shapes.rows(arch, fp8), *shapes.sequences(arch)]
     return [*found, *(Timed(*sized) for sized in rest)]
+
+
+def _grouped(rows: int, groups: int, k: int, n: int) -> list[Timed]:
+    sizes, work = [rows // groups] * groups, 2.0 * rows * k * n
+    moved = 2.0 * (rows * k + groups * k * n + rows * n)
+    return [Timed(case, moved, work) for case in (grouped.forward(rows, sizes, k, n), grouped.weights(rows, sizes, k, n))]
 
 
 def _paged(batch: int, length: int, arch: str, hq: int = 64, hk: int = 8, d: int = 128, block: int = 16) -> Timed:

@@ -108,6 +108,16 @@ def _fused_moe_backward(o, p):
     return tuple(grads)
 
 
+def _grouped(o, p):
+    """Of no columns to sum over, or no groups: the bias of each row's group, zeros in rows of none."""
+    rows, sizes = o["lhs"].shape[0], np.asarray(o["group_sizes"])
+    out = np.zeros((rows, o["rhs"].shape[1 if p["transpose_rhs"] else 2]))
+    if o.get("bias") is not None and len(sizes):
+        held = np.repeat(np.arange(len(sizes)), sizes)[:rows]
+        out[: len(held)] = f64(o["bias"])[held]
+    return (out,)
+
+
 def _nothing(*names):
     """Zeros of the operands' shapes: what smooth-quantised or first-half MoE gives without columns or rows to sum over."""
 
@@ -197,6 +207,8 @@ EXPECTED = {
     "fused_moe_backward": _fused_moe_backward,
     "asm_moe": _nothing("hidden_states"),
     "asm_moe_tkw1": _nothing("hidden_states"),
+    "grouped_gemm": _grouped,
+    "transposed_grouped_gemm": lambda o, p: (np.zeros((len(o["group_sizes"]), o["lhs"].shape[1], o["rhs"].shape[1])),),
     "moe_stage1_g1u1": _stage1,
     "moe_stage1_g1u1_blockscale": _stage1_blockscale,
     "flash_attention": attention.flash,

@@ -1,0 +1,88 @@
+"""Grouped GEMMs and their transpose, on AITER's persistent Triton kernels."""
+
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.rules import HALF, dtype_in, first
+from jax_aiter.kernels.triton.spec import CallSpec
+
+#: sm_90 has half of a CU's registers for a tile: AITER's 256 x 256 of MI300X and MI350X would spill.
+HOPPER = {"BLOCK_SIZE_M": 128, "BLOCK_SIZE_K": 64, "BLOCK_SIZE_N": 128, "GROUP_SIZE": 8, "num_warps": 8, "num_stages": 3}
+HOPPER_TRANSPOSED = {**HOPPER, "BLOCK_SIZE_M": 64, "BLOCK_SIZE_K": 128}
+
+
+def _refuse(spec: CallSpec) -> str | None:
+    out = spec.results[0].dtype
+    return first(
+        dtype_in(spec, "lhs", HALF),
+        dtype_in(spec, "bias", (spec["lhs"].dtype,)),
+        None if out in HALF else f"preferred_element_type = {out}; AITER's Triton kernel writes {', '.join(HALF)}",
+    )
+
+
+def _config(ctx, kind: str, *sizes: int) -> dict[str, int]:
+    from aiter.ops.triton._triton_kernels.gmm import get_config
+
+    from jax_aiter.kernels.triton.worker.fakes import COMPUTE_UNITS
+
+    if ctx.spec.arch.startswith("sm_"):
+        return {**(HOPPER if kind == "gmm" else HOPPER_TRANSPOSED), "GRID_DIM": COMPUTE_UNITS[ctx.spec.arch]}
+    return dict(get_config(kind, *sizes))
+
+
+def _launch(kernel, programs: int, arguments: dict, options: dict) -> None:
+    """The kernel on those of the arguments that this release's takes: later ones have a bias and steal work."""
+    kernel[(programs,)](**{name: value for name, value in arguments.items() if name in kernel.arg_names}, **options)
+
+
+def _tiles(size: int, block: int) -> int:
+    return -(-size // block)
+
+
+@op(
+    "grouped_gemm",
+    source="aiter.ops.triton.gmm.gmm",
+    refuse=_refuse,
+    needs=lambda spec: ("gmm:gmm(bias)" if spec.has("bias") else "gmm:gmm",),
+)
+def grouped_gemm(ctx):
+    """The kernel itself: up to 0.1.7 the wrapper reads the sizes on the host to see how many programs have work."""
+    from aiter.ops.triton._triton_kernels.gmm import gmm_kernel
+
+    from jax_aiter.kernels.triton.worker import glue, groups
+
+    lhs, rhs, bias, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.operand("bias"), ctx.results[0]
+    (m, k), n, g = lhs.shape, out.shape[1], rhs.shape[0]
+    config = _config(ctx, "gmm", m, k, n, g)
+    sizes, bounds = groups.group_bounds(ctx.operand("group_sizes"), m)
+    most = (_tiles(m, config["BLOCK_SIZE_M"]) + g) * _tiles(n, config["BLOCK_SIZE_N"])
+    tensors = {"lhs_ptr": lhs, "rhs_ptr": rhs, "group_sizes_ptr": sizes, "out_ptr": out, "bias_ptr": bias, "tile_counter_ptr": None}
+    how = {"TRANS_RHS": ctx.spec.params["transpose_rhs"], "USE_BIAS": bias is not None, "WORK_STEALING": False, **config}
+    options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
+    _launch(gmm_kernel, min(config["GRID_DIM"], most), {**tensors, "M": m, "K": k, "N": n, "G": g, **how}, options)
+    return glue.clear_tail(out, bounds)
+
+
+@op(
+    "transposed_grouped_gemm",
+    source="aiter.ops.triton.gmm.ptgmm",
+    refuse=_refuse,
+    needs=("gmm:ptgmm",),
+)
+def transposed_grouped_gemm(ctx):
+    from aiter.ops.triton._triton_kernels.gmm import tgmm_persistent_kernel
+
+    from jax_aiter.kernels.triton.worker import groups
+
+    lhs, rhs, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.results[0]
+    (m, k), (g, _, n) = lhs.shape, out.shape
+    config = _config(ctx, "ptgmm", m, k, n, g)
+    sizes, _ = groups.group_bounds(ctx.operand("group_sizes"), m)
+    most = g * _tiles(k, config["BLOCK_SIZE_K"]) * _tiles(n, config["BLOCK_SIZE_N"])
+    tensors = {"lhs_ptr": lhs, "rhs_ptr": rhs, "group_sizes_ptr": sizes, "out_ptr": out, "bias_grad_ptr": None}
+    how = {"TRANS_LHS": True, "COMPUTE_BIAS_GRAD": False, "ACCUMULATE": False, **config}
+    options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
+    _launch(tgmm_persistent_kernel, min(config["GRID_DIM"], most), {**tensors, "M": m, "K": k, "N": n, "G": g, **how}, options)
+    return out
