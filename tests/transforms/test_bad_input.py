@@ -41,6 +41,15 @@ def takes_leading_axes(op):
     return op.name.startswith("gemm_")
 
 
+def spread(op, name):
+    """The public function takes this scale of rows in other shapes too, and one number for all rows."""
+    return op.family == "LINEAR" and name.endswith("_scale") and op.operands[name].axes.split()[-1] == "1"
+
+
+def spreads_scales(op):
+    return any(spread(op, name) and " " in op.operands[name].axes for name in op.operands)
+
+
 DTYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint8", "float8_e4m3fnuz", "float8_e4m3fn", "complex64")
 
 
@@ -89,7 +98,7 @@ def wrong_calls(draw):
         else:
             # 3 and not 1: some public functions take a trailing 1 for a scale, as AITER does.
             one_of_two = name == "kv_cache" and "head_axis" in case.params  # with an axis for its one head, or without
-            longer = not struct.shape or one_of_two or ("..." not in axes and draw(st.booleans()))
+            longer = not struct.shape or one_of_two or spread(op, name) or ("..." not in axes and draw(st.booleans()))
             shape = (*struct.shape, 3) if longer else () if "..." in axes else struct.shape[1:]
             arguments[name] = jax.ShapeDtypeStruct(shape, struct.dtype)
             names = tuple(operands)
@@ -105,6 +114,7 @@ def wrong_calls(draw):
             for n in sorted(set(operands) & set(op.operands))
             for i, axis in enumerate(dims_of(op, case, n))
             if axis.isdigit() or sum(axis in dims_of(op, case, m) for m in case.operands) > 1
+            if axis.isdigit() or operands[n].shape[i] != 1 or not spreads_scales(op)  # a scale of one row is one of many rows too
         ]
         if not shared:
             names = ("implementation",)
@@ -112,7 +122,8 @@ def wrong_calls(draw):
         else:
             name, axis = draw(st.sampled_from(shared))
             size = operands[name].shape[axis]
-            arguments[name] = resized(operands[name], axis, draw(st.integers(0, 2 * size + 3).filter(lambda n: n != size)))
+            right = (1, size) if spread(op, name) else (size,)
+            arguments[name] = resized(operands[name], axis, draw(st.integers(0, 2 * size + 3).filter(lambda n: n not in right)))
             names = tuple(operands)
     elif kind == "missing":
         signature = inspect.signature(function).parameters

@@ -1,4 +1,4 @@
-"""A batch of matrix products of quantised matrices with one scale per row."""
+"""A batch of matrix products of quantised matrices with scales per row, per matrix or per tensor."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm import product
+from jax_aiter.ops.gemm.scales import column
 from jax_aiter.ops.quant.numerics import QUANTIZED
 
 
@@ -79,8 +80,9 @@ def batched_gemm_a8w8(
     Args:
       XQ: ``[B, M, K]`` fp8 or int8.
       WQ: ``[B, N, K]``, the dtype of `XQ`.
-      x_scale: float32 ``[B, M, 1]``.
-      w_scale: float32 ``[B, N, 1]``.
+      x_scale: float32 ``[B, M, 1]`` or ``[B, M]`` per row, ``[B, 1, 1]`` per matrix, or one for all (``[]``, ``[1]``, ...).
+      w_scale: float32 ``[B, N, 1]``, ``[B, N]``, ``[B, 1, 1]`` or one for all. Kernels read one factor per row, so others are
+        spread over the rows before them.
       bias: ``[B, N]``, float.
       out_dtype: bfloat16, float16 or float32.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
@@ -94,7 +96,5 @@ def batched_gemm_a8w8(
     Mirrors ``aiter.batched_gemm_a8w8``.
     """
     out_dtype = check.static_dtype("batched_gemm_a8w8", "out_dtype", out_dtype, product.OUT_TYPES)
-    (y,) = BATCHED_GEMM_A8W8(
-        XQ=XQ, WQ=WQ, x_scale=x_scale, w_scale=w_scale, bias=bias, out_dtype=out_dtype, implementation=implementation
-    )
-    return y
+    scales: dict[str, Any] = {"x_scale": column(x_scale, XQ.shape[:-1]), "w_scale": column(w_scale, WQ.shape[:-1])}
+    return BATCHED_GEMM_A8W8(XQ=XQ, WQ=WQ, **scales, bias=bias, out_dtype=out_dtype, implementation=implementation)[0]

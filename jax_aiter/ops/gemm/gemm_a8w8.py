@@ -1,4 +1,4 @@
-"""Matrix product of quantised matrices: one scale per token, one per output feature."""
+"""Matrix product of quantised matrices: scales per token or per tensor, per output feature or per tensor."""
 
 import functools
 from typing import Any
@@ -15,6 +15,7 @@ from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm import product
 from jax_aiter.ops.gemm.batched_gemm_a8w8 import BATCHED_GEMM_A8W8
 from jax_aiter.ops.gemm.rows import over_rows
+from jax_aiter.ops.gemm.scales import column
 from jax_aiter.ops.quant.numerics import QUANTIZED
 
 
@@ -104,8 +105,10 @@ def gemm_a8w8(
     Args:
       xq: ``[..., K]`` fp8 (of the target's family) or int8.
       wq: ``[N, K]``, the dtype of `xq`, not preshuffled.
-      x_scale: float32 ``[..., 1]``, one dequantisation factor per token (`per_token_quant` returns it).
-      w_scale: float32 ``[N, 1]``, one per output feature.
+      x_scale: float32, dequantisation factors: ``[..., 1]`` or ``[...]`` per token (`per_token_quant` returns them so), or one for
+        all, ``[]``, ``[1]`` or ``[1, 1]`` (`per_tensor_quant`). Of the leading axes some may be 1.
+      w_scale: float32, ``[N, 1]`` or ``[N]`` per output feature, or one for all; whichever form `x_scale` has. Kernels read one
+        factor per row, so what is for all is spread over the rows before them.
       bias: ``[N]``, float.
       out_dtype: bfloat16, float16 or float32.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
@@ -119,5 +122,6 @@ def gemm_a8w8(
     Mirrors ``aiter.gemm_a8w8``.
     """
     out_dtype = check.static_dtype("gemm_a8w8", "out_dtype", out_dtype, product.OUT_TYPES)
-    operands: dict[str, Any] = {"xq": xq, "wq": wq, "x_scale": x_scale, "w_scale": w_scale, "bias": bias}
+    operands: dict[str, Any] = {"xq": xq, "wq": wq, "bias": bias}
+    operands |= {"x_scale": column(x_scale, xq.shape[:-1]), "w_scale": column(w_scale, wq.shape[:-1])}
     return over_rows(GEMM_A8W8, **operands, out_dtype=out_dtype, implementation=implementation)

@@ -1,4 +1,4 @@
-"""Matrix product of quantised matrices, one scale per token and output feature, the weight in the order that kernels load."""
+"""Matrix product of quantised matrices, scales per row or per tensor, the weight in the order that kernels load."""
 
 import dataclasses
 from typing import Any
@@ -11,6 +11,7 @@ from jax_aiter.core import check
 from jax_aiter.core.cases import case, integers, normal, uniform
 from jax_aiter.ops.gemm import gemm_a8w8, product
 from jax_aiter.ops.gemm.rows import over_rows
+from jax_aiter.ops.gemm.scales import column
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 
 OP = "gemm_a8w8_bpreshuffle"
@@ -79,8 +80,7 @@ def gemm_a8w8_bpreshuffle(
       xq: ``[..., K]`` fp8 (of the target's family) or int8.
       wq: ``[N, K]``, the dtype of `xq`, as ``shuffle_weight(w, layout=(16, 16))`` returns it. For int8 too: the (32, 16) that a
         comment in AITER asks for is not what its kernels read.
-      x_scale: float32 ``[..., 1]``, one dequantisation factor per token (`per_token_quant` returns it).
-      w_scale: float32 ``[N, 1]``, one per output feature.
+      x_scale, w_scale: float32, per row or one for all, in any form that `gemm_a8w8` takes. Kernels read one factor per row.
       bias: ``[N]``, float (float32 for the hand-written kernels).
       out_dtype: bfloat16, float16 or float32.
       splitK: static, 1 .. 16: into how many parts hand-written kernels cut K, to occupy more compute units; None leaves it to
@@ -96,12 +96,13 @@ def gemm_a8w8_bpreshuffle(
 
     Mirrors ``aiter.gemm_a8w8_bpreshuffle`` (fp8) and ``aiter.gemm_a8w8_ASM`` (int8).
     """
+    data = product.shuffled_data(OP, "wq", wq)
     return over_rows(
         GEMM_A8W8_BPRESHUFFLE,
         xq=xq,
-        wq=product.shuffled_data(OP, "wq", wq),
-        x_scale=x_scale,
-        w_scale=w_scale,
+        wq=data,
+        x_scale=column(x_scale, xq.shape[:-1]),
+        w_scale=column(w_scale, data.shape[:-1]),
         bias=bias,
         out_dtype=check.static_dtype(OP, "out_dtype", out_dtype, product.OUT_TYPES),
         splitK=None if splitK is None else check.integer(OP, "splitK", splitK, 1, 16),
