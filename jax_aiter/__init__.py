@@ -16,6 +16,7 @@ from jax_aiter.ops.gemm.shuffled import ShuffledWeight as ShuffledWeight
 from jax_aiter.ops.quant.outputs import Quantized as Quantized
 
 if TYPE_CHECKING:
+    from jax_aiter import vllm_ops as vllm_ops
     from jax_aiter.bind.explain import explain as explain
     from jax_aiter.core.arch import fp8_dtype as fp8_dtype
     from jax_aiter.core.arch import target_arch as target_arch
@@ -119,6 +120,8 @@ _ELSEWHERE = {
     "target_arch": "core.arch",
 }
 
+# Subpackages that are part of what users see.
+_PACKAGES = ("vllm_ops",)
 
 # Names that `__getattr__` has put here; a reload of the package finds them again.
 for _name in globals().get("_resolved", ()):
@@ -131,7 +134,9 @@ def __getattr__(name: str) -> Any:
 
     if name == "__all__":
         return [n for n in __dir__() if not n.startswith("_")]
-    if name in _ELSEWHERE:
+    if name in _PACKAGES:
+        found = importlib.import_module(f"jax_aiter.{name}")
+    elif name in _ELSEWHERE:
         found = getattr(importlib.import_module(f"jax_aiter.{_ELSEWHERE[name]}"), name)
     else:
         from jax_aiter.ops import catalogue
@@ -147,4 +152,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from jax_aiter.ops import catalogue
 
-    return sorted({*globals(), *_ELSEWHERE, *catalogue.functions()} - {"TYPE_CHECKING", "Any"})
+    return sorted({*globals(), *_ELSEWHERE, *_PACKAGES, *catalogue.functions()} - {"TYPE_CHECKING", "Any"})

@@ -30,6 +30,12 @@ def markdown() -> str:
 
 
 @click.command()
-def ops() -> None:
+@click.option("--vllm", is_flag=True, help="Print which op each of vLLM's AITER operations is, argument by argument.")
+def ops(vllm: bool) -> None:
     """Print the table of ops as Markdown."""
-    click.echo(markdown())
+    if vllm:
+        from jax_aiter.vllm_ops import markdown as of_vllm
+
+        click.echo(of_vllm.markdown())
+    else:
+        click.echo(markdown())

@@ -60,13 +60,17 @@ class Adapter:
     unlisted: Callable[[str], Iterable[Kernel]]  # of an architecture: the kernels that no table lists
 
 
+def every_kernel_is_listed(arch: str) -> Iterable[Kernel]:
+    return ()
+
+
 def op(
     name: str,
     *,
     source: str,
     tables: Iterable[str],
     never: Callable[[Kernel], str | None] = lambda kernel: None,
-    unlisted: Callable[[str], Iterable[Kernel]] = lambda arch: (),
+    unlisted: Callable[[str], Iterable[Kernel]] = every_kernel_is_listed,
 ) -> Callable:
     """Declares the decorated function as what selects kernels for op `name`.
 
@@ -84,6 +88,12 @@ def op(
 def adapters() -> dict[str, Adapter]:
     """All adapters by op name."""
     return folders.declared("jax_aiter.kernels.asm")
+
+
+def has_kernels(op: str) -> bool:
+    """Whether there are hand-written kernels for an op; some adapters only say where they are instead."""
+    adapter = adapters().get(op)
+    return adapter is not None and bool(adapter.tables or adapter.unlisted is not every_kernel_is_listed)
 
 
 def forced(call: Call, rows: Iterable[Kernel]) -> Kernel | None:

@@ -1,0 +1,179 @@
+"""Calls with vLLM's arguments give what the op itself gives: made from the ops' own cases, backwards through the table.
+
+A case of an op, with everything left at its default that vLLM's operation has no argument for, becomes a call of vLLM's. So a
+new case, and a new parameter, of an op that vLLM has is tried on the day it is added.
+"""
+
+import contextlib
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_aiter
+from jax_aiter import vllm_ops
+from jax_aiter.core.errors import NotSupportedError
+from jax_aiter.ops.catalogue import named
+from jax_aiter.vllm_ops import ROWS, values
+from tests.oracle import assert_same
+
+
+class NotTheirs(Exception):
+    """vLLM's operation cannot say what a case says."""
+
+
+def _page_of_one(pool):
+    if pool.shape[1] != 1:
+        raise NotTheirs
+    return pool
+
+
+def _choice(theirs):
+    def back(ours):
+        if ours not in theirs:
+            raise NotTheirs
+        return theirs[ours]
+
+    return back
+
+
+#: Of each way in which a value of theirs becomes ours: what theirs is. The rest hand a value on as it is.
+BACK = {
+    values.activation: _choice({v: k for k, v in values.ACTIVATION.items()}),
+    values.quant_type: _choice({v: k for k, v in values.QUANT_TYPE.items()}),
+    values.width: lambda k: np.zeros((1, k)),
+    values.dtype_of: lambda dtype: np.zeros((), dtype),
+    values.halves: lambda cos, sin: jnp.concatenate([cos, sin], -1),
+    values.rotate_style: _choice({"neox": True, "gptj": False}),
+    values.shuffled: lambda w: w.data,
+    values.limit: lambda limit: limit or 0.0,
+    values.pages: _page_of_one,
+    values.transposed: lambda scale: scale.T,
+    values.column: lambda scale: scale[:, 0],
+    values.window_length: lambda n: (n - 1, 0) if n else (-1, -1),
+    values.asm_layout: _choice({"asm": True, "vllm": False}),
+    values.shuffled_or_nhd: _choice({"asm": True, "NHD": False}),
+    values.flash_or_vllm: _choice({"NHD": True, "vllm": False}),
+    values.gathered_layout: _choice({"NHD": "NHD", "asm": "SHUFFLE"}),
+    values.heads_of_qkv: lambda *qkv: jnp.concatenate([x.reshape(len(x), -1) for x in qkv], -1),
+    values.heads: lambda x: x.reshape(len(x), -1),
+}
+#: Rows that no case of their op fits, and why.
+NO_CASE = {
+    "aiter_fp8_attn_wrapper": "its sequences are of one length: see test_fp8_attention_of_whole_sequences",
+    "rocm_aiter_sparse_attn_indexer": "it has no record of its own: see test_the_indexer",
+}
+
+
+def ours_of(row, case) -> dict:
+    """The call of the public function that the case is, as far as theirs can say it; what only its record has follows from that."""
+    op = row.ops[0]
+    signature = inspect.signature(getattr(jax_aiter, op)).parameters
+    said = {name for argument in row.arguments.values() for name in argument.ours}
+    given = {**case.draw(), **case.params}
+    if op == "convert_fp8":
+        given["scale"] = jnp.float32(0.5)  # which the op's record has not: it is doubled beside it
+    if any(given.get(n, v) != v for n, v in row.given.items() if n not in ("return_lse", "dtype", "activation")):
+        raise NotTheirs
+    if layout := (16, 16) if op.endswith("_bpreshuffle") else case.params.get("weight_layout"):
+        given |= {n: jax_aiter.ShuffledWeight(given[n], layout) for n in ("wq", "b", "w1", "w2") if n in given}
+    return {n: v for n, v in given.items() if n in signature and n in said} | dict(row.given)
+
+
+def theirs_of(row, ours: dict) -> dict:
+    """vLLM's arguments for a call of ours. NotTheirs for a choice that they have not."""
+    theirs = {}
+    for name, argument in row.arguments.items():
+        if argument.ours and set(argument.ours) <= ours.keys():
+            found = [ours[n] for n in argument.ours]
+            theirs[name] = BACK[argument.value](*found) if argument.value in BACK else found[0]
+    if "qkv" in theirs:
+        theirs |= {"num_heads_q": ours["q"].shape[1], "num_heads_k": ours["k"].shape[1]}
+    for name in {"head_dim", "head_size"} & row.arguments.keys():
+        theirs[name] = ours["q"].shape[-1]
+    return theirs
+
+
+def calls():
+    """(row, case) for the rows with a translation, and the rows that no case fits."""
+    found, none = [], []
+    for row in ROWS:
+        before = len(found)
+        for case in named(row.ops[0]).cases() if row.ops and row.name not in NO_CASE else ():
+            with contextlib.suppress(NotTheirs):
+                theirs_of(row, ours_of(row, case))
+                found.append((row, case))
+        none += [row.name] if row.ops and len(found) == before else []
+    return found, none
+
+
+CALLS, NONE = calls()
+FIRST = {row.name: case.name for row, case in reversed(CALLS)}
+
+
+def test_rows_that_no_case_fits():
+    assert sorted(NONE) == sorted(NO_CASE)
+
+
+@pytest.mark.parametrize(
+    ("row", "case"),
+    [
+        pytest.param(r, c, id=f"{r.name}-{c.name}", marks=[] if FIRST[r.name] == c.name else pytest.mark.exhaustive)
+        for r, c in CALLS
+    ],
+)
+def test_a_translated_call_gives_what_the_op_gives(row, case):
+    ours = ours_of(row, case)
+    op, found = vllm_ops.translate(row.name, **theirs_of(row, ours))
+    assert op == row.ops[0]
+    got = jax.tree.leaves(getattr(jax_aiter, op)(**found))
+    want = jax.tree.leaves(getattr(jax_aiter, op)(**ours))
+    assert len(got) == len(row.results)
+    for g, w in zip(got, want, strict=True):
+        assert_same(np.asarray(g), np.asarray(w))
+
+
+def test_fp8_attention_of_whole_sequences():
+    rng = np.random.default_rng(0)
+    q, k, v = (jnp.asarray(rng.standard_normal((2, 5, 2, 8)), jnp.float8_e4m3fnuz) for _ in range(3))
+    scales = {f"{n}_descale": jnp.full(1, 0.5) for n in "qkv"}
+    op, found = vllm_ops.translate("aiter_fp8_attn_wrapper", q=q, k=k, v=v, **scales, batch_size=2, output_dtype=jnp.bfloat16)
+    want = jax_aiter.flash_attention_fp8(q, k, v, **scales)
+    assert_same(getattr(jax_aiter, op)(**found), want.reshape(10, 2, 8))
+    short = vllm_ops.translate("aiter_fp8_attn_wrapper", q=q, k=k, v=v, max_seqlen=np.int32(7))[1]
+    assert (short["max_seqlen_q"], short["max_seqlen_k"]) == (7, 7)
+
+
+def test_what_is_left_out_has_their_default():
+    x = jnp.ones((2, 8), jnp.int8)
+    _, found = vllm_ops.translate("w8a8_gemm", A=x, B=x, As=jnp.ones(1), Bs=jnp.ones((2, 1)))
+    assert found["out_dtype"] == "float16"
+    assert found["x_scale"].shape == found["w_scale"].shape == (2, 1)
+    assert vllm_ops.translate("reshape_and_cache", key=x)[1]["kv_layout"] == "vllm"
+    assert vllm_ops.translate("fused_qk_rmsnorm_group_quant", q=x)[1]["group_size"] == 128
+
+
+def test_the_indexer():
+    case = named("fp8_paged_mqa_logits").cases()[0]
+    given = {n: x for n, x in case.draw().items() if n != "q"}
+    q = case.draw()["q"]
+    op, found = vllm_ops.translate("rocm_aiter_sparse_attn_indexer", q_fp8=q, topk_tokens=2, compress_ratio=1, **given)
+    got = getattr(jax_aiter, op)(**found)
+    np.testing.assert_array_equal(got, jax_aiter.sparse_attn_indexer(q=q, topk=2, **given))
+
+
+def test_what_a_call_cannot_have_is_refused_by_name():
+    with pytest.raises(NotSupportedError, match=r"rocm_aiter_gemm_a8wfp4: no one op does this\. the kernels"):
+        vllm_ops.translate("rocm_aiter_gemm_a8wfp4", x=1)
+    with pytest.raises(TypeError, match="rms_norm has no argument eps; it has x, weight, epsilon"):
+        vllm_ops.translate("rms_norm", x=jnp.ones((2, 4)), eps=1e-6)
+    with pytest.raises(NotSupportedError, match=r"fused_moe: beta is 1\.5, None only: of SiTUv2"):
+        vllm_ops.translate("fused_moe", beta=1.5)
+    with pytest.raises(NotSupportedError, match=r"unified_attention: q_descale is .*, None only"):
+        vllm_ops.translate("unified_attention", q_descale=jnp.ones(1))
+    with pytest.raises(ValueError, match="quant type is 7, must be one of"):
+        vllm_ops.translate("fused_moe", quant_method=7)
+    with pytest.raises(KeyError):
+        vllm_ops.translate("no_such_operation")
