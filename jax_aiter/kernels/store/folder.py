@@ -8,11 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jax_aiter.kernels.disk import read_plain
-from jax_aiter.kernels.store.limits import FILE, Total, check_size
+from jax_aiter.kernels.store.limits import DEPTH, FILE, Total, check_size
 from jax_aiter.kernels.store.names import META, Once, SourceError, Wanted, is_plain
-
-#: folders within folders; AITER's own go five deep.
-DEPTH = 20
 
 
 def read_folder(root: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:

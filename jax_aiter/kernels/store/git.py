@@ -14,11 +14,13 @@ from pathlib import Path
 
 from jax_aiter.kernels.disk import read_plain
 from jax_aiter.kernels.store.git_objects import Objects
-from jax_aiter.kernels.store.limits import Total, check_size
+from jax_aiter.kernels.store.limits import DEPTH, Total, check_size
 from jax_aiter.kernels.store.names import Once, SourceError, Wanted, is_plain
 
 REFS = 64 << 20  # bytes; AITER's repository has some thousand refs of 60 to 100 bytes
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_TREE = re.compile(rb"tree ([0-9a-f]{40})\n")
+_ENTRY = re.compile(rb"([0-7]{1,6}) ([^\0]*)\0(.{20})", re.DOTALL)
 FOLDER, FILES = b"40000", (b"100644", b"100755", b"100664")
 
 
@@ -72,8 +74,10 @@ def read_git(git: Path, commit: str, wanted: Wanted) -> Iterator[tuple[str, byte
         found = None if other is None else objects.get(bytes.fromhex(other), b"commit")
         if found is None:
             raise SourceError(f"{git} does not hold commit {commit}, nor one that HEAD names; fetch that commit into it first")
-    for name, mode, blob in _files(objects, git, bytes.fromhex(found[5:45].decode()), ""):
-        total.entry()
+    tree = _TREE.match(found)
+    if tree is None:
+        raise SourceError(f"{git} is damaged: its commit names no tree")
+    for name, mode, blob in _files(objects, git, bytes.fromhex(tree[1].decode()), "", total):
         if not is_plain(name) or not wanted(name):
             continue
         once(name)
@@ -85,20 +89,32 @@ def read_git(git: Path, commit: str, wanted: Wanted) -> Iterator[tuple[str, byte
         yield name, data
 
 
-def _files(objects: Objects, git: Path, tree: bytes, prefix: str) -> Iterator[tuple[str, bytes, bytes]]:
-    """(name, mode, id) of everything below a tree that is no folder; of the top one, only AITER's two folders are entered."""
-    data = _present(objects.get(tree, b"tree"), git, prefix or "/")
-    position = 0
-    while position < len(data):
-        space, end = data.index(b" ", position), data.index(b"\0", position)
-        mode, name = data[position:space], prefix + data[space + 1 : end].decode("utf-8", "surrogateescape")
-        entry, position = data[end + 1 : end + 21], end + 21
-        if name.count("/") != prefix.count("/"):
+def _files(objects: Objects, git: Path, tree: bytes, prefix: str, total: Total) -> Iterator[tuple[str, bytes, bytes]]:
+    """(name, mode, id) of everything below a tree that is no folder; of the top one, only AITER's two folders are entered.
+
+    A few trees that name each other many times stand for any number of folders, so folders count too, and go so deep only.
+    """
+    for mode, part, entry in _entries(_present(objects.get(tree, b"tree"), git, prefix or "/"), git, prefix):
+        total.entry()
+        name = prefix + part
+        if "/" in part:
             continue  # git writes no slash into a name
         if mode != FOLDER:
             yield name, mode, entry
-        elif prefix or name in ("aiter", "hsa"):
-            yield from _files(objects, git, entry, f"{name}/")
+        elif is_plain(name) and name.count("/") < DEPTH and (prefix or name in ("aiter", "hsa")):
+            yield from _files(objects, git, entry, f"{name}/", total)
+
+
+def _entries(data: bytes, git: Path, prefix: str) -> Iterator[tuple[bytes, str, bytes]]:
+    """(mode, name, id) of what a tree lists. Its contents are those of its id, which whoever wrote them may have computed."""
+    position = 0
+    while position < len(data):
+        entry = _ENTRY.match(data, position)
+        if entry is None:
+            raise SourceError(f"{git} is damaged: what its folder {prefix or '/'} holds cannot be read")
+        mode, name, number = entry.groups()
+        yield mode, name.decode("utf-8", "surrogateescape"), number
+        position = entry.end()
 
 
 def _present(data: bytes | None, git: Path, name: str) -> bytes:

@@ -10,6 +10,8 @@ FILE = 16 << 20
 TOTAL = 1 << 30
 #: entries of an archive or folder, whatever they are: forty times AITER's.
 ENTRIES = 200_000
+#: folders within folders; AITER's own go five deep.
+DEPTH = 20
 #: what a compressed archive may grow to: at most so many times its size (AITER's files shrink to a fourth), and so much in all.
 RATIO, UNPACKED = 100, 16 << 30
 #: bytes of an archive's own headers: a zip's directory, a tar member's long name.
