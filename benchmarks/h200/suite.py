@@ -16,7 +16,7 @@ def checked(arch: str) -> list[Case]:
     fp8 = np.dtype(FP8[arch])
     saturating = arch.startswith("sm_")
     rows = [*dense.cases(fp8, saturating), *fused.cases(fp8)]
-    return [*rows, *attention.cases(fp8), *moe.cases(fp8), *grouped.cases(), *cache.cases(fp8, saturating)]
+    return [*rows, *attention.cases(fp8), *moe.cases(fp8), *grouped.cases(), *cache.cases(fp8)]
 
 
 @dataclasses.dataclass(frozen=True)

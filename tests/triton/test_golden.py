@@ -198,3 +198,27 @@ def test_rotation_and_cache_are_one_plan(recording_root, layout):
         ("_fused_qk_rope_reshape_and_cache_kernel", (12, 1, 1)),
         ("_turn_skipped_kernel", (3, 2, 1)),
     ]
+
+
+FUSED = "_fused_qk_rope_reshape_and_cache_kernel"
+ROTATED = {"rotate_style": "neox", "reuse_freqs_front_part": True, "nope_first": False, "kv_layout": "NHD"}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "fp8", "int8"])
+@pytest.mark.parametrize("norm", [False, True])
+def test_rotation_and_a_caches_write(recording_root, dtype, norm):
+    """AITER's kernel with what mends its slots and positions, where this release has one that takes the call; else one launch."""
+    size = {"q": "bfloat16[4,8,64]", "k": "bfloat16[4,2,64]", "v": "bfloat16[4,2,64]"}
+    weights = dict.fromkeys(("q_weight", "k_weight"), "bfloat16[64]") if norm else {}
+    caches = dict.fromkeys(("key_cache", "value_cache"), f"{dtype}[9,16,2,64]")
+    rest = {"slot_mapping": "int32[4]", "positions": "int32[4]", "cos": "float32[9,32]", "sin": "float32[9,32]"}
+    op, given = ("fused_qk_norm_rope_cache", {"epsilon": 1e-6}) if norm else ("rope_and_cache", {})
+    operands = {**size, **weights, **caches, **rest}
+    record = _record(recording_root, op, "gfx942", operands, [size["q"], size["k"], *caches.values()], **ROTATED, **given)
+    names = [name for name, _ in launches(record)]
+    theirs = not lacking(needs_aiter(), ("fusions.fused_kv_cache:fused_qk_rope_reshape_and_cache(upcast_operand)",))
+    if theirs and dtype == "bfloat16" and not norm:
+        assert names == ["_clip_kernel", "_slots_kernel", FUSED, "_turn_skipped_kernel"]
+    else:
+        assert launches(record) == [("_heads_kernel", (4, 12, 1))]
+    assert record["aliases"] == [[list(operands).index(n), len(operands) + i] for n, i in (("key_cache", 2), ("value_cache", 3))]

@@ -29,18 +29,15 @@ LACKED = {
     AITER_COMMIT: {},
     PYPI_RELEASE: {
         "act_mul_and_quant": {CLAMP, "quant.fused_fp8_quant.fused_silu_mul_fp8_per_tensor_static_quant"},  # but for groups
-        "concat_and_cache_mla": {"kv_cache.cat_and_cache_mla"},
         # with sinks, with a window
         "flash_attention": {"attention.mha._flash_attn_forward", "attention.mha_onekernel_bwd.flash_attn_onekernel_backward"},
         "fused_moe": {CLAMP},  # with gelu
-        "fused_qk_rope_concat_and_cache_mla": {"fusions.fused_kv_cache.fused_qk_rope_cat_and_cache_mla"},
         "gated_rms_norm_group_quant": {"quant.fused_fp8_quant.fused_rms_gated_fp8_group_quant"},
         "gelu_and_mul": {CLAMP},
         "gelu_tanh_and_mul": {CLAMP},
         "grouped_gemm": {"gmm.gmm"},  # with a bias
         "mla_decode_fwd": {"attention.mla_decode.csr_to_dense_block_table"},
         "rms_norm_quant": {"quant.fused_fp8_quant.fused_rms_fp8_per_tensor_static_quant"},  # with a given scale
-        "rope_and_cache": {"fusions.fused_kv_cache.fused_qk_rope_reshape_and_cache"},
         "silu_and_mul": {"activation.fused_silu_mul", CLAMP},
     },
 }

@@ -9,6 +9,8 @@ import pytest
 from jax_aiter.kernels.provider import Call, Target
 from jax_aiter.kernels.triton import load
 from jax_aiter.kernels.triton.adapters import adapters
+from jax_aiter.kernels.triton.cache.rotated import not_aiters_rope_and_cache, not_aiters_rope_mla
+from jax_aiter.kernels.triton.cache.write import not_aiters_mla
 
 from .calls import call
 
@@ -47,6 +49,7 @@ TABLES = {"positions": "int32[4]", "cos": "float32[9,32]", "sin": "float32[9,32]
 QUERIES = {"q_nope": "bfloat16[4,8,512]", "q_pe": "bfloat16[4,8,64]"}
 ROTATED = {"rotate_style": "neox", "reuse_freqs_front_part": True}
 ROPE_MLA = {**ROTATED, "q_out_dtype": "bfloat16", "head_axis": True}
+MLA_ROWS = {**QUERIES, **LATENTS, **TABLES}
 KEYS = {"key_cache": "bfloat16[9,16,2,64]", "value_cache": "bfloat16[9,16,2,64]", "slot_mapping": "int32[4]"}
 ROPE_CACHE = {"q": "bfloat16[4,8,64]", "k": "bfloat16[4,2,64]", "v": "bfloat16[4,2,64]", **KEYS, **TABLES}
 NHD = {**ROTATED, "nope_first": False, "kv_layout": "NHD"}
@@ -80,18 +83,15 @@ REFUSED = [
     ("paged_attention", {**CACHE, "key_cache": "bfloat16[64,8,2,128]"}, {"kv_layout": "NHD"}, "blocks of 8 tokens"),
     ("mla_decode_fwd", MLA, {**LATENT, "logit_cap": 20.0}, "logit_cap = 20.0"),
     ("mla_decode_fwd", MLA, {**LATENT, "max_seqlen_qo": 2}, "max_seqlen_qo = 2"),
-    ("concat_and_cache_mla", {**LATENTS, "kv_c": "bfloat16[4,384]"}, {}, "last dimension of kv_c is 384"),
-    ("concat_and_cache_mla", {**LATENTS, "kv_cache": "float16[9,16,1,576]"}, {}, "kv_cache has dtype float16"),
-    ("fused_qk_rope_concat_and_cache_mla", {**QUERIES, **LATENTS, **TABLES, "q_scale": "float32[1]"}, ROPE_MLA, "q_scale is given"),
+    ("concat_and_cache_mla", {**LATENTS, "kv_c": "bfloat16[4,70000]"}, {}, "kv_c has rows of 70000 elements"),
+    ("fused_qk_rope_concat_and_cache_mla", MLA_ROWS, {**ROPE_MLA, "q_out_dtype": "float8_e4m3fn"}, "q_out_dtype = float8_e4m3fn"),
+    ("rope_and_cache", {**ROPE_CACHE, "q": "bfloat16[4,65532,64]"}, NHD, "65536 heads of queries, keys and values"),
     (
-        "fused_qk_rope_concat_and_cache_mla",
-        {**QUERIES, **LATENTS, **TABLES, "kv_cache": "fp8[9,16,1,576]"},
-        ROPE_MLA,
-        "does not saturate rotated keys on AMD",
+        "reshape_and_cache",
+        {**KEYS, "key": "bfloat16[4,2,64]", "value": "bfloat16[4,2,70000]"},
+        NHD,
+        "value has rows of 70000 elements",
     ),
-    ("rope_and_cache", {**ROPE_CACHE, "k": "bfloat16[4,3,64]", "v": "bfloat16[4,3,64]"}, NHD, "q has 8 heads and k 3"),
-    ("rope_and_cache", {**ROPE_CACHE, "key_cache": "bfloat16[9,12,2,64]"}, NHD, "the block size is 12"),
-    ("rope_and_cache", ROPE_CACHE, {**NHD, "reuse_freqs_front_part": False}, "rotates the whole head (64)"),
     ("rope_2c", {**TWO, "q": "bfloat16[4,6,64]", "k": "bfloat16[4,6,64]"}, NHD, "writes past the last"),
     ("rope_2c", {**TWO, "cos": "bfloat16[9,32]"}, NHD, "cos has dtype bfloat16"),
     ("fused_moe", {**MOE, "bias1": "bfloat16[8,256]"}, {"quant_type": "none", "activation": "silu"}, "bias1 is given"),
@@ -132,5 +132,29 @@ def test_without_aiter_the_remedy_is_named(empty_root):
     assert "jax-aiter kernels add PATH" in load().refuse(_call())
 
 
-def test_adapters_name_aiters_sources():
-    assert all(a.source.startswith("aiter.ops.triton.") and isinstance(a.run, types.FunctionType) for a in adapters().values())
+def test_adapters_name_their_sources():
+    """AITER's wrappers, but where its Triton half has no kernel for an op's contract."""
+    assert all(isinstance(a.run, types.FunctionType) for a in adapters().values())
+    ours = {op for op, a in adapters().items() if not a.source.startswith("aiter.ops.triton.")}
+    assert ours == {"fused_qk_norm_rope_cache", "reshape_and_cache", "reshape_and_cache_with_pertoken_quant"}
+
+
+# Which calls AITER's kernels take and which our own: sizes, dtypes and rotations that AITER's have not.
+OWN = [
+    (not_aiters_mla, LATENTS, {}, None),
+    (not_aiters_mla, {**LATENTS, "kv_c": "bfloat16[4,384]"}, {}, "last dimension of kv_c is 384"),
+    (not_aiters_mla, {**LATENTS, "kv_cache": "float16[9,16,1,576]"}, {}, "kv_cache has dtype float16"),
+    (not_aiters_rope_mla, MLA_ROWS, ROPE_MLA, None),
+    (not_aiters_rope_mla, {**MLA_ROWS, "q_scale": "float32[1]"}, ROPE_MLA, "q_scale is given"),
+    (not_aiters_rope_mla, {**MLA_ROWS, "kv_cache": "fp8[9,16,1,576]"}, ROPE_MLA, "leaves it to the conversion to saturate"),
+    (not_aiters_rope_and_cache, ROPE_CACHE, NHD, None),
+    (not_aiters_rope_and_cache, {**ROPE_CACHE, "k": "bfloat16[4,3,64]", "v": "bfloat16[4,3,64]"}, NHD, "q has 8 heads and k 3"),
+    (not_aiters_rope_and_cache, {**ROPE_CACHE, "key_cache": "bfloat16[9,12,2,64]"}, NHD, "the block size is 12"),
+    (not_aiters_rope_and_cache, ROPE_CACHE, {**NHD, "reuse_freqs_front_part": False}, "rotates the whole head (64)"),
+]
+
+
+@pytest.mark.parametrize(("rule", "operands", "params", "reason"), OWN)
+def test_what_our_own_writers_are_for(rule, operands, params, reason):
+    found = rule(call("", "gfx942", operands, [next(iter(operands.values()))], **params))
+    assert found is None if reason is None else reason in found

@@ -45,6 +45,10 @@ def fits_int32(spec: CallSpec, *operands: str) -> str | None:
 MAX_ROW = 65536
 
 
+def power_of_two(what: str, size: int) -> str | None:
+    return f"{what} is {size}; AITER's Triton kernel needs a power of two" if size & (size - 1) else None
+
+
 def row_fits(columns: int, what: str) -> str | None:
     """For kernels that keep a row in registers."""
     if columns <= MAX_ROW:

@@ -68,7 +68,9 @@ def test_inactive_lanes_may_point_anywhere(machine):
 
 def test_buffer_range_is_not_an_error(machine):
     # The resource covers 40 of 64 dwords: loads beyond return 0, stores beyond are dropped.
-    body = PROLOGUE + """
+    body = (
+        PROLOGUE
+        + """
   s_mov_b32 s8, s4
   s_and_b32 s9, s5, 0xffff
   s_mov_b32 s10, 160
@@ -79,6 +81,7 @@ def test_buffer_range_is_not_an_error(machine):
   buffer_store_dword v2, v1, s[8:11], 0 offen
   global_store_dword v1, v2, s[6:7]
 """
+    )
     values = np.arange(100, 140, dtype=np.uint32)
     source, out = machine.array(values), machine.array(np.zeros(64, np.uint32))
     machine.launch(load(machine, body), "k", arguments(source, out))

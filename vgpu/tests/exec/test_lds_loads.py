@@ -40,7 +40,9 @@ def test_global_load_lds(library, arch, kind):
         f"  global_store_dword v1, v{5 + d}, s[8:9] offset:{256 * d}"
         for d in range(dwords)
     )
-    body = PROLOGUE + f"""
+    body = (
+        PROLOGUE
+        + f"""
   s_load_dwordx2 s[8:9], s[0:1], 0x10
   global_load_dword v2, v1, s[6:7]
   v_mul_u32_u24 v3, {4 * dwords}, v0
@@ -50,6 +52,7 @@ def test_global_load_lds(library, arch, kind):
   s_waitcnt vmcnt(0)
 {read}
 """
+    )
     at = order.astype(np.uint32) * size
     source, places, out = machine.array(memory), machine.array(at), machine.array(np.zeros((dwords, 64), np.uint32))
     machine.launch(load(machine, body, lds=2048), "k", arguments(source, places, out))
@@ -59,7 +62,9 @@ def test_global_load_lds(library, arch, kind):
 @pytest.mark.parametrize(("count", "landed"), [(0, True), (1, False)])
 def test_data_land_when_the_wave_waits_for_them(machine, count, landed):
     """vmcnt(1) leaves the latest load outstanding: LDS still holds what was there."""
-    body = PROLOGUE + f"""
+    body = (
+        PROLOGUE
+        + f"""
   v_mov_b32 v2, 7
   ds_write_b32 v1, v2
   s_mov_b32 m0, 0
@@ -70,6 +75,7 @@ def test_data_land_when_the_wave_waits_for_them(machine, count, landed):
   s_waitcnt lgkmcnt(0)
   global_store_dword v1, v3, s[6:7]
 """
+    )
     source, out = machine.array(LANES.astype(np.uint32) + 100), machine.array(np.zeros(64, np.uint32))
     machine.launch(load(machine, body, lds=256), "k", arguments(source, out))
     np.testing.assert_array_equal(out.numpy(), LANES + 100 if landed else np.full(64, 7))

@@ -109,7 +109,9 @@ def test_flat_reaches_lds_and_scratch(machine):
 
 def test_buffer_load_to_lds(machine):
     out = machine.array(LANES * 3)
-    body = PROLOGUE + """
+    body = (
+        PROLOGUE
+        + """
   s_mov_b32 s8, s4
   s_and_b32 s9, s5, 0xffff
   s_mov_b32 s10, 256
@@ -122,6 +124,7 @@ def test_buffer_load_to_lds(machine):
   s_waitcnt lgkmcnt(0)
   global_store_dword v1, v3, s[4:5]
 """
+    )
     machine.launch(load(machine, body, lds=512), "k", arguments(out))
     np.testing.assert_array_equal(out.numpy(), (LANES ^ 1) * 3)
 
@@ -187,7 +190,9 @@ def test_transposing_lds_read(library, bits, dwords):
 
     data, out = machine.array(words(matrix.reshape(64, rows))), machine.array(np.zeros((64, dwords), np.uint32))
     size, load_name = 32 * dwords, f"dwordx{dwords}"
-    body = PROLOGUE + f"""
+    body = (
+        PROLOGUE
+        + f"""
   v_mul_u32_u24 v1, {4 * dwords}, v0
   global_load_{load_name} v[4:{3 + dwords}], v1, s[4:5]
   s_waitcnt vmcnt(0)
@@ -197,5 +202,6 @@ def test_transposing_lds_read(library, bits, dwords):
   s_waitcnt lgkmcnt(0)
   global_store_{load_name} v1, v[8:{7 + dwords}], s[6:7]
 """
+    )
     machine.launch(load(machine, body, lds=1024), "k", arguments(data, out))
     np.testing.assert_array_equal(out.numpy(), words(matrix.transpose(0, 2, 1).reshape(64, rows)))

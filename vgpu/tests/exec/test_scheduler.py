@@ -7,7 +7,9 @@ import pytest
 from programs import PROLOGUE, arguments, load
 
 # Adds one to a counter, then spins until it reaches s6: every workgroup waits for every other.
-GRID_BARRIER = PROLOGUE + """
+GRID_BARRIER = (
+    PROLOGUE
+    + """
   s_mov_b64 s[10:11], exec
   s_mov_b64 exec, 1
   v_mov_b32 v2, 0
@@ -21,6 +23,7 @@ spin:
   s_cbranch_scc1 spin
   s_mov_b64 exec, s[10:11]
 """
+)
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -34,7 +37,9 @@ def test_workgroups_that_wait_for_later_ones(machine, groups, threads):
 
 def test_wave_that_waits_for_a_later_wave(machine):
     # Wave 0 spins on LDS until wave 3 writes it.
-    body = PROLOGUE + """
+    body = (
+        PROLOGUE
+        + """
   v_mov_b32 v2, 0
   v_mov_b32 v3, 7
   v_readfirstlane_b32 s8, v0
@@ -54,6 +59,7 @@ writer:
   ds_write_b32 v2, v3
 done:
 """
+    )
     out = machine.array(np.zeros(64, np.uint32))
     machine.launch(load(machine, body, lds=256), "k", arguments(out), block=(256, 1, 1), limit=10_000_000)
     np.testing.assert_array_equal(out.numpy(), np.full(64, 7, np.uint32))
@@ -61,7 +67,9 @@ done:
 
 def test_barrier_orders_lds(machine):
     # Each wave writes its part, and after the barrier reads the part of the next one.
-    body = PROLOGUE + """
+    body = (
+        PROLOGUE
+        + """
   v_add_u32 v2, 1, v0
   ds_write_b32 v1, v2
   s_waitcnt lgkmcnt(0)
@@ -73,6 +81,7 @@ def test_barrier_orders_lds(machine):
   s_waitcnt lgkmcnt(0)
   global_store_dword v1, v4, s[4:5]
 """
+    )
     out = machine.array(np.zeros(256, np.uint32))
     machine.launch(load(machine, body, lds=1024), "k", arguments(out), block=(256, 1, 1))
     np.testing.assert_array_equal(out.numpy(), (np.arange(256) + 64) % 256 + 1)
@@ -87,7 +96,9 @@ def test_partial_last_wave(machine):
 
 
 def test_counts_are_exact_and_deterministic(machine):
-    body = PROLOGUE + """
+    body = (
+        PROLOGUE
+        + """
   s_mov_b32 s8, 0
 loop:
   global_load_dword v2, v1, s[4:5]
@@ -96,6 +107,7 @@ loop:
   s_cmp_lt_u32 s8, 10
   s_cbranch_scc1 loop
 """
+    )
     array = machine.array(np.zeros(64, np.uint32))
     module = load(machine, body)
     runs = [machine.launch(module, "k", arguments(array), grid=(9, 1, 1), threads=t) for t in (1, 2, 2)]

@@ -30,7 +30,9 @@ print(download(out, 64).sum(), free_bytes() == before)
 
 
 def test_use_after_asynchronous_free(program):
-    text = SETUP + """
+    text = (
+        SETUP
+        + """
 fill, on = function("fill"), stream()
 buffer = malloc_async(256, on)
 launch(fill, buffer, 0, 64, 3, on)
@@ -40,6 +42,7 @@ launch(fill, buffer, 0, 64, 3, on)
 call("hipStreamSynchronize", on)
 print("ran")
 """
+    )
     assert program(text.format(free=False)).stdout == "ran\n"
     done = program(text.format(free=True))
     assert done.returncode != 0 and "global_store_dword" in done.stderr and "free" in done.stderr, done.stderr

@@ -113,8 +113,6 @@ def accumulator(c: np.ndarray, shape: Shape, kind: str) -> np.ndarray:
     )
 
 
-
-
 def dense_case(shim, info: Info, name: str, small: bool, ocp: bool = False, controls=(0, 0, 0), clamp: bool = False):
     rng = np.random.default_rng(sum(name.encode()))
     shape = Shape(info.m, info.n, info.k, info.blocks)
