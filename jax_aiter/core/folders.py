@@ -18,12 +18,12 @@ def modules(package: str) -> tuple[str, ...]:
     return tuple(sorted(found, key=lambda module: module.rpartition(".")[2]))
 
 
-def declared(package: str) -> dict[str, Any]:
-    """What the functions in `modules` carry as their ``adapters``, by the name of the op that each is for."""
+def declared(package: str, attribute: str = "adapters") -> dict[str, Any]:
+    """What the functions in `modules` carry as their `attribute`, by the name of the op that each is for."""
     found: dict[str, Any] = {}
     for module in modules(package):
         for value in vars(importlib.import_module(module)).values():
-            for adapter in getattr(value, "adapters", ()):
+            for adapter in getattr(value, attribute, ()):
                 if found.setdefault(adapter.op, adapter) is not adapter:
-                    raise RuntimeError(f"{package}: two adapters for op {adapter.op!r}")
+                    raise RuntimeError(f"{package}: two {attribute} for op {adapter.op!r}")
     return found

@@ -1,14 +1,14 @@
 """The ops AITER has Triton kernels for: per op, the rule that refuses a call and the function that records one.
 
-A folder per family beside this file. Rules run in the user's process and see only a `CallSpec`; recording functions run in the
-worker and import torch and AITER themselves.
+A few ops are composed of others', with jax.numpy between. A folder per family beside this file. Rules run in the user's process and
+see only a `CallSpec`; recording functions run in the worker and import torch and AITER themselves.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jax_aiter.core import folders
@@ -58,6 +58,40 @@ def op(
         return run
 
     return declare
+
+
+@dataclasses.dataclass(frozen=True)
+class Composition:
+    """How one op is run as other ops' Triton kernels with jax.numpy between them."""
+
+    op: str
+    refuse: Callable[[CallSpec], str | None]
+    parts: Callable[[CallSpec], Mapping[str, CallSpec]]  # the calls of ops that have adapters, by names of its own
+    run: Callable[[Any, Callable[..., Any], Mapping[str, Any]], Any]
+
+
+def composed(
+    name: str, *, refuse: Callable[[CallSpec], str | None], parts: Callable[[CallSpec], Mapping[str, CallSpec]]
+) -> Callable:
+    """Declares the decorated function as how op `name` is run.
+
+    It is ``(call, launch, operands) -> results``, traced where the op stands; ``launch(part, *arrays)`` gives a part's one result.
+    """
+
+    def rules(spec: CallSpec) -> str | None:
+        return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
+
+    def declare(run: Callable) -> Callable:
+        run.__dict__.setdefault("compositions", []).append(Composition(name, rules, parts, run))
+        return run
+
+    return declare
+
+
+@functools.cache
+def compositions() -> dict[str, Composition]:
+    """All compositions by op name."""
+    return folders.declared("jax_aiter.kernels.triton", "compositions")
 
 
 @functools.cache

@@ -14,7 +14,7 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
-from jax_aiter.kernels.triton.adapters import adapters
+from jax_aiter.kernels.triton.adapters import adapters, compositions
 from jax_aiter.kernels.triton.spec import FP8, CallSpec
 
 
@@ -72,7 +72,10 @@ def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], No
     location = aiter_location(root)
     waiting: queue.SimpleQueue[CallSpec] = queue.SimpleQueue()
     for spec in specs:
-        waiting.put(spec)
+        composition = compositions().get(spec.op)
+        parts = () if composition is None or composition.refuse(spec) else composition.parts(spec).values()
+        for part in parts or (spec,):
+            waiting.put(part)
     outcomes: list[Outcome] = []
     lock = threading.Lock()
 

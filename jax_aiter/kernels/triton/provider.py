@@ -10,10 +10,10 @@ from typing import Any
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.provider import Missing, Unusable
+from jax_aiter.kernels.provider import Missing, Program, Unusable
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
-from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, adapters
+from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, Composition, adapters, compositions
 from jax_aiter.kernels.triton.announce import announced
 from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.spec import ARCHS, FP8, CallSpec
@@ -29,14 +29,13 @@ class TritonProvider:
         arch = call.target.arch
         if arch not in ARCHS:
             return f"arch = {arch!r}; AITER's Triton kernels are compiled for {', '.join(ARCHS)}"
-        adapter = adapters().get(call.op)
-        if adapter is None:
+        if call.op not in adapters() and call.op not in compositions():
             return OTHER_CONTRACT.get(call.op, f"AITER has no Triton kernel for {call.op}")
         spec = CallSpec.of(call)
         for name, array in spec.operands.items():
             if array.dtype.startswith("float8_e4m3") and array.dtype != FP8[arch]:
                 return f"{name} has dtype {array.dtype}; {arch} computes in {FP8[arch]} (see convert_fp8)"
-        return adapter.refuse(spec) or _cannot_build(spec)
+        return _refusal(spec)
 
     def passes_over(self, call: Any) -> str | None:
         return None
@@ -46,9 +45,40 @@ class TritonProvider:
         where = aiter_location()
         return () if where is None or where.verified else (f"AITER's files are {where.state}",)
 
-    def plan(self, call: Any) -> LaunchPlan:
+    def plan(self, call: Any) -> LaunchPlan | Program:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
-        return plan_for(CallSpec.of(call))
+        spec = CallSpec.of(call)
+        composition = compositions().get(spec.op)
+        return plan_for(spec) if composition is None else program(composition, spec, call)
+
+
+def _refusal(spec: CallSpec) -> str | None:
+    """The first rule by which a call, or a part of one that is composed, cannot run."""
+    composition = compositions().get(spec.op)
+    if composition is None:
+        return adapters()[spec.op].refuse(spec) or _cannot_build(spec)
+    return composition.refuse(spec) or next(filter(None, map(_refusal, composition.parts(spec).values())), None)
+
+
+def program(composition: Composition, spec: CallSpec, call: Any) -> Program:
+    """The plans of a composed call's parts, and what joins them."""
+    import jax
+
+    from jax_aiter.bind import switches
+    from jax_aiter.kernels.call import call_plan
+
+    parts = composition.parts(spec)
+    plans_of = {name: plan_for(part) for name, part in parts.items()}
+    results = {name: [jax.ShapeDtypeStruct(r.shape, r.dtype) for r in part.results] for name, part in parts.items()}
+
+    def launch(part: str, *arrays: Any) -> Any:
+        (out,) = call_plan(plans_of[part], *arrays, result_shape_dtypes=results[part])
+        return out
+
+    def run(operands: Any) -> Any:
+        return composition.run(call, launch, operands)
+
+    return Program(tuple(plans_of.values()), switches.pinned()(run))
 
 
 def _cannot_build(spec: CallSpec) -> str | None:

@@ -191,7 +191,9 @@ def fused_moe(
     experts for a token; their gradients are zero.
 
     The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D] and
-    of one expert's weights in float32, whatever their dtype.
+    of one expert's weights in float32, whatever their dtype. On a GPU the gradient of 16-bit weights without padding is made of
+    `grouped_gemm`'s Triton kernels: sorted rows, both halves of the intermediate and their cotangents stand in memory, rounded to
+    the weights' dtype; elsewhere it is the reference's, which keeps none of them.
 
     Raises NotSupportedError for quant_type ``"per_1x32"``. Mirrors ``aiter.fused_moe.fused_moe``.
     """

@@ -1,0 +1,44 @@
+"""The gradient of fused_moe on AITER's grouped GEMMs, against the float32 reference's, which `tests/moe` holds against torch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jax_aiter
+from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
+
+TOKENS, EXPERTS, TOPK, MODEL, INTER = 20, 4, 2, 64, 32
+
+
+def draw():
+    rng = np.random.default_rng(0)
+    half = lambda *s, std=1.0: np.asarray(jnp.asarray(rng.standard_normal(s) * std, jnp.bfloat16))  # noqa: E731
+    ids = np.argsort(rng.random((TOKENS, EXPERTS)), 1)[:, :TOPK].astype(np.int32)
+    ids[3] = -1, EXPERTS  # a token of no expert
+    weights = half(EXPERTS, 2 * INTER, MODEL, std=MODEL**-0.5), half(EXPERTS, MODEL, INTER, std=INTER**-0.5)
+    return half(TOKENS, MODEL), *weights, rng.random((TOKENS, TOPK)).astype(np.float32), ids, half(TOKENS, MODEL)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("early", [False, True])
+def test_gradient(arch, early):
+    *operands, ids, dout = draw()
+
+    def loss(*operands):
+        out = jax_aiter.fused_moe(*operands, ids, activation="silu", doweight_stage1=early)
+        return jnp.sum(out.astype(jnp.float32) * dout.astype(np.float32))
+
+    program = jax.jit(jax.grad(loss, range(4))).lower(*operands)
+    assert sum(program.as_text().count(f"@{target}(") for target in CUSTOM_CALL_TARGETS) >= 5  # as many products
+    got = program.compile()(*operands)
+    with jax.default_device(jax.devices("cpu")[0]):
+        want = jax.jit(jax.grad(loss, range(4)))(*(x.astype(np.float32) for x in operands))
+    # bfloat16 (2^-8) roundings of both halves of the intermediate, their cotangents and the weighted output's: five on the way to
+    # a weight's gradient, where they add like noise; a relative rms of 2^-8 * sqrt(5), and no element further off than 8 of these.
+    bound = 2.0**-8 * 5**0.5
+    for a, b in zip(got, want, strict=True):
+        a, b = (np.asarray(x, np.float64) for x in (a, b))
+        assert np.sqrt(np.mean((a - b) ** 2)) <= bound * np.sqrt(np.mean(b * b))
+        assert np.abs(a - b).max() <= 8 * bound * np.abs(b).max()
+    assert not np.any(np.asarray(got[0])[3])
