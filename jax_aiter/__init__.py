@@ -50,6 +50,9 @@ if TYPE_CHECKING:
     from jax_aiter.ops.cache.rope_and_cache import rope_and_cache as rope_and_cache
     from jax_aiter.ops.catalogue import supports as supports
     from jax_aiter.ops.gemm.batched_gemm_a8w8 import batched_gemm_a8w8 as batched_gemm_a8w8
+    from jax_aiter.ops.gemm.batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant import (
+        batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant as batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant,  # noqa: E501
+    )
     from jax_aiter.ops.gemm.batched_gemm_bf16 import batched_gemm_bf16 as batched_gemm_bf16
     from jax_aiter.ops.gemm.gemm_a8w8 import gemm_a8w8 as gemm_a8w8
     from jax_aiter.ops.gemm.gemm_a8w8_blockscale import gemm_a8w8_blockscale as gemm_a8w8_blockscale

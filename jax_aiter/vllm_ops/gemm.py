@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jax_aiter.vllm_ops import values
-from jax_aiter.vllm_ops.row import Argument, Row, only, renamed, same, to, unneeded
+from jax_aiter.vllm_ops.row import Argument, Row, only, renamed, returned, same, to, unneeded
 
 PLAIN = renamed(A="xq", B="wq", As="x_scale", Bs="w_scale")
 BY_ROW: dict[str, Argument] = {
@@ -72,9 +72,15 @@ ROWS = (
     Row(
         name="triton_fp8_bmm",
         aiter="aiter.ops.triton batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant",
-        lacks="no op quantises X inside of the batched product: quantise it by token, repeat the weight's scale by row, multiply, "
-        "and swap the first two axes for transpose_bm",
-        instead=("jax_aiter.per_token_quant", "jax_aiter.batched_gemm_a8w8", "jax.numpy.swapaxes"),
+        ops=("batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant",),
+        arguments={
+            **same("X", "WQ", "w_scale", "group_size", "bias"),
+            "dtype": to("out_dtype", values.dtype),
+            **only(None, "splitK", "config", note="the kernel's own choice"),
+            **returned("YQ"),
+            **same("transpose_bm"),
+        },
+        results=("YQ",),
     ),
     Row(
         name="tgemm.mm",

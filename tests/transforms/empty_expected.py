@@ -186,8 +186,16 @@ def _gathered(o, p, whole):
     return tuple(np.zeros(x.shape) for x in OPS["gather_cache"](**whole, **p))
 
 
+def _prequant(o, p):
+    """`_gemm` with tokens before the batch where they stand so."""
+    x = o["X"].swapaxes(0, 1) if p["transpose_bm_in"] else o["X"]
+    (y,) = _gemm(("X", "WQ"), {**o, "X": x}, p)
+    return (y.swapaxes(0, 1) if p["transpose_bm"] else y,)
+
+
 EXPECTED = {
     "batched_gemm_a8w8": lambda o, p: _gemm(("XQ", "WQ"), o, p),
+    "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant": _prequant,
     "batched_gemm_bf16": lambda o, p: _gemm(("XQ", "WQ"), o, p),
     "gemm_a16w16": lambda o, p: _gemm("ab", o, p),
     "gemm_a16w16_bpreshuffle": lambda o, p: _gemm("ab", o, p),

@@ -55,6 +55,9 @@ ROPE_CACHE = {"q": "bfloat16[4,8,64]", "k": "bfloat16[4,2,64]", "v": "bfloat16[4
 NHD = {**ROTATED, "nope_first": False, "kv_layout": "NHD"}
 TWO = {"q": "bfloat16[4,8,64]", "k": "bfloat16[4,2,64]", **TABLES}
 
+PREQUANT = "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant"
+ABSORBED = {"X": "bfloat16[4,2,64]", "WQ": "fp8[4,5,64]", "w_scale": "float32[1]"}
+
 REFUSED = [
     ("rms_norm", {"x": "bfloat16[0,8]", "weight": "bfloat16[8]"}, {}, "x is empty, shape (0, 8)"),
     ("rms_norm", {"x": "bfloat16[65536,65536]", "weight": "bfloat16[65536]"}, {}, "indexes with 32 bits"),
@@ -75,6 +78,8 @@ REFUSED = [
     ("layer_norm", ROW, {}, "bias is absent"),
     ("rms_norm_with_add_pad", ROW, {"out": "bfloat16[4,65792]"}, "y has rows of 65792 elements"),
     ("gemm_a16w16", {"a": "float32[4,8]", "b": "float32[4,8]"}, {}, "a has dtype float32"),
+    (PREQUANT, {**ABSORBED, "X": "float16[4,2,64]"}, {"out": "bfloat16[4,2,5]"}, "a group of zeros would give NaN"),
+    (PREQUANT, ABSORBED, {"out": "float32[4,2,5]"}, "out_dtype = float32"),
     ("flash_attention", {**QKV, "bias": "bfloat16[8,8]"}, ATTENTION, "bias is given"),
     ("flash_attention", QKV, {**ATTENTION, "logits_soft_cap": 5.0}, "logits_soft_cap = 5.0"),
     ("flash_attention", QKV, {**ATTENTION, "causal": False, "sliding_window": (3, 1)}, "sliding_window = (3, 1)"),

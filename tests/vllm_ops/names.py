@@ -58,7 +58,7 @@ WITHOUT = {
     "transposed_grouped_gemm": "the gradient of grouped_gemm",
     "layer_norm": "torch's own in vLLM",
     "layer_norm_with_add": "torch's own in vLLM",
-    "batched_gemm_a8w8": "of it triton_fp8_bmm is composed",
+    "batched_gemm_a8w8": "vLLM quantises inside of its batched product (triton_fp8_bmm)",
     "moe_sorting": "inside of AITER's fused_moe",
     "moe_stage1_g1u1": "inside of AITER's fused_moe",
     "moe_stage1_g1u1_blockscale": "inside of AITER's fused_moe",

@@ -9,7 +9,7 @@ from jax_aiter.kernels.triton.rules import HALF, dtype_in, first, fits_int32
 from jax_aiter.kernels.triton.spec import CallSpec
 
 
-def _out(spec: CallSpec, allowed: tuple[str, ...] = HALF) -> str | None:
+def out_dtype(spec: CallSpec, allowed: tuple[str, ...] = HALF) -> str | None:
     got = spec.results[0].dtype
     return None if got in allowed else f"out_dtype = {got}; AITER's Triton kernel writes {', '.join(allowed)}"
 
@@ -24,7 +24,7 @@ def _refuse_16(spec: CallSpec) -> str | None:
     return first(
         dtype_in(spec, "a", HALF),
         dtype_in(spec, "b", HALF),
-        _out(spec, (*HALF, "float32")),
+        out_dtype(spec, (*HALF, "float32")),
         fits_int32(spec, "a", "b"),
     )
 
@@ -42,7 +42,7 @@ def gemm_a16w16(ctx):
     return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y)
 
 
-def _refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
+def refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
     kinds = (spec.fp8, "int8")
     return first(
         _deep(spec, x, 32),
@@ -50,7 +50,7 @@ def _refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
         dtype_in(spec, w, kinds),
         dtype_in(spec, "x_scale", ("float32",)),
         dtype_in(spec, "w_scale", ("float32",)),
-        _out(spec),
+        out_dtype(spec),
         fits_int32(spec, x, w),
     )
 
@@ -58,7 +58,7 @@ def _refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
 @op(
     "gemm_a8w8",
     source="aiter.ops.triton.gemm.basic.gemm_a8w8.gemm_a8w8",
-    refuse=_refuse_8,
+    refuse=refuse_8,
     needs=("gemm.basic.gemm_a8w8:gemm_a8w8",),
 )
 def gemm_a8w8(ctx):
@@ -69,17 +69,19 @@ def gemm_a8w8(ctx):
     return kernel(ctx.operand("xq"), ctx.operand("wq"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, y=y)
 
 
+def refuse_int8(spec: CallSpec) -> str | None:
+    return "xq has dtype int8; AITER's Triton block-scale kernel takes fp8" if spec["xq"].dtype == "int8" else None
+
+
 def _refuse_blockscale(spec: CallSpec) -> str | None:
-    rule = None
-    if spec["xq"].dtype == "int8":
-        rule = "xq has dtype int8; AITER's Triton block-scale kernel takes fp8"
+    rule = refuse_int8(spec)
     (_, k), (n, _) = spec["xq"].shape, spec["wq"].shape
     for name, size, groups in (("K", k, spec["x_scale"].shape[-1]), ("N", n, spec["w_scale"].shape[0])):
         if groups != -(-size // 128):
             rule = rule or f"{name} = {size} has {groups} scales; AITER's Triton kernel is tuned for one per 128"
     if k % 128:
         rule = rule or f"K = {k}; AITER's Triton block-scale kernel needs a multiple of 128"
-    return first(_refuse_8(spec), rule)
+    return first(refuse_8(spec), rule)
 
 
 @op(
@@ -113,7 +115,7 @@ def gemm_a8w8_blockscale(ctx):
     refuse=lambda spec: first(
         dtype_in(spec, "XQ", ("bfloat16",)),
         dtype_in(spec, "WQ", ("bfloat16",)),
-        _out(spec),
+        out_dtype(spec),
         fits_int32(spec, "XQ", "WQ"),
     ),
 )
@@ -128,7 +130,7 @@ def batched_gemm_bf16(ctx):
     "batched_gemm_a8w8",
     source="aiter.ops.triton.gemm.batched.batched_gemm_a8w8.batched_gemm_a8w8",
     needs=("gemm.batched.batched_gemm_a8w8:batched_gemm_a8w8",),
-    refuse=lambda spec: _refuse_8(spec, "XQ", "WQ"),
+    refuse=lambda spec: refuse_8(spec, "XQ", "WQ"),
 )
 def batched_gemm_a8w8(ctx):
     from aiter.ops.triton.gemm.batched.batched_gemm_a8w8 import batched_gemm_a8w8 as kernel

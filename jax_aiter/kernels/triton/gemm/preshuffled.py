@@ -1,0 +1,37 @@
+"""The block-scaled product with a weight in the order that kernels load, on AITER's Triton kernel."""
+
+# pyright: reportMissingImports=false
+# AITER, torch and Triton are the worker's; recording functions import them when they run.
+from __future__ import annotations
+
+from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.gemm.gemm import refuse_8, refuse_int8
+from jax_aiter.kernels.triton.rules import first
+
+BLOCK = 128
+
+
+@op(
+    "gemm_a8w8_blockscale_bpreshuffle",
+    source="aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale.gemm_a8w8_blockscale_preshuffle",
+    refuse=lambda spec: first(refuse_8(spec), refuse_int8(spec)),
+    needs=("gemm.basic.gemm_a8w8_blockscale:gemm_a8w8_blockscale_preshuffle(is_x_scale_tranposed)",),
+)
+def gemm_a8w8_blockscale_preshuffle(ctx):
+    import inspect
+
+    from aiter.ops.triton._triton_kernels.gemm.basic.gemm_a8w8_blockscale import _get_config
+    from aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale import gemm_a8w8_blockscale_preshuffle as kernel
+
+    y, transposed = ctx.results[0], ctx.spec.params["transpose_scale"]
+    (m, n), k = y.shape, ctx.spec["xq"].shape[1]
+    backend = {"backend": "triton"} if "backend" in inspect.signature(_get_config).parameters else {}
+    config = _get_config(m, n, k, True, **backend)
+    config = dict(config[0] if isinstance(config, tuple) else config)
+    # The kernel takes a part of K for whole blocks of 128; AITER cuts K without asking, and then some columns count twice.
+    blocks = k // BLOCK
+    config["NUM_KSPLIT"] = max(d for d in range(1, min(config["NUM_KSPLIT"], blocks) + 1) if blocks % d == 0)
+    config["BLOCK_SIZE_K"] = BLOCK
+    scale = ctx.operand("x_scale").view(m, blocks)  # transposed, its storage is that of [K/128, M], and the kernel is told so
+    operands = ctx.operand("xq"), ctx.operand("wq").view(n // 16, k * 16), scale, ctx.operand("w_scale")
+    return kernel(*operands, dtype=y.dtype, y=y, config=config, is_x_scale_tranposed=transposed)
