@@ -4,6 +4,10 @@ VGPU_JAX_PYTHON names that environment's Python (`scripts/test.sh` makes one); t
 `vgpu`. What ran inside is part of each test's output; its last line is shown by ``-rP``.
 """
 
+import importlib.util
+import os
+import subprocess
+
 import pytest
 
 from .inside import ROOT, run
@@ -16,14 +20,25 @@ COMMAND_BUFFERS = {
     "off": "--xla_gpu_enable_command_buffer=",
     "on": "--xla_gpu_enable_command_buffer=FUSION,CUSTOM_CALL --xla_gpu_graph_min_graph_size=1",
 }
+# This one trains and serves the example, on Triton kernels too where they can be compiled: the rest of a model is theirs.
+EXAMPLE = "test_moe_lm"
+TRITON = "JAX_AITER_TRITON_PYTHON" in os.environ or None not in map(importlib.util.find_spec, ("torch", "triton"))
 # Quick tests of every family, for what concerns how a plan is run rather than which.
 SAMPLE = "test_topk_softmax.py::test_token_counts", "test_gemm_a16w16.py", "test_top_k.py"
 
 
+@pytest.fixture
+def _packages(python, module):
+    """What a module needs in the environment with the ROCm plugin."""
+    if module == EXAMPLE and subprocess.run([python, "-c", "import click, matplotlib, optax, rich, safetensors"]).returncode:
+        pytest.skip("needs the example's packages beside the ROCm plugin: pip install 'jax_aiter[examples]'")
+
+
 @pytest.mark.timeout(2400)
+@pytest.mark.usefixtures("_packages")
 @pytest.mark.parametrize("module", MODULES)
 def test_gfx942(python, module):
-    run(python, "gfx942", f"tests/asm/{module}.py")
+    run(python, "gfx942", f"tests/asm/{module}.py", triton=TRITON and module == EXAMPLE)
 
 
 @pytest.mark.timeout(2400)
@@ -35,13 +50,14 @@ def test_gfx950(python, module):
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(6000)
+@pytest.mark.usefixtures("_packages")
 @pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
 @pytest.mark.parametrize("module", MODULES)
 def test_everything(python, module, arch):
     """All that the default run leaves out: every kernel of the tables at more shapes, a hundred random calls per family."""
     if arch == "gfx950" and module in ONLY_GFX942:
         pytest.skip(f"AITER has no kernels of {module} for gfx950")
-    run(python, arch, f"tests/asm/{module}.py", "-m", "exhaustive or not exhaustive")
+    run(python, arch, f"tests/asm/{module}.py", "-m", "exhaustive or not exhaustive", triton=TRITON and module == EXAMPLE)
 
 
 @pytest.mark.timeout(1200)
