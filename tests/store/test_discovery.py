@@ -3,7 +3,6 @@
 import importlib.abc
 import importlib.util
 import json
-import os
 import shutil
 import sys
 import zipfile
@@ -28,7 +27,6 @@ from tests.needs import needs_aiter
 from .conftest import FILES
 
 pytestmark = pytest.mark.usefixtures("root", "afresh")
-USERS = os.environ.get("JAX_AITER_CACHE")  # before a test has a cache of its own
 OLD = {**FILES, "aiter/ops/triton/norm.py": b"# older\n", "hsa/gfx950/fmoe.csv": b"older,table\n", "hsa/gfx942/gone.co": b"gone"}
 
 
@@ -338,16 +336,17 @@ def test_list_as_json(site):
 # ---- AITER's own files in a package's layout
 
 
+@pytest.fixture(scope="module")
+def users():
+    """Where the user of this run has AITER; found before a test has a cache of its own, and no package."""
+    return needs_aiter("hsa")
+
+
 @pytest.fixture
-def real_package(tmp_path, monkeypatch):
-    with monkeypatch.context() as user:
-        user.delenv("JAX_AITER_CACHE")
-        if USERS is not None:
-            user.setenv("JAX_AITER_CACHE", USERS)
-        real = needs_aiter("hsa", where=lambda location: location.source == "cache")
+def real_package(users, tmp_path):
     (tmp_path / "package/aiter_meta").mkdir(parents=True)
-    (tmp_path / "package/aiter").symlink_to(real.path / "aiter")
-    (tmp_path / "package/aiter_meta/hsa").symlink_to(real.path / "hsa")
+    (tmp_path / "package/aiter").symlink_to(users.place("aiter"))
+    (tmp_path / "package/aiter_meta/hsa").symlink_to(users.place("hsa"))
     return tmp_path / "package"
 
 

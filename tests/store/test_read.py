@@ -1,5 +1,6 @@
 """Files trusted when they were added are compared again whenever they are read: tables, code objects, Python, JSON."""
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,6 @@ import pytest
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import cache, store
-from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.manifest import manifest
 from jax_aiter.kernels.store import files, survey
 from jax_aiter.kernels.store.location import AS_IT_IS, Location, listing
@@ -115,26 +115,50 @@ def test_the_list_of_an_unverified_copy_cannot_be_exchanged(hashes, root, checko
 # ---- AITER's own files, through the providers
 
 
-def _with_one_altered(tmp_path: Path, name: str, change) -> Path:
-    """A cache that holds links to AITER's real files, and one altered copy."""
-    real, root = needs_aiter("hsa", where=lambda location: location.identity == AITER_COMMIT).path, tmp_path / "cache"
-    place, original = root / "aiter" / AITER_COMMIT, real
-    for part in Path(name).parts:
-        place.mkdir(parents=True, exist_ok=True)
+def _with_one_altered(folder: Path, real: store.Location, name: str, change) -> None:
+    """Fills a folder with links to AITER's real files, and one altered copy."""
+    folder.mkdir(parents=True)
+    for top in ("aiter", "hsa"):
+        if top != Path(name).parts[0]:
+            (folder / top).symlink_to(real.place(top))
+    place, original = folder, real.place(Path(name).parts[0])
+    for part in Path(name).parts[1:]:
+        place /= original.name
+        place.mkdir()
         for other in original.iterdir():
             if other.name != part:
                 (place / other.name).symlink_to(other)
-        place, original = place / part, original / part
+        original /= part
     shutil.copy(original, place)
-    change(place)
-    cache.write_entry(root / "aiter/current.json", {"identity": AITER_COMMIT})
-    return root
+    change(place / original.name)
+
+
+@pytest.fixture
+def altered(tmp_path):
+    """Call it with a file's name and a change of it: where the AITER that is here lies then, of its release and source."""
+    real = needs_aiter("hsa", where=lambda location: location.verified)
+
+    def make(name: str, change) -> store.Location:
+        if real.source != "cache":  # a package, or a folder that the settings name
+            _with_one_altered(tmp_path / "named", real, name, change)
+            return dataclasses.replace(real, path=tmp_path / "named", source="setting", meta=None)
+        root = tmp_path / "cache"
+        _with_one_altered(root / "aiter" / real.identity, real, name, change)
+        if (facts := listing(real.path.parent.parent, real.identity)).exists():
+            listing(root, real.identity).symlink_to(facts)
+        cache.write_entry(root / "aiter/current.json", {"identity": real.identity})
+        location = store.aiter_location(root)
+        assert location.identity == real.identity
+        return location
+
+    return make
 
 
 def _names() -> list:
     """A file of each kind and folder by default, every file of AITER's in all."""
+    real = store.aiter_location()
     seen, found = set(), []
-    for name in sorted(manifest()):
+    for name in sorted(manifest()) if real is None else files.names(real):
         kind = (Path(name).parts[:3], Path(name).suffix)
         found.append(name if kind not in seen else pytest.param(name, marks=pytest.mark.exhaustive))
         seen.add(kind)
@@ -142,17 +166,16 @@ def _names() -> list:
 
 
 @pytest.mark.parametrize("name", _names())
-def test_one_altered_bit_of_any_of_aiters_files_is_refused_by_name(name, tmp_path):
-    root = _with_one_altered(tmp_path, name, _same_size_and_date)
-    location = store.aiter_location(root)
-    assert location.identity == AITER_COMMIT
-    with pytest.raises(KernelBuildError, match="is altered") as raised:
+def test_one_altered_bit_of_any_of_aiters_files_is_refused_by_name(name, altered):
+    location = altered(name, _same_size_and_date)
+    with pytest.raises(KernelBuildError, match="is altered" if location.source == "cache" else "is not known") as raised:
         files.read(location, name)
     assert name in str(raised.value)
 
 
-def test_links_to_the_right_contents_are_as_good_as_files(tmp_path):
-    root = _with_one_altered(tmp_path, "hsa/gfx942/topksoftmax/topksoftmax.csv", lambda path: None)
-    location = store.aiter_location(root)
-    for name in sorted(manifest())[::100]:
+def test_links_to_the_right_contents_are_as_good_as_files(altered):
+    location = altered("hsa/gfx942/topksoftmax/topksoftmax_4x128x8.co", lambda path: None)
+    names = files.names(location)
+    assert len(names) > 1000
+    for name in names[::100]:
         assert files.read(location, name)
