@@ -50,6 +50,8 @@ def load(held_out_bytes: int, seed: int = 0, root: Path | None = None) -> Corpus
             size += len(text)
         else:
             train.append(text)
+    if not held_out:
+        raise ValueError(f"no file under {root} is as short as half of the {held_out_bytes} bytes to hold out: ask for more")
     return Corpus(join(train), tuple(held_out))
 
 

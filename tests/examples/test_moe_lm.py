@@ -50,6 +50,14 @@ def test_held_out_files_are_not_trained_on():
     assert data.load(65536, 4, SOURCE).held_out != corpus.held_out
 
 
+def test_a_held_out_part_shorter_than_every_file_is_refused(tmp_path):
+    for i in range(20):
+        (tmp_path / f"{i}.py").write_text("x" * 100)
+    assert len(data.load(200, 0, tmp_path).held_out) == 2
+    with pytest.raises(ValueError, match="as short as half of the 199 bytes to hold out"):
+        data.load(199, 0, tmp_path)
+
+
 def test_trigram_is_the_interpolation_of_counts(monkeypatch):
     """With the weights fixed, against counting in a dictionary."""
     rng = np.random.default_rng(0)
