@@ -115,7 +115,8 @@ def build(archs: tuple[str, ...], ops: str, shapes: Path | None, jobs: int) -> N
         outcomes = build_all(specs, jobs, lambda outcome: progress.advance(task))
     for outcome in outcomes:
         if outcome.reason:
-            say(f"{outcome.status}: {outcome.spec.op} on {outcome.spec.arch}: {outcome.reason}", err=True)
+            for line in f"{outcome.status}: {outcome.spec.op} on {outcome.spec.arch}: {outcome.reason}".splitlines():
+                say(line, err=True)
     counts = {status: sum(o.status == status for o in outcomes) for status in ("built", "cached", "refused", "failed")}
     say(", ".join(f"{count} {status}" for status, count in counts.items()))
     if counts["failed"]:

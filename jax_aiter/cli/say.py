@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.core.text import printable
+from jax_aiter.core.text import one_line, printable
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.store import SourceError, VerificationError
 
@@ -15,8 +15,8 @@ OURS = (CacheError, KernelBuildError, SourceError, VerificationError)
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Prints text, with control characters spelled out."""
-    click.echo(printable(text), err=err)
+    """Prints one line, with control characters spelled out: no name in it makes a line that looks like one of ours."""
+    click.echo(one_line(text), err=err)
 
 
 class Group(click.Group):

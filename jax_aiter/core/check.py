@@ -64,7 +64,7 @@ def static_dtype(op: str, name: str, value: Any, allowed: Sequence[str]) -> np.d
         if value is None or isinstance(value, (jax.Array, np.ndarray, np.generic)):  # numpy would take None for float64
             raise TypeError
         dtype = jnp.dtype(value)
-    except (TypeError, ValueError, SyntaxError, RecursionError):
+    except Exception:  # numpy asks the value for its attributes and its repr, and those may raise anything
         raise TypeError(f"{op}: {name} must be a dtype ({' or '.join(allowed)}), got {shown(value)}") from None
     if dtype.name not in allowed:
         raise ValueError(f"{op}: {name} must be {' or '.join(allowed)}, got {dtype.name}")

@@ -89,6 +89,21 @@ def test_names_in_archives_folders_and_caches_are_not_printed_raw(text, root, ha
     assert clean(done.output)
 
 
+FORGED = "x\nall files are as they should be\nfreed 9 MiB"
+
+
+@pytest.mark.parametrize("command", [["add"], ["list"], ["verify"], ["prune"]], ids=" ".join)
+def test_no_name_makes_a_line_that_looks_like_ours(command, hashes, checkout, tmp_path, monkeypatch):
+    here = tmp_path / FORGED
+    monkeypatch.setenv("JAX_AITER_CACHE", str(here))
+    if command != ["verify"]:  # which has nothing to say it for
+        assert CliRunner().invoke(kernels, ["add", str(checkout)]).exit_code == 0
+    arguments = [*command, *([str(checkout)] if command == ["add"] else [])]
+    lines = CliRunner().invoke(kernels, arguments).output.splitlines()
+    assert lines
+    assert not {*FORGED.split("\n")[1:]} & {*lines}
+
+
 def test_doctor_prints_names_as_they_are_but_for_what_acts(tmp_path):
     """Also what rich would read as markup."""
     folder = tmp_path / "[bold]x[/bold] [/] \x1b[31m\u202e"

@@ -18,6 +18,12 @@ from jax_aiter.core.errors import NotSupportedError
 from .common import LATER
 from .test_bad_input import FUNCTIONS, call_arguments, traced
 
+
+class Unprintable:
+    def __repr__(self):
+        raise RuntimeError("this cannot be shown")
+
+
 CYCLE: list = []
 CYCLE.append(CYCLE)
 VALUES = {
@@ -38,6 +44,7 @@ VALUES = {
     "None": None,
     "Ellipsis": ...,
     "object": object(),
+    "object that cannot be shown": Unprintable(),
     "function": len,
     "class": int,
     "empty tuple": (),
