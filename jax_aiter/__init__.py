@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.indexer.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
     from jax_aiter.ops.indexer.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode
     from jax_aiter.ops.indexer.top_k_per_row_prefill import top_k_per_row_prefill as top_k_per_row_prefill
+    from jax_aiter.ops.mla.get_mla_metadata_v1 import get_mla_metadata_v1 as get_mla_metadata_v1
     from jax_aiter.ops.mla.mla_decode_fwd import mla_decode_fwd as mla_decode_fwd
     from jax_aiter.ops.mla.mla_prefill_fwd import mla_prefill_fwd as mla_prefill_fwd
     from jax_aiter.ops.moe.asm_moe import asm_moe as asm_moe

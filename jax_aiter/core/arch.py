@@ -17,6 +17,9 @@ FP8 = {"gfx942": FNUZ, "gfx950": OCP, "sm_90": OCP}
 # On a machine without a GPU the reference emulates the MI300X unless an arch is set: it is what most users deploy on.
 EMULATED = "gfx942"
 
+#: compute units of the full device: MI300X / MI325X and MI350X / MI355X.
+COMPUTE_UNITS = {"gfx942": 304, "gfx950": 256}
+
 
 def arch_of(device: Any) -> str | None:
     """``"gfx942"``, ``"gfx950"`` or ``"sm_90"`` of a device, None for one that is no GPU.
@@ -37,6 +40,19 @@ def _default_device_arch() -> str | None:
 def target_arch() -> str | None:
     """The architecture that calls are checked and lowered for: the configured one, else the default device's, else None."""
     return config.arch or _default_device_arch()
+
+
+def amd_arch() -> str:
+    """The architecture whose work lists are made: the target's if it is one of AMD's, else the emulated one."""
+    found = target_arch()
+    return found if found in COMPUTE_UNITS else EMULATED
+
+
+def compute_units(arch: str) -> int:
+    """Of this process's device if it is of architecture `arch`, else of that architecture's full device."""
+    device = jax.local_devices()[0]
+    count = getattr(device, "core_count", None) if arch_of(device) == arch else None
+    return int(count) if count else COMPUTE_UNITS[arch]
 
 
 def fp8_dtype(arch: str | None = None) -> np.dtype:

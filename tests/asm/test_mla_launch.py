@@ -3,20 +3,25 @@
 The launches themselves are compared with AITER's own in `test_host_launches.py`.
 """
 
+import dataclasses
+import functools
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jax_aiter.ops.mla.mla_decode_fwd  # noqa: F401  defines the op
+import jax_aiter
+import jax_aiter.ops.mla.mla_decode_fwd  # defines the op
 from jax_aiter.bind.op import OPS
 from jax_aiter.kernels.asm.mla.rows import TABLE, traits
-from jax_aiter.kernels.asm.mla.work import BLOCK, OVERHEAD, capacity, work_list
 from jax_aiter.kernels.asm.provider import AsmProvider
 from jax_aiter.kernels.asm.tables import kernels
 from jax_aiter.kernels.provider import Call, Target
+from jax_aiter.ops.mla.metadata import AXES
+from jax_aiter.ops.mla.work import BLOCK, OVERHEAD, capacity, work_list
 
 from . import calls
 from .calls import FP8
@@ -150,3 +155,64 @@ def test_work_lists_cover_every_key_once(seed):
     loads = [sum(w[5] - w[4] for w in info[a:b]) for a, b in itertools.pairwise(indptr)]
     cost = sum(-(-n // BLOCK) + OVERHEAD for n in keys if n)
     assert max(loads) <= -(-cost // groups) * BLOCK + tokens
+
+
+def executed(text: str, operation: str) -> int:
+    """How often a StableHLO program without loops around it runs an operation; equal layers share functions, called once each."""
+    bodies = dict(re.findall(r"func\.func (?:public |private )?@(\w+)\((.*?)\n  }\n", text, re.DOTALL))
+
+    @functools.cache
+    def count(name: str) -> int:
+        calls = re.findall(r"call @(\w+)\(", bodies[name])
+        return bodies[name].count(operation) + sum(map(count, calls))
+
+    return count("main")
+
+
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_layers_share_one_work_list(arch):
+    """Three layers that are given a list hold one computation of it (what sorts), others three; they run the same kernel."""
+
+    def layers(q, kv, qo, kv_indptr, indices, last, *, shared):
+        given = {}
+        if shared:
+            kinds = {"dtype_q": q.dtype, "dtype_kv": kv.dtype}
+            given = jax_aiter.get_mla_metadata_v1(qo, kv_indptr, last, 48, max_seqlen_qo=2, **kinds)._asdict()
+        call = functools.partial(jax_aiter.mla_decode_fwd, max_seqlen_qo=2, sm_scale=0.1, implementation="asm", **given)
+        return [call(q * scale, kv, qo, kv_indptr, indices, last) for scale in (1, 2, 3)]
+
+    kernels_of, lists = [], []
+    for shared in (True, False):
+        with jax_aiter.config(arch=arch):
+            traced = jax.jit(functools.partial(layers, shared=shared)).trace(*decode(heads=48, queries=2).operands.values())
+            text = traced.lower(lowering_platforms=("rocm",)).as_text()
+        kernels_of.append(re.findall(r'kernels = "([^"]*)"', text))
+        lists.append(executed(text, "stablehlo.sort"))
+    assert lists == [1, 3]
+    assert kernels_of[0] == kernels_of[1]
+    assert len(kernels_of[0]) == 3
+
+
+def with_list(call: Call, tiles: int, groups: int = 304) -> Call:
+    """The call with a work list of that many tiles."""
+    shapes = (4,), (groups + 1,), (tiles + groups - 1, 8), (tiles + 1,), (tiles, 2), (tiles + groups - 1,)
+    arrays = {n: jax.ShapeDtypeStruct(s, jnp.dtype("int32")) for n, s in zip(AXES, shapes, strict=True)}
+    return dataclasses.replace(call, operands={**call.operands, **arrays})
+
+
+def test_a_given_list_asks_for_a_persistent_kernel():
+    """Its workgroups are launched; where AITER has found even splits to be faster, or has no other, they stay."""
+    provider = AsmProvider()
+    kernel, place, rule = provider.details(with_list(decode(), 3, groups=5))[:3]
+    assert kernel.endswith("_psE")
+    assert "grid (5, 1, 1)" in place
+    assert "works given by the caller" in rule
+    assert "split evenly" in provider.details(decode())[2]
+    assert "split evenly" in provider.details(with_list(decode(heads=8), 3))[2]
+    assert "split evenly" in provider.details(with_list(decode("gfx950", batch=32), 32))[2]
+    assert "persistent" in provider.details(with_list(decode("gfx950", batch=31), 31))[2]
+
+
+def test_a_list_of_other_tiles_is_refused():
+    found = refusal(with_list(decode(heads=48, queries=2, kernel=None), 3))
+    assert "reduce_final_map has 3 tiles; the kernel takes 9 of 2 queries" in found

@@ -10,8 +10,8 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.arch import FP8
-from jax_aiter.kernels.asm.attention.pa_work import capacity
 from jax_aiter.kernels.known import AITER_COMMIT
+from jax_aiter.ops.attention.pa_work import capacity
 
 from . import common, paged
 

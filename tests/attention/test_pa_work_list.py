@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jax_aiter.kernels.asm.attention.pa_work import capacity, work_list
+from jax_aiter.ops.attention.pa_work import capacity, work_list
 
 
 def walk(pages, queries, group, kv_heads, units):

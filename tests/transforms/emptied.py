@@ -13,7 +13,7 @@ from jax_aiter.bind.op import Op
 from jax_aiter.core.axes import axis_names
 from jax_aiter.core.cases import Array, Case
 
-OFFSETS = ("Bp", "B1")  # one more than there are sequences
+OFFSETS = ("Bp", "B1", "Np")  # one more than there are sequences, or tiles
 MOST_TIED = 4
 
 

@@ -174,6 +174,13 @@ def mla(o, p):
     return np.zeros((tokens, heads, 512)), np.full((tokens, heads), -np.inf)
 
 
+def no_works(o, p):
+    """No sequences: nothing to do for any workgroup."""
+    works = p["num_cu"] - 1
+    header = np.array([*p["tiles"], p["is_causal"]])
+    return header, np.zeros(works + 2), np.zeros((works, 8)), np.zeros(1), np.zeros((0, 2)), np.zeros(works)
+
+
 def mqa_logits(o, p):
     """No heads, or heads of no dimensions: zero at every key that a token sees."""
     tokens, sequences = o["q"].shape[0], o["context_lens"].shape[0]

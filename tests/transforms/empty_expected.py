@@ -231,6 +231,7 @@ EXPECTED = {
     "pa_fwd_asm": _nothing("query"),
     "pa_persistent_fwd": _nothing("query"),
     "mla_decode_fwd": attention.mla,
+    "get_mla_metadata_v1": attention.no_works,
     "mla_prefill_fwd": lambda o, p: attention.mla(o, p)[:1],
     "fp8_paged_mqa_logits": attention.mqa_logits,
     "top_k_per_row_decode": _per_row,

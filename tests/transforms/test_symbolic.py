@@ -19,7 +19,7 @@ from jax_aiter.bind.op import OPS
 from .common import LATER, PLATFORMS, assert_same, bound, dims_of
 from .test_gradient import split
 
-OFFSETS = ("Bp", "B1")  # one more than there are sequences
+OFFSETS = ("Bp", "B1", "Np")  # one more than there are sequences, or tiles
 # Loops over blocks take other blocks where a size is symbolic, so sums of float32 come in another order: some tens of ulps, but not
 # many of the result's own dtype where that is narrower.
 FLOAT32_ULPS, OTHER_ULPS = 128, 8

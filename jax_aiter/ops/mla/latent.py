@@ -14,6 +14,7 @@ from jax_aiter.ops.attention.paged import Pages, Rule, attend
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks
 from jax_aiter.ops.attention.softmax import F32, soft_cap
 from jax_aiter.ops.cache import paged_reads as reads_of
+from jax_aiter.ops.mla import metadata
 from jax_aiter.ops.shared import narrow
 
 VALUE_DIM = 512
@@ -80,10 +81,10 @@ def reads(*, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, 
 
 
 def batch(batched, **_):
-    """A batch of buffers is one longer buffer, a batch of calls one call with more sequences."""
+    """A batch of buffers is one longer buffer, one call with more sequences; a given work list is of neither."""
     if "q_scale" in batched or "kv_scale" in batched:
         return NotImplemented
-    size, values = batched.size, dict(batched.values)
+    size, values = batched.size, {n: x for n, x in batched.values.items() if n not in metadata.AXES}
     q, indices, buffer = batched.broadcast("q"), batched.broadcast("kv_indices"), values["kv_buffer"]
     if "kv_buffer" in batched:
         pages = buffer.shape[1]

@@ -8,20 +8,22 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
-from jax_aiter.ops.mla import latent
+from jax_aiter.ops.mla import latent, metadata
 
 
-def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, **_):
+def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, **rest):
+    metadata.check("mla_decode_fwd", dims, rest)
     out = latent.output("mla_decode_fwd", dims, q=q, kv_buffer=kv_buffer, q_scale=q_scale, kv_scale=kv_scale)
     return out, jax.ShapeDtypeStruct(out.shape[:2], jnp.float32)
 
 
 def _reference(*, max_seqlen_qo, return_lse, **arguments):
-    return latent.attention(**arguments)
+    return latent.attention(**{n: x for n, x in arguments.items() if n not in metadata.AXES})  # a work list changes no result
 
 
 def _data_checks(*, max_seqlen_qo, **operands):
-    return latent.data_checks("max_seqlen_qo", max_seqlen_qo, **operands)
+    found = latent.data_checks("max_seqlen_qo", max_seqlen_qo, **operands)
+    return {**found, **metadata.data_checks(max_seqlen_qo, **operands)}
 
 
 MLA_DECODE_FWD = Op(
@@ -37,6 +39,7 @@ MLA_DECODE_FWD = Op(
         "kv_last_page_lens": Arg("B", INT32),
         "q_scale": Arg("1", ("float32",), optional=True),
         "kv_scale": Arg("1", ("float32",), optional=True),
+        **metadata.OPERANDS,
     },
     results={"out": "Tq Hq 512", "lse": "Tq Hq"},
     abstract=_abstract,
@@ -55,6 +58,14 @@ MLA_DECODE_FWD = Op(
             kv_indptr=constant([0, 2, 5], jnp.int32),
             kv_indices=permutation(6, among=7),
             kv_last_page_lens=constant([1, 2], jnp.int32),
+            **metadata.constants(  # of two workgroups
+                work_meta_data=[1, 1, 3, 1],
+                work_indptr=[0, 1, 2],
+                work_info_set=[[0, 0, 0, 3, 0, 3, 0, 0], [1, 3, 3, 6, 3, 9, 0, 0], [0] * 8],
+                reduce_indptr=[0, 1, 2],
+                reduce_final_map=[[0, 3], [3, 6]],
+                reduce_partial_map=[0, 3, 0],
+            ),
             max_seqlen_qo=3,
             sm_scale=0.04,
             logit_cap=0.0,
@@ -97,6 +108,12 @@ def mla_decode_fwd(
     kv_scale: jax.Array | None = None,
     causal: bool = True,
     return_lse: bool = False,
+    work_meta_data: jax.Array | None = None,
+    work_indptr: jax.Array | None = None,
+    work_info_set: jax.Array | None = None,
+    reduce_indptr: jax.Array | None = None,
+    reduce_final_map: jax.Array | None = None,
+    reduce_partial_map: jax.Array | None = None,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> jax.Array | tuple[jax.Array, jax.Array]:
@@ -115,6 +132,9 @@ def mla_decode_fwd(
       q_scale, kv_scale: ``[1]`` float32 for fp8 `q` and `kv_buffer`; None is 1.
       causal: a query sees no key after its position.
       return_lse: also return the log-sum-exp of the scores.
+      work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map: all or none: what
+        `get_mla_metadata_v1` makes of this batch, for AITER's persistent kernels, which are then preferred to those that split
+        every sequence evenly. None: a persistent kernel's list is made in this call. They change no result.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: the one hand-written kernel to run (its symbol, or its code object's name).
 
@@ -125,6 +145,8 @@ def mla_decode_fwd(
     Places past a last page's length are never attended to, pages past a sequence's last never read, and a page number outside
     ``[0, pages)`` counts as absent. AITER's hand-written kernels read a page number outside as the nearest one inside, and fill up
     their last tile of keys with the first token of `kv_buffer`, times zero: that token must be finite.
+    Metadata of another number of heads or queries, or of another `causal`, makes a persistent kernel's results NaN where its shapes
+    do not tell; that of other sequences makes them undefined. Neither reads or writes outside the operands.
 
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad offsets,
     pages and lengths. Mirrors ``aiter.mla.mla_decode_fwd``.
@@ -139,6 +161,12 @@ def mla_decode_fwd(
         kv_last_page_lens=kv_last_page_lens,
         q_scale=q_scale,
         kv_scale=kv_scale,
+        work_meta_data=work_meta_data,
+        work_indptr=work_indptr,
+        work_info_set=work_info_set,
+        reduce_indptr=reduce_indptr,
+        reduce_final_map=reduce_final_map,
+        reduce_partial_map=reduce_partial_map,
         max_seqlen_qo=check.integer(op, "max_seqlen_qo", max_seqlen_qo, 1),
         sm_scale=check.real(op, "sm_scale", sm_scale, low=0.0, open_low=True),
         logit_cap=check.real(op, "logit_cap", logit_cap, low=0.0),

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.attention import pa
-from jax_aiter.kernels.asm.attention.pa_work import capacity, work_list
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.mla.join import join_works
 from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
@@ -18,6 +17,7 @@ from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.call import call_plan, nbytes
 from jax_aiter.kernels.provider import Call, Program
+from jax_aiter.ops.attention.pa_work import capacity, work_list
 
 SOURCE = "csrc/py_itfs_cu/asm_pa.cu pa_ps_fwd"
 ARGUMENTS = struct(

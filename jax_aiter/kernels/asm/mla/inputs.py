@@ -6,15 +6,13 @@ results); the op takes any. What this costs is small beside reading the cache: q
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.kernels.asm.mla.shape import Tiles
-
-
-def query_counts(qo_indptr: jax.Array, most: int) -> jax.Array:
-    """Queries of every sequence, int32 [B]."""
-    return jnp.clip(qo_indptr[1:] - qo_indptr[:-1], 0, most)
+from jax_aiter.ops.mla.tiles import Tiles
+from jax_aiter.ops.mla.work import WorkList, query_counts, token_bounds
 
 
 def tile_queries(q: jax.Array, qo_indptr: jax.Array, tiles: Tiles, most: int) -> jax.Array:
@@ -57,11 +55,22 @@ def one_token_pages(
     inside = jnp.clip(kv_indices, 0, pages - 1)
     if page == 1:
         return bounds, inside
-    count = bounds[1:] - bounds[:-1]
-    length = jnp.where(count > 0, (count - 1) * page + jnp.clip(kv_last_page_lens, 1, page), 0)
-    indptr = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(length, dtype=jnp.int32)])
+    indptr = token_bounds(bounds, kv_last_page_lens, page)
     token = jnp.arange(slots * page, dtype=jnp.int32)
-    sequence = jnp.clip(jnp.searchsorted(indptr, token, side="right").astype(jnp.int32) - 1, 0, count.shape[0] - 1)
+    sequence = jnp.clip(jnp.searchsorted(indptr, token, side="right").astype(jnp.int32) - 1, 0, bounds.shape[0] - 2)
     index = token - indptr[sequence]
     slot = jnp.clip(bounds[sequence] + index // page, 0, slots - 1)
     return indptr, inside[slot] * page + index % page
+
+
+def given_list(operands: Mapping[str, jax.Array], tiles: Tiles, keys: int) -> WorkList:
+    """The caller's work list; whatever it holds, no work reaches past the queries, the `keys` listed, or the partial results."""
+    info, works = operands["work_info_set"], operands["work_info_set"].shape[0]
+    indptr = jax.lax.cummax(jnp.clip(operands["work_indptr"], 0, works))
+    work = jnp.arange(works, dtype=jnp.int32)
+    tile = jnp.clip(info[:, 0], 0, tiles.number - 1)
+    low = jnp.clip(info[:, 4], 0, keys)
+    high = jnp.clip(info[:, 5], low, keys)
+    rest = jnp.clip(info[:, 6], 0, keys)
+    columns = tile, work * tiles.tokens, tile * tiles.tokens, (tile + 1) * tiles.tokens, low, high, rest, jnp.zeros_like(tile)
+    return WorkList(indptr, jnp.stack(columns, -1), jnp.where(work < indptr[-1], tile, tiles.number))

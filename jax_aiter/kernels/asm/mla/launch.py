@@ -7,6 +7,7 @@ list, which it finds through a pair of addresses in memory, stored there by the 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,14 +15,14 @@ import jax.numpy as jnp
 
 from jax_aiter.kernels.args import Pointer
 from jax_aiter.kernels.asm.device import compute_units
-from jax_aiter.kernels.asm.mla import work
-from jax_aiter.kernels.asm.mla.shape import Tiles
 from jax_aiter.kernels.asm.registry import need
 from jax_aiter.kernels.asm.structs import struct
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Target
+from jax_aiter.ops.mla import metadata
+from jax_aiter.ops.mla.tiles import Tiles
 
 SOURCE = "csrc/py_itfs_cu/asm_mla.cu mla_decode_stage1_asm_fwd"
 THREADS = 256
@@ -163,8 +164,13 @@ def groups_of(target: Target) -> int:
     return compute_units(target)
 
 
-def works_of(target: Target, tiles: Tiles) -> int:
-    return work.capacity(tiles.number, groups_of(target))
+def list_of(target: Target, operands: Mapping[str, Any], tiles: Tiles) -> metadata.MlaMetadata:
+    """The shapes of a persistent kernel's work list: of the given one, which must have its tiles, or of the one to be made."""
+    if not metadata.given(operands):
+        return metadata.structs(tiles, groups_of(target))
+    number = operands["reduce_final_map"].shape[0]
+    need(number == tiles.number, f"reduce_final_map has {number} tiles; the kernel takes {tiles.number} of {tiles.tokens} queries")
+    return metadata.MlaMetadata(**{name: operands[name] for name in metadata.AXES})
 
 
 def grid_of(queries: int, heads: int, sub_q: int, sequences: int, splits: int) -> tuple[int, int, int]:

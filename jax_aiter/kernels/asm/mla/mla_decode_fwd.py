@@ -13,8 +13,6 @@ from jax_aiter.kernels.asm.mla.join import join_splits, join_works
 from jax_aiter.kernels.asm.mla.rows import (
     MAX_QUERIES,
     TABLE,
-    Key,
-    Wanted,
     lookup,
     never,
     split_key,
@@ -23,12 +21,14 @@ from jax_aiter.kernels.asm.mla.rows import (
     usable_rows,
     work_list_key,
 )
-from jax_aiter.kernels.asm.mla.shape import Tiles, split_tiles, work_list_tiles
-from jax_aiter.kernels.asm.mla.work import work_list
+from jax_aiter.kernels.asm.mla.shape import split_tiles, work_list_tiles
 from jax_aiter.kernels.asm.registry import Refusal, Selected, forced, need, op
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.provider import Call, Program
+from jax_aiter.ops.mla import metadata
+from jax_aiter.ops.mla.tiles import NAMES, Key, Tiles, Wanted
+from jax_aiter.ops.mla.work import decoding_work
 
 Operands = Mapping[str, jax.Array]
 
@@ -45,9 +45,10 @@ def select(call: Call) -> Selected:
     need(not trait.unmasked or not w.causal or w.queries == 1, f"{stem(row)} has no causal mask; max_seqlen_qo is {w.queries}")
     if persistent:
         tiles = work_list_tiles(row, w, sequences)
-        groups = launch.groups_of(call.target)
-        launch.check_sizes(q, kv, tiles, launch.works_of(call.target, tiles) * tiles.tokens)
-        return Selected(row, (groups, 1, 1), rule, lambda: _listed(call, w, row, tiles))
+        listed = launch.list_of(call.target, call.operands, tiles)
+        groups = listed.work_indptr.shape[0] - 1
+        launch.check_sizes(q, kv, tiles, listed.work_info_set.shape[0] * tiles.tokens)
+        return Selected(row, (groups, 1, 1), rule, lambda: _listed(call, w, row, tiles, listed))
     tiles = split_tiles(row, w, sequences)
     splits = launch.even_splits(call.target, sequences, slots * kv.shape[1], w.heads, w.queries, w.q == "fp8")
     splits = max(splits, trait.fewest)
@@ -60,11 +61,10 @@ def select(call: Call) -> Selected:
 
 def _wanted(call: Call) -> Wanted:
     q, kv, params = call.operands["q"], call.operands["kv_buffer"], call.params
-    names = {"bfloat16": "bf16", "float8_e4m3fnuz": "fp8", "float8_e4m3fn": "fp8"}
     for name, x in (("q", q), ("kv_buffer", kv)):
-        need(x.dtype.name in names, f"{name} has dtype {x.dtype.name}; the kernels take bfloat16 and fp8")
+        need(x.dtype.name in NAMES, f"{name} has dtype {x.dtype.name}; the kernels take bfloat16 and fp8")
     assert call.target.arch is not None
-    types = names[q.dtype.name], names[kv.dtype.name]
+    types = NAMES[q.dtype.name], NAMES[kv.dtype.name]
     return Wanted(call.target.arch, *types, q.shape[1], params["max_seqlen_qo"], params["causal"], params["return_lse"])
 
 
@@ -74,19 +74,28 @@ def _choose(call: Call, w: Wanted) -> tuple[Kernel, str]:
     row = forced(call, fitting)
     if row is not None:
         return row, "the caller's kernel="
-    reasons = []
-    for persistent, key_of in ((False, split_key), (True, work_list_key)):
+    reasons, kinds = [], [(False, split_key), (True, work_list_key)]
+    listed = metadata.given(call.operands)
+    if listed and not _better_split(w, call.operands["kv_last_page_lens"].shape[0]):
+        kinds.reverse()
+    for persistent, key_of in kinds:
         try:
             key = key_of(w)
             row = lookup(rows, w, key, persistent=persistent)
             need(row is not None, _missing(w, key, persistent))
             assert row is not None
             need(not traits(row).unmasked or w.queries == 1, f"{stem(row)} has no causal mask; max_seqlen_qo is {w.queries}")
-            how = "persistent, works listed on the device" if persistent else "every sequence split evenly"
+            source = "given by the caller" if listed else "listed on the device"
+            how = f"persistent, works {source}" if persistent else "every sequence split evenly"
             return row, f"AITER's rule: {how}"
         except Refusal as refusal:
             reasons.append(str(refusal))
     raise Refusal("; ".join(dict.fromkeys(reasons)))
+
+
+def _better_split(w: Wanted, sequences: int) -> bool:
+    """Whether AITER leaves a given list unused (aiter/mla.py _use_persistent_mla_decode): its persistent kernel is slower there."""
+    return (w.arch, w.q, w.kv, w.heads, w.queries) == ("gfx950", "bf16", "bf16", 16, 1) and sequences >= 32
 
 
 def _items(call: Call) -> tuple[int, int]:
@@ -134,18 +143,17 @@ def _split(call: Call, w: Wanted, row: Kernel, tiles: Tiles, splits: int, grid: 
     return Program((plan,), run)
 
 
-def _listed(call: Call, w: Wanted, row: Kernel, tiles: Tiles) -> Program:
-    groups, works = launch.groups_of(call.target), launch.works_of(call.target, tiles)
+def _listed(call: Call, w: Wanted, row: Kernel, tiles: Tiles, listed: metadata.MlaMetadata) -> Program:
+    groups, works = listed.work_indptr.shape[0] - 1, listed.work_info_set.shape[0]
 
     def arrays(operands: Operands) -> dict[str, Any]:
         found = _common(call, operands, tiles)
         bounds = found["LTP"]
-        later = jnp.arange(tiles.count - 1, -1, -1, dtype=jnp.int32) * (tiles.tokens if w.causal else 0)
-        keys = jnp.maximum((bounds[1:] - bounds[:-1])[:, None, None] - later, 0)
-        shape = (tiles.sequences, tiles.folds, tiles.count)
-        first = jnp.broadcast_to(bounds[:-1, None, None], shape).reshape(-1)
-        listed = work_list(first, jnp.broadcast_to(keys, shape).reshape(-1), tiles.tokens, groups)
-        return {**found, "WORKS": listed.indptr, "INFO": listed.info, "tile": listed.tile}
+        if metadata.given(operands):
+            made = inputs.given_list(operands, tiles, found["LTD"].shape[0])
+        else:
+            made = decoding_work(operands["qo_indptr"], bounds, tiles, w.queries, w.causal, groups)
+        return {**found, "WORKS": made.indptr, "INFO": made.info, "tile": made.tile}
 
     shapes = jax.eval_shape(arrays, dict(call.operands))
     del shapes["tile"]
@@ -164,6 +172,9 @@ def _listed(call: Call, w: Wanted, row: Kernel, tiles: Tiles) -> Program:
         shape = (works, tiles.tokens, tiles.heads)
         joined, top = join_works(parts.reshape(*shape, -1), lse.reshape(shape), tile, tiles.number)
         rows = (tiles.rows, tiles.heads)
+        if metadata.given(operands):
+            other = jnp.any(operands["work_meta_data"] != metadata.header(tiles, w.causal))
+            joined, top = jnp.where(other, jnp.nan, joined), jnp.where(other, jnp.nan, top)
         return _back(call, operands, found["LTP"], tiles, joined.reshape(*rows, -1), top.reshape(rows))
 
     return Program((plan,), run)

@@ -11,22 +11,10 @@ from pathlib import Path
 
 from jax_aiter.kernels.asm.registry import Refusal, need
 from jax_aiter.kernels.asm.tables import Kernel, kernels
+from jax_aiter.ops.mla.tiles import Key, NoKernel, Wanted, key_of
 
 TABLE = "mla/mla_asm.csv"
 MAX_QUERIES = 8  # the most per sequence that any kernel was seen to get right
-
-
-@dataclasses.dataclass(frozen=True)
-class Wanted:
-    """A call as AITER's selection sees it. q, kv: "bf16" or "fp8"."""
-
-    arch: str
-    q: str
-    kv: str
-    heads: int
-    queries: int  # max_seqlen_qo
-    causal: bool
-    lse: bool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,15 +96,6 @@ def usable_rows(arch: str, *, prefill: bool) -> tuple[Kernel, ...]:
     return tuple(r for r in kernels(arch, TABLE) if r["prefill"] == int(prefill) and never(r) is None)
 
 
-@dataclasses.dataclass(frozen=True)
-class Key:
-    """What AITER looks a row up by; sub_q: query rows of a workgroup, 0 for a persistent kernel."""
-
-    gqa: int
-    queries: int
-    sub_q: int = 0
-
-
 def split_key(w: Wanted) -> Key:
     """For the kernels that split every sequence evenly; asm_mla.cu:861-985."""
     bf16 = w.q == w.kv == "bf16"
@@ -140,30 +119,11 @@ def split_key(w: Wanted) -> Key:
 
 
 def work_list_key(w: Wanted) -> Key:
-    """For the persistent kernels; asm_mla.cu:861-1009 after the folding of aiter/mla.py:762-843, but for what is excluded."""
-    heads, rows = w.heads, w.heads * w.queries
-    bf16, fp8 = w.q == w.kv == "bf16", w.q == w.kv == "fp8"
-    if w.arch == "gfx950" and bf16 and heads % 16 == 0:
-        wide = (rows >= 128 or heads > 64) and heads != 48
-        return Key(32, 4) if wide else Key(64, 1)
-    if w.arch == "gfx950" and fp8:
-        if heads == 8:
-            return Key(8, 4)
-        # AITER takes its kernel for 64 rows where that is enough; see `traits` for why ours does not.
-        if heads in (64, 128) or (heads in (16, 32) and w.queries > 1):
-            return Key(32, 4)
-        if heads == 32:
-            return Key(32, 1)
-    if w.arch == "gfx942":
-        if fp8 and heads == 128:
-            return Key(128, 0)
-        if fp8 and heads == 64 and w.queries == 1:
-            return Key(64, 1)
-        if bf16 and heads == 8 and w.queries == 2:
-            return Key(8, 2)
-    need(heads % 16 == 0, f"{heads} heads, q {w.q}, kv_buffer {w.kv}, max_seqlen_qo {w.queries}: AITER has no kernel for these")
-    need(w.queries <= 4, f"max_seqlen_qo = {w.queries}; the persistent kernels of 16 heads take at most 4")
-    return Key(16, 1 if w.q == "fp8" and w.queries == 1 else 4)
+    """For the persistent kernels."""
+    try:
+        return key_of(w)
+    except NoKernel as unfit:
+        raise Refusal(str(unfit)) from None
 
 
 def lookup(rows: Iterable[Kernel], w: Wanted, key: Key, *, persistent: bool) -> Kernel | None:
