@@ -45,7 +45,7 @@ def target_arch() -> str | None:
 def amd_arch() -> str:
     """The architecture whose work lists are made: the target's if it is one of AMD's, else the emulated one."""
     found = target_arch()
-    return found if found in COMPUTE_UNITS else EMULATED
+    return found if found is not None and found in COMPUTE_UNITS else EMULATED
 
 
 def compute_units(arch: str) -> int:

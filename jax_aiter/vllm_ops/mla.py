@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jax_aiter.vllm_ops import values
-from jax_aiter.vllm_ops.row import Row, renamed, returned, same, to, unneeded
+from jax_aiter.vllm_ops.row import Row, only, renamed, returned, same, to, unneeded
 
 WORK = ("work_meta_data", "work_indptr", "work_info_set", "reduce_indptr", "reduce_final_map", "reduce_partial_map")
 DECODE = {
@@ -22,7 +22,7 @@ ROWS = (
         aliases=("mla_decode_fwd",),
         aiter="aiter.mla.mla_decode_fwd",
         ops=("mla_decode_fwd",),
-        arguments={**DECODE, **unneeded(*WORK, note="the work list is computed inside of the call"), **same("causal")},
+        arguments={**DECODE, **same(*WORK, "causal")},
         results=("o",),
         lacks="packed caches of other widths (DeepSeek-V4, V3.2's fp8 with inline scales)",
         instead=("jax_aiter.mla_decode_fwd",),
@@ -41,8 +41,18 @@ ROWS = (
         aliases=("get_mla_metadata_info_v1",),
         where="v1/attention/backends/mla/rocm_aiter_mla.py",
         aiter="aiter.get_mla_metadata_info_v1, get_mla_metadata_v1",
-        lacks="the work list is no value of its own: `mla_decode_fwd` computes it, in a form that XLA may share between layers",
-        instead=("jax_aiter.mla_decode_fwd",),
+        ops=("get_mla_metadata_v1",),
+        arguments={
+            **same("seqlens_qo_indptr", "seqlens_kv_indptr", "kv_last_page_lens"),
+            **same("num_heads_per_head_k", "num_heads_k", "is_causal"),
+            **returned("work_metadata_ptrs", note="as work_meta_data: what the list was made for, in place of two addresses"),
+            **returned("work_info_set", "work_indptr", "reduce_indptr", "reduce_final_map", "reduce_partial_map"),
+            **same("page_size", "max_seqlen_qo", "dtype_q", "dtype_kv"),
+            **only(16, "kv_granularity"),
+            **unneeded("uni_seqlen_qo", "fast_mode", note="one closed form serves all"),
+            **only(-1, "topk", "max_split_per_batch"),
+        },
+        results=("work_metadata_ptrs", *WORK[1:]),
     ),
     Row(
         name="flash_attn_varlen_func (MLA prefill)",

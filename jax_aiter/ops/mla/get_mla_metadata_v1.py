@@ -36,7 +36,8 @@ def _abstract(dims, *, tiles, num_cu, **_):
     works = listed.number + num_cu
     rule = f"{OP}: {works} works of {listed.tokens} queries, from {dims['B']} sequences, must be less than 2^31 rows"
     symbolic.below(works * listed.tokens, 2**31, rule)
-    return tuple(metadata.structs(listed, num_cu))
+    found: Any = metadata.structs(listed, num_cu)
+    return tuple(found)
 
 
 def _reference(
@@ -134,8 +135,9 @@ def get_mla_metadata_v1(
     check.integer(OP, "num_heads_k", num_heads_k, 1, 1)
     causal = check.boolean(OP, "is_causal", is_causal)
     queries = check.integer(OP, "max_seqlen_qo", max_seqlen_qo, 1)
-    dtypes = [check.static_dtype(OP, n, d, (*FLOATING, *FP8_TYPES)) for n, d in (("dtype_q", dtype_q), ("dtype_kv", dtype_kv))]
-    one = metadata.tiles_for(*dtypes, heads, queries, causal, 1)
+    dtype_q = check.static_dtype(OP, "dtype_q", dtype_q, (*FLOATING, *FP8_TYPES))
+    dtype_kv = check.static_dtype(OP, "dtype_kv", dtype_kv, (*FLOATING, *FP8_TYPES))
+    one = metadata.tiles_for(dtype_q, dtype_kv, heads, queries, causal, 1)
     units = compute_units(amd_arch()) if num_cu is None else check.integer(OP, "num_cu", num_cu, 1, 2**16)
     found = GET_MLA_METADATA_V1(
         seqlens_qo_indptr=seqlens_qo_indptr,
@@ -143,8 +145,8 @@ def get_mla_metadata_v1(
         kv_last_page_lens=kv_last_page_lens,
         num_heads_per_head_k=heads,
         is_causal=causal,
-        dtype_q=dtypes[0],
-        dtype_kv=dtypes[1],
+        dtype_q=dtype_q,
+        dtype_kv=dtype_kv,
         page_size=check.integer(OP, "page_size", page_size, 1),
         max_seqlen_qo=queries,
         tiles=(one.folds, one.count, one.tokens),

@@ -61,14 +61,15 @@ def constants(**lists: list) -> dict[str, Array]:
 
 def wanted(q: Any, kv: Any, heads: int, queries: int, causal: bool) -> Wanted:
     """q, kv: dtypes."""
-    names = (NAMES.get(np.dtype(x).name, np.dtype(x).name) for x in (q, kv))
-    return Wanted(amd_arch(), *names, heads, queries, causal, False)
+    q, kv = (NAMES.get(np.dtype(x).name, np.dtype(x).name) for x in (q, kv))
+    return Wanted(amd_arch(), q, kv, heads, queries, causal, False)
 
 
 def structs(tiles: Tiles, groups: int) -> MlaMetadata:
     works = capacity(tiles.number, groups)
     shapes = (HEADER,), (groups + 1,), (works, 8), (tiles.number + 1,), (tiles.number, 2), (works,)
-    return MlaMetadata(*(jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes))
+    arrays: Any = (jax.ShapeDtypeStruct(shape, jnp.int32) for shape in shapes)
+    return MlaMetadata(*arrays)
 
 
 def header(tiles: Tiles, causal: bool) -> jax.Array:
