@@ -53,9 +53,9 @@ def qwen3():
     m = _random(qwen.Qwen3MoeDecoderLayer(config, 0))
     a, e = m.self_attn, m.mlp
     weights = qwen3_moe.Weights(
-        array(m.input_layernorm.weight), array(torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])), array(a.q_norm.weight),
-        array(a.k_norm.weight), array(a.o_proj.weight), array(m.post_attention_layernorm.weight), array(e.gate.weight),
-        array(e.experts.gate_up_proj), array(e.experts.down_proj),
+        array(m.input_layernorm.weight), array(torch.cat([a.q_proj.weight, a.k_proj.weight, a.v_proj.weight])),
+        array(a.q_norm.weight), array(a.k_norm.weight), array(a.o_proj.weight), array(m.post_attention_layernorm.weight),
+        array(e.gate.weight), array(e.experts.gate_up_proj), array(e.experts.down_proj),
     )  # fmt: skip
     call = functools.partial(qwen3_moe.layer, heads=(HQ, HK), topk=3, epsilon=config.rms_norm_eps)
     return Model(m, config, qwen.Qwen3MoeRotaryEmbedding(config), weights, call, lambda n: _pair(n, 4, HK, D), 4)
@@ -124,7 +124,5 @@ def whole(model: Model, x: np.ndarray) -> np.ndarray:
     mask = torch.zeros(length, length).masked_fill(hidden_keys, torch.finfo(torch.float32).min)[None, None]
     positions = torch.arange(length)[None]
     with torch.no_grad():
-        out = model.theirs(
-            hidden, attention_mask=mask, position_ids=positions, position_embeddings=model.rotary(hidden, positions)
-        )
+        out = model.theirs(hidden, attention_mask=mask, position_ids=positions, position_embeddings=model.rotary(hidden, positions))
     return (out[0] if isinstance(out, tuple) else out).reshape(length, -1).numpy()
