@@ -72,7 +72,7 @@ def deepseek_v3(quantised: bool):
         dense(m, i),
     )  # fmt: skip
     x, table = of(SEQUENCES, m), of(4096, rotary // 2)
-    call = functools.partial(deepseek.layer, routing=deepseek.Routing(8, 8, 4, 2.5), scale=0.1, fp8=quantised)
+    call = functools.partial(deepseek.layer, routing=deepseek.Routing(8, 8, 4, 2.5), scale=0.1, queries=1, fp8=quantised)
     pages = SEQUENCES * CONTEXT
     return call, (w, x, x, of(pages, 1, 1, rank + rotary), _batch((pages,)), (table, table))
 

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 from jax_aiter.vllm_ops import values
-from jax_aiter.vllm_ops.row import Argument, Row, only, renamed, returned, same, to, unneeded
+from jax_aiter.vllm_ops.row import Row, only, renamed, returned, same, to, unneeded
 
 PLAIN = renamed(A="xq", B="wq", As="x_scale", Bs="w_scale")
-BY_ROW: dict[str, Argument] = {
-    **renamed(A="xq", B="wq"),
-    "As": to("x_scale", values.column),
-    "Bs": to("w_scale", values.column),
-}
 OUT_DTYPE = {"output_dtype": to("out_dtype", values.dtype, default="float16")}
 BLOCKS = unneeded("block_size", note="it is 128 x 128")
 
@@ -20,7 +15,7 @@ ROWS = (
         aliases=("w8a8_gemm",),
         aiter="aiter.gemm_a8w8_CK",
         ops=("gemm_a8w8",),
-        arguments={**BY_ROW, **same("bias"), **OUT_DTYPE},
+        arguments={**PLAIN, **same("bias"), **OUT_DTYPE},
         results=("out",),
     ),
     Row(
@@ -28,7 +23,7 @@ ROWS = (
         aliases=("preshuffled_per_token_w8a8_gemm",),
         aiter="aiter.gemm_a8w8_bpreshuffle",
         ops=("gemm_a8w8_bpreshuffle",),
-        arguments={**BY_ROW, "B": to("wq", values.shuffled), **same("bias"), **OUT_DTYPE},
+        arguments={**PLAIN, "B": to("wq", values.shuffled), **same("bias"), **OUT_DTYPE},
         results=("out",),
     ),
     Row(

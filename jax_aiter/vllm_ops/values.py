@@ -103,14 +103,6 @@ def flash_or_vllm(value: Any, theirs: Theirs) -> str:
     return "NHD" if value else "vllm"
 
 
-def column(value: Any, theirs: Theirs) -> Any:
-    """float32 [rows, 1]; a scale of one number is repeated."""
-    import jax.numpy as jnp
-
-    rows = (theirs["B"] if value is theirs["Bs"] else theirs["A"]).shape[0]
-    return jnp.broadcast_to(jnp.reshape(value, (-1, 1)), (rows, 1))
-
-
 def heads_of_qkv(value: Any, theirs: Theirs) -> tuple[Any, ...]:
     """[T, (Hq + Hk + Hv) D] in three, each [T, H, D]."""
     q, k = theirs["num_heads_q"], theirs["num_heads_k"]
