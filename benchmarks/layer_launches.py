@@ -22,7 +22,7 @@ SEQUENCES, CONTEXT, PAGE = 64, 1024, 16
 BF16 = jnp.dtype("bfloat16")
 
 
-def of(*shape: int, dtype: Any = BF16) -> jax.ShapeDtypeStruct:
+def of(*shape: int, dtype: Any = BF16) -> Any:
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
@@ -95,19 +95,25 @@ def launches(plan: Any) -> int:
     return sum(isinstance(step, Launch) for p in plans for step in p.steps)
 
 
-def count(name: str, fused: bool) -> tuple[int, int, list[str]]:
-    """(calls of ops, launches of those that run on kernels, those that run on XLA)."""
-    from jax_aiter.bind import equation, explain, select
+def traced(name: str, fused: bool) -> Iterator[tuple[Any, Any]]:
+    """Each op that a layer calls, in order, with its equation."""
+    from jax_aiter.bind import explain
     from jax_aiter.bind.op import OPS
 
     call, arguments = LAYERS[name]()
     jaxpr = jax.make_jaxpr(functools.partial(call, fused=fused))(*arguments)
     known = {f"jax_aiter.{op}": record for op, record in OPS.items()}
-    calls, found, on_xla = 0, 0, []
     for eqn in explain._equations(jaxpr.jaxpr):
-        op = known.get(eqn.primitive.name)
-        if op is None:
-            continue
+        if eqn.primitive.name in known:
+            yield known[eqn.primitive.name], eqn
+
+
+def count(name: str, fused: bool) -> tuple[int, int, list[str]]:
+    """(calls of ops, launches of those that run on kernels, those that run on XLA)."""
+    from jax_aiter.bind import equation, select
+
+    calls, found, on_xla = 0, 0, []
+    for op, eqn in traced(name, fused):
         calls += 1
         operands = {n: of(*v.aval.shape, dtype=v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)}
         results = [of(*v.aval.shape, dtype=v.aval.dtype) for v in eqn.outvars]

@@ -53,19 +53,19 @@ def _norms(p: Weights, q: jax.Array, kv: jax.Array, epsilon: float, *, fp8: bool
 
 def _attention(p, h, cache, batch: Batch, tables, scale: float, epsilon: float, queries: int, *, fp8: bool, fused: bool):
     heads, rank, plain = p.key_up.shape
+    cos, sin = tables
     a = project(h, p.qkv_a)
     q, kv, k_pe = jnp.split(a, [p.q_norm.shape[0], p.q_norm.shape[0] + rank], axis=-1)
     q, kv = _norms(p, q, kv, epsilon, fp8=fp8, fused=fused)
     q = project(q, p.q_b).reshape(a.shape[0], heads, -1)
     q_nope, q_pe = q[..., :plain], q[..., plain:]
     q_nope = project_heads(q_nope, p.key_up)
-    style = {"rotate_style": "gptj"}
     if fused:
         q, _, cache = jax_aiter.fused_qk_rope_concat_and_cache_mla(
-            q_nope, q_pe, kv, k_pe, cache, batch.slots, batch.positions, *tables, **style
+            q_nope, q_pe, kv, k_pe, cache, batch.slots, batch.positions, cos, sin, rotate_style="gptj"
         )
     else:
-        q_pe, k_pe = (jax_aiter.rope(x, *tables, batch.positions, **style) for x in (q_pe, k_pe[:, None]))
+        q_pe, k_pe = (jax_aiter.rope(x, cos, sin, batch.positions, rotate_style="gptj") for x in (q_pe, k_pe[:, None]))
         q = jnp.concatenate([q_nope, q_pe], -1)
         cache = jax_aiter.concat_and_cache_mla(kv, k_pe[:, 0], cache, batch.slots)
     pages = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(batch.context_lens, dtype=jnp.int32)])  # pages of one token
@@ -77,7 +77,7 @@ def _attention(p, h, cache, batch: Batch, tables, scale: float, epsilon: float, 
 
 
 def layer(
-    p: Weights, x: jax.Array, residual: jax.Array, cache: jax.Array, batch: Batch, tables: tuple, *,
+    p: Weights, x: jax.Array, residual: jax.Array, cache: Any, batch: Batch, tables: Any, *,
     routing: Routing, scale: float, queries: int | None = None, epsilon: float = 1e-6, fused: bool, fp8: bool = False,
 ):  # fmt: skip
     """``(x, residual, cache)`` after the layer. The cache has pages of one token; `batch.tables` lists those of all sequences.

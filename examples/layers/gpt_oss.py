@@ -1,6 +1,6 @@
 """gpt-oss: attention sinks, a sliding window in every other layer, biases everywhere, clamped swiglu experts."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 
@@ -27,23 +27,24 @@ class Weights(NamedTuple):
 
 
 def layer(
-    p: Weights, x: jax.Array, residual: jax.Array, caches: tuple, batch: Batch, tables: tuple, *,
+    p: Weights, x: jax.Array, residual: jax.Array, caches: Any, batch: Batch, tables: Any, *,
     heads: tuple[int, int], topk: int, window: int | None = None, limit: float = 7.0, epsilon: float = 1e-5, fused: bool,
 ):  # fmt: skip
     """``(x, residual, caches)`` after the layer; `tables` are the cosines and sines of `rope_tables`."""
+    (keys, values), (cos, sin) = caches, tables
     h, _, residual = add_norm(x, residual, p.norm, epsilon, fp8=False, fused=fused)
     q, k, v = split_heads(project(h, p.qkv, p.qkv_bias), heads[0], heads[1], heads[1])
     if fused:
-        q, _, *caches = jax_aiter.rope_and_cache(q, k, v, *caches, batch.slots, batch.positions, *tables)
+        q, _, keys, values = jax_aiter.rope_and_cache(q, k, v, keys, values, batch.slots, batch.positions, cos, sin)
     else:
-        q, k = (jax_aiter.rope(a, *tables, batch.positions) for a in (q, k))
-        caches = jax_aiter.reshape_and_cache(k, v, *caches, batch.slots)
+        q, k = (jax_aiter.rope(a, cos, sin, batch.positions) for a in (q, k))
+        keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
     o = jax_aiter.unified_attention(
-        q, *caches, batch.cu_seqlens, batch.context_lens, batch.tables,
+        q, keys, values, batch.cu_seqlens, batch.context_lens, batch.tables,
         scale=q.shape[-1] ** -0.5, sliding_window=window, sinks=p.sinks,
     )  # fmt: skip
     x = project(o.reshape(o.shape[0], -1), p.out, p.out_bias)
     h, _, residual = add_norm(x, residual, p.moe_norm, epsilon, fp8=False, fused=fused)
     weights, ids = jax_aiter.topk_softmax(project(h, p.router, p.router_bias, "float32"), topk, renormalize=True)
     experts = {"activation": "swiglu", "bias1": p.bias1, "bias2": p.bias2, "swiglu_limit": limit}
-    return jax_aiter.fused_moe(h, p.w1, p.w2, weights, ids, **experts), residual, tuple(caches)
+    return jax_aiter.fused_moe(h, p.w1, p.w2, weights, ids, **experts), residual, (keys, values)

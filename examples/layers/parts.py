@@ -37,22 +37,22 @@ def project(x: Any, weight: Any, bias: jax.Array | None = None, out_dtype: Any =
     return jax_aiter.gemm_a16w16(x, weight, bias=bias, out_dtype=out_dtype)
 
 
-def add_norm(x: jax.Array, residual: jax.Array, weight: jax.Array, epsilon: float, *, fp8: bool, fused: bool, keep: bool = False):
+def add_norm(
+    x: jax.Array, residual: jax.Array, weight: jax.Array, epsilon: float, *, fp8: bool, fused: bool, keep: bool = False
+) -> tuple[Any, Any, jax.Array]:
     """``(norm for the next product, norm as it is if kept, residual + x)``: one launch, or a sum, a norm and a quantisation."""
     if not fused:
         residual = x + residual
         plain = jax_aiter.rms_norm(residual, weight, epsilon)
         return (Fp8(*jax_aiter.group_quant(plain, group_size=GROUP)) if fp8 else plain), plain, residual
     if fp8:
-        values, scales, *plain, residual = jax_aiter.rms_norm_add_group_quant(
-            x, residual, weight, epsilon, group_size=GROUP, output_unquantized=keep
-        )
-        return Fp8(values, scales), *(plain or [None]), residual
+        quantised = jax_aiter.rms_norm_add_group_quant(x, residual, weight, epsilon, group_size=GROUP, output_unquantized=keep)
+        return Fp8(*quantised[:2]), quantised[2] if keep else None, quantised[-1]
     plain, residual = jax_aiter.rms_norm_with_add(x, residual, weight, epsilon)
     return plain, plain, residual
 
 
-def project_heads(x: jax.Array, weight: jax.Array) -> jax.Array:
+def project_heads(x: Any, weight: jax.Array) -> jax.Array:
     """``[T, H, K]`` by ``[H, N, K]`` to ``[T, H, N]``: what MLA absorbs into queries and outputs."""
     if x.dtype != jnp.bfloat16:
         return jnp.einsum("thk,hnk->thn", x, weight)

@@ -23,23 +23,24 @@ class Weights(NamedTuple):
 
 
 def layer(
-    p: Weights, x: jax.Array, residual: jax.Array, caches: tuple, batch: Batch, tables: tuple, *,
+    p: Weights, x: jax.Array, residual: jax.Array, caches: Any, batch: Batch, tables: Any, *,
     heads: tuple[int, int], topk: int, renormalize: bool = True, epsilon: float = 1e-6, fused: bool, fp8: bool = False,
 ):  # fmt: skip
     """``(x, residual, caches)`` after the layer; `tables` are the cosines and sines of `rope_tables`."""
+    (keys, values), (cos, sin) = caches, tables
     h, _, residual = add_norm(x, residual, p.norm, epsilon, fp8=fp8, fused=fused)
     q, k, v = split_heads(project(h, p.qkv), heads[0], heads[1], heads[1])
     if fused:
-        q, _, *caches = jax_aiter.fused_qk_norm_rope_cache(
-            q, k, v, p.q_norm, p.k_norm, *caches, batch.slots, batch.positions, *tables, epsilon=epsilon
+        q, _, keys, values = jax_aiter.fused_qk_norm_rope_cache(
+            q, k, v, p.q_norm, p.k_norm, keys, values, batch.slots, batch.positions, cos, sin, epsilon=epsilon
         )
     else:
         q, k = jax_aiter.rms_norm(q, p.q_norm, epsilon), jax_aiter.rms_norm(k, p.k_norm, epsilon)
-        q, k = (jax_aiter.rope(a, *tables, batch.positions) for a in (q, k))
-        caches = jax_aiter.reshape_and_cache(k, v, *caches, batch.slots)
-    o = jax_aiter.unified_attention(q, *caches, batch.cu_seqlens, batch.context_lens, batch.tables, scale=q.shape[-1] ** -0.5)
+        q, k = (jax_aiter.rope(a, cos, sin, batch.positions) for a in (q, k))
+        keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
+    o = jax_aiter.unified_attention(q, keys, values, batch.cu_seqlens, batch.context_lens, batch.tables, scale=q.shape[-1] ** -0.5)
     o = o.reshape(o.shape[0], -1)
     x = jax_aiter.gemm_a16w16(o, p.out)
     h, _, residual = add_norm(x, residual, p.moe_norm, epsilon, fp8=False, fused=fused)
     weights, ids = jax_aiter.fused_topk(h, project(h, p.router, out_dtype="float32"), topk, renormalize=renormalize)
-    return jax_aiter.fused_moe(h, p.w1, p.w2, weights, ids), residual, tuple(caches)
+    return jax_aiter.fused_moe(h, p.w1, p.w2, weights, ids), residual, (keys, values)
