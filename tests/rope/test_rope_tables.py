@@ -10,9 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from transformers import DeepseekV3Config, Gemma3TextConfig, LlamaConfig
+from transformers import DeepseekV3Config, Gemma3TextConfig, GPTNeoXConfig, HunYuanDenseV1Config, LlamaConfig, Phi3Config
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3RotaryEmbedding
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding
+from transformers.models.hunyuan_v1_dense.modeling_hunyuan_v1_dense import HunYuanDenseV1RotaryEmbedding
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+from transformers.models.phi3.modeling_phi3 import Phi3RotaryEmbedding
 
 from jax_aiter import rope_tables
 from jax_aiter.core.arch import FNUZ
@@ -134,6 +139,108 @@ def test_partial_rotation():
     np.testing.assert_allclose(f64(cos), want, rtol=0, atol=2 * U)
 
 
+FUNCTIONS = {kind: settings for kind, settings in KINDS.items() if kind != "default"}
+FUNCTIONS["proportional"] = {"rope_type": "proportional", "factor": 2.0}
+
+
+def of_head(settings, part):
+    """Lists of factors are as long as there are rotated pairs."""
+    lists = {n: v[: int(16 * part)] for n, v in settings.items() if isinstance(v, list)}
+    return {**settings, **lists, "partial_rotary_factor": part}
+
+
+@pytest.mark.parametrize("part", [1.0, 0.5, 0.25])
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_frequencies_and_factor_of_a_part_of_the_head(kind, part):
+    """Hugging Face's own functions; the frequency of a pair is its angle at position 1, told by sine and cosine."""
+    settings = of_head(FUNCTIONS[kind], part)
+    config = llama(settings)
+    want, factor = ROPE_INIT_FUNCTIONS[settings["rope_type"]](config, torch.device("cpu"), seq_len=400)
+    cos, sin = (f64(t[1]) for t in rope_tables(config, 2, seq_len=400))
+    assert cos.shape == want.shape
+    np.testing.assert_allclose(np.hypot(cos, sin), factor, rtol=4 * U)
+    np.testing.assert_allclose(np.arctan2(sin, cos), f64(want.numpy()), rtol=FREQUENCY + 8 * U, atol=1e-45)
+
+
+def same(a, b):
+    for x, y in zip(a, b, strict=True):
+        assert x.shape == y.shape
+        assert (np.asarray(x) == np.asarray(y)).all()
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "proportional"])
+@pytest.mark.parametrize("where", ["today", "beside", "beside, with type"])
+def test_a_configuration_as_each_release_writes_it(kind, where):
+    """rope_parameters of transformers 5; rope_scaling of 4 with base and part beside it, named rope_type or (older) type."""
+    settings = of_head({**FUNCTIONS, **KINDS}[kind], 0.5)
+    config = llama(settings)
+    raw = json.loads(json.dumps(config.to_dict()))
+    if where != "today":
+        scaling = dict(settings)
+        if where == "beside, with type":
+            scaling["type"] = scaling.pop("rope_type")
+        raw |= {"rope_theta": 10000.0, "partial_rotary_factor": scaling.pop("partial_rotary_factor")}
+        raw |= {"rope_scaling": None if kind == "default" else scaling}
+        del raw["rope_parameters"]
+    same(rope_tables(raw, 60, seq_len=300), rope_tables(config, 60, seq_len=300))
+
+
+def test_gpt_neox_as_its_old_files_name_it():
+    raw = {
+        "hidden_size": 128,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "rotary_pct": 0.25,
+        "rotary_emb_base": 5000,
+    }
+    config = GPTNeoXConfig(**raw)
+    assert_tables(rope_tables(config, 200), GPTNeoXRotaryEmbedding(config), 200)
+    same(rope_tables(raw, 200), rope_tables(config, 200))
+
+
+@pytest.mark.parametrize("length", [60, 300])
+def test_phi3_called_longrope_su(length):
+    raw = {"hidden_size": 128, "num_attention_heads": 4, "num_hidden_layers": 1, "rope_theta": 10000.0}
+    raw |= {"max_position_embeddings": 512, "original_max_position_embeddings": 64, "pad_token_id": 0}
+    factors = {n: KINDS["longrope"][n] for n in ("short_factor", "long_factor")}
+    known = {
+        "type": "su",
+        "original_max_position_embeddings": 64,
+        **factors,
+    }  # transformers 5 wants it here, its files have it above
+    config = Phi3Config(**json.loads(json.dumps({**raw, "rope_scaling": known})))
+    assert_tables(rope_tables(config, length), Phi3RotaryEmbedding(config), length)
+    same(rope_tables({**raw, "rope_scaling": {"type": "su", **factors}}, length), rope_tables(config, length))
+
+
+def test_a_base_stretched_once():
+    rope = {"rope_type": "dynamic", "alpha": 1000.0, "factor": 1.0, "rope_theta": 10000.0}
+    config = HunYuanDenseV1Config(hidden_size=128, num_attention_heads=4, head_dim=32, rope_parameters=rope)
+    assert_tables(rope_tables(config, 200), HunYuanDenseV1RotaryEmbedding(config), 200)
+
+
+GEMMA = {"head_dim": 32, "num_hidden_layers": 6, "max_position_embeddings": 512}
+SCALED = {"rope_type": "linear", "factor": 8.0}
+
+
+@pytest.mark.parametrize("layer_type", ["sliding_attention", "full_attention"])
+def test_gemma3_as_both_releases_write_it(layer_type):
+    """Global layers interpolate; local ones have a base of their own, which transformers 4 kept in rope_local_base_freq."""
+    old = {**GEMMA, "rope_theta": 1e6, "rope_local_base_freq": 2e4, "rope_scaling": SCALED}
+    config = Gemma3TextConfig(**json.loads(json.dumps(old)))
+    module = Gemma3RotaryEmbedding(config)
+    cos, sin = module(torch.zeros(1, 1, 1), torch.arange(200)[None], layer_type)
+    frequencies = f64(getattr(module, f"{layer_type}_inv_freq").numpy())
+    allowed = np.arange(200)[:, None] * frequencies * (FREQUENCY + U) + 4 * U
+    got = rope_tables(config, 200, layer_type=layer_type)
+    for g, w in zip(got, (cos, sin), strict=True):
+        assert (np.abs(f64(g) - f64(w[0, :, :16].numpy())) <= allowed).all()
+    for raw in (old, json.loads(json.dumps(config.to_dict()))):
+        same(rope_tables(raw, 200, layer_type=layer_type), got)
+    with pytest.raises(ValueError, match=r"layer_type must be one of \['full_attention', 'sliding_attention'\], got None"):
+        rope_tables(old)
+
+
 def test_layers_of_two_kinds():
     config = Gemma3TextConfig(head_dim=32, num_hidden_layers=2)
     local, whole = (rope_tables(config, 50, layer_type=t) for t in ("sliding_attention", "full_attention"))
@@ -159,7 +266,7 @@ def raw(rope=None, **fields):
 @pytest.mark.parametrize(
     ("config", "options", "message"),
     [
-        (raw({"rope_type": "su"}), {}, "rope_type must be one of"),
+        (raw({"rope_type": "ntk"}), {}, "rope_type must be one of"),
         (raw({"rope_type": "yarn", "factor": "2"}), {}, "factor must be a static float"),
         (raw({"rope_type": "linear"}), {}, "rope settings have no factor, which rope_type 'linear' needs"),
         (raw({"rope_type": "llama3", "factor": 2.0, "low_freq_factor": 1.0}), {}, "have no high_freq_factor"),

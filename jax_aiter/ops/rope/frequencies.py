@@ -13,6 +13,11 @@ from jax_aiter.core import check
 from jax_aiter.core.text import shown
 
 
+def kind_of(values: Mapping[str, Any]) -> Any:
+    """The `rope_type` of settings, which older ones call type."""
+    return values.get("rope_type") or values.get("type") or "default"
+
+
 class Settings:
     """The rotary settings of a model: what names them, with errors that say which is missing or wrong."""
 
@@ -28,7 +33,7 @@ class Settings:
 
     @property
     def kind(self) -> str:
-        return self.values.get("rope_type") or self.values.get("type") or "default"
+        return kind_of(self.values)
 
     @property
     def max_positions(self) -> int:
@@ -57,7 +62,14 @@ def _linear(s: Settings) -> tuple[np.ndarray, float]:
 
 
 def _dynamic(s: Settings) -> tuple[np.ndarray, float]:
-    """A base that grows with the sequence beyond the trained length, so that the slowest pair is interpolated by the factor."""
+    """A base that grows with the sequence beyond the trained length, so that the slowest pair is interpolated by the factor.
+
+    With `alpha` (Hunyuan) it is stretched by that once for all lengths.
+    """
+    if s.values.get("alpha"):
+        if s.head <= 2:
+            raise ValueError(f"{s.op}: rope_type 'dynamic' with {s.head} rotated elements has no base")
+        return s.plain(s.number("rope_theta", 10000.0) * s.number("alpha") ** (s.head / (s.head - 2))), 1.0
     length, factor = max(s.seq_len or 0, s.max_positions), s.number("factor")
     growth = factor * length / s.max_positions - (factor - 1)
     if s.head <= 2 or growth <= 0:
@@ -114,6 +126,12 @@ def _longrope(s: Settings) -> tuple[np.ndarray, float]:
     return s.plain() / factors, s.number("attention_factor", sharper)
 
 
+def _proportional(s: Settings) -> tuple[np.ndarray, float]:
+    """Pairs of the whole head, of which the slower ones stand still: a partial rotation whose table is that of a whole one."""
+    turning = int(s.number("partial_rotary_factor", 1.0) * s.head // 2)
+    return np.where(np.arange(s.head // 2) < turning, s.plain() / s.number("factor", 1.0), 0.0), 1.0
+
+
 KINDS: dict[str, Callable[[Settings], tuple[np.ndarray, float]]] = {
     "default": _default,
     "mrope": _default,  # which positions a pair turns by is the model's choice; the table is the same
@@ -122,4 +140,6 @@ KINDS: dict[str, Callable[[Settings], tuple[np.ndarray, float]]] = {
     "llama3": _llama3,
     "yarn": _yarn,
     "longrope": _longrope,
+    "su": _longrope,  # what Phi-3 called it first
+    "proportional": _proportional,
 }
