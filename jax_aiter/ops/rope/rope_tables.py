@@ -82,7 +82,7 @@ def _settings(config: Any, layer_type: str | None) -> dict[str, Any]:
     nested = {name for name, value in found.items() if isinstance(value, Mapping)}
     if nested:
         check.choice(OP, "layer_type", layer_type, sorted(nested))
-        found = found[layer_type]
+        found = found[str(layer_type)]
     elif layer_type is not None:
         raise ValueError(f"{OP}: layer_type is {shown(layer_type)}, must be None: all layers of config have the same rope settings")
     found = {name: value for name, value in found.items() if value is not None}
