@@ -18,6 +18,7 @@ from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
 from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.store.location import entry
 from jax_aiter.kernels.triton import plans
+from tests.needs import needs_aiter
 
 from .auto import asked, lowered, planned
 from .hostile import everything
@@ -31,10 +32,18 @@ NOBODY = 65534
 # ---- altered files of AITER
 
 
+def _cache_with_one_altered(folder: Path, name: str, change) -> Path:
+    """A cache that holds links to the commit's real files, and one altered copy."""
+    real, root = needs_aiter("hsa", where=lambda location: location.identity == AITER_COMMIT), folder / "cache"
+    _with_one_altered(root / "aiter" / AITER_COMMIT, real, name, change)
+    cache.write_entry(entry(root), {"identity": AITER_COMMIT})
+    return root
+
+
 @pytest.mark.usefixtures("no_triton")
 @pytest.mark.parametrize("name", [TOPK, "hsa/gfx942/topksoftmax/topksoftmax_4x128x8_bf16.co"])
 def test_an_altered_table_or_code_object_is_not_run(name, tmp_path, monkeypatch):
-    root = _with_one_altered(tmp_path, name, _flip)
+    root = _cache_with_one_altered(tmp_path, name, _flip)
     monkeypatch.setenv("JAX_AITER_CACHE", str(root))
     before = everything(root)
     with pytest.raises((NotSupportedError, KernelBuildError), match="is altered"):
@@ -46,7 +55,7 @@ def test_an_altered_table_or_code_object_is_not_run(name, tmp_path, monkeypatch)
 
 
 def test_the_same_call_runs_the_kernel_on_files_that_are_in_order(tmp_path, monkeypatch):
-    root = _with_one_altered(tmp_path, TOPK, lambda path: None)
+    root = _cache_with_one_altered(tmp_path, TOPK, lambda path: None)
     monkeypatch.setenv("JAX_AITER_CACHE", str(root))
     for implementation in ("asm", None):
         assert CUSTOM_CALL_TARGETS[0] in lowered(implementation)
@@ -54,7 +63,7 @@ def test_the_same_call_runs_the_kernel_on_files_that_are_in_order(tmp_path, monk
 
 @pytest.mark.parametrize("name", ["aiter/ops/triton/normalization/rmsnorm.py", "aiter/ops/triton/utils/core.py"])
 def test_an_altered_python_file_is_not_imported(name, tmp_path, monkeypatch):
-    root = _with_one_altered(tmp_path, name, lambda path: path.write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n"))
+    root = _cache_with_one_altered(tmp_path, name, lambda path: path.write_text(f"open({str(tmp_path / 'mark')!r}, 'w')\n"))
     monkeypatch.setenv("JAX_AITER_CACHE", str(root))
     asked(f"{name} .*is altered", "triton", "rms_norm")
     assert not (tmp_path / "mark").exists()
