@@ -9,7 +9,9 @@ import pytest
 
 pytest.importorskip("transformers")
 
-from examples.layers.parts import Batch
+import jax_aiter
+from examples.layers import deepseek
+from examples.layers.parts import Batch, Fp8
 from tests.examples.layer_models import MODELS, M, tables, whole
 from tests.oracle import ROUNDOFF
 
@@ -84,3 +86,44 @@ def test_the_forms_agree_in_bfloat16(name):
     to its neighbour, and each of the ten or so steps after it hands that on. 4 units of the largest value."""
     for f, u in zip(run(name, True, "bfloat16"), run(name, False, "bfloat16"), strict=True):
         np.testing.assert_allclose(f, u, rtol=0, atol=4 * 2 * ROUNDOFF["bfloat16"] * np.abs(u).max())
+
+
+def _quantised(weight):
+    """A weight ``[N, K]`` in fp8 with a scale for each block of 128 x 128."""
+    n, k = weight.shape
+    blocks = jnp.pad(weight, ((0, -n % 128), (0, 0))).reshape(-1, 128, k // 128, 128)
+    scale = jnp.abs(blocks).max((1, 3)) / jnp.finfo(jax_aiter.fp8_dtype()).max.astype("float32")
+    values = (blocks / scale[:, None, :, None]).reshape(-1, k)[:n]
+    return Fp8(values.astype(jax_aiter.fp8_dtype()), scale)
+
+
+def test_the_forms_agree_in_fp8():
+    """DeepSeek-V3 in bfloat16 with fp8 projections. The fused norms and activation quantise what they have in float32, the others
+    what was rounded to bfloat16 first: an error of up to 2^-9 of a value or its group's scale, where codes are 2^-3 to 2^-4 apart.
+    So one code in 16 or so is the neighbour's, and the products' spread is off by sqrt(1 / 16) * 2^-3.5 < 2^-5.5 of itself (the
+    number of terms cancels), after four products in a row by 2^-4.5; the farthest of thousands is four times that.
+    """
+    rng = np.random.default_rng(2)
+    m, q_rank, rank, rotary, heads, plain, value, experts, inter = 256, 128, 512, 64, 3, 24, 40, 12, 128
+
+    def of(*shape, dtype=jnp.bfloat16):
+        return jnp.asarray(rng.standard_normal(shape) * shape[-1] ** -0.5, dtype)
+
+    p = deepseek.Weights(
+        jnp.ones(m, jnp.bfloat16), _quantised(of(q_rank + rank + rotary, m, dtype="float32")), jnp.ones(q_rank, jnp.bfloat16),
+        jnp.ones(rank, jnp.bfloat16), _quantised(of(heads * (plain + rotary), q_rank, dtype="float32")), of(heads, rank, plain),
+        of(heads, value, rank), of(m, heads * value), jnp.ones(m, jnp.bfloat16), of(experts, m), jnp.zeros(experts),
+        of(experts, 2 * inter, m), of(experts, m, inter), _quantised(of(2 * inter, m, dtype="float32")),
+        _quantised(of(m, inter, dtype="float32")),
+    )  # fmt: skip
+    (batch, _), angles = batches(1), rng.uniform(0, 6, (32, rotary // 2)).astype(np.float32)
+    x = jnp.asarray(rng.standard_normal((13, m)), jnp.bfloat16)
+    call = functools.partial(deepseek.layer, routing=deepseek.Routing(12, 4, 4, 2.5), scale=0.1, fp8=True)
+    cache = jnp.zeros((SLOTS, 1, 1, rank + rotary), jnp.bfloat16)
+    tables = jnp.cos(angles), jnp.sin(angles)
+    forms = [jax.jit(functools.partial(call, fused=f))(p, x, x, cache, batch, tables) for f in (True, False)]
+    for f, u in zip(*forms, strict=True):
+        f, u = np.asarray(f, np.float64), np.asarray(u, np.float64)
+        assert (f != u).any()  # the forms do round differently: else this compares a thing with itself
+        assert np.sqrt(np.mean((f - u) ** 2)) <= 2.0**-4.5 * u.std()
+        np.testing.assert_allclose(f, u, rtol=0, atol=4 * 2.0**-4.5 * u.std())
