@@ -35,7 +35,7 @@ CHOOSING = {("biased_grouped_topk", "correction_bias")}
 # what a mask hides from some of them by zero, NaN too: there the rule is asked of all that may share a tile.
 TILED = {("triton", "flash_attention"), ("triton", "flash_attention_bwd"), ("triton", "flash_attention_varlen")}
 # And where a kernel finds the scale, its largest value and its cast drop a NaN.
-HIDING = {("triton", "group_quant"), ("triton", "rms_norm_quant"), ("triton", "fused_qk_rms_norm_quant")}
+HIDING = {("triton", f"{n}_quant") for n in ("group", "rms_norm", "fused_qk_rms_norm", "gated_rms_norm_group")}
 
 
 def within(table, op, request) -> bool:
