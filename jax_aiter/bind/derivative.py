@@ -57,7 +57,7 @@ class Derivative(linear.Map):
         run, primals = self._function(residuals)
         return jax.jvp(run, primals, list(tangents))[1]
 
-    def pull(self, residuals, cotangents):
+    def pull(self, residuals, cotangents, unused):
         rule = self.op.gradient
         assert rule is not None
         if rule.backward is None:
@@ -65,7 +65,9 @@ class Derivative(linear.Map):
             return linear.reversed_by_jax(self.op.name, run, primals, cotangents)
         values = dict(zip(self.saved, residuals, strict=True))
         saved = {n: values.get(n) for n in rule.saves}
-        given = dict(zip(self.results, cotangents, strict=True))
+        given = {
+            n: None if absent and n in rule.unused else ct for n, ct, absent in zip(self.results, cotangents, unused, strict=True)
+        }
         found = rule.backward(saved, given, implementation=self.implementation, **dict(self.params))
         return [found.get(n) for n in self.moving]
 

@@ -28,7 +28,10 @@ class Map:
     def push(self, residuals: Sequence[jax.Array], tangents: Sequence[jax.Array]) -> Sequence[jax.Array]:
         raise NotImplementedError
 
-    def pull(self, residuals: Sequence[jax.Array], cotangents: Sequence[jax.Array]) -> Sequence[jax.Array | None]:
+    def pull(
+        self, residuals: Sequence[jax.Array], cotangents: Sequence[jax.Array], unused: tuple[bool, ...]
+    ) -> Sequence[jax.Array | None]:
+        """unused: which cotangents are zeros because nothing depends on their results."""
         raise NotImplementedError
 
 
@@ -56,8 +59,8 @@ class Vmapped(Map):
     def push(self, residuals, tangents):
         return self._map(self.of.push, self._axes(self.residuals), self._axes(self.tangents))(list(residuals), list(tangents))
 
-    def pull(self, residuals, cotangents):
-        pull = self._map(self.of.pull, self._axes(self.residuals), [0] * len(cotangents))
+    def pull(self, residuals, cotangents, unused):
+        pull = self._map(lambda saved, given: self.of.pull(saved, given, unused), self._axes(self.residuals), [0] * len(cotangents))
         found = pull(list(residuals), list(cotangents))
         return [g if g is None or b else jnp.sum(g, axis=0) for g, b in zip(found, self.tangents, strict=True)]
 
@@ -85,7 +88,7 @@ class Again(Map):
         run, primals = self._function(residuals)
         return jax.jvp(run, primals, list(tangents))[1]
 
-    def pull(self, residuals, cotangents):
+    def pull(self, residuals, cotangents, unused):
         run, primals = self._function(residuals)
         return reversed_by_jax(repr(self.of), run, primals, cotangents)
 
@@ -163,10 +166,13 @@ def _transpose(cotangents, *values, of: Map, split: int, results):
     if any(map(ad.is_undefined_primal, residuals)) or not all(map(ad.is_undefined_primal, linear)):
         raise NotImplementedError(f"{of!r}: its derivative can only be transposed in the tangents of all operands together")
     types = [x.aval for x in linear]
+    unused = tuple(type(ct) is ad.Zero for ct in cotangents)
     given = [ad.instantiate_zeros(ct) for ct in cotangents]
     # What a rule computes on the way is its own business, as what a compiled program does is; its gradients are checked.
     with switches.pinned(wide=symbolic.any_symbolic(*residuals, *given)), switches.unwatched():
-        found = sharding.on_plain_types(lambda *all: _typed(of.pull(all[:split], all[split:]), types), (*residuals, *given), types)
+        found = sharding.on_plain_types(
+            lambda *all: _typed(of.pull(all[:split], all[split:], unused), types), (*residuals, *given), types
+        )
     switches.check_results(f"the gradient of {of!r}", found)
     return [None] * split + found
 

@@ -19,11 +19,13 @@ class Gradient:
     saves: operands and results that the derivative depends on, by name; what no operand among them says (a choice that another
         one makes, say) it must not depend on.
     backward: ``(saved, cotangents, *, implementation, **params) -> {operand: cotangent}``; `saved` and `cotangents` are dicts
-        (absent optional operands are None, unused float results have zero cotangents). It is traced on plain types, whatever mesh
-        the operands live on, and what it returns is cast to the operand's type: dtype, sharding, varying axes. None: JAX reverses
-        `forward`, where its loops allow it.
+        (absent optional operands are None, unused float results have zero cotangents, or None: see `unused`). It is traced on plain
+        types, whatever mesh the operands live on, and what it returns is cast to the operand's type: dtype, sharding, varying axes.
+        None: JAX reverses `forward`, where its loops allow it.
     forward: ``(*, **operands, **params) -> results``: what forward mode differentiates; by default the op's reference. It may
         raise where its derivative is not the one that `backward` gives.
+    unused: results whose cotangent is None where nothing depends on them, as shapes and not numbers show it: the rule can then
+        take a kernel that knows no such cotangent.
     of_fp8: operands of `wrt` have a gradient where they are fp8 too. They do not where they are quantised weights: asking raises.
     """
 
@@ -31,6 +33,7 @@ class Gradient:
     saves: tuple[str, ...]
     backward: Callable[..., Mapping[str, jax.Array | None]] | None
     forward: Callable[..., Sequence[jax.Array]] | None = None
+    unused: tuple[str, ...] = ()
     of_fp8: bool = False
 
     def has(self, name: str, dtype: Any) -> bool:

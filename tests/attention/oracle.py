@@ -32,7 +32,7 @@ def attend(q, k, v, visible, *, scale, score=lambda s, h, i, keys: s, sink=None)
     return out, lse
 
 
-def window_mask(queries, keys, causal, window=(-1, -1)):
+def window_mask(queries, keys, causal, window=(-1, -1), chunk=0):
     position = np.arange(queries)[:, None] + keys - queries
     j = np.arange(keys)[None]
     left, right = window
@@ -43,6 +43,8 @@ def window_mask(queries, keys, causal, window=(-1, -1)):
         mask &= j >= position - left
     if right >= 0:
         mask &= j <= position + right
+    if chunk:
+        mask &= j // chunk == position // chunk
     return mask
 
 

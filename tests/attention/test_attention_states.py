@@ -171,3 +171,37 @@ def test_bad_input_is_named():
         jax_aiter.merge_attention_states(q, lse, q, lse.swapaxes(1, 2))
     with pytest.raises(TypeError, match="merge_attention_states: out_b has dtype bfloat16"):
         jax_aiter.merge_attention_states(q, lse, q.astype(jnp.bfloat16), lse)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_unused_lse_has_no_cotangent(ragged, asked):
+    """Where only `out` matters the backward pass is told of no `dlse`, which no kernel takes: jitted, mapped or behind a `vjp`."""
+    q, k, v = draw((3, 1, 9, 4, 8), (3, 1, 7, 2, 8), (3, 1, 7, 2, 8))
+
+    def attention(q, k, v):
+        if ragged:
+            options = {"causal": True, "return_lse": True}
+            return jax_aiter.flash_attention_varlen(q[0], k[0], v[0], packed(9), packed(7), 9, 7, **options)
+        return jax_aiter.flash_attention(q, k, v, causal=True, return_lse=True)
+
+    def loss(*x):
+        out, lse = jax.jit(attention)(*x)
+        return jnp.sum(out) + (jnp.sum(jnp.where(lse == -jnp.inf, 0, lse)) if asked else 0)
+
+    def equations(jaxpr):
+        for eqn in jaxpr.eqns:
+            yield eqn
+            for leaf in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, "eqns") or hasattr(x, "jaxpr")):
+                if hasattr(leaf, "eqns") or hasattr(leaf, "jaxpr"):
+                    yield from equations(getattr(leaf, "jaxpr", leaf))
+
+    for gradient in (jax.grad(loss, (0, 1, 2)), lambda *x: jax.vmap(jax.grad(loss, (0, 1, 2)))(*x)):
+        rows = [x if gradient.__name__ == "<lambda>" else x[0] for x in (q, k, v)]
+        found = [
+            e
+            for e in equations(jax.make_jaxpr(gradient)(*rows).jaxpr)
+            if "attention" in e.primitive.name and "bwd" in e.primitive.name
+        ]
+        assert len(found) == 1
+        assert ("dlse" in found[0].params["names"]) == asked

@@ -43,7 +43,7 @@ class Problem:
         run = functools.partial(jax_aiter.paged_attention, scale=0.25, kv_layout=self.layout, **statics)
         return jax.jit(run)(self.query, *self.caches, self.tables, self.lengths, **arrays)
 
-    def want(self, *, window=0, score=lambda s, h, position, keys, length: s, k=None, v=None, causal=True, sink=None):
+    def want(self, *, window=0, chunk=0, score=lambda s, h, position, keys, length: s, k=None, v=None, causal=True, sink=None):
         out = []
         for b, n in enumerate(self.lengths):
             count = self.cu[b + 1] - self.cu[b]
@@ -52,6 +52,8 @@ class Problem:
             mask = (j <= position) if causal else np.ones((count, n), bool)
             if window:
                 mask &= j > position - window
+            if chunk:
+                mask &= j // chunk == position // chunk
             rule = lambda s, h, i, keys, n=n, count=count: score(s, h, i + n - count, keys, n)  # noqa: E731
             kb, vb = (self.keys if k is None else k)[b], (self.values if v is None else v)[b]
             rows = self.query[self.cu[b] : self.cu[b + 1]]

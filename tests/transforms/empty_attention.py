@@ -24,7 +24,7 @@ def _scores(p, slopes, diagonal, bias=None):
 def _sequence(q, k, v, p, slopes, bias=None, sinks=None):
     """One sequence [S, H, D]: out, lse [Sq, Hq]."""
     queries, keys = q.shape[0], k.shape[0]
-    visible = oracle.window_mask(queries, keys, p["causal"], p.get("sliding_window", (-1, -1)))
+    visible = oracle.window_mask(queries, keys, p["causal"], p.get("sliding_window", (-1, -1)), p.get("attention_chunk_size", 0))
     score = _scores(p, slopes, np.arange(queries) + keys - queries, bias)
     sink = None if sinks is None else f64(sinks)
     return oracle.attend(f64(q), f64(k), f64(v), visible, scale=p["scale"], score=score, sink=sink)
@@ -109,7 +109,7 @@ def _dlse(o, at):
 def _sequence_bwd(x, lse, p, slopes, bias=None, dlse=None):
     q, k, v = (x[n] for n in "qkv")
     (queries, heads, _), keys, group = q.shape, k.shape[0], q.shape[1] // max(k.shape[1], 1)
-    visible = oracle.window_mask(queries, keys, p["causal"], p["sliding_window"])
+    visible = oracle.window_mask(queries, keys, p["causal"], p["sliding_window"], p.get("attention_chunk_size", 0))
     cap, score = p["logits_soft_cap"], _scores(p, slopes, np.arange(queries) + keys - queries, bias)
     dq, dk, dv, dbias = np.zeros(q.shape), np.zeros(k.shape), np.zeros(v.shape), np.zeros((queries, keys))
     for h in range(heads):
@@ -153,8 +153,8 @@ def paged(name, offsets_name):
 
     def _paged_sequence(o, p, b, queries, v):
         length, heads = v.shape[0], o[name].shape[1]
-        window = p["sliding_window"]
-        visible = oracle.window_mask(queries, length, p.get("causal", True), (window - 1 if window else -1, -1))
+        window, chunk = p["sliding_window"], p.get("attention_chunk_size", 0)
+        visible = oracle.window_mask(queries, length, p.get("causal", True), (window - 1 if window else -1, -1), chunk)
         slopes, cap = _slopes(o, b), p["logits_soft_cap"]
         first = length - queries if offsets_name == "cu_seqlens_q" else length - 1  # ALiBi's origin
 

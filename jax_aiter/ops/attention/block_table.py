@@ -71,30 +71,32 @@ def tensor_scale(scale, per_token: bool):
     return 1.0 if scale is None or per_token else scale[0]
 
 
-def visible(position, length, owned, causal: bool, window: int):
+def visible(position, length, owned, causal: bool, window: int, chunk: int = 0):
     """The interval [begin, end) of key positions that queries at `position` see."""
     begin = jnp.maximum(position - window + 1, 0) if window else jnp.zeros_like(position)
+    if chunk:
+        begin = jnp.maximum(begin, position // chunk * chunk)
     end = jnp.minimum(position + 1, length) if causal else length + jnp.zeros_like(position)
     return begin, jnp.where(owned, end, 0)
 
 
-def decode_queries(query, lengths, kv_heads: int, window: int) -> Queries:
+def decode_queries(query, lengths, kv_heads: int, window: int, chunk: int = 0) -> Queries:
     """One query per sequence, at its last position."""
     b, hq, d = query.shape
     position = lengths[:, None] - 1
-    begin, end = visible(position, lengths[:, None], True, True, window)
+    begin, end = visible(position, lengths[:, None], True, True, window, chunk)
     q = query.reshape(b, 1, kv_heads, hq // kv_heads, d)
     return Queries(q, jnp.arange(b, dtype=jnp.int32), begin, end, lengths - 1)
 
 
-def ragged_queries(query, cu_seqlens, lengths, kv_heads: int, window: int, causal: bool, anchor_at_first: bool):
+def ragged_queries(query, cu_seqlens, lengths, kv_heads: int, window: int, causal: bool, anchor_at_first: bool, chunk: int = 0):
     """Packed queries at the last positions of their sequences, and the function that packs the tiles' results again."""
     t, hq, d = query.shape
     cu_seqlens, lengths = some_sequence(cu_seqlens, lengths)
     cut, place = tiles(cu_seqlens, t, tile_rows(t, lengths.shape[0]))
     length = lengths[cut.sequence]
     first = length - (cu_seqlens[1:] - cu_seqlens[:-1])[cut.sequence]
-    begin, end = visible(first[:, None] + cut.offset, length[:, None], cut.owned, causal, window)
+    begin, end = visible(first[:, None] + cut.offset, length[:, None], cut.owned, causal, window, chunk)
     q = query[cut.token].reshape(*cut.token.shape, kv_heads, hq // kv_heads, d)
 
     def pack(x, absent):

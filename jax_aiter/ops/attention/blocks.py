@@ -42,11 +42,16 @@ class Scores:
     sinks: jax.Array | None = None  # [Hk, G]
 
 
-def visible_keys(position, first, length, causal: bool, window: tuple[int, int]) -> Keys:
-    """The interval of a query at `position` of a sequence of `length` keys, which start at index `first`."""
+def visible_keys(position, first, length, causal: bool, window: tuple[int, int], chunk: int = 0) -> Keys:
+    """The interval of a query at `position` of a sequence of `length` keys, which start at index `first`.
+
+    chunk: if not 0, keys before the query's own chunk of so many positions are hidden.
+    """
     left, right = window
     right = 0 if causal else right
     begin = first + (jnp.clip(position - left, 0, length) if left >= 0 else jnp.zeros_like(position))
+    if chunk:
+        begin = jnp.maximum(begin, first + jnp.clip(position // chunk * chunk, 0, length))
     end = first + (jnp.clip(position + right + 1, 0, length) if right >= 0 else length + jnp.zeros_like(position))
     return Keys(begin, end, first + position)
 

@@ -33,10 +33,11 @@ def _abstract(dims, *, q, k, v, **_):
 
 
 def _reference(
-    *, q, k, v, alibi_slopes, bias, sinks, scale, causal, sliding_window, logits_soft_cap, alibi_per_sequence, return_lse=False
+    *, q, k, v, alibi_slopes, bias, sinks, scale, causal, sliding_window, logits_soft_cap, alibi_per_sequence, return_lse=False,
+    attention_chunk_size=0,
 ):  # fmt: skip
     queries, length = q.shape[1], k.shape[1]
-    keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window)
+    keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window, attention_chunk_size)
     scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, k.shape[2]), bias, grouped_sinks(sinks, k.shape[2]))
     out, lse = forward(group_heads(q, k.shape[2]), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
     if not return_lse:  # it is saved for the backward pass only, whose rule then takes no cotangent of it
@@ -44,8 +45,8 @@ def _reference(
     return merge_heads(out), lse.reshape(q.shape[0], q.shape[2], queries)
 
 
-def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, **_):
-    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window)
+def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, attention_chunk_size=0, **_):
+    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window, attention_chunk_size)
     return reads_of.Heads(q, k, sees).forward(alibi_slopes, bias)
 
 
@@ -83,9 +84,16 @@ FLASH_ATTENTION = Op(
         wrt=("q", "k", "v", "bias", "sinks"),
         saves=("q", "k", "v", "out", "lse", "alibi_slopes", "bias", "sinks"),
         backward=_backward,
+        unused=("lse",),
     ),
     cases=lambda: [
-        case("causal", q=normal(2, 9, 2, 8), k=normal(2, 9, 2, 8), v=normal(2, 9, 2, 8), **_params(8)),
+        case(
+            "chunked",
+            q=normal(2, 9, 2, 8),
+            k=normal(2, 11, 2, 8),
+            v=normal(2, 11, 2, 8),
+            **_params(8, attention_chunk_size=4),
+        ),
         case(
             "gqa_window_bf16",
             q=normal(1, 5, 6, 16, dtype=jnp.bfloat16),
@@ -114,7 +122,9 @@ FLASH_ATTENTION = Op(
 )
 
 
-def _params(head_dim, *, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False, return_lse=False):
+def _params(
+    head_dim, *, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False, return_lse=False, **more
+):
     return {
         "scale": head_dim**-0.5,
         "causal": causal,
@@ -122,6 +132,7 @@ def _params(head_dim, *, causal=True, sliding_window=(-1, -1), logits_soft_cap=0
         "logits_soft_cap": logits_soft_cap,
         "alibi_per_sequence": alibi_per_sequence,
         "return_lse": return_lse,
+        **more,
     }
 
 
@@ -136,6 +147,7 @@ def flash_attention(
     sliding_window: tuple[int, int] | None = None,
     alibi_slopes: jax.Array | None = None,
     bias: jax.Array | None = None,
+    attention_chunk_size: int | None = None,
     logits_soft_cap: float = 0.0,
     sinks: jax.Array | None = None,
     dropout: float = 0.0,
@@ -157,6 +169,8 @@ def flash_attention(
       sliding_window: ``(left, right)``: a query at position p sees keys ``p - left .. p + right``; -1 is unbounded.
       alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32; ``-slope * |p - j|`` is added to the score of key j.
       bias: ``[Sq, Sk]`` float32, bfloat16 or float16, added to the scores of every sequence and head.
+      attention_chunk_size: a query at position p sees no key before ``p // size * size``, where its chunk of the sequence begins
+        (Llama 4); needs `causal`. None or 0 is one chunk.
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)`` before ALiBi and bias.
       sinks: ``[Hq]`` float32: one more score per head, not scaled or capped, that takes weight but has no value (gpt-oss).
       dropout: must be 0.
@@ -168,8 +182,9 @@ def flash_attention(
     Returns:
       ``[B, Sq, Hq, Dv]``, the dtype of `q`, and with `return_lse` float32 ``[B, Hq, Sq]``, -inf for a query without keys.
       Differentiable in `q`, `k`, `v`, `bias` and `sinks`: the backward pass recomputes the scores from the saved log-sum-exp and is
-      an op of its own, ``flash_attention_bwd``. With `return_lse` it takes the cotangent of the log-sum-exp too, which no kernel
-      does: it then runs on XLA, and an explicit `implementation` of kernels raises NotSupportedError.
+      an op of its own, ``flash_attention_bwd``. Where what is differentiated depends on the log-sum-exp of `return_lse`, it
+      takes its cotangent too, which no kernel does: it then runs on XLA, and an explicit `implementation` of kernels raises
+      NotSupportedError.
 
     A key, value or bias that a query does not see changes nothing in its row, nor does its cotangent in their gradients, whatever
     they hold, NaN included. Kernels keep this for sequences and for keys that no query sees; of keys that some see, a NaN may reach
@@ -180,6 +195,7 @@ def flash_attention(
     op = "flash_attention"
     params_of.require_array(op, "q", q, 4)
     params_of.no_dropout(op, dropout)
+    causal = check.boolean(op, "causal", causal)
     out, lse = FLASH_ATTENTION(
         q=q,
         k=k,
@@ -188,8 +204,9 @@ def flash_attention(
         bias=bias,
         sinks=sinks,
         scale=params_of.softmax_scale(op, scale, q.shape[3]),
-        causal=check.boolean(op, "causal", causal),
+        causal=causal,
         sliding_window=params_of.window_pair(op, sliding_window),
+        attention_chunk_size=params_of.chunk_size(op, attention_chunk_size, causal),
         logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
         return_lse=check.boolean(op, "return_lse", return_lse),

@@ -62,10 +62,10 @@ def _abstract(dims, *, dout, q, k, v, out, bias, **params):
 
 def _reference(
     *, dout, q, k, v, out, lse, alibi_slopes, bias, dlse, sinks, scale, causal, sliding_window, logits_soft_cap,
-    alibi_per_sequence, with_bias,
+    alibi_per_sequence, with_bias, attention_chunk_size=0,
 ):  # fmt: skip
     (b, sq, hq, _), sk, hk = q.shape, k.shape[1], k.shape[2]
-    keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, causal, sliding_window)
+    keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, causal, sliding_window, attention_chunk_size)
     scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, hk), bias)
     dout, grouped, out = (group_heads(x, hk) for x in (dout, q, out))
     lse, dlse = (x if x is None else x.reshape(b, hk, hq // max(hk, 1), sq) for x in (lse, dlse))
@@ -78,15 +78,16 @@ def _forward(*, out, lse, **given):
     """For derivatives of this pass: `out` and `lse` are functions of q, k, v, bias and sinks here, not operands of their own."""
     q, k, v = given["q"], given["k"], given["v"]
     hk, sq, sk = k.shape[2], q.shape[1], k.shape[1]
-    keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, given["causal"], given["sliding_window"])
+    mask = given["causal"], given["sliding_window"], given.get("attention_chunk_size", 0)
+    keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, *mask)
     slopes, sinks = grouped_slopes(given["alibi_slopes"], hk), grouped_sinks(given["sinks"], hk)
     scores = Scores(given["scale"], given["logits_soft_cap"], slopes, given["bias"], sinks)
     out, lse = forward(group_heads(q, hk), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
     return _reference(out=merge_heads(out), lse=lse.reshape(q.shape[0], q.shape[2], sq), **given)
 
 
-def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, **_):
-    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window)
+def _reads(*, q, k, alibi_slopes, bias, causal, sliding_window, attention_chunk_size=0, **_):
+    sees = reads_of.dense_sees(q.shape[1], k.shape[1], causal, sliding_window, attention_chunk_size)
     return reads_of.Heads(q, k, sees).backward(alibi_slopes, bias)
 
 
@@ -121,7 +122,7 @@ FLASH_ATTENTION_BWD = Op(
     ),
     cases=lambda: [
         case(
-            "causal",
+            "chunked",
             dout=normal(2, 6, 2, 8),
             q=normal(2, 6, 2, 8),
             k=normal(2, 6, 1, 8),
@@ -131,6 +132,7 @@ FLASH_ATTENTION_BWD = Op(
             scale=0.35,
             causal=True,
             sliding_window=(-1, -1),
+            attention_chunk_size=4,
             logits_soft_cap=0.0,
             alibi_per_sequence=False,
             with_bias=False,

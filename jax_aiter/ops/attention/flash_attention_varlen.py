@@ -28,10 +28,10 @@ def _abstract(dims, *, q, k, v, **_):
 
 def _reference(
     *, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, sinks, scale, causal, sliding_window, logits_soft_cap,
-    return_lse=False, **_,
+    return_lse=False, attention_chunk_size=0, **_,
 ):  # fmt: skip
     hk = k.shape[1]
-    keys, sequence = bwd.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
+    keys, sequence = bwd.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window, attention_chunk_size)
     scores = Scores(scale, logits_soft_cap, bwd.packed_slopes(alibi_slopes, sequence, hk), sinks=grouped_sinks(sinks, hk))
     out, lse = forward(bwd.group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
     if not return_lse:  # it is saved for the backward pass only, whose rule then takes no cotangent of it
@@ -39,8 +39,9 @@ def _reference(
     return bwd.merge(out), lse.reshape(q.shape[1], q.shape[0])
 
 
-def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, **_):
-    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, causal, sliding_window)
+def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, attention_chunk_size=0, **_):
+    mask = causal, sliding_window, attention_chunk_size
+    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, *mask)
     return reads_of.Heads(q, k, *sees).forward(alibi_slopes)
 
 
@@ -74,17 +75,18 @@ FLASH_ATTENTION_VARLEN = Op(
         wrt=("q", "k", "v", "sinks"),
         saves=("q", "k", "v", "out", "lse", "cu_seqlens_q", "cu_seqlens_k", "alibi_slopes", "sinks"),
         backward=_backward,
+        unused=("lse",),
     ),
     data_checks=bwd.data_checks,
     cases=lambda: [
         case(
-            "causal_padded",
+            "chunked_padded",
             q=normal(9, 2, 8),
             k=normal(9, 2, 8),
             v=normal(9, 2, 8),
             cu_seqlens_q=constant([0, 3, 3, 8], jnp.int32),
             cu_seqlens_k=constant([0, 3, 4, 9], jnp.int32),
-            **_params(),
+            **_params(attention_chunk_size=3),
         ),
         case(
             "gqa_window_alibi",
@@ -110,7 +112,7 @@ FLASH_ATTENTION_VARLEN = Op(
 )
 
 
-def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False, return_lse=False):
+def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_per_sequence=False, return_lse=False, **more):
     return {
         "max_seqlen_q": 8,
         "max_seqlen_k": 8,
@@ -120,6 +122,7 @@ def _params(*, causal=True, sliding_window=(-1, -1), logits_soft_cap=0.0, alibi_
         "logits_soft_cap": logits_soft_cap,
         "alibi_per_sequence": alibi_per_sequence,
         "return_lse": return_lse,
+        **more,
     }
 
 
@@ -137,6 +140,7 @@ def flash_attention_varlen(
     scale: float | None = None,
     sliding_window: tuple[int, int] | None = None,
     alibi_slopes: jax.Array | None = None,
+    attention_chunk_size: int | None = None,
     logits_soft_cap: float = 0.0,
     sinks: jax.Array | None = None,
     dropout: float = 0.0,
@@ -153,8 +157,8 @@ def flash_attention_varlen(
         zeros and get zero gradients; what they hold is not read.
       max_seqlen_q, max_seqlen_k: static, at least the longest sequence: kernels size their grids by them. (The reference
         lowering gives the full result even where they are too small; kernels drop what is beyond.)
-      causal, scale, sliding_window, logits_soft_cap, sinks, dropout, return_lse: as in `flash_attention`, per sequence (aligned to
-        its bottom right).
+      causal, scale, sliding_window, attention_chunk_size, logits_soft_cap, sinks, dropout, return_lse: as in `flash_attention`, per
+        sequence (aligned to its bottom right).
       alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
@@ -171,6 +175,7 @@ def flash_attention_varlen(
     op = "flash_attention_varlen"
     params_of.require_array(op, "q", q, 3)
     params_of.no_dropout(op, dropout)
+    causal = check.boolean(op, "causal", causal)
     out, lse = FLASH_ATTENTION_VARLEN(
         q=q,
         k=k,
@@ -182,8 +187,9 @@ def flash_attention_varlen(
         max_seqlen_q=check.integer(op, "max_seqlen_q", max_seqlen_q, 0),
         max_seqlen_k=check.integer(op, "max_seqlen_k", max_seqlen_k, 0),
         scale=params_of.softmax_scale(op, scale, q.shape[2]),
-        causal=check.boolean(op, "causal", causal),
+        causal=causal,
         sliding_window=params_of.window_pair(op, sliding_window),
+        attention_chunk_size=params_of.chunk_size(op, attention_chunk_size, causal),
         logits_soft_cap=check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         alibi_per_sequence=params_of.slopes_per_sequence(op, alibi_slopes),
         return_lse=check.boolean(op, "return_lse", return_lse),

@@ -41,13 +41,13 @@ def merge(x: jax.Array) -> jax.Array:
     return x[0].transpose(2, 0, 1, 3).reshape(t, hk * g, d)
 
 
-def packed_keys(cu_q, cu_k, queries: int, causal: bool, window: tuple[int, int]) -> tuple[Keys, jax.Array]:
+def packed_keys(cu_q, cu_k, queries: int, causal: bool, window: tuple[int, int], chunk: int = 0) -> tuple[Keys, jax.Array]:
     """The packed keys each packed query sees, and the sequence of each query."""
     (cu_q,), (cu_k,) = some_sequence(cu_q), some_sequence(cu_k)
     owner = owners(cu_q, queries)
     first, length = cu_k[owner.sequence], (cu_k[1:] - cu_k[:-1])[owner.sequence]
     position = owner.offset + length - (cu_q[1:] - cu_q[:-1])[owner.sequence]
-    begin, end, diagonal = visible_keys(position, first, length, causal, window)
+    begin, end, diagonal = visible_keys(position, first, length, causal, window, chunk)
     return Keys(jnp.where(owner.owned, begin, 0), jnp.where(owner.owned, end, 0), diagonal), owner.sequence
 
 
@@ -97,10 +97,10 @@ def _abstract(dims, *, dout, q, k, v, out, **_):
 
 def _reference(
     *, dout, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, alibi_slopes, dlse, scale, causal, sliding_window, logits_soft_cap,
-    **_,
+    attention_chunk_size=0, **_,
 ):  # fmt: skip
     hk = k.shape[1]
-    keys, sequence = packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
+    keys, sequence = packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window, attention_chunk_size)
     scores = Scores(scale, logits_soft_cap, packed_slopes(alibi_slopes, sequence, hk))
     k1, v1 = (x.swapaxes(0, 1)[None] for x in (k, v))
     lse, dlse = (x if x is None else x.reshape(1, hk, q.shape[1] // max(hk, 1), q.shape[0]) for x in (lse, dlse))
@@ -112,7 +112,8 @@ def _forward(*, out, lse, **given):
     """For derivatives of this pass: `out` and `lse` are functions of q, k, v and sinks here, not operands of their own."""
     q, k, v = given["q"], given["k"], given["v"]
     offsets, hk = (given["cu_seqlens_q"], given["cu_seqlens_k"]), k.shape[1]
-    keys, sequence = packed_keys(*offsets, q.shape[0], given["causal"], given["sliding_window"])
+    mask = given["causal"], given["sliding_window"], given.get("attention_chunk_size", 0)
+    keys, sequence = packed_keys(*offsets, q.shape[0], *mask)
     slopes, sinks = packed_slopes(given["alibi_slopes"], sequence, hk), grouped_sinks(given["sinks"], hk)
     scores = Scores(given["scale"], given["logits_soft_cap"], slopes, sinks=sinks)
     out, lse = forward(group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
@@ -128,8 +129,9 @@ def data_checks(*, q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k,
     }
 
 
-def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, **_):
-    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, causal, sliding_window)
+def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, attention_chunk_size=0, **_):
+    mask = causal, sliding_window, attention_chunk_size
+    sees = reads_of.packed_sees(len(q), len(k), cu_seqlens_q, cu_seqlens_k, *mask)
     return reads_of.Heads(q, k, *sees).backward(alibi_slopes)
 
 
@@ -164,7 +166,7 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
     ),
     cases=lambda: [
         case(
-            "causal_padded",
+            "chunked_padded",
             dout=normal(7, 2, 8),
             q=normal(7, 2, 8),
             k=normal(9, 1, 8),
@@ -179,6 +181,7 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
             logits_soft_cap=0.0,
             max_seqlen_q=3,
             max_seqlen_k=4,
+            attention_chunk_size=3,
             alibi_per_sequence=False,
         ),
         case(

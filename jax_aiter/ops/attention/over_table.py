@@ -18,7 +18,7 @@ from jax_aiter.ops.cache.kv_layout import LAYOUTS
 
 def attention(
     query, offsets, *, key_cache, value_cache, block_tables, context_lens, k_scale, v_scale, alibi_slopes, scale,
-    logits_soft_cap, sliding_window, kv_layout, per_token_scales, causal=True, sinks=None, cap_first=False,
+    logits_soft_cap, sliding_window, kv_layout, per_token_scales, attention_chunk_size=0, causal=True, sinks=None, cap_first=False,
 ) -> jax.Array:  # fmt: skip
     """The readable reference.
 
@@ -29,9 +29,10 @@ def attention(
     heads = key_cache.shape[2 if kv_layout == "NHD" else 1]
     lengths = cache.clamp_lengths(context_lens, block_tables, pages.size)
     if offsets is None:
-        queries, pack = cache.decode_queries(query, lengths, heads, sliding_window), None
+        queries, pack = cache.decode_queries(query, lengths, heads, sliding_window, attention_chunk_size), None
     else:
-        queries, pack = cache.ragged_queries(query, offsets, lengths, heads, sliding_window, causal, cap_first)
+        mask = sliding_window, causal, cap_first, attention_chunk_size
+        queries, pack = cache.ragged_queries(query, offsets, lengths, heads, *mask)
     factor = scale * cache.tensor_scale(k_scale, per_token_scales)
 
     def with_slopes(s, offset):
@@ -51,12 +52,13 @@ def attention(
 
 def reads(
     query, offsets, *, key_cache, value_cache, block_tables, context_lens, k_scale, v_scale, kv_layout, name="query",
-    causal=True, sliding_window=0, most=None, per_head: Mapping[str, Any] | None = None,
+    causal=True, sliding_window=0, attention_chunk_size=0, most=None, per_head: Mapping[str, Any] | None = None,
 ) -> Reads:  # fmt: skip
     """One group per head of a query; name: of the queries' operand; per_head: operands ``[Hq]`` by name."""
     offsets = np.arange(len(query) + 1) if offsets is None else offsets
     lengths = reads_of.held(context_lens, block_tables, key_cache, kv_layout)
-    sees = reads_of.ragged(len(query), offsets, lengths, causal=causal, window=sliding_window, most=most)
+    mask = {"causal": causal, "window": sliding_window, "chunk": attention_chunk_size}
+    sees = reads_of.ragged(len(query), offsets, lengths, **mask, most=most)
     found = reads_of.attention(
         query, *sees, block_tables, key_cache, value_cache, kv_layout, name,
         k_scale=k_scale, v_scale=v_scale, per_head=dict(per_head or {}),
@@ -75,13 +77,17 @@ def packed(value_dim: str) -> dict[str, str]:
     return {"query": "Tq Hq D", "out": f"Tq Hq {value_dim}", "block_tables": "S M", "context_lens": "S"}
 
 
-def static(op: str, *, scale: Any, logits_soft_cap: Any, sliding_window: Any, kv_layout: Any, k_scale: Any, v_scale: Any):
+def static(
+    op: str, *, scale: Any, logits_soft_cap: Any, sliding_window: Any, attention_chunk_size: Any, kv_layout: Any, k_scale: Any,
+    v_scale: Any, causal: bool = True,
+):  # fmt: skip
     """The parameters that both public functions take, checked."""
     check.choice(op, "kv_layout", kv_layout, LAYOUTS)
     return {
         "scale": check.real(op, "scale", scale, low=0.0, open_low=True),
         "logits_soft_cap": check.real(op, "logits_soft_cap", logits_soft_cap, low=0.0),
         "sliding_window": params_of.window_length(op, sliding_window),
+        "attention_chunk_size": params_of.chunk_size(op, attention_chunk_size, causal),
         "kv_layout": kv_layout,
         "per_token_scales": cache.scales_per_token(k_scale, v_scale),
     }

@@ -62,13 +62,13 @@ PAGED_ATTENTION = Op(
     data_checks=_data_checks,
     cases=lambda: [
         case(
-            "nhd",
+            "nhd_chunked",
             query=normal(3, 4, 8),
             key_cache=normal(9, 2, 2, 8),
             value_cache=normal(9, 2, 2, 8),
             block_tables=permutation(3, 3, among=9),
             context_lens=constant([5, 0, 6], jnp.int32),
-            **_params(),
+            **_params(attention_chunk_size=4),
         ),
         case(
             "hnd_ragged_cap",
@@ -138,6 +138,7 @@ def paged_attention(
     sinks: jax.Array | None = None,
     logits_soft_cap: float = 0.0,
     sliding_window: int | None = None,
+    attention_chunk_size: int | None = None,
     kv_layout: str = "NHD",
     implementation: str | None = None,
     kernel: str | None = None,
@@ -161,6 +162,8 @@ def paged_attention(
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)``, after ALiBi.
       sliding_window: a query sees only the last `sliding_window` positions up to and including its own; None or 0 is all. (AITER's
         kernels measure the window of every query of a sequence from its last one; with one query per sequence that is the same.)
+      attention_chunk_size: a query at position p sees no key before ``p // size * size``, where its chunk of the sequence begins
+        (Llama 4). None or 0 is one chunk.
       kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"``.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
@@ -183,6 +186,7 @@ def paged_attention(
         scale=scale,
         logits_soft_cap=logits_soft_cap,
         sliding_window=sliding_window,
+        attention_chunk_size=attention_chunk_size,
         kv_layout=kv_layout,
         k_scale=k_scale,
         v_scale=v_scale,

@@ -46,6 +46,14 @@ def window_length(op: str, sliding_window: Any) -> int:
     return length if length < UNBOUNDED else 0
 
 
+def chunk_size(op: str, attention_chunk_size: Any, causal: bool = True) -> int:
+    """Positions per chunk of chunked attention; 0, None and a chunk beyond all sequences mean that there is one."""
+    size = 0 if attention_chunk_size is None else check.integer(op, "attention_chunk_size", attention_chunk_size, 0)
+    if size and not causal:
+        raise ValueError(f"{op}: attention_chunk_size is {size} with causal=False, must be None or 0: chunked attention is causal")
+    return size if size < UNBOUNDED else 0
+
+
 def no_dropout(op: str, dropout: Any) -> None:
     if check.real(op, "dropout", dropout, low=0.0) != 0.0:
         raise ValueError(f"{op}: dropout must be 0.0, got {dropout}; dropout of attention probabilities is not supported")

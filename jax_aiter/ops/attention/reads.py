@@ -12,25 +12,29 @@ import numpy as np
 from jax_aiter.core.reads import NOTHING, Mask, Reads, at, grid, spread, stacked
 
 
-def interval(position, length, causal: bool, window: tuple[int, int]):
+def interval(position, length, causal: bool, window: tuple[int, int], chunk: int = 0):
     """First key and one past the last that a query at `position` of a sequence of `length` keys sees."""
     left, right = window[0], 0 if causal else window[1]
     begin = np.maximum(position - left, 0) if left >= 0 else 0 * position
+    if chunk:
+        begin = np.maximum(begin, position // chunk * chunk)
     return begin, np.minimum(position + right + 1, length) if right >= 0 else length + 0 * position
 
 
-def dense_sees(queries: int, keys: int, causal: bool, window: tuple[int, int]) -> Mask:
+def dense_sees(queries: int, keys: int, causal: bool, window: tuple[int, int], chunk: int = 0) -> Mask:
     """bool [Sq, Sk]."""
-    begin, end = interval(np.arange(queries) + keys - queries, keys, causal, window)
+    begin, end = interval(np.arange(queries) + keys - queries, keys, causal, window, chunk)
     key = np.arange(keys)
     return (begin[:, None] <= key) & (key < end[:, None])
 
 
-def packed_sees(queries: int, keys: int, cu_q, cu_k, causal: bool, window: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def packed_sees(
+    queries: int, keys: int, cu_q, cu_k, causal: bool, window: tuple[int, int], chunk: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
     """bool [Tq, Tk], and the sequence of each query, `NOTHING` where it has none."""
     sees, owner = np.zeros((queries, keys), bool), np.full(queries, NOTHING)
     for b, (q0, q1, k0, k1) in enumerate(zip(cu_q[:-1], cu_q[1:], cu_k[:-1], cu_k[1:], strict=True)):
-        sees[q0:q1, k0:k1] = dense_sees(q1 - q0, k1 - k0, causal, window)
+        sees[q0:q1, k0:k1] = dense_sees(q1 - q0, k1 - k0, causal, window, chunk)
         owner[q0:q1] = b
     return sees, owner
 

@@ -53,7 +53,7 @@ UNIFIED_ATTENTION = Op(
     data_checks=_data_checks,
     cases=lambda: [
         case(
-            "prefill_decode_sinks",
+            "chunked_sinks",
             q=normal(9, 4, 8),
             key_cache=normal(9, 2, 2, 8),
             value_cache=normal(9, 2, 2, 8),
@@ -61,7 +61,7 @@ UNIFIED_ATTENTION = Op(
             context_lens=constant([5, 1, 6], jnp.int32),
             cu_seqlens_q=constant([0, 5, 6, 8], jnp.int32),
             sinks=normal(4),
-            **_params(),
+            **_params(attention_chunk_size=4),
         ),
         case(
             "window_cap_alibi_fp8",
@@ -96,6 +96,7 @@ def unified_attention(
     scale: float,
     causal: bool = True,
     sliding_window: int | None = None,
+    attention_chunk_size: int | None = None,
     logits_soft_cap: float = 0.0,
     alibi_slopes: jax.Array | None = None,
     sinks: jax.Array | None = None,
@@ -118,6 +119,8 @@ def unified_attention(
       causal: a query sees no key after its position (AITER's kernel knows only True).
       sliding_window: a query sees only the last `sliding_window` positions up to and including its own; None or 0 is all.
         AITER's ``window_size=(w, ...)`` is ``sliding_window = w + 1``.
+      attention_chunk_size: a query at position p sees no key before ``p // size * size``, where its chunk of the sequence begins
+        (Llama 4); needs `causal`. None or 0 is one chunk.
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)``, before ALiBi (AITER's ``softcap``).
       alibi_slopes: ``[Hq]`` float32; ``slope * (j - position of the sequence's first query)`` is added to the score of key j.
       sinks: ``[Hq]``: one more score per head, not scaled or capped, that takes weight but has no value. A query without keys
@@ -134,11 +137,14 @@ def unified_attention(
     wrong shapes, dtypes or parameters. Mirrors ``aiter.ops.triton.attention.unified_attention``.
     """
     op = "unified_attention"
+    causal = check.boolean(op, "causal", causal)
     params = over_table.static(
         op,
+        causal=causal,
         scale=scale,
         logits_soft_cap=logits_soft_cap,
         sliding_window=sliding_window,
+        attention_chunk_size=attention_chunk_size,
         kv_layout=kv_layout,
         k_scale=k_scale,
         v_scale=v_scale,
@@ -154,7 +160,7 @@ def unified_attention(
         v_scale=v_scale,
         alibi_slopes=alibi_slopes,
         sinks=sinks,
-        causal=check.boolean(op, "causal", causal),
+        causal=causal,
         **params,
         implementation=implementation,
     )[0]

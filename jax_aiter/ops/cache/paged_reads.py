@@ -40,13 +40,13 @@ def slots_of(sees: Mask, owner: Any, blocks: list[np.ndarray], total: int, size:
     return out
 
 
-def ragged(tokens: int, offsets, lengths, *, causal: bool = True, window: int = 0, most: int | None = None):
+def ragged(tokens: int, offsets, lengths, *, causal: bool = True, window: int = 0, chunk: int = 0, most: int | None = None):
     """(sees bool [T, L], owner [T]) of packed queries at the last positions of their sequences; `most`: only so many of each."""
     sees, owner = np.zeros((tokens, max([*lengths, 0])), bool), np.full(tokens, NOTHING)
     for b, (first, last, length) in enumerate(zip(offsets[:-1], offsets[1:], lengths, strict=True)):
         for t in range(first if most is None else max(first, last - most), min(last, tokens)):
             position = length - (last - t)
-            begin = max(position - window + 1, 0) if window else 0
+            begin = max(position - window + 1 if window else 0, position // chunk * chunk if chunk else 0, 0)
             sees[t, begin : max(min(position + 1, length) if causal else length, 0)] = True
             owner[t] = b
     return sees, owner

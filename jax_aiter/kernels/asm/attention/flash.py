@@ -63,6 +63,8 @@ def need_plain(call: Call, shape: Shape) -> None:
     need(call.operands.get("dlse") is None, "dlse is given; AITER's backward kernels take no cotangent of the log-sum-exp")
     cap = call.params.get("logits_soft_cap", 0.0)
     need(cap == 0.0, f"logits_soft_cap = {cap}; AITER's flash attention v3 kernels have no soft cap: it must be 0")
+    chunk = call.params.get("attention_chunk_size", 0)
+    need(chunk == 0, f"attention_chunk_size = {chunk}; AITER's flash attention v3 kernels have no chunks: it must be 0")
     need(shape.batch > 0, "cu_seqlens_q has 1 element, so there is no sequence; there is nothing to launch")
     for name, size in (("q", shape.longest_q), ("k", shape.longest_k)):
         need(size > 0, f"max_seqlen_{name} = 0; there is nothing to launch")

@@ -22,6 +22,8 @@ def select(call: Call) -> Selected:
         need(name not in call.operands, f"{name} is given; AITER's kernels have none")
     need(params["logits_soft_cap"] == 0, f"logits_soft_cap = {params['logits_soft_cap']}; AITER's kernels have none")
     need(params["sliding_window"] == 0, f"sliding_window = {params['sliding_window']}; AITER's kernels have none")
+    chunk = params.get("attention_chunk_size", 0)
+    need(chunk == 0, f"attention_chunk_size = {chunk}; AITER's kernels have none")
     need(not params["ragged"], "cu_seqlens is given; the longest query must be static: see pa_fwd_asm(max_qlen=)")
     if cache.dtype.itemsize == 1:
         per_token = "k_scale" in call.operands and params["per_token_scales"]

@@ -20,6 +20,7 @@ def _refuse(spec: CallSpec) -> str | None:
         rule,
         absent(spec, "bias"),
         param_is(spec, "logits_soft_cap", 0.0, None),
+        param_is(spec, "attention_chunk_size", 0, None),
         *(dtype_in(spec, name, HALF) for name in ("q", "k", "v")),
         *(dtype_in(spec, name, ("int32",)) for name in ("cu_seqlens_q", "cu_seqlens_k")),
         _window_rule(spec),

@@ -27,6 +27,7 @@ def _cache_rules(spec: CallSpec, query: str) -> str | None:
     return first(
         param_is(spec, "kv_layout", "NHD", "HND", None),
         param_is(spec, "per_token_scales", False, None),
+        param_is(spec, "attention_chunk_size", 0, None),
         dtype_in(spec, query, HALF),
         dtype_in(spec, "key_cache", (*HALF, spec.fp8)),
         *(dtype_in(spec, n, ("int32",)) for n in ("block_tables", "context_lens", "cu_seqlens", "cu_seqlens_q")),
