@@ -132,8 +132,9 @@ def unified_attention(
     Returns:
       ``[Tq, Hq, Dv]``, the dtype of `q`. Not differentiable.
 
-    Bad data behaves as in `paged_attention`, and so do slots that a query does not see; AITER's Triton kernel weighs the keys
-    before a window, in the tile of keys where it begins, with zero: those must be finite there. Raises TypeError or ValueError for
+    Bad data behaves as in `paged_attention`, and so do slots that a query does not see; AITER's Triton kernel weighs unused
+    slots of a sequence's last block, and the keys before a window in the tile of keys where it begins, with zero: those must be
+    finite there. Raises TypeError or ValueError for
     wrong shapes, dtypes or parameters. Mirrors ``aiter.ops.triton.attention.unified_attention``.
     """
     op = "unified_attention"

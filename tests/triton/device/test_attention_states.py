@@ -7,7 +7,9 @@ import pytest
 
 import jax_aiter
 from jax_aiter.kernels.triton.sources import lacking
+from tests.attention import test_unified_attention as unified
 from tests.attention.oracle import assert_close, attend, window_mask
+from tests.attention.test_paged_attention import Problem
 from tests.needs import needs_aiter
 
 # Scores of bfloat16 values are summed in float32 and kept times log2(e): 2^-17 of a few units.
@@ -24,6 +26,12 @@ def sinks_of_heads() -> np.ndarray:
     if rule := lacking(needs_aiter(), ["attention.mha:_flash_attn_forward(sink)"]):
         pytest.skip(rule)
     return np.float32([0.5, -1, 2, 3])
+
+
+def needs_shuffled() -> None:
+    """Skips where the release's unified attention knows no layout "asm"."""
+    if rule := lacking(needs_aiter(), ["attention.unified_attention:unified_attention(shuffled_kv_cache)"]):
+        pytest.skip(rule)
 
 
 def draw(*shapes):
@@ -98,3 +106,74 @@ def test_paged_with_sinks(arch):
     for b, n in enumerate(lengths):
         k, v = (x[tables[b]].reshape(-1, 2, 32)[:n] for x in (keys, values))
         assert_close(got[b : b + 1], attend(q[b : b + 1], k, v, window_mask(1, n, True), scale=0.3, sink=sinks)[0])
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("layout", "extra"), [("NHD", {}), ("HND", {"sliding_window": 20}), ("asm", {})])
+def test_chunks_over_a_block_table(arch, layout, extra):
+    """Decoding on AITER's decode kernel and on its unified one, and packed queries in several chunks of their sequences."""
+    if layout == "asm":
+        needs_shuffled()
+    options = {"attention_chunk_size": 32, "implementation": "triton", **extra}
+    # Slots behind a length get a weight of zero, which NaN survives.
+    finite = lambda problem: [np.where(np.isnan(x), x.dtype.type(0), x) for x in problem.caches]  # noqa: E731
+    window = extra.get("sliding_window", 0)
+    decode = Problem([5, 0, 64, 65, 80], 4, 2, d=32, layout=layout, dtype=jnp.bfloat16)
+    decode.caches = finite(decode)
+    assert_close(decode.call(**options), decode.want(chunk=32, window=window))
+    ragged = Problem([70, 40, 33, 0, 9], 4, 2, d=32, layout=layout, dtype=jnp.bfloat16, queries=[70, 1, 20, 0, 9])
+    ragged.caches = finite(ragged)
+    assert_close(ragged.call(cu_seqlens=ragged.cu, **options), ragged.want(chunk=32, window=window))
+    sinks = np.float32([0.5, -1, 2, 3])
+    assert_close(unified.call(ragged, sinks=sinks, **options), ragged.want(chunk=32, window=window, sink=sinks))
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("head", "value"), [(48, 32), (40, 64)])
+def test_values_of_another_head_size(arch, head, value):
+    """What q and k have beyond v is a part of its own where AITER's kernel knows one (MLA's prefill), else heads are filled up."""
+    q, k, v = draw((1, 40, 4, head), (1, 24, 2, head), (1, 24, 2, value))
+    options = {"causal": True, "return_lse": True, "implementation": "triton"}
+    want, want_lse = attend(q[0], k[0], v[0], window_mask(40, 24, True), scale=head**-0.5)
+    for got, lse in (
+        jax.jit(lambda *x: jax_aiter.flash_attention(*x, **options))(q, k, v),
+        jax.jit(lambda q, k, v: jax_aiter.flash_attention_varlen(q[0], k[0], v[0], packed(40), packed(24), 40, 24, **options))(
+            q, k, v
+        ),
+    ):
+        assert_close(got.reshape(want.shape), want)
+        np.testing.assert_allclose(np.asarray(lse).reshape(4, 40).T, want_lse, **LSE)
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize(("head", "value"), [(48, 32), (40, 64)])
+def test_gradient_with_values_of_another_head_size(arch, head, value, ragged):
+    """And with the log-sum-exp asked for, which nothing depends on: tolerances as for `test_gradient_with_sinks`."""
+    q, k, v, dout = draw((1, 40, 4, head), (1, 24, 2, head), (1, 24, 2, value), (1, 40, 4, value))
+
+    def gradient(implementation, *x):
+        def loss(q, k, v):
+            options = {"causal": True, "return_lse": True, "implementation": implementation}
+            if ragged:
+                out, _ = jax_aiter.flash_attention_varlen(q[0], k[0], v[0], packed(40), packed(24), 40, 24, **options)
+            else:
+                out, _ = jax_aiter.flash_attention(q, k, v, **options)
+            return jnp.sum(out.astype(jnp.float32) * dout.astype(jnp.float32))
+
+        return jax.jit(jax.grad(loss, (0, 1, 2)))(*x)
+
+    got, want = gradient("triton", q, k, v), gradient("xla", *(x.astype(np.float32) for x in (q, k, v)))
+    for g, w in zip(got, want, strict=True):
+        w = np.asarray(w, np.float64)
+        np.testing.assert_allclose(np.asarray(g).astype(np.float64), w, rtol=0, atol=4 * 2.0**-8 * np.abs(w).max())
+
+
+@pytest.mark.timeout(600)
+def test_shuffled_caches(arch):
+    """The layout "asm" on the unified kernel, without chunks: decoding and packed queries."""
+    needs_shuffled()
+    problem = Problem([70, 33, 0, 16], 4, 2, d=32, layout="asm", dtype=jnp.bfloat16, queries=[20, 1, 0, 16])
+    problem.caches = [np.where(np.isnan(x), x.dtype.type(0), x) for x in problem.caches]
+    assert_close(unified.call(problem, implementation="triton"), problem.want())
+    assert_close(problem.call(cu_seqlens=problem.cu, sliding_window=9, implementation="triton"), problem.want(window=9))

@@ -10,14 +10,8 @@ from jax_aiter.kernels.triton.spec import CallSpec
 
 
 def _refuse(spec: CallSpec) -> str | None:
-    head = spec["q"].shape[-1]
-    rule = None
-    if head % 8 or head > 256:
-        rule = f"head size = {head}; AITER's Triton kernel pads others in torch: it must be a multiple of 8, at most 256"
-    elif spec["v"].shape[-1] != head:
-        rule = f"v has head size {spec['v'].shape[-1]}, q and k {head}; AITER's Triton kernel is recorded for equal ones"
     return first(
-        rule,
+        *(_head_rule(name, spec[name].shape[-1]) for name in ("q", "v")),
         absent(spec, "bias"),
         param_is(spec, "logits_soft_cap", 0.0, None),
         param_is(spec, "attention_chunk_size", 0, None),
@@ -26,6 +20,12 @@ def _refuse(spec: CallSpec) -> str | None:
         _window_rule(spec),
         _sequences_rule(spec),
     )
+
+
+def _head_rule(name: str, head: int) -> str | None:
+    if head % 8 or head > 256:
+        return f"{name} has head size {head}; AITER's Triton kernel pads others in torch: it must be a multiple of 8, at most 256"
+    return None
 
 
 def _window_rule(spec: CallSpec) -> str | None:
@@ -64,27 +64,43 @@ def _per_batch(slopes, batch: int):
     return slopes if slopes is None or slopes.dim() == 2 else slopes[None].expand(batch, -1)
 
 
+def _sizes(ctx, kernel) -> tuple[int, int]:
+    """Head sizes that a kernel is given: of q and k, and of v.
+
+    Zeros at the end of a head change no score and give columns of zeros. Newer kernels take what q and k have beyond v as a part of
+    its own, which saves the product with zeros, where both parts are powers of two.
+    """
+    head, value = ctx.operand("q").shape[-1], ctx.operand("v").shape[-1]
+    extra = head - value
+    apart = any(name in kernel.arg_names for name in ("BLOCK_DMODEL_PE", "PE_HEAD_DIM"))
+    if apart and extra >= 16 and value >= 16 and not (extra & (extra - 1) or value & (value - 1)):
+        return head, value
+    return (max(head, value),) * 2
+
+
 def _first_seen(ctx) -> int:
     """The first key that any query of a dense call sees through its window."""
     left, queries, keys = _left(ctx.spec), ctx.operand("q").shape[1], ctx.operand("k").shape[1]
     return 0 if left < 0 else min(max(keys - queries - left, 0), keys - 1)
 
 
-def _seen_keys(ctx):
+def _seen_keys(ctx, keys):
     """Packed k and v, behind a window copies with zeros where no query sees them: a kernel's tile of keys starts before it does."""
     from jax_aiter.kernels.triton.worker import glue
 
-    keys = [ctx.operand(name) for name in ("k", "v")]
+    keys = list(keys)
     if _left(ctx.spec) < 0:
         return keys
     return [glue.seen_keys(x, ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"), _left(ctx.spec)) for x in keys]
 
 
-def _forward(ctx, keys, batch: int, **lengths):
+def _forward(ctx, query, keys, batch: int, **lengths):
     from aiter.ops.triton.attention.mha import _flash_attn_forward
 
+    from jax_aiter.kernels.triton.worker import glue_widths
+
     out, lse, *_ = _flash_attn_forward(
-        ctx.operand("q"),
+        query,
         *keys,
         dropout_p=0.0,
         softmax_scale=ctx.spec.params["scale"],
@@ -98,16 +114,28 @@ def _forward(ctx, keys, batch: int, **lengths):
         **({"sink": ctx.operand("sinks")} if ctx.spec.has("sinks") else {}),
         **lengths,
     )
+    if out.shape != ctx.results[0].shape:
+        out = glue_widths.resize(out, ctx.results[0].shape[-1], ctx.results[0])
     return out, lse
+
+
+def _padded(ctx):
+    """q, k and v with the head sizes that the forward kernel takes."""
+    from aiter.ops.triton.attention.mha import _attn_fwd
+
+    from jax_aiter.kernels.triton.worker import glue_widths
+
+    head, value = _sizes(ctx, _attn_fwd)
+    return [glue_widths.resize(ctx.operand(name), size) for name, size in (("q", head), ("k", head), ("v", value))]
 
 
 @op("flash_attention", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse, needs=_needs)
 def flash_attention(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
-    q, first = ctx.operand("q"), _first_seen(ctx)
-    keys = [ctx.operand(name)[:, first:] for name in ("k", "v")]
-    out, lse = _forward(ctx, keys, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=keys[0].shape[1])
+    (q, *keys), first = _padded(ctx), _first_seen(ctx)
+    keys = [x[:, first:] for x in keys]
+    out, lse = _forward(ctx, q, keys, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=keys[0].shape[1])
     keyless = q.shape[1] - keys[0].shape[1]
     if _asks_lse(ctx) and ctx.spec.params["causal"] and keyless > 0:
         glue.keyless_first(lse, keyless)
@@ -130,7 +158,8 @@ def flash_attention_varlen(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
     bounds = {name: ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")}
-    out, lse = _forward(ctx, _seen_keys(ctx), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
+    q, *keys = _padded(ctx)
+    out, lse = _forward(ctx, q, _seen_keys(ctx, keys), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
     lse = glue.transpose(lse, ctx.results[1])
     if _asks_lse(ctx):
         glue.keyless_packed(lse, bounds["cu_seqlens_q"], bounds["cu_seqlens_k"], ctx.spec.params["causal"])
@@ -144,37 +173,60 @@ def _refuse_backward(spec: CallSpec) -> str | None:
     return first(absent(spec, "dlse"), _refuse(spec), fits_int32(spec, "q", "k", "v"))
 
 
+class _Padded:
+    """Operands and gradients of the backward pass with the head sizes that its kernels take."""
+
+    def __init__(self, ctx):
+        from aiter.ops.triton.attention import mha_onekernel_bwd as module
+
+        from jax_aiter.kernels.triton.worker import glue_widths
+
+        causal = ctx.spec.params["causal"]
+        head, value = _sizes(ctx, module.bwd_kernel_causal if causal else module.bwd_kernel_noncausal)
+        sizes = {"q": head, "k": head, "v": value, "out": value, "dout": value}
+        self.resize, self.results = glue_widths.resize, ctx.results[:3]
+        self.q, self.k, self.v, self.out, self.dout = (glue_widths.resize(ctx.operand(n), size) for n, size in sizes.items())
+        wide = zip(self.results, (head, head, value), strict=True)
+        self.gradients = [x if x.shape[-1] == size else x.new_empty((*x.shape[:-1], size)) for x, size in wide]
+
+    def store(self) -> None:
+        for padded, result in zip(self.gradients, self.results, strict=True):
+            if padded is not result:
+                self.resize(padded, result.shape[-1], result)
+
+
 @op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
 def flash_attention_bwd(ctx):
-    q, first = ctx.operand("q"), _first_seen(ctx)
+    x, first = _Padded(ctx), _first_seen(ctx)
     if first:
-        for gradient in ctx.results[1:3]:
+        for gradient in x.gradients[1:]:
             gradient.zero_()  # the kernel is not told of keys that no query sees
-    keys, grads = ([x[:, first:] for x in pair] for pair in ((ctx.operand("k"), ctx.operand("v")), ctx.results[1:3]))
-    lengths = {"max_seqlen_q": q.shape[1], "max_seqlen_k": keys[0].shape[1]}
-    _backward(ctx, keys, grads, ctx.operand("lse"), q.shape[0], None, None, **lengths)
+    keys, grads = ([y[:, first:] for y in pair] for pair in ((x.k, x.v), x.gradients[1:]))
+    lengths = {"max_seqlen_q": x.q.shape[1], "max_seqlen_k": keys[0].shape[1]}
+    _backward(ctx, x, keys, grads, ctx.operand("lse"), x.q.shape[0], None, None, **lengths)
     return ctx.results  # the fourth, the bias gradient, is empty: there is no bias
 
 
 @op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
 def flash_attention_varlen_bwd(ctx):
-    bounds = ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k")
-    for gradient in ctx.results:
+    x, bounds = _Padded(ctx), (ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"))
+    for gradient in x.gradients:
         gradient.zero_()  # tokens past the last sequence are written by no program
-    _backward(ctx, _seen_keys(ctx), ctx.results[1:3], ctx.operand("lse").T, bounds[0].shape[0] - 1, *bounds, **_longest(ctx))
+    keys, batch = _seen_keys(ctx, (x.k, x.v)), bounds[0].shape[0] - 1
+    _backward(ctx, x, keys, x.gradients[1:], ctx.operand("lse").T, batch, *bounds, **_longest(ctx))
     return ctx.results
 
 
-def _backward(ctx, keys, gradients, lse, batch: int, cu_seqlens_q, cu_seqlens_k, **lengths: int) -> None:
+def _backward(ctx, x: _Padded, keys, gradients, lse, batch: int, cu_seqlens_q, cu_seqlens_k, **lengths: int) -> None:
     from aiter.ops.triton.attention.mha_onekernel_bwd import flash_attn_onekernel_backward
 
-    dq = ctx.results[0]
+    dq = x.gradients[0]
     dq.zero_()
     flash_attn_onekernel_backward(
-        ctx.operand("dout"),
-        ctx.operand("q"),
+        x.dout,
+        x.q,
         *keys,
-        ctx.operand("out"),
+        x.out,
         lse,
         dq,
         *gradients,
@@ -189,3 +241,4 @@ def _backward(ctx, keys, gradients, lse, batch: int, cu_seqlens_q, cu_seqlens_k,
         USE_INT64_STRIDES=True,
         **({"sliding_window": _left(ctx.spec)} if _left(ctx.spec) > 0 else {}),
     )
+    x.store()
