@@ -177,3 +177,27 @@ def test_shuffled_caches(arch):
     problem.caches = [np.where(np.isnan(x), x.dtype.type(0), x) for x in problem.caches]
     assert_close(unified.call(problem, implementation="triton"), problem.want())
     assert_close(problem.call(cu_seqlens=problem.cu, sliding_window=9, implementation="triton"), problem.want(window=9))
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("sq", "sk", "left"), [(70, 70, -1), (50, 90, 20)])
+def test_dense_chunks(arch, sq, sk, left):
+    """Chunks as packed sequences of their own; keys before the first query's chunk are of none. The gradient as above."""
+    q, k, v, dout = draw((2, sq, 4, 32), (2, sk, 2, 32), (2, sk, 2, 32), (2, sq, 4, 32))
+    options = {"causal": True, "attention_chunk_size": 32, "sliding_window": (left, -1), "return_lse": True}
+
+    def run(implementation, *x):
+        def loss(*x):
+            out, lse = jax_aiter.flash_attention(*x, **options, implementation=implementation)
+            return jnp.sum(out.astype(jnp.float32) * dout.astype(jnp.float32)), (out, lse)
+
+        return jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(*x)
+
+    got, (out, lse) = run("triton", q, k, v)
+    for b in range(2):
+        want, want_lse = attend(q[b], k[b], v[b], window_mask(sq, sk, True, (left, -1), 32), scale=32**-0.5)
+        assert_close(out[b], want)
+        np.testing.assert_allclose(np.asarray(lse)[b].T, want_lse, **LSE)
+    for g, w in zip(got, run("xla", *(x.astype(np.float32) for x in (q, k, v)))[0], strict=True):
+        w = np.asarray(w, np.float64)
+        np.testing.assert_allclose(np.asarray(g).astype(np.float64), w, rtol=0, atol=4 * 2.0**-8 * np.abs(w).max())

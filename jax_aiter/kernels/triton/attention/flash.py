@@ -4,6 +4,8 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+import copy
+
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, fits_int32, param_is
 from jax_aiter.kernels.triton.spec import CallSpec
@@ -14,7 +16,7 @@ def _refuse(spec: CallSpec) -> str | None:
         *(_head_rule(name, spec[name].shape[-1]) for name in ("q", "v")),
         absent(spec, "bias"),
         param_is(spec, "logits_soft_cap", 0.0, None),
-        param_is(spec, "attention_chunk_size", 0, None),
+        _chunk_rule(spec),
         *(dtype_in(spec, name, HALF) for name in ("q", "k", "v")),
         *(dtype_in(spec, name, ("int32",)) for name in ("cu_seqlens_q", "cu_seqlens_k")),
         _window_rule(spec),
@@ -32,6 +34,26 @@ def _window_rule(spec: CallSpec) -> str | None:
     left, right = spec.params["sliding_window"]
     if left == 0 or (right >= 0 and not spec.params["causal"]):
         return f"sliding_window = {(left, right)}; AITER's Triton kernel bounds the left only, by at least 1"
+    return None
+
+
+def _chunk(spec: CallSpec) -> int:
+    """Positions per chunk; 0 where that is no less than there are keys."""
+    chunk = spec.params.get("attention_chunk_size") or 0
+    return chunk if chunk < spec["k"].shape[-3] else 0
+
+
+def _chunk_rule(spec: CallSpec) -> str | None:
+    chunk = _chunk(spec)
+    if not chunk:
+        return None
+    if spec.has("cu_seqlens_q"):
+        rule = "cutting packed sequences leaves some empty, whose log-sum-exps AITER's Triton kernel writes over others"
+        return f"attention_chunk_size = {chunk}; {rule}"
+    if spec["q"].shape[1] > spec["k"].shape[1]:
+        return f"attention_chunk_size = {chunk} with more queries than keys; some would be in no chunk"
+    if spec.params.get("alibi_per_sequence"):
+        return f"attention_chunk_size = {chunk} with alibi_slopes [B, Hq]; chunks are AITER's sequences: they must be [Hq]"
     return None
 
 
@@ -84,14 +106,14 @@ def _first_seen(ctx) -> int:
     return 0 if left < 0 else min(max(keys - queries - left, 0), keys - 1)
 
 
-def _seen_keys(ctx, keys):
+def _seen_keys(ctx, keys, bounds_q, bounds_k):
     """Packed k and v, behind a window copies with zeros where no query sees them: a kernel's tile of keys starts before it does."""
     from jax_aiter.kernels.triton.worker import glue
 
     keys = list(keys)
     if _left(ctx.spec) < 0:
         return keys
-    return [glue.seen_keys(x, ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"), _left(ctx.spec)) for x in keys]
+    return [glue.seen_keys(x, bounds_q, bounds_k, _left(ctx.spec)) for x in keys]
 
 
 def _forward(ctx, query, keys, batch: int, **lengths):
@@ -114,9 +136,29 @@ def _forward(ctx, query, keys, batch: int, **lengths):
         **({"sink": ctx.operand("sinks")} if ctx.spec.has("sinks") else {}),
         **lengths,
     )
-    if out.shape != ctx.results[0].shape:
-        out = glue_widths.resize(out, ctx.results[0].shape[-1], ctx.results[0])
-    return out, lse
+    value = ctx.results[0].shape[-1]
+    if out.shape[-1] != value:
+        out = glue_widths.resize(out, value, ctx.results[0].view(*out.shape[:-1], value))
+    return out.view(ctx.results[0].shape), lse
+
+
+def _chunks(ctx) -> tuple[tuple, dict[str, int]]:
+    """Where the chunks of dense sequences begin, as packed sequences of their own, and the longest of queries and of keys."""
+    from jax_aiter.kernels.triton.worker import glue_chunks
+
+    (batch, queries), keys, chunk = ctx.operand("q").shape[:2], ctx.operand("k").shape[1], _chunk(ctx.spec)
+    bounds = glue_chunks.dense_bounds(batch, queries, keys, chunk, ctx.operand("q").device)
+    return bounds, {"max_seqlen_q": min(queries, chunk), "max_seqlen_k": chunk}
+
+
+def _chunked(ctx, q, keys):
+    from jax_aiter.kernels.triton.worker import glue
+
+    bounds, lengths = _chunks(ctx)
+    keys = _seen_keys(ctx, [x.flatten(0, 1) for x in keys], *bounds)
+    names = dict(zip(("cu_seqlens_q", "cu_seqlens_k"), bounds, strict=True))
+    out, lse = _forward(ctx, q.flatten(0, 1), keys, bounds[0].shape[0] - 1, **names, **lengths)
+    return out, glue.transpose(lse.view(*q.shape[:2], q.shape[2]), ctx.results[1])
 
 
 def _padded(ctx):
@@ -134,6 +176,8 @@ def flash_attention(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
     (q, *keys), first = _padded(ctx), _first_seen(ctx)
+    if _chunk(ctx.spec):
+        return _chunked(ctx, q, keys)
     keys = [x[:, first:] for x in keys]
     out, lse = _forward(ctx, q, keys, q.shape[0], max_seqlen_q=q.shape[1], max_seqlen_k=keys[0].shape[1])
     keyless = q.shape[1] - keys[0].shape[1]
@@ -159,7 +203,9 @@ def flash_attention_varlen(ctx):
 
     bounds = {name: ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")}
     q, *keys = _padded(ctx)
-    out, lse = _forward(ctx, q, _seen_keys(ctx, keys), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx))
+    out, lse = _forward(
+        ctx, q, _seen_keys(ctx, keys, *bounds.values()), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx)
+    )
     lse = glue.transpose(lse, ctx.results[1])
     if _asks_lse(ctx):
         glue.keyless_packed(lse, bounds["cu_seqlens_q"], bounds["cu_seqlens_k"], ctx.spec.params["causal"])
@@ -188,6 +234,14 @@ class _Padded:
         self.q, self.k, self.v, self.out, self.dout = (glue_widths.resize(ctx.operand(n), size) for n, size in sizes.items())
         wide = zip(self.results, (head, head, value), strict=True)
         self.gradients = [x if x.shape[-1] == size else x.new_empty((*x.shape[:-1], size)) for x, size in wide]
+        self.dq = self.gradients[0]
+
+    def packed(self) -> _Padded:
+        """The same, its operands and dq as those of packed sequences."""
+        view = copy.copy(self)
+        view.q, view.out, view.dout = (x.flatten(0, 1) for x in (self.q, self.out, self.dout))
+        view.dq = self.dq.flatten(0, 1)
+        return view
 
     def store(self) -> None:
         for padded, result in zip(self.gradients, self.results, strict=True):
@@ -198,6 +252,8 @@ class _Padded:
 @op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
 def flash_attention_bwd(ctx):
     x, first = _Padded(ctx), _first_seen(ctx)
+    if _chunk(ctx.spec):
+        return _chunked_backward(ctx, x)
     if first:
         for gradient in x.gradients[1:]:
             gradient.zero_()  # the kernel is not told of keys that no query sees
@@ -207,12 +263,26 @@ def flash_attention_bwd(ctx):
     return ctx.results  # the fourth, the bias gradient, is empty: there is no bias
 
 
+def _chunked_backward(ctx, x: _Padded):
+    from jax_aiter.kernels.triton.worker import glue
+
+    bounds, lengths = _chunks(ctx)
+    for gradient in x.gradients[1:]:
+        gradient.zero_()
+    lse = ctx.operand("lse").new_empty((*x.q.shape[:2], x.q.shape[2]))
+    glue.transpose(ctx.operand("lse"), lse)
+    keys = _seen_keys(ctx, [y.flatten(0, 1) for y in (x.k, x.v)], *bounds)
+    gradients, batch = [y.flatten(0, 1) for y in x.gradients[1:]], bounds[0].shape[0] - 1
+    _backward(ctx, x.packed(), keys, gradients, lse.flatten(0, 1), batch, *bounds, **lengths)
+    return ctx.results
+
+
 @op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
 def flash_attention_varlen_bwd(ctx):
     x, bounds = _Padded(ctx), (ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"))
     for gradient in x.gradients:
         gradient.zero_()  # tokens past the last sequence are written by no program
-    keys, batch = _seen_keys(ctx, (x.k, x.v)), bounds[0].shape[0] - 1
+    keys, batch = _seen_keys(ctx, (x.k, x.v), *bounds), bounds[0].shape[0] - 1
     _backward(ctx, x, keys, x.gradients[1:], ctx.operand("lse").T, batch, *bounds, **_longest(ctx))
     return ctx.results
 
@@ -220,7 +290,7 @@ def flash_attention_varlen_bwd(ctx):
 def _backward(ctx, x: _Padded, keys, gradients, lse, batch: int, cu_seqlens_q, cu_seqlens_k, **lengths: int) -> None:
     from aiter.ops.triton.attention.mha_onekernel_bwd import flash_attn_onekernel_backward
 
-    dq = x.gradients[0]
+    dq = x.dq
     dq.zero_()
     flash_attn_onekernel_backward(
         x.dout,

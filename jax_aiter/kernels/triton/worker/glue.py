@@ -269,15 +269,17 @@ def expert_table(mask: torch.Tensor, num_experts: int) -> torch.Tensor:
 def _transpose_kernel(src, dst, rows, columns, BLOCK: tl.constexpr):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    base = tl.program_id(2).to(tl.int64) * rows * columns
     mask = (i[:, None] < rows) & (j[None, :] < columns)
-    tile = tl.load(src + i[:, None] * columns + j[None, :], mask=mask)
-    tl.store(dst + j[None, :] * rows + i[:, None], tile, mask=mask)
+    tile = tl.load(src + base + i[:, None] * columns + j[None, :], mask=mask)
+    tl.store(dst + base + j[None, :] * rows + i[:, None], tile, mask=mask)
 
 
 def transpose(src: torch.Tensor, dst: torch.Tensor) -> torch.Tensor:
-    """[R, C] into [C, R]."""
-    rows, columns = src.shape
-    _transpose_kernel[(triton.cdiv(rows, 32), triton.cdiv(columns, 32))](src, dst, rows, columns, BLOCK=32)
+    """[R, C] into [C, R], or [B, R, C] into [B, C, R]."""
+    rows, columns = src.shape[-2:]
+    grid = triton.cdiv(rows, 32), triton.cdiv(columns, 32), src.numel() // (rows * columns)
+    _transpose_kernel[grid](src, dst, rows, columns, BLOCK=32)
     return dst
 
 

@@ -48,3 +48,28 @@ def local_sequences(bounds: torch.Tensor, lengths: torch.Tensor, tables: torch.T
         bounds, lengths, tables, *new, sequences, columns, chunk, block, PARTS=parts, COLUMNS=width, BLOCK=256
     )
     return new
+
+
+@triton.jit
+def _dense_bounds_kernel(
+    bounds_q, bounds_k, n, queries, keys, chunk, FIRST: tl.constexpr, PARTS: tl.constexpr, BLOCK: tl.constexpr
+):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    sequence, part = i // PARTS, i % PARTS
+    # Where the first chunk with a query is not the sequence's first, a part in front has the keys that no query sees.
+    begin = tl.where(part == 0, 0, FIRST + part - (1 if FIRST > 0 else 0)) * chunk
+    tl.store(bounds_k + i, sequence * keys + begin, mask=i < n)
+    tl.store(bounds_q + i, sequence * queries + tl.maximum(begin - keys + queries, 0), mask=i < n)
+
+
+def dense_bounds(batch: int, queries: int, keys: int, chunk: int, device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the chunks of `batch` sequences begin among all queries, at the last positions of their sequences, and among all keys.
+
+    No part is without queries and without keys: AITER's forward kernel writes zeros over the log-sum-exps of what follows it.
+    """
+    first = (keys - queries) // chunk
+    parts = triton.cdiv(keys, chunk) - first + (first > 0)
+    n = batch * parts + 1
+    new = [torch.empty((n,), dtype=torch.int32, device=device) for _ in range(2)]
+    _dense_bounds_kernel[(triton.cdiv(n, 256),)](*new, n, queries, keys, chunk, FIRST=first, PARTS=parts, BLOCK=256)
+    return new[0], new[1]
