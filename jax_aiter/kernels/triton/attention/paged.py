@@ -122,7 +122,7 @@ def _caches(ctx, layout: str):
 def _sequences(ctx, bounds, longest: int):
     """(bounds of the queries, lengths, tables): the caller's, lengths at most what its table can hold, or by chunk one of each.
 
-    bounds: None where each sequence has one query.
+    bounds: None where each sequence has one query; they stay so where nothing asks for them.
     """
     from jax_aiter.kernels.triton.worker import glue, glue_chunks
 
@@ -133,6 +133,7 @@ def _sequences(ctx, bounds, longest: int):
     if bounds is None and (split or _needs_unified(ctx.spec)):
         bounds = glue.iota(tables.shape[0] + 1)
     if split:
+        assert bounds is not None
         return glue_chunks.local_sequences(bounds, lengths, tables, block, chunk, longest)
     return bounds, lengths, tables
 
@@ -187,7 +188,8 @@ def _ragged(ctx, out, query: str, bounds: str):
 
     # The longest query is data; more than one token means the kernel must not take a batch for pure decode.
     cu_seqlens, longest = ctx.operand(bounds), max(ctx.operand(query).shape[0], 2)
-    _unified(ctx, out, *_sequences(ctx, cu_seqlens, longest), longest, query)
+    local, lengths, tables = _sequences(ctx, cu_seqlens, longest)
+    _unified(ctx, out, local, lengths, tables, longest, query)
     return glue.clear_tail(out, cu_seqlens)
 
 
