@@ -9,8 +9,11 @@ import numpy as np
 from benchmarks.h200.case import Arrays, Case, bf16, i32, normal, quantised, rounded, uniform, wide
 from benchmarks.h200.fused import ACTIVATIONS
 
+SWIGLU = {"activation": "swiglu", "gate_mode": "interleave", "swiglu_limit": 1.5}
+ALPHA, LIMIT = 1.702, 7.0
 
-def draw(rng, tokens, experts, topk, d, inter, quant, fp8, bad_ids=False, masked=False) -> Arrays:
+
+def draw(rng, tokens, experts, topk, d, inter, quant, fp8, bad_ids=False, masked=False, biased=False, local=None, rows=2) -> Arrays:
     known = 2 * experts if masked else experts
     ids = np.argsort(rng.random((tokens, known)), 1)[:, :topk].astype(i32)
     if bad_ids:
@@ -20,17 +23,21 @@ def draw(rng, tokens, experts, topk, d, inter, quant, fp8, bad_ids=False, masked
     std = d**-0.5 if quant == "none" else 1.0
     a = {
         "hidden_states": normal(rng, tokens, d),
-        "w1": normal(rng, experts, 2 * inter, d, dtype=kind, std=std),
+        "w1": normal(rng, experts, rows * inter, d, dtype=kind, std=std),
         "w2": normal(rng, experts, d, inter, dtype=kind, std=std),
         "topk_weight": weights / weights.sum(1, keepdims=True),
         "topk_ids": ids,
     }
     if masked:
         a["expert_mask"] = (np.arange(known) % 2 == 0).astype(i32)
+    if biased:
+        a |= {"bias1": normal(rng, experts, rows * inter), "bias2": normal(rng, experts, d)}
+    if local is not None:
+        a["num_local_tokens"] = np.array([local], i32)
     shapes: dict[str, list[tuple[int, ...]]] = {
         "none": [],
         "per_tensor": [(experts,), (experts,)],
-        "per_token": [(experts, 2 * inter), (experts, d)],
+        "per_token": [(experts, rows * inter), (experts, d)],
     }
     blocks = [(experts, 2 * inter // 128, d // 128), (experts, d // 128, inter // 128)]
     for name, shape in zip(("w1_scale", "w2_scale"), shapes.get(quant, blocks), strict=False):
@@ -51,6 +58,8 @@ def _dequantised(w: np.ndarray, scale: np.ndarray | None, quant: str) -> np.ndar
 def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
     quant = p["quant_type"]
     x, experts = wide(a["hidden_states"]), a["w1"].shape[0]
+    x[:, x.shape[1] - p["hidden_pad"] :] = 0
+    x[int(a["num_local_tokens"][0]) if "num_local_tokens" in a else len(x) :] = 0
     w1, w2 = (_dequantised(a[n], a.get(f"{n}_scale"), quant) for n in ("w1", "w2"))
     groups = {"none": None, "per_tensor": None, "per_token": x.shape[1]}.get(quant, 128)
     xq = x if quant == "none" else quantised(x, fp8, groups)
@@ -62,27 +71,44 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
     for t in range(tokens):
         for s in range(topk):
             e = local[a["topk_ids"][t, s]] if 0 <= a["topk_ids"][t, s] < len(local) else experts
-            if e == experts:
+            if e == experts or ("num_local_tokens" in a and t >= a["num_local_tokens"][0]):
                 continue
             live[t, s] = True
-            gate, up = np.split(rounded(xq[t] @ w1[e].T, bf16), 2)
-            act = ACTIVATIONS[p["activation"]](gate)
-            act = rounded(act, bf16) if p["activation"] == "silu" else act  # AITER's kernel for silu rounds twice
-            hidden[t, s] = rounded(act * up, bf16)
+            h = rounded(xq[t] @ w1[e].T, bf16)
+            hidden[t, s] = rounded(_activated(h if "bias1" not in a else h + wide(a["bias1"][e]), w2.shape[2], p), bf16)
+    hidden[..., hidden.shape[2] - p["intermediate_pad"] :] = 0
     inner = hidden.shape[-1] if quant == "per_token" else groups
     h = hidden if quant == "none" else quantised(hidden, fp8, inner)
     out = np.zeros_like(x)
     for t, s in zip(*np.nonzero(live), strict=True):
-        out[t] += float(a["topk_weight"][t, s]) * (h[t, s] @ w2[local[a["topk_ids"][t, s]]].T)
+        e = local[a["topk_ids"][t, s]]
+        y = h[t, s] @ w2[e].T
+        out[t] += float(a["topk_weight"][t, s]) * (y if "bias2" not in a else y + wide(a["bias2"][e]))
+    out[:, out.shape[1] - p["hidden_pad"] :] = 0
     return [out]
 
 
-def case(tokens, experts, topk, d, inter, quant, fp8, activation="silu", **flags) -> Case:
+def _activated(h: np.ndarray, inter: int, p: dict[str, Any]) -> np.ndarray:
+    act = {**ACTIVATIONS, "none": lambda g: g, "swiglu": lambda g: g / (1 + np.exp(-ALPHA * g))}[p["activation"]]
+    if len(h) == inter:
+        return act(h)
+    gate, up = (h[0::2], h[1::2]) if p["gate_mode"] == "interleave" else np.split(h, 2)
+    limit = LIMIT if p["swiglu_limit"] is None and p["activation"] == "swiglu" else p["swiglu_limit"]
+    if limit is not None:
+        gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
+    if p["activation"] == "swiglu":
+        return act(gate) * (up + 1)
+    plain = p["activation"] == "silu" and limit is None
+    return (rounded(act(gate), bf16) if plain else act(gate)) * up  # AITER's kernel for silu rounds twice
+
+
+def case(tokens, experts, topk, d, inter, quant, fp8, activation="silu", settings=(), **flags) -> Case:
     params: dict[str, Any] = {
         "activation": activation, "quant_type": quant, "doweight_stage1": False, "hidden_pad": 0, "intermediate_pad": 0,
-        "swiglu_limit": None, "output_dtype": bf16, "weight_layout": None,
+        "swiglu_limit": None, "gate_mode": "separated", "output_dtype": bf16, "weight_layout": None, **dict(settings),
     }  # fmt: skip
-    marks = [*flags, *([] if activation == "silu" else [activation])]
+    marks = [*flags, *([] if params["activation"] == "silu" else [params["activation"]])]
+    marks += [name for name in dict(settings) if name != "activation"]
     name = f"T{tokens}-E{experts}-k{topk}-D{d}-I{inter}-{quant}{''.join('-' + mark for mark in marks)}"
     return Case(
         "fused_moe",
@@ -112,5 +138,14 @@ def cases(fp8: np.dtype) -> list[Case]:
     found += [case(17, 8, 2, 256, 128, "none", fp8, bad_ids=True), case(17, 8, 2, 256, 128, "none", fp8, masked=True)]
     found += [
         case(17, 8, 2, 256, 128, quant, fp8, activation) for quant, activation in (("none", "gelu_tanh"), ("per_token", "gelu"))
+    ]
+    pads = {"hidden_pad": 37, "intermediate_pad": 5}
+    found += [
+        case(17, 8, 4, 256, 96, "none", fp8, settings=SWIGLU | pads, biased=True),  # gpt-oss
+        case(17, 8, 2, 256, 96, "per_token", fp8, settings=SWIGLU | pads, biased=True, local=11),
+        case(17, 8, 2, 256, 96, "per_tensor", fp8, settings={"swiglu_limit": 1.0, **pads}, local=11),
+        case(17, 8, 2, 384, 256, "per_1x128", fp8, settings={**SWIGLU, "hidden_pad": 128, "intermediate_pad": 128}, biased=True),
+        case(9, 8, 2, 256, 96, "none", fp8, settings={"activation": "gelu"}, rows=1),
+        case(9, 8, 2, 256, 96, "none", fp8, settings={"activation": "none", "intermediate_pad": 3}, rows=1, biased=True),
     ]
     return found

@@ -112,6 +112,7 @@ def _moe(tokens: int, experts: int, topk: int, model: int, inter: int) -> TuneCa
         hidden_pad=0,
         intermediate_pad=0,
         swiglu_limit=None,
+        gate_mode="separated",
         output_dtype=BF16,
         weight_layout=None,
     )

@@ -22,6 +22,7 @@ def make(
     arch, *, op="fused_moe", tokens=33, experts=4, topk=2, dim=1024, inter=512, weights="fp8", hidden="bfloat16", output=None,
     quant="per_token", gate=True, early=False, activation="silu", a16=False, mask=None, ready=False, layout=(16, 16), change=None,
     kernel=None, hidden_pad=0, intermediate_pad=0, swiglu_limit=None, local=False,
+    gate_mode="separated",
 ):  # fmt: skip
     """change: operands by name as they shall be instead, None for one that is left out."""
     weights, rows = FP8[arch] if weights == "fp8" else weights, inter * (1 + gate)
@@ -52,6 +53,7 @@ def make(
     elif op == "fused_moe":
         params |= {"quant_type": quant, "doweight_stage1": early, "output_dtype": jnp.dtype(output or hidden)}
         params |= {"hidden_pad": hidden_pad, "intermediate_pad": intermediate_pad, "swiglu_limit": swiglu_limit}
+        params["gate_mode"] = gate_mode
     named = {NAMES.get(op, {}).get(n, n): x for n, x in operands.items()} | (change or {})
     return calls.make(op, arch, {n: x for n, x in named.items() if x is not None}, params, kernel)
 
@@ -180,6 +182,7 @@ def mistakes(rng, arch, good, made):
         ({"change": {"a2_scale": struct("float32", 1)}}, "a2_scale is"),
         ({"hidden_pad": int(rng.integers(1, dim))}, r"hidden_pad = \d"),
         ({"intermediate_pad": int(rng.integers(1, inter))}, r"intermediate_pad = \d"),
+        ({"gate_mode": "interleave"}, r"gate_mode ('interleave' needs|= 'interleave')"),
         ({"swiglu_limit": float(rng.uniform(1, 9))}, r"swiglu_limit (= \d|clamps gate and up)"),
     ]
 

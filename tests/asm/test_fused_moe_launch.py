@@ -70,6 +70,7 @@ def call(arch, tokens, experts, topk, dim, inter, quant, dtype, activation="silu
         "hidden_pad": 0,
         "intermediate_pad": 0,
         "swiglu_limit": None,
+        "gate_mode": "separated",
         "output_dtype": np.dtype(jnp.bfloat16),
         "weight_layout": (16, 16),
     }

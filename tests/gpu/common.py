@@ -31,7 +31,7 @@ ULPS = 8
 FLASH = {"causal": True, "sliding_window": (-1, -1), "logits_soft_cap": 0.0, "alibi_per_sequence": False}
 PAGED = {"logits_soft_cap": 0.0, "sliding_window": 0, "kv_layout": "HND", "ragged": False, "per_token_scales": False}
 MOE = {"activation": "silu", "quant_type": "none", "doweight_stage1": False, "hidden_pad": 0, "intermediate_pad": 0}
-MOE |= {"swiglu_limit": None, "output_dtype": jnp.dtype(BF16), "weight_layout": None}
+MOE |= {"swiglu_limit": None, "gate_mode": "separated", "output_dtype": jnp.dtype(BF16), "weight_layout": None}
 
 
 def _cases() -> dict[str, Case]:

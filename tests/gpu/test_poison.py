@@ -40,6 +40,8 @@ def calls():
     quantised = {"w1": normal(5, 256, 256, dtype=fp8, std=20), "w2": normal(5, 256, 128, dtype=fp8, std=20)}
     per_token = {"w1_scale": uniform(5, 256, low=0.01, high=0.02), "w2_scale": uniform(5, 256, low=0.01, high=0.02)}
     per_tensor = {"w1_scale": uniform(5, low=0.01, high=0.02), "w2_scale": uniform(5, low=0.01, high=0.02)}
+    biases = {"bias1": normal(5, 256, dtype=BF16), "bias2": normal(5, 256, dtype=BF16)}
+    gpt_oss = {"activation": "swiglu", "gate_mode": "interleave", "hidden_pad": 11, "intermediate_pad": 3}
     table = {"block_tables": permutation(3, 4, among=14), "context_lens": constant([33, 5, 64], I32)}
     nhd = {n: normal(14, 16, 2, 64, dtype=BF16) for n in ("key_cache", "value_cache")}
     unified = {"scale": 0.125, "causal": True, "logits_soft_cap": 0.0, "kv_layout": "NHD", "per_token_scales": False}
@@ -52,6 +54,8 @@ def calls():
         "flash_attention_bwd": case("", **attention((2, 90), (2, 90), backward=True), **FLASH, with_bias=False),
         "flash_attention_varlen_bwd": case("", **attention((130,), (150,), backward=True), **PACKED, **FLASH),
         "fused_moe": case("", **routed, **floats, **MOE),
+        # gpt-oss: NaN in the padding of D and of I too
+        "fused_moe biases": case("", **routed, **floats, **biases, **{**MOE, **gpt_oss}, num_local_tokens=constant([18], I32)),
         "fused_moe per_token": case("", **routed, **quantised, **per_token, **{**MOE, "quant_type": "per_token"}),
         "fused_moe per_tensor": case("", **routed, **quantised, **per_tensor, **{**MOE, "quant_type": "per_tensor"}),
         "paged_attention": case(

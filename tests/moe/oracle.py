@@ -32,7 +32,7 @@ def local_expert(e: int, mask, experts: int) -> int | None:
     return e if 0 <= e < experts else None
 
 
-def moe(x, w1, w2, weight, ids, b1=None, b2=None, *, activation="silu", limit=None, early=False, mask=None):
+def moe(x, w1, w2, weight, ids, b1=None, b2=None, *, activation="silu", limit=None, early=False, mask=None, gate_mode="separated"):
     """float64 torch tensors (ids: numpy); every (token, slot) by itself, in the order of the formula."""
     inter = w2.shape[2]
     out = []
@@ -45,6 +45,7 @@ def moe(x, w1, w2, weight, ids, b1=None, b2=None, *, activation="silu", limit=No
             h = w1[e] @ x[t]
             h = h * weight[t, s] if early else h
             h = h if b1 is None else h + b1[e]
+            h = h if gate_mode == "separated" else torch.cat([h[0::2], h[1::2]])
             a = activate(activation, h[:inter], None if 0 < inter == h.shape[0] else h[inter:], limit)
             y = w2[e] @ a
             y = y if b2 is None else y + b2[e]

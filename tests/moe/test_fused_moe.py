@@ -46,6 +46,7 @@ def close(got, want, terms, dtype="float32"):
 def both(args, *, gradients=True, **settings):
     """Compare output and gradients with the loop. `settings` are the oracle's; returns nothing."""
     names = {"activation": "activation", "limit": "swiglu_limit", "early": "doweight_stage1", "mask": "expert_mask"}
+    names["gate_mode"] = "gate_mode"
     ours = {names[n]: v for n, v in settings.items()}
     floats = {n: args[n] for n in NAMES if n in args}
     ids = np.asarray(args["topk_ids"])
@@ -77,6 +78,8 @@ def test_block_boundaries(tokens):
         (True, True, {"activation": "swiglu", "limit": 0.8}),
         (True, False, {"activation": "swiglu"}),
         (False, True, {"activation": "gelu"}),
+        (True, True, {"activation": "swiglu", "limit": 0.8, "gate_mode": "interleave"}),
+        (True, False, {"activation": "gelu", "gate_mode": "interleave", "early": True}),
         (True, True, {"activation": "gelu_tanh"}),
         (False, False, {"activation": "gelu_tanh"}),
         (False, False, {"activation": "none", "early": True}),
@@ -184,6 +187,8 @@ def test_eval_shape_runs_nothing():
         ({"w1_scale": jnp.ones(3)}, ValueError, "w1_scale is given"),
         ({"w1": jnp.zeros((3, 20, D))}, ValueError, "dimension 1 of w1 is 20"),
         ({"w1": jnp.zeros((3, INTER, D)), "activation": "swiglu"}, ValueError, "needs gate and up"),
+        ({"gate_mode": "gguu"}, ValueError, "gate_mode"),
+        ({"w1": jnp.zeros((3, INTER, D)), "gate_mode": "interleave"}, ValueError, "'interleave' needs rows of gate and up"),
         ({"hidden_pad": D}, ValueError, "hidden_pad is 24"),
         ({"swiglu_limit": 0.0}, ValueError, "swiglu_limit"),
         ({"w2": jnp.zeros((3, D, INTER), jnp.bfloat16)}, TypeError, "w2 has dtype bfloat16"),

@@ -87,3 +87,43 @@ def test_block(name):
     assert x.grad is not None
     grad = jax.jit(jax.grad(lambda x: jnp.sum(run(module, x, route) * ct)))(xs)
     np.testing.assert_allclose(grad, x.grad[0].numpy(), rtol=0, atol=4 * TOLERANCE * float(x.grad.abs().max()))
+
+
+def test_gpt_oss_experts():
+    """Alternating columns of gate and up, biases, the clamp: alone, and with weights padded to other sizes."""
+    from transformers.models.gpt_oss.configuration_gpt_oss import GptOssConfig
+    from transformers.models.gpt_oss.modeling_gpt_oss import GptOssExperts
+
+    config = GptOssConfig(hidden_size=D, intermediate_size=INTER, num_local_experts=6)
+    config._experts_implementation = "eager"
+    experts = randomise(GptOssExperts(config))
+    x = torch.randn(19, D, generator=torch.Generator().manual_seed(1)) * 4  # some beyond the limit of 7
+    weights, ids = torch.randn(19, 6, generator=torch.Generator().manual_seed(2)).topk(2)
+    weights = weights.softmax(-1)
+    x.requires_grad_()
+    want = experts(x, router_indices=ids, routing_weights=weights)
+    names = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
+    w1, bias1, w2, bias2 = (array(getattr(experts, n)) for n in names)  # theirs are [E, D, 2I] and [E, I, D]
+    routed = {"topk_weight": array(weights), "topk_ids": jnp.asarray(ids.numpy(), jnp.int32)}
+    settings = {"activation": "swiglu", "gate_mode": "interleave"}
+
+    def ours(x):
+        return fused_moe(x, w1.mT, w2.mT, **routed, bias1=bias1, bias2=bias2, **settings)
+
+    top = float(want.detach().abs().max())
+    np.testing.assert_allclose(ours(array(x)), want.detach().numpy(), rtol=0, atol=TOLERANCE * top)
+    ct = jnp.asarray(np.random.default_rng(0).standard_normal((19, D)), jnp.float32)
+    (want * torch.tensor(np.asarray(ct))).sum().backward()
+    assert x.grad is not None
+    grad = jax.grad(lambda x: jnp.sum(ours(x) * ct))(array(x))
+    np.testing.assert_allclose(grad, x.grad.numpy(), rtol=0, atol=4 * TOLERANCE * float(x.grad.abs().max()))
+
+    def padded(a, *sizes):
+        return jnp.pad(a, [(0, n) for n in sizes], constant_values=jnp.nan)
+
+    wide = fused_moe(
+        padded(array(x), 0, 3), padded(w1.mT, 0, 10, 3), padded(w2.mT, 0, 3, 5), **routed, bias1=padded(bias1, 0, 10),
+        bias2=padded(bias2, 0, 3), **settings, hidden_pad=3, intermediate_pad=5,
+    )  # fmt: skip
+    np.testing.assert_allclose(wide[:, :D], want.detach().numpy(), rtol=0, atol=TOLERANCE * top)
+    np.testing.assert_array_equal(wide[:, D:], 0)

@@ -78,6 +78,7 @@ def _moe_loop(o, p, leaves):
     return moe.moe(
         x, w1, w2, leaves["topk_weight"], ids, leaves.get("bias1"), leaves.get("bias2"), activation=p["activation"],
         limit=p["swiglu_limit"], early=p["doweight_stage1"], mask=None if mask is None else np.asarray(mask),
+        gate_mode=p["gate_mode"],
     )  # fmt: skip
 
 

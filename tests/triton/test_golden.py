@@ -137,6 +137,23 @@ def test_fused_moe_is_one_plan(recording_root):
     assert dict(steps)["_moe_align_block_size_stage1_kernel"] == (9, 1, 1)  # one expert more, for what is left out
 
 
+def test_a_layer_of_gpt_oss_takes_no_launch_more(recording_root):
+    """Biases, the clamped swiglu of alternating columns and the padding are parts of kernels that run anyhow."""
+    operands = {
+        "hidden_states": "bfloat16[64,1024]",
+        "w1": "bfloat16[8,1024,1024]",
+        "w2": "bfloat16[8,1024,512]",
+        "topk_weight": "float32[64,4]",
+        "topk_ids": "int32[64,4]",
+        "bias1": "bfloat16[8,1024]",
+        "bias2": "bfloat16[8,1024]",
+    }
+    params = {"quant_type": "none", "activation": "swiglu", "gate_mode": "interleave", "hidden_pad": 64, "intermediate_pad": 32}
+    record = _record(recording_root, "fused_moe", "gfx942", operands, ["bfloat16[64,1024]"], **params)
+    last = [name for name, _ in launches(record)][-4:]
+    assert last == ["_fused_moe_kernel", "_activate_kernel", "_fused_moe_kernel", "_sum_biased_kernel"]
+
+
 @pytest.mark.parametrize(
     ("width", "kernels"),
     [

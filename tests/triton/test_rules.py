@@ -102,9 +102,14 @@ REFUSED = [
     ),
     ("rope_2c", {**TWO, "q": "bfloat16[4,6,64]", "k": "bfloat16[4,6,64]"}, NHD, "writes past the last"),
     ("rope_2c", {**TWO, "cos": "bfloat16[9,32]"}, NHD, "cos has dtype bfloat16"),
-    ("fused_moe", {**MOE, "bias1": "bfloat16[8,256]"}, {"quant_type": "none", "activation": "silu"}, "bias1 is given"),
-    ("fused_moe", MOE, {"quant_type": "none", "activation": "swiglu"}, "activation = 'swiglu'"),
-    ("fused_moe", {**MOE, "w1": "bfloat16[8,128,256]"}, {"quant_type": "none", "activation": "silu"}, "128 rows, not 2 * 128"),
+    ("fused_moe", MOE, {"quant_type": "none", "activation": "silu", "weight_layout": (16, 16)}, "weight_layout = (16, 16)"),
+    ("fused_moe", {**MOE, "a2_scale": "float32[1]"}, {"quant_type": "none", "activation": "silu"}, "a2_scale is given"),
+    (
+        "fused_moe",
+        {**MOE, "w1": "fp8[8,256,256]", "w2": "fp8[8,256,128]", "w1_scale": "float32[8,2,2]", "w2_scale": "float32[8,2,1]"},
+        {"quant_type": "per_1x128", "activation": "silu", "intermediate_pad": 3},
+        "intermediate_pad = 3",
+    ),
 ]
 
 

@@ -41,6 +41,7 @@ def as_fused_moe(
         "hidden_pad": 0,
         "intermediate_pad": 0,
         "swiglu_limit": None,
+        "gate_mode": "separated",
         "output_dtype": jnp.dtype(output_dtype),
         "weight_layout": weight_layout,
     }

@@ -28,6 +28,7 @@ def _call(
         "hidden_pad": 0,
         "intermediate_pad": 0,
         "swiglu_limit": None,
+        "gate_mode": "separated",
         "output_dtype": jnp.dtype(dtype),
         "weight_layout": None,
         **more,
@@ -54,7 +55,12 @@ def forward() -> list[Case]:
     blocks = {"w1": normal(2, 256, 128, dtype=FNUZ, std=20), "w2": normal(2, 128, 128, dtype=FNUZ, std=20)}
     return [
         case("silu", **_call(6, 4, 2, 8, 6)),
-        case("swiglu_biases", **_call(4, 3, 2, 8, 4, activation="swiglu", bias1=normal(3, 8), bias2=normal(3, 8))),
+        case(
+            "gpt_oss",
+            **_call(4, 3, 2, 8, 4, activation="swiglu", gate_mode="interleave", hidden_pad=1, intermediate_pad=1),
+            bias1=normal(3, 8),
+            bias2=normal(3, 8),
+        ),
         case("gelu_no_gate_bf16", **_call(5, 4, 2, 16, 8, rows=1, dtype=bf16, activation="gelu")),
         case(
             "masked_padded",

@@ -48,13 +48,21 @@ def keep(x: jax.Array, axis: int, pad: int) -> jax.Array:
     return jnp.where(inside.reshape([-1 if i == axis else 1 for i in range(x.ndim)]), x, jnp.zeros((), x.dtype))
 
 
-def _keep_intermediate(x: jax.Array, axis: int, intermediate: int, pad: int) -> jax.Array:
-    """`keep` for an axis that holds I entries, or the gate's I and then the up projection's I."""
+def _keep_intermediate(x: jax.Array, axis: int, intermediate: int, params: Mapping[str, Any]) -> jax.Array:
+    """`keep` for an axis that holds I entries, or those of gate and up, one after the other or alternating."""
+    pad = params["intermediate_pad"]
     if pad == 0:
         return x
     axis %= x.ndim
-    halves = x.reshape(*x.shape[:axis], -1, intermediate, *x.shape[axis + 1 :])
-    return keep(halves, axis + 1, pad).reshape(x.shape)
+    pairs = interleaved(params) and x.shape[axis] != intermediate
+    shape = (intermediate, -1) if pairs else (-1, intermediate)
+    halves = x.reshape(*x.shape[:axis], *shape, *x.shape[axis + 1 :])
+    return keep(halves, axis + (not pairs), pad).reshape(x.shape)
+
+
+def interleaved(params: Mapping[str, Any]) -> bool:
+    """Whether rows of gate and up alternate in w1."""
+    return params.get("gate_mode", "separated") == "interleave"
 
 
 def loader(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) -> Callable[[jax.Array], Expert]:
@@ -98,20 +106,24 @@ def without_padding(expert: Expert, intermediate: int, params: Mapping[str, Any]
         return x if x is None or not x.ndim else keep(x, axis, params["hidden_pad"])
 
     def inter(x: Any, axis: int = 0) -> Any:
-        return x if x is None or not x.ndim else _keep_intermediate(x, axis, intermediate, params["intermediate_pad"])
+        return x if x is None or not x.ndim else _keep_intermediate(x, axis, intermediate, params)
 
     w1, w2, s1, s2, b1, b2 = expert
     return Expert(inter(model(w1, 1)), model(inter(w2, 1)), inter(s1), model(s2), inter(b1), model(b2))
 
 
 def activate(h: jax.Array, intermediate: int, params: Mapping[str, Any]) -> jax.Array:
-    """float32 [R, 2I] or [R, I] -> [R, I]. Gate rows come first, then up rows."""
+    """float32 [R, 2I] or [R, I] -> [R, I]; columns of gate and up stand as `gate_mode` says."""
     kind, limit = params["activation"], params["swiglu_limit"]
     exact = {"silu": jax.nn.silu, "gelu": lambda x: jax.nn.gelu(x, approximate=False), "none": lambda x: x}
     plain = {**exact, "gelu_tanh": gelu_tanh}
     if h.shape[1] == intermediate > 0:  # of no columns there are as many as twice as many
         return plain[kind](h)
-    gate, up = h[:, :intermediate], h[:, intermediate:]
+    if interleaved(params):
+        pairs = h.reshape(h.shape[0], intermediate, 2)
+        gate, up = pairs[:, :, 0], pairs[:, :, 1]
+    else:
+        gate, up = h[:, :intermediate], h[:, intermediate:]
     if kind == "swiglu" and limit is None:
         limit = SWIGLU_LIMIT
     if limit is not None:

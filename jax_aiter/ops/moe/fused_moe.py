@@ -20,6 +20,7 @@ from jax_aiter.ops.moe.quant import GROUP
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "swiglu", "none")
 QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128")
+GATE_MODES = ("separated", "interleave")
 DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
 
 
@@ -142,6 +143,7 @@ def fused_moe(
     hidden_pad: int = 0,
     intermediate_pad: int = 0,
     swiglu_limit: float | None = None,
+    gate_mode: str = "separated",
     output_dtype: Any = None,
     implementation: str | None = None,
     kernel: str | None = None,
@@ -150,8 +152,8 @@ def fused_moe(
 
     Args:
       hidden_states: ``[T, D]`` float, in the weights' dtype if they are float; or already quantised, with `a1_scale`.
-      w1: ``[E, 2I, D]``, gate rows first and then up rows, or ``[E, I, D]`` without a gate. A plain array or a `ShuffledWeight` of
-        layout (16, 16). E counts the experts held here.
+      w1: ``[E, 2I, D]``, rows of gate and up as `gate_mode` says, or ``[E, I, D]`` without a gate. A plain array or a
+        `ShuffledWeight` of layout (16, 16). E counts the experts held here.
       w2: ``[E, D, I]``, dtype and layout of `w1`.
       topk_weight: float32 ``[T, k]``.
       topk_ids: int32 ``[T, k]``. An id outside [0, E) (or [0, G) with a mask) contributes nothing; an id that stands twice in a row
@@ -177,6 +179,8 @@ def fused_moe(
       hidden_pad, intermediate_pad: static; the last entries of D and of I are padding: not read in hidden states or weights, zero
         in the output.
       swiglu_limit: static > 0, needs a gate. With silu, gelu and none it clamps gate and up in the same way; None does not.
+      gate_mode: ``"separated"``: the gate's rows of `w1` first and then those of up; ``"interleave"``: they alternate, gate first
+        (gpt-oss), with `bias1` and `w1_scale` in the order of the rows. A shuffled `w1` is one whose rows stood so before.
       output_dtype: float32, bfloat16 or float16; default that of float `hidden_states`.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
@@ -204,6 +208,7 @@ def fused_moe(
         )
     check.choice(op, "quant_type", quant_type, QUANT_TYPES)
     check.choice(op, "activation", activation, ACTIVATIONS)
+    check.choice(op, "gate_mode", gate_mode, GATE_MODES)
     quant_type = "per_1x128" if quant_type == "per_128x128" else quant_type
     w1, w2, layout = moe_layout.plain(op, w1, w2)
     if swiglu_limit is not None:
@@ -231,6 +236,7 @@ def fused_moe(
         hidden_pad=check.integer(op, "hidden_pad", hidden_pad, 0),
         intermediate_pad=check.integer(op, "intermediate_pad", intermediate_pad, 0),
         swiglu_limit=swiglu_limit,
+        gate_mode=gate_mode,
         output_dtype=check.static_dtype(op, "output_dtype", output_dtype, FLOATING),
         weight_layout=layout,
         implementation=implementation,

@@ -25,9 +25,9 @@ def local_experts(topk_ids, experts: int, expert_mask=None, num_local_tokens=Non
     return out
 
 
-def inside(size: int, pad: int, repeats: int = 1) -> Mask:
-    """bool [repeats * size]: not the last `pad` of each `size`."""
-    return np.tile(np.arange(size) < size - pad, repeats)
+def inside(size: int, pad: int) -> Mask:
+    """bool [size]: not the last `pad`."""
+    return np.arange(size) < size - pad
 
 
 def _blocks(kept: np.ndarray) -> Mask:
@@ -47,7 +47,9 @@ class Routed:
         self.local = np.arange(len(self.expert))[None] < (len(self.expert) if local is None else int(local[0]))
         self.model = inside(w2.shape[1], params["hidden_pad"])
         self.inter = inside(w2.shape[2], params["intermediate_pad"])
-        self.rows = inside(w2.shape[2], params["intermediate_pad"], w1.shape[1] // w2.shape[2])
+        projections = w1.shape[1] // w2.shape[2]
+        alternating = params.get("gate_mode", "separated") == "interleave"
+        self.rows = np.repeat(self.inter, projections) if alternating else np.tile(self.inter, projections)
 
     def masks(self, entries: np.ndarray) -> dict[str, Mask]:
         """entries: bool [G, T, k], of which those without an expert here count for nothing."""

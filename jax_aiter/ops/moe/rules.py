@@ -59,6 +59,11 @@ def validate(operands: Mapping[str, jax.ShapeDtypeStruct | None], params: Mappin
         raise ValueError(
             f"{OP}: activation 'swiglu' needs gate and up rows, dimension 1 of w1 must be 2·I = {2 * intermediate}, got {rows}"
         )
+    if params["gate_mode"] == "interleave" and rows != 2 * intermediate:
+        raise ValueError(
+            f"{OP}: gate_mode 'interleave' needs rows of gate and up, dimension 1 of w1 must be 2·I = {2 * intermediate}, "
+            f"got {rows}"
+        )
     if params["swiglu_limit"] is not None and rows != 2 * intermediate:
         raise ValueError(
             f"{OP}: swiglu_limit clamps gate and up rows, dimension 1 of w1 must be 2·I = {2 * intermediate}, got {rows}"

@@ -22,6 +22,7 @@ def need_common(call: Call) -> None:
     activation = params["activation"]
     need(activation in ACTIVATIONS, f"activation = {activation!r}; the kernels have silu and gelu_tanh")
     need(params["swiglu_limit"] is None, f"swiglu_limit = {params['swiglu_limit']}; the kernels do not clamp")
+    need(params["gate_mode"] == "separated", f"gate_mode = {params['gate_mode']!r}; the kernels read the gate's rows first")
     for name in ("hidden_pad", "intermediate_pad"):
         need(not params[name], f"{name} = {params[name]}; the kernels know no padding of D or I")
     for name in ("bias1", "bias2", "a2_scale"):

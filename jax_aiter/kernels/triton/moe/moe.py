@@ -15,19 +15,44 @@ BLOCK_SCALES = ("per_1x128", "per_128x128")
 GELU = ("gelu", "gelu_tanh")
 
 
+ACTIVATIONS = ("silu", *GELU, "swiglu", "none")
+SWIGLU_LIMIT = 7.0  # of "swiglu" unless the call gives one
+
+
+def _gated(spec: CallSpec) -> bool:
+    return spec["w1"].shape[1] == 2 * spec["w2"].shape[2]
+
+
+def _pads(spec: CallSpec) -> tuple[int, int]:
+    """Of D and of I."""
+    return int(spec.params.get("hidden_pad") or 0), int(spec.params.get("intermediate_pad") or 0)
+
+
+def _aiters_activation(spec: CallSpec) -> bool:
+    """Whether AITER has a kernel for all that stands between the GEMMs; ours adds biases, limits, padding and the rest."""
+    inter, params = spec["w2"].shape[2], spec.params
+    more = spec.has("bias1") or params.get("swiglu_limit") is not None or _pads(spec)[1] or _interleaved(spec)
+    if more or not _gated(spec):
+        return False
+    activation = params.get("activation", "silu")
+    return activation == "silu" or (activation in GELU and inter % 128 == 0)
+
+
+def _interleaved(spec: CallSpec) -> bool:
+    return spec.params.get("gate_mode", "separated") == "interleave"
+
+
 def _refuse(spec: CallSpec) -> str | None:
     quant = spec.params.get("quant_type", "none")
     weights = HALF if quant == "none" else (spec.fp8,)
     inter = spec["w2"].shape[-1]
     rule = None
-    if spec["w1"].shape[1] != 2 * inter:
-        rule = f"w1 has {spec['w1'].shape[1]} rows, not 2 * {inter}; the recorded path is gated (gate and up)"
-    activation = spec.params.get("activation")
-    if activation in GELU and inter % 128:
-        rule = rule or f"activation {activation!r} with I = {inter}; AITER's Triton kernel needs a multiple of 128"
     for name, size in (("D", spec["hidden_states"].shape[1]), ("I", inter)):
         if quant in BLOCK_SCALES and size % 128:
             rule = rule or f"{name} = {size}; AITER's block-scale kernel needs a multiple of 128"
+    for name, pad in zip(("hidden_pad", "intermediate_pad"), _pads(spec), strict=True):
+        if quant in BLOCK_SCALES and pad % 128:
+            rule = rule or f"{name} = {pad}; AITER's block-scale kernel needs a multiple of 128"
     slots = spec["topk_ids"].size
     if max(slots * 2 * inter, spec["hidden_states"].size) > INT32_MAX:
         rule = rule or f"T * k * 2I = {slots * 2 * inter}; AITER's activation kernel indexes with 32 bits"
@@ -35,12 +60,8 @@ def _refuse(spec: CallSpec) -> str | None:
         rule = rule or "a1_scale, a2_scale: AITER's static Triton quantisation does not saturate on AMD"
     return first(
         param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES),
-        param_is(spec, "activation", "silu", *GELU),
-        param_is(spec, "hidden_pad", 0, None),
-        param_is(spec, "intermediate_pad", 0, None),
-        param_is(spec, "swiglu_limit", None),
+        param_is(spec, "activation", *ACTIVATIONS),
         param_is(spec, "weight_layout", None),
-        absent(spec, "bias1", "bias2", "num_local_tokens"),
         dtype_in(spec, "hidden_states", HALF),
         dtype_in(spec, "w1", weights),
         dtype_in(spec, "w2", weights),
@@ -55,7 +76,7 @@ def _refuse(spec: CallSpec) -> str | None:
 def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
     own = ("moe.moe_op:fused_moe", "moe.moe_align_block_size:moe_align_block_size_triton")
-    activation = WHOLE_ROWS if spec.params.get("activation") in GELU else ()
+    activation = WHOLE_ROWS if spec.params.get("activation") in GELU and _aiters_activation(spec) else ()
     given = {"none": (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
     return *own, "utils.moe_config_utils:get_optimal_moe_config", *activation, *given
 
@@ -90,41 +111,60 @@ def fused_moe(ctx):
     import torch
     from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker import glue, glue_moe
 
     spec = ctx.spec
     x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
-    quant = spec.params.get("quant_type", "none")
-    (tokens, _), (experts, _, inter), (_, topk) = x.shape, w2.shape, ctx.operand("topk_ids").shape
+    quant, early = spec.params.get("quant_type", "none"), bool(spec.params.get("doweight_stage1"))
+    (tokens, model), experts, (_, topk) = x.shape, w2.shape[0], ctx.operand("topk_ids").shape
     config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=quant != "none", M=tokens)
     if quant in BLOCK_SCALES:
         config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
-    ids = glue.local_experts(ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts)
+    ids = glue.local_experts(ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens"))
     routing = align(ids, experts, config["BLOCK_SIZE_M"])
     if quant == "per_tensor" and not spec.has("a1_scale"):
         x = glue.taken_rows(x, ids, experts)
     gemm = Gemm(ctx, config, routing, quant)
-    early = bool(spec.params.get("doweight_stage1"))
 
-    gate_up = torch.empty((tokens, topk, 2 * inter), dtype=x.dtype, device="meta")
-    gemm(x, w1, gate_up, topk, ctx.operand("w1_scale"), ctx.operand("a1_scale"), weighted=early)
-    hidden = _activate(gate_up.view(tokens * topk, 2 * inter), spec.params.get("activation", "silu"))
-    parts = torch.empty((tokens, topk, x.shape[1]), dtype=x.dtype, device="meta")
-    gemm(hidden, w2, parts, 1, ctx.operand("w2_scale"), ctx.operand("a2_scale"), weighted=not early)
-    return glue.sum_slots(parts, ctx.results[0])
+    gate_up = torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
+    gemm(x, w1, gate_up, topk, ctx.operand("w1_scale"), ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
+    hidden = _activate(ctx, gate_up.view(tokens * topk, w1.shape[1]), ids)
+    parts = torch.empty((tokens, topk, model), dtype=x.dtype, device="meta")
+    gemm(hidden, w2, parts, 1, ctx.operand("w2_scale"), ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
+    bias, pad = ctx.operand("bias2"), _pads(spec)[0]
+    if bias is None and not pad:
+        return glue.sum_slots(parts, ctx.results[0])
+    weights = None if early else ctx.operand("topk_weight")
+    return glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad)
 
 
-def _activate(gate_up, activation: str):
+def _activate(ctx, gate_up, ids):
+    """[T·k, I] between the GEMMs, without the padding of I."""
     from aiter.ops.triton import activation as own
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker import glue, glue_moe
 
-    if activation == "silu":  # AITER has a Triton kernel for it from 0.1.8 on; before, it is a HIP kernel's work
-        silu_mul = getattr(own, "fused_silu_mul", glue.silu_mul)
-        return silu_mul(gate_up)
-    from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
+    spec = ctx.spec
+    activation = spec.params.get("activation", "silu")
+    if _aiters_activation(spec):
+        if activation == "silu":  # AITER has a Triton kernel for it from 0.1.8 on; before, it is a HIP kernel's work
+            return getattr(own, "fused_silu_mul", glue.silu_mul)(gate_up)
+        from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
 
-    return fused_clamp_act_mul(gate_up, activation=activation)
+        return fused_clamp_act_mul(gate_up, activation=activation)
+    experts, _, inter = spec["w2"].shape
+    limit = spec.params.get("swiglu_limit")
+    return glue_moe.activate(
+        gate_up,
+        ctx.operand("bias1"),
+        ids,
+        num_experts=experts,
+        inter=inter,
+        pad=_pads(spec)[1],
+        activation=activation,
+        limit=SWIGLU_LIMIT if limit is None and activation == "swiglu" else limit,
+        interleaved=_interleaved(spec),
+    )
 
 
 class Gemm:
@@ -133,10 +173,16 @@ class Gemm:
     def __init__(self, ctx, config: dict, routing, quant: str) -> None:
         self._ctx, self._config, self._routing, self._quant = ctx, config, routing, quant
 
-    def __call__(self, a, w, out, slots_per_row: int, w_scale, a_scale, weighted: bool) -> None:
+    def __call__(self, a, w, out, slots_per_row: int, w_scale, a_scale, *, pad: int, weighted: bool) -> None:
+        """pad: the last columns of w, which are not read; of `a` too, or it comes without."""
         import triton.language as tl
         from aiter.ops.triton.moe import moe_op
 
+        from jax_aiter.kernels.triton.worker import glue_moe
+
+        w = w[:, :, : w.shape[2] - pad]
+        if a.shape[1] != w.shape[2]:
+            a = a[:, : w.shape[2]] if self._quant == "none" else glue_moe.first_columns(a, w.shape[2])
         compute = tl.bfloat16 if self._ctx.spec["hidden_states"].dtype == "bfloat16" else tl.float16
         block_shape = None
         if self._quant == "per_tensor":
@@ -150,7 +196,7 @@ class Gemm:
         elif self._quant in BLOCK_SCALES:
             block_shape = [128, 128]
             a, a_scale = quantise_groups(a, 128)
-            w_scale = w_scale.view(w.shape[0], -(-w.shape[1] // 128), w.shape[2] // 128)
+            w_scale = w_scale.view(w.shape[0], -(-w.shape[1] // 128), -1)[:, :, : w.shape[2] // 128]
         quantised = self._quant != "none"
         moe_op.fused_moe(
             a,

@@ -11,17 +11,23 @@ import triton.language as tl
 
 
 @triton.jit
-def _local_experts_kernel(ids, table, out, n, limit, num_experts, HAS_TABLE: tl.constexpr, BLOCK: tl.constexpr):
+def _local_experts_kernel(
+    ids, table, tokens, out, n, k, limit, num_experts, HAS_TABLE: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr
+):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     expert = tl.load(ids + i, mask=i < n, other=-1)
     valid = (expert >= 0) & (expert < limit)
+    if COUNTED:
+        valid = valid & (i // k < tl.load(tokens))
     if HAS_TABLE:
         expert = tl.load(table + expert, mask=valid, other=0)
     tl.store(out + i, tl.where(valid, expert, num_experts).to(tl.int32), mask=i < n)
 
 
-def local_experts(topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts: int) -> torch.Tensor:
-    """Numbers of the experts held here, with num_experts for every id that is out of range or masked out.
+def local_experts(
+    topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts: int, num_tokens: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Numbers of the experts held here, with num_experts for every id that is out of range, masked out or past num_tokens ([1]).
 
     AITER's alignment kernels index with the ids as they are.
     """
@@ -29,7 +35,10 @@ def local_experts(topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts
     n, has_table = topk_ids.numel(), mask is not None
     limit = num_experts if mask is None else mask.numel()
     table = topk_ids if mask is None else expert_table(mask, num_experts)
-    _local_experts_kernel[(triton.cdiv(n, 256),)](topk_ids, table, out, n, limit, num_experts, HAS_TABLE=has_table, BLOCK=256)
+    tokens, counted = (topk_ids, False) if num_tokens is None else (num_tokens, True)
+    _local_experts_kernel[(triton.cdiv(n, 256),)](
+        topk_ids, table, tokens, out, n, topk_ids.shape[-1], limit, num_experts, HAS_TABLE=has_table, COUNTED=counted, BLOCK=256
+    )
     return out
 
 
