@@ -9,7 +9,7 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
-from jax_aiter.ops.routing import selection
+from jax_aiter.ops.routing import selection, shared
 from jax_aiter.ops.routing.router import router
 
 
@@ -69,6 +69,8 @@ def biased_grouped_topk(
     topk_group: int,
     renormalize: bool,
     routed_scaling_factor: float = 1.0,
+    num_fused_shared_experts: int = 0,
+    shared_experts_score: float = 1.0,
     implementation: str | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """DeepSeek-V3's router: ``sigmoid(logits) + bias`` chooses groups and experts, ``sigmoid(logits)`` alone weighs them.
@@ -82,15 +84,22 @@ def biased_grouped_topk(
       topk_group: static, 1 <= topk_group <= num_expert_group; experts of other groups are never chosen.
       renormalize: static; divide each row's weights by their sum (no epsilon; a row of zeros stays zero).
       routed_scaling_factor: static, multiplies the weights after renormalisation.
+      num_fused_shared_experts: static; S experts that every token takes get slots of their own behind the chosen ones. They have no
+        columns in `gating_output`.
+      shared_experts_score: static; the weight of each, which neither `renormalize` nor `routed_scaling_factor` changes.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, by biased score, best first, among equals the
       lowest id first. Differentiable in `gating_output`; the derivative in `correction_bias` is zero, as the bias only selects.
+      With shared experts ``[T, topk + S]``: the last S ids are E, E + 1, ..., the numbers of experts whose weights are appended to
+      the others' (`fused_moe`).
 
     Mirrors ``aiter.biased_grouped_topk``.
     """
     name = "biased_grouped_topk"
+    count = check.integer(name, "num_fused_shared_experts", num_fused_shared_experts, 0)
+    score = check.real(name, "shared_experts_score", shared_experts_score)
     weights, ids = BIASED_GROUPED_TOPK(
         gating_output=gating_output,
         correction_bias=correction_bias,
@@ -101,4 +110,4 @@ def biased_grouped_topk(
         routed_scaling_factor=check.real(name, "routed_scaling_factor", routed_scaling_factor),
         implementation=implementation,
     )
-    return weights, ids
+    return shared.append(weights, ids, gating_output.shape[1], shared.constant(weights, count, score)) if count else (weights, ids)
