@@ -9,6 +9,7 @@ from jax_aiter.vllm_ops.row import Row, only, renamed, returned, same, to, unnee
 
 OUT = ("topk_weights", "topk_ids")
 WIDTH = dataclasses.replace(to("topk", values.width), result=True)
+SLICE = "of a slice of a wider buffer ours returns all: `num_fused_shared_experts` appends the rest"
 SORTING = "how rows are sorted by expert is no choice of the caller's here"
 
 ROWS = (
@@ -27,7 +28,7 @@ ROWS = (
             **same("doweight_stage1", "w1_scale", "w2_scale", "a1_scale", "a2_scale", "num_local_tokens"),
             "output_dtype": to("output_dtype", values.dtype),
             **same("hidden_pad", "intermediate_pad"),
-            **only(("", "separated"), "gate_mode", note="gate rows come first, then up rows"),
+            "gate_mode": to("gate_mode", values.gate_mode, note="of rows of `w1` before any shuffling"),
             **same("bias1", "bias2"),
             **unneeded("moe_sorting_dispatch_policy", note=SORTING),
             "swiglu_limit": to("swiglu_limit", values.limit),
@@ -36,8 +37,8 @@ ROWS = (
             **only(-1, "shared_expert_id"),
         },
         results=("out",),
-        lacks="per_1x32 (MXFP4, MXFP8) and SiTUv2 need kernels that are not here; interleaved gates are put in order once, when "
-        "the weights are loaded; a shared expert of its own size is a second MLP whose output is added",
+        lacks="per_1x32 (MXFP4, MXFP8) and SiTUv2 need kernels that are not here; a shared expert of its own "
+        "size is a second MLP whose output is added",
         instead=("jax_aiter.fused_moe", "jax_aiter.gemm_a16w16", "jax_aiter.silu_and_mul"),
     ),
     Row(
@@ -61,17 +62,14 @@ ROWS = (
         aiter="aiter.topk_softmax, aiter.topk_softmax_asm",
         ops=("topk_softmax",),
         arguments={
-            "topk_weights": WIDTH,
-            **returned("topk_indices"),
+            "topk_weights": dataclasses.replace(to("topk", values.routed_width), result=True),
+            **returned("topk_indices", note="with the numbers of shared experts behind, which vLLM writes beforehand"),
             **returned("token_expert_indices", note="not by ours; vLLM does not read it"),
             "gating_output": to("gating_output"),
             "renormalize": to("renormalize"),
-            **only(0, "num_shared_experts", note="score those columns apart and append them"),
-            **only("", "shared_expert_scoring_func"),
+            **same("num_shared_experts", "shared_expert_scoring_func"),
         },
         results=("topk_weights", "topk_indices"),
-        lacks="shared experts as trailing gate columns: their scores are a sigmoid or softmax apart, appended to the weights",
-        instead=("jax_aiter.topk_softmax", "jax.nn.sigmoid", "jax.numpy.concatenate"),
     ),
     Row(
         name="rocm_aiter_topk_sigmoid",
@@ -94,15 +92,13 @@ ROWS = (
         ops=("biased_grouped_topk",),
         arguments={
             **same("gating_output", "correction_bias"),
-            "topk_weights": WIDTH,
+            "topk_weights": dataclasses.replace(WIDTH, note=SLICE),
             **returned("topk_ids"),
             **same("num_expert_group", "topk_group"),
             **renamed(need_renorm="renormalize"),
             **same("routed_scaling_factor"),
         },
         results=OUT,
-        lacks="where vLLM hands it a slice of a wider buffer (fused shared experts), the shared columns are appended to the result",
-        instead=("jax_aiter.biased_grouped_topk", "jax.numpy.concatenate"),
     ),
     Row(
         name="rocm_aiter_grouped_topk",

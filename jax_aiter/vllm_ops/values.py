@@ -46,6 +46,16 @@ def width(value: Any, theirs: Theirs) -> int:
     return value.shape[-1]
 
 
+def routed_width(value: Any, theirs: Theirs) -> int:
+    """how many columns the buffer has, without those of shared experts."""
+    return value.shape[-1] - (theirs.get("num_shared_experts") or 0)
+
+
+def gate_mode(value: Any, theirs: Theirs) -> str:
+    """`GateMode` as a string, "" is "separated"."""
+    return str(getattr(value, "value", value)) or "separated"
+
+
 def dtype_of(value: Any, theirs: Theirs) -> Any:
     """the dtype of the buffer."""
     return dtype(value.dtype, theirs)

@@ -3,6 +3,8 @@
 Both sides compute in float32 in different orders: N = D + I products per entry on each side, bounded as in test_fused_moe.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -105,7 +107,7 @@ def test_gpt_oss_experts():
     names = ("gate_up_proj", "gate_up_proj_bias", "down_proj", "down_proj_bias")
     w1, bias1, w2, bias2 = (array(getattr(experts, n)) for n in names)  # theirs are [E, D, 2I] and [E, I, D]
     routed = {"topk_weight": array(weights), "topk_ids": jnp.asarray(ids.numpy(), jnp.int32)}
-    settings = {"activation": "swiglu", "gate_mode": "interleave"}
+    settings: dict[str, Any] = {"activation": "swiglu", "gate_mode": "interleave"}
 
     def ours(x):
         return fused_moe(x, w1.mT, w2.mT, **routed, bias1=bias1, bias2=bias2, **settings)

@@ -44,6 +44,7 @@ BACK = {
     values.activation: _choice({v: k for k, v in values.ACTIVATION.items()}),
     values.quant_type: _choice({v: k for k, v in values.QUANT_TYPE.items()}),
     values.width: lambda k: np.zeros((1, k)),
+    values.routed_width: lambda k: np.zeros((1, k)),
     values.dtype_of: lambda dtype: np.zeros((), dtype),
     values.halves: lambda cos, sin: jnp.concatenate([cos, sin], -1),
     values.rotate_style: _choice({"neox": True, "gptj": False}),
