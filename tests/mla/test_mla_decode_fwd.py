@@ -12,20 +12,20 @@ from jax_aiter.core.arch import FNUZ
 from tests.attention.oracle import assert_close, attend, window_mask
 
 
-def build(lengths, counts, heads, page, dtype, seed=0):
+def build(lengths, counts, heads, page, dtype, seed=0, width=576):
     rng = np.random.default_rng(seed)
     pages = [-(-n // page) for n in lengths]
     total = sum(pages) + 4
     order = rng.permutation(total)
-    tokens = [np.asarray(jnp.asarray(rng.standard_normal((n, 1, 576)), dtype)) for n in lengths]
-    buffer = np.full((total, page, 1, 576), np.nan, dtype)
+    tokens = [np.asarray(jnp.asarray(rng.standard_normal((n, 1, width)), dtype)) for n in lengths]
+    buffer = np.full((total, page, 1, width), np.nan, dtype)
     kv_indptr = np.cumsum([0, *pages]).astype(np.int32)
     for b, rows in enumerate(tokens):
         for t, row in enumerate(rows):
             buffer[order[kv_indptr[b] + t // page], t % page] = row
     indices = np.r_[order[: kv_indptr[-1]], [10**6, -1]].astype(np.int32)
     last = np.array([n - (p - 1) * page if n else 0 for n, p in zip(lengths, pages, strict=True)], np.int32)
-    q = np.asarray(jnp.asarray(rng.standard_normal((sum(counts) + 1, heads, 576)), dtype))
+    q = np.asarray(jnp.asarray(rng.standard_normal((sum(counts) + 1, heads, width)), dtype))
     return q, buffer, np.cumsum([0, *counts]).astype(np.int32), kv_indptr, indices, last, tokens
 
 

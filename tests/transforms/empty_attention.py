@@ -171,7 +171,7 @@ def paged(name, offsets_name):
 
 def mla(o, p):
     tokens, heads = o["q"].shape[:2]
-    return np.zeros((tokens, heads, 512)), np.full((tokens, heads), -np.inf)
+    return np.zeros((tokens, heads, p.get("v_head_dim", 512))), np.full((tokens, heads), -np.inf)
 
 
 def no_works(o, p):

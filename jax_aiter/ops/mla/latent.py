@@ -1,6 +1,7 @@
-"""What the ops of multi-head latent attention share: one key per token, whose first 512 numbers are also its value."""
+"""What the ops of multi-head latent attention share: one key per token, whose first numbers are also its value."""
 
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,10 +18,21 @@ from jax_aiter.ops.cache import paged_reads as reads_of
 from jax_aiter.ops.mla import metadata
 from jax_aiter.ops.shared import narrow
 
-VALUE_DIM = 512
+DIM, VALUE_DIM = 576, 512  # DeepSeek's
 
 
-def output(op: str, dims, *, q, kv_buffer, q_scale=None, kv_scale=None) -> jax.ShapeDtypeStruct:
+def value_dim(op: str, q: Any, v_head_dim: Any) -> int:
+    """The parameter of that name; other caches than DeepSeek's must say where their values end."""
+    if v_head_dim is None:
+        width = getattr(q, "shape", (DIM,))[-1:]
+        if width != (DIM,):
+            rule = f"must be given where the last dimension of q is {''.join(map(str, width)) or 'absent'}, not {DIM}"
+            raise ValueError(f"{op}: v_head_dim {rule}")
+        return VALUE_DIM
+    return check.integer(op, "v_head_dim", v_head_dim, 1)
+
+
+def output(op: str, dims, *, q, kv_buffer, v_head_dim, q_scale=None, kv_scale=None) -> jax.ShapeDtypeStruct:
     """Checks what `axes` cannot and gives the attention's struct."""
     cache.check_offsets(op, "qo_indptr", dims["Bp"], dims["B"], of="kv_last_page_lens")
     for name, x, scale in (("q", q, q_scale), ("kv_buffer", kv_buffer, kv_scale)):
@@ -32,16 +44,18 @@ def output(op: str, dims, *, q, kv_buffer, q_scale=None, kv_scale=None) -> jax.S
         symbolic.below(0, dims[axis], f"{op}: kv_buffer has {axis} = {dims[axis]}, must be at least 1")
     rule = f"{op}: kv_indices has {dims['slots']} pages of {dims['page']} tokens, must be less than 2^31 tokens"
     symbolic.below(dims["slots"] * dims["page"], 2**31, rule)
+    if not v_head_dim <= dims["D"]:
+        raise ValueError(f"{op}: v_head_dim is {v_head_dim}, must be at most the last dimension of kv_buffer, D = {dims['D']}")
     dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
     tokens, heads = dims["Tq"], dims["Hq"]
-    return jax.ShapeDtypeStruct((tokens, heads, VALUE_DIM), dtype)
+    return jax.ShapeDtypeStruct((tokens, heads, v_head_dim), dtype)
 
 
 def attention(
     *, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, sm_scale, q_scale=None, kv_scale=None, logit_cap=0.0,
-    causal=True,
+    causal=True, v_head_dim=VALUE_DIM,
 ):  # fmt: skip
-    """The readable reference: output ``[Tq, Hq, 512]`` and log-sum-exp ``[Tq, Hq]``."""
+    """The readable reference: output ``[Tq, Hq, v_head_dim]`` and log-sum-exp ``[Tq, Hq]``."""
     size, slots = kv_buffer.shape[1], kv_indices.shape[0]
     dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
     count = jnp.clip(kv_indptr[1:] - kv_indptr[:-1], 0, slots)
@@ -52,7 +66,7 @@ def attention(
 
     def read(page):
         k = narrow.read(kv_buffer, page, lambda x, i: x[i])
-        return k, k[..., :VALUE_DIM], None, None
+        return k, k[..., :v_head_dim], None, None
 
     q32 = q.astype(F32) if q.dtype.itemsize == 1 else q
     queries, pack = cache.ragged_queries(q32, qo_indptr, lengths, 1, 0, causal, False)
@@ -60,7 +74,7 @@ def attention(
     factor = sm_scale * cache.tensor_scale(q_scale, False) * kv
     rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap), value_scale=kv)
     per_sequence = 0 if kv_last_page_lens.shape[0] == 0 else slots
-    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], per_sequence, lookup, read), rule, VALUE_DIM)
+    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], per_sequence, lookup, read), rule, v_head_dim)
     return pack(out, 0.0).astype(dtype), pack(lse, -jnp.inf)
 
 

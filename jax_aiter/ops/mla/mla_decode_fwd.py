@@ -1,4 +1,4 @@
-"""Decoding with multi-head latent attention: one shared key per token, whose first 512 numbers are also its value."""
+"""Decoding with multi-head latent attention: one shared key per token, whose first numbers are also its value."""
 
 import jax
 import jax.numpy as jnp
@@ -11,9 +11,10 @@ from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.ops.mla import latent, metadata
 
 
-def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, **rest):
+def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, v_head_dim=latent.VALUE_DIM, **rest):
     metadata.check("mla_decode_fwd", dims, rest)
-    out = latent.output("mla_decode_fwd", dims, q=q, kv_buffer=kv_buffer, q_scale=q_scale, kv_scale=kv_scale)
+    scales = {"q_scale": q_scale, "kv_scale": kv_scale}
+    out = latent.output("mla_decode_fwd", dims, q=q, kv_buffer=kv_buffer, v_head_dim=v_head_dim, **scales)
     return out, jax.ShapeDtypeStruct(out.shape[:2], jnp.float32)
 
 
@@ -31,8 +32,8 @@ MLA_DECODE_FWD = Op(
     family="MLA",
     mirrors="aiter.mla.mla_decode_fwd (aiter/mla.py)",
     operands={
-        "q": Arg("Tq Hq 576", (*FLOATING, *FP8_TYPES)),
-        "kv_buffer": Arg("pages page 1 576", (*FLOATING, *FP8_TYPES)),
+        "q": Arg("Tq Hq D", (*FLOATING, *FP8_TYPES)),
+        "kv_buffer": Arg("pages page 1 D", (*FLOATING, *FP8_TYPES)),
         "qo_indptr": Arg("Bp", INT32),
         "kv_indptr": Arg("Bp", INT32),
         "kv_indices": Arg("slots", INT32),
@@ -41,10 +42,10 @@ MLA_DECODE_FWD = Op(
         "kv_scale": Arg("1", ("float32",), optional=True),
         **metadata.OPERANDS,
     },
-    results={"out": "Tq Hq 512", "lse": "Tq Hq"},
+    results={"out": "Tq Hq V", "lse": "Tq Hq"},
     abstract=_abstract,
     reference=_reference,
-    fixed=("page",),
+    fixed=("page", "D"),
     infinite=("lse",),
     batch=latent.batch,
     reads=latent.reads,
@@ -88,6 +89,21 @@ MLA_DECODE_FWD = Op(
             causal=True,
             return_lse=True,
         ),
+        case(
+            "rank_32",
+            q=normal(3, 2, 40),
+            kv_buffer=normal(4, 2, 1, 40),
+            qo_indptr=constant([0, 1, 3], jnp.int32),
+            kv_indptr=constant([0, 1, 3], jnp.int32),
+            kv_indices=permutation(3, among=4),
+            kv_last_page_lens=constant([2, 1], jnp.int32),
+            max_seqlen_qo=2,
+            sm_scale=0.2,
+            logit_cap=0.0,
+            causal=True,
+            return_lse=True,
+            v_head_dim=32,
+        ),
     ],
 )
 
@@ -108,6 +124,7 @@ def mla_decode_fwd(
     kv_scale: jax.Array | None = None,
     causal: bool = True,
     return_lse: bool = False,
+    v_head_dim: int | None = None,
     work_meta_data: jax.Array | None = None,
     work_indptr: jax.Array | None = None,
     work_info_set: jax.Array | None = None,
@@ -120,9 +137,9 @@ def mla_decode_fwd(
     """Attention of absorbed MLA queries over a paged latent cache (DeepSeek-V2/V3: rank 512 and 64 rotary dimensions).
 
     Args:
-      q: ``[Tq, Hq, 576]`` float32, bfloat16, float16 or fp8; sequence b has rows ``qo_indptr[b] .. qo_indptr[b + 1] - 1``, at its
+      q: ``[Tq, Hq, D]`` float32, bfloat16, float16 or fp8; sequence b has rows ``qo_indptr[b] .. qo_indptr[b + 1] - 1``, at its
         last positions. Rows of no sequence give zeros.
-      kv_buffer: ``[pages, page, 1, 576]``, the dtype of `q`, or fp8; the value of a token is the first 512 of its 576 numbers.
+      kv_buffer: ``[pages, page, 1, D]``, the dtype of `q`, or fp8; the value of a token is the first V of its D numbers.
       qo_indptr, kv_indptr: ``[B + 1]`` int32 from 0, not decreasing; `kv_indptr` counts pages.
       kv_indices: ``[n]`` int32, n >= kv_indptr[B]: the pages of sequence b at ``kv_indptr[b] .. kv_indptr[b + 1] - 1``.
       kv_last_page_lens: ``[B]`` int32, tokens in the last page of each sequence, 1 to page.
@@ -132,6 +149,7 @@ def mla_decode_fwd(
       q_scale, kv_scale: ``[1]`` float32 for fp8 `q` and `kv_buffer`; None is 1.
       causal: a query sees no key after its position.
       return_lse: also return the log-sum-exp of the scores.
+      v_head_dim: static, V, the rank of the latent; None is 512, for D = 576, the only sizes that AITER's kernels take.
       work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map: all or none: what
         `get_mla_metadata_v1` makes of this batch, for AITER's persistent kernels, which are then preferred to those that split
         every sequence evenly. None: a persistent kernel's list is made in this call. They change no result.
@@ -139,7 +157,7 @@ def mla_decode_fwd(
       kernel: the one hand-written kernel to run (its symbol, or its code object's name).
 
     Returns:
-      ``[Tq, Hq, 512]``, the dtype of `q` (bfloat16 for fp8), and with `return_lse` float32 ``[Tq, Hq]``. Queries without keys give
+      ``[Tq, Hq, V]``, the dtype of `q` (bfloat16 for fp8), and with `return_lse` float32 ``[Tq, Hq]``. Queries without keys give
       0 and -inf. Not differentiable.
 
     Places past a last page's length are never attended to, pages past a sequence's last never read, and a page number outside
@@ -172,6 +190,7 @@ def mla_decode_fwd(
         logit_cap=check.real(op, "logit_cap", logit_cap, low=0.0),
         causal=check.boolean(op, "causal", causal),
         return_lse=check.boolean(op, "return_lse", return_lse),
+        v_head_dim=latent.value_dim(op, q, v_head_dim),
         implementation=implementation,
         kernel=kernel,
     )

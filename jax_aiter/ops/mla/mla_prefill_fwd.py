@@ -13,8 +13,8 @@ from jax_aiter.ops.mla import latent
 from jax_aiter.ops.mla.mla_decode_fwd import MLA_DECODE_FWD
 
 
-def _abstract(dims, *, q, kv_buffer, **_):
-    return (latent.output("mla_prefill_fwd", dims, q=q, kv_buffer=kv_buffer),)
+def _abstract(dims, *, q, kv_buffer, v_head_dim=latent.VALUE_DIM, **_):
+    return (latent.output("mla_prefill_fwd", dims, q=q, kv_buffer=kv_buffer, v_head_dim=v_head_dim),)
 
 
 def _reference(*, max_seqlen_q, **arguments):
@@ -32,11 +32,11 @@ MLA_PREFILL_FWD = dataclasses.replace(
     name="mla_prefill_fwd",
     mirrors="aiter.mla.mla_prefill_fwd (aiter/mla.py)",
     operands={
-        "q": Arg("Tq Hq 576"),
-        "kv_buffer": Arg("pages page 1 576"),
+        "q": Arg("Tq Hq D"),
+        "kv_buffer": Arg("pages page 1 D"),
         **{n: MLA_DECODE_FWD.operands[n] for n in LISTS},
     },
-    results={"out": "Tq Hq 512"},
+    results={"out": "Tq Hq V"},
     abstract=_abstract,
     reference=_reference,
     infinite=(),
@@ -54,15 +54,16 @@ MLA_PREFILL_FWD = dataclasses.replace(
             sm_scale=0.04,
         ),
         case(
-            "one_token_pages",
-            q=normal(4, 3, 576),
-            kv_buffer=normal(6, 1, 1, 576),
+            "rank_32",
+            q=normal(4, 3, 40),
+            kv_buffer=normal(6, 1, 1, 40),
             qo_indptr=constant([0, 4], jnp.int32),
             kv_indptr=constant([0, 4], jnp.int32),
             kv_indices=permutation(4, among=6),
             kv_last_page_lens=constant([1], jnp.int32),
             max_seqlen_q=4,
-            sm_scale=0.04,
+            sm_scale=0.2,
+            v_head_dim=32,
         ),
     ],
 )
@@ -79,25 +80,27 @@ def mla_prefill_fwd(
     *,
     max_seqlen_q: int,
     sm_scale: float,
+    v_head_dim: int | None = None,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> jax.Array:
     """Causal attention of absorbed MLA queries over a paged latent cache that holds their own keys too.
 
     Args:
-      q: ``[Tq, Hq, 576]`` float32, bfloat16 or float16; sequence b has rows ``qo_indptr[b] .. qo_indptr[b + 1] - 1``, at its last
+      q: ``[Tq, Hq, D]`` float32, bfloat16 or float16; sequence b has rows ``qo_indptr[b] .. qo_indptr[b + 1] - 1``, at its last
         positions. Rows of no sequence give zeros.
-      kv_buffer: ``[pages, page, 1, 576]``, the dtype of `q`; the value of a token is the first 512 of its 576 numbers.
+      kv_buffer: ``[pages, page, 1, D]``, the dtype of `q`; the value of a token is the first V of its D numbers.
       qo_indptr, kv_indptr: ``[B + 1]`` int32 from 0, not decreasing; `kv_indptr` counts pages.
       kv_indices: ``[n]`` int32, n >= kv_indptr[B]: the pages of sequence b at ``kv_indptr[b] .. kv_indptr[b + 1] - 1``.
       kv_last_page_lens: ``[B]`` int32, tokens in the last page of each sequence, 1 to page.
       max_seqlen_q: static, at least the most queries of a sequence (kernels size their grids by it).
       sm_scale: of the scores, usually ``1 / sqrt(192)``.
+      v_head_dim: static, V, the rank of the latent; None is 512, for D = 576, the only sizes that AITER's kernels take.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: the one hand-written kernel to run (its symbol, or its code object's name).
 
     Returns:
-      ``[Tq, Hq, 512]``, the dtype of `q`. Queries without keys give 0. Not differentiable. (AITER's function also returns a
+      ``[Tq, Hq, V]``, the dtype of `q`. Queries without keys give 0. Not differentiable. (AITER's function also returns a
       buffer for the log-sum-exp, which its kernels leave unwritten.)
 
     Pages and places outside the cache or past a last page's length count as in `mla_decode_fwd`. Raises TypeError or ValueError
@@ -114,6 +117,7 @@ def mla_prefill_fwd(
         kv_last_page_lens=kv_last_page_lens,
         max_seqlen_q=check.integer(op, "max_seqlen_q", max_seqlen_q, 1),
         sm_scale=check.real(op, "sm_scale", sm_scale, low=0.0, open_low=True),
+        v_head_dim=latent.value_dim(op, q, v_head_dim),
         implementation=implementation,
         kernel=kernel,
     )

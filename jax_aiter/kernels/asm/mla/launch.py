@@ -143,6 +143,14 @@ def _values(writer: PlanWriter, tiles: Tiles, scale: float, items: tuple[int, in
     return {**pointers, **strides, "scalar": scale, "s_MQA": tiles.mqa, "GKVTP": None, "s_cp_world_size": 1, "s_cp_rank": 0}
 
 
+def check_dims(q: jax.ShapeDtypeStruct, out: jax.ShapeDtypeStruct) -> None:
+    sizes = q.shape[-1], out.shape[-1]
+    need(
+        sizes == (DIM, VALUE_DIM),
+        f"q has {sizes[0]} numbers a head and v_head_dim is {sizes[1]}; the kernels take {DIM} and {VALUE_DIM}",
+    )
+
+
 def check_sizes(q: jax.ShapeDtypeStruct, kv: jax.ShapeDtypeStruct, tiles: Tiles, partial_rows: int) -> None:
     check_addresses(q, kv, tiles.rows * tiles.heads)
     parts = partial_rows * tiles.heads * VALUE_DIM * 4

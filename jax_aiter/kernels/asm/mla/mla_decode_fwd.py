@@ -36,6 +36,7 @@ Operands = Mapping[str, jax.Array]
 @op("mla_decode_fwd", source=f"aiter/mla.py mla_decode_fwd, {launch.SOURCE}", tables=(TABLE,), never=never)
 def select(call: Call) -> Selected:
     q, kv = call.operands["q"], call.operands["kv_buffer"]
+    launch.check_dims(q, call.results[0])
     w = _wanted(call)
     sequences, slots = call.operands["kv_last_page_lens"].shape[0], call.operands["kv_indices"].shape[0]
     need(call.params["logit_cap"] == 0, f"logit_cap = {call.params['logit_cap']}; AITER's kernels know only 0")

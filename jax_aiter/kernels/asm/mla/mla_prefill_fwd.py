@@ -24,6 +24,7 @@ def select(call: Call) -> Selected:
     sequences, (rows, heads, _) = call.operands["kv_last_page_lens"].shape[0], q.shape
     for name, x in (("q", q), ("kv_buffer", kv)):
         need(x.dtype == jnp.bfloat16, f"{name} has dtype {x.dtype.name}; the kernels take bfloat16")
+    launch.check_dims(q, call.results[0])
     assert call.target.arch is not None
     listed = usable_rows(call.target.arch, prefill=True)
     fitting = [r for r in listed if r["Gqa"] == heads]

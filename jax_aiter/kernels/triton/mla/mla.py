@@ -28,6 +28,7 @@ def _refuse(spec: CallSpec) -> str | None:
         param_is(spec, "causal", True),
         # AITER's Triton kernel takes tanh as 2 * sigmoid - 1 of a 16-bit score: off by up to cap * 2^-8.
         param_is(spec, "logit_cap", 0.0, 0, None),
+        param_is(spec, "v_head_dim", 512, None),
         absent(spec, "q_scale"),
         dtype_in(spec, "q", HALF),
         dtype_in(spec, "kv_buffer", (*HALF, spec.fp8)),
