@@ -78,6 +78,15 @@ def test_batched(b, m, n, k):
     assert_within(batched_gemm_bf16(x, w, bias=bias), f64(x) @ f64(w).swapaxes(1, 2) + f64(bias)[:, None], bound)
 
 
+def test_batched_in_float32():
+    x, w = draw(0, 3, 5, 33), draw(1, 3, 7, 33)
+    y = batched_gemm_bf16(x, w)
+    assert y.dtype == jnp.float32
+    assert_within(y, f64(x) @ f64(w).swapaxes(1, 2), accumulation(f64(x), f64(w), 33))
+    got = jax.grad(lambda w: jnp.sum(batched_gemm_bf16(x, w)))(w)
+    assert_within(got, np.broadcast_to(f64(x).sum(1)[:, None], w.shape), 7 * ROUNDOFF["float32"] * np.abs(f64(x)).sum(1)[:, None])
+
+
 def test_nan_and_infinity_reach_their_row_only():
     a = draw(0, 4, 8).at[1, 3].set(jnp.nan).at[2, 0].set(jnp.inf)
     y = np.asarray(gemm_a16w16(a, draw(1, 5, 8)))
@@ -94,5 +103,7 @@ def test_errors_name_argument_and_rule():
         gemm_a16w16(a, draw(1, 5, 8, dtype="bfloat16"))
     with pytest.raises(ValueError, match="out_dtype must be bfloat16 or float16 or float32, got int8"):
         gemm_a16w16(a, draw(1, 5, 8), out_dtype="int8")
-    with pytest.raises(TypeError, match="XQ has dtype float32, must be bfloat16"):
-        batched_gemm_bf16(draw(0, 2, 4, 8), draw(1, 2, 5, 8))
+    with pytest.raises(TypeError, match="XQ has dtype float16, must be bfloat16 or float32"):
+        batched_gemm_bf16(draw(0, 2, 4, 8, dtype="float16"), draw(1, 2, 5, 8, dtype="float16"))
+    with pytest.raises(TypeError, match="WQ"):
+        batched_gemm_bf16(draw(0, 2, 4, 8), draw(1, 2, 5, 8, dtype="bfloat16"))

@@ -35,7 +35,7 @@ def _backward(saved, cotangents, *, implementation, out_dtype):
     return {"XQ": da, "WQ": db, "bias": bias}
 
 
-# The record takes every float dtype, because gemm_a16w16 under vmap becomes this op; the public function is AITER's bf16 one.
+# The record takes float16 too, because gemm_a16w16 under vmap becomes this op.
 BATCHED_GEMM = Op(
     name="batched_gemm_bf16",
     family="LINEAR",
@@ -68,16 +68,16 @@ def batched_gemm_bf16(
     WQ: jax.Array,
     *,
     bias: jax.Array | None = None,
-    out_dtype: Any = jnp.bfloat16,
+    out_dtype: Any = None,
     implementation: str | None = None,
 ) -> jax.Array:
     """``y[b] = XQ[b] · WQ[b]ᵀ + bias[b]``, accumulated in float32.
 
     Args:
-      XQ: bfloat16 ``[B, M, K]``.
-      WQ: bfloat16 ``[B, N, K]``.
+      XQ: ``[B, M, K]`` bfloat16, or float32, which no kernel of AITER's takes: XLA multiplies it, at full precision.
+      WQ: ``[B, N, K]``, the dtype of `XQ`.
       bias: ``[B, N]``, float; added before the one rounding to `out_dtype`.
-      out_dtype: bfloat16, float16 or float32.
+      out_dtype: bfloat16, float16 or float32; None is the dtype of `XQ`.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
 
     Returns:
@@ -90,7 +90,8 @@ def batched_gemm_bf16(
     """
     for name, x in (("XQ", XQ), ("WQ", WQ)):
         dtype = getattr(x, "dtype", None)
-        if dtype is not None and dtype != jnp.bfloat16:
-            raise TypeError(f"batched_gemm_bf16: {name} has dtype {jnp.dtype(dtype).name}, must be bfloat16")
+        if dtype is not None and dtype not in (jnp.bfloat16, jnp.float32):
+            raise TypeError(f"batched_gemm_bf16: {name} has dtype {jnp.dtype(dtype).name}, must be bfloat16 or float32")
+    out_dtype = XQ.dtype if out_dtype is None else out_dtype
     out_dtype = check.static_dtype("batched_gemm_bf16", "out_dtype", out_dtype, product.OUT_TYPES)
     return BATCHED_GEMM(XQ=XQ, WQ=WQ, bias=bias, out_dtype=out_dtype, implementation=implementation)[0]
