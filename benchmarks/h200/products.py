@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from benchmarks.h200 import fused
 from benchmarks.h200.case import Case, bf16, f32, fp8_max, normal, uniform, wide
 
 PREQUANT = "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant"
@@ -19,7 +20,25 @@ def cases(fp8: np.dtype) -> list[Case]:
         preshuffled(fp8, 1, 144, 128, transposed=True),
         preshuffled(fp8, 65, 576, 2048, transposed=True),
         preshuffled(fp8, 33, 1536, 7168),
+        activated("gelu", 33, 128, 256, bias=True),
+        activated("gelu_tanh", 1, 256, 512),
+        activated("silu", 65, 512, 4096),
+        activated("relu", 63, 96, 200),
     ]
+
+
+def activated(activation: str, m: int, n: int, k: int, bias=False) -> Case:
+    act = {**fused.ACTIVATIONS, "relu": lambda z: np.maximum(z, 0)}[activation]
+
+    def make(rng):
+        a = {"a": normal(rng, m, k), "b": normal(rng, n, k, std=2 * k**-0.5)}
+        return {**a, "bias": normal(rng, n)} if bias else a
+
+    def oracle(a, p):
+        return [act(wide(a["a"]) @ wide(a["b"]).T + (wide(a["bias"]) if bias else 0.0))]
+
+    params = {"out_dtype": bf16, "activation": activation}
+    return Case("gemm_a16w16_act", f"{activation}-{m}x{n}x{k}", make, params, lambda a: [((m, n), bf16)], oracle, roundings=1.5)
 
 
 def by_groups(x: np.ndarray, fp8: np.dtype, group: int) -> np.ndarray:

@@ -89,10 +89,9 @@ ROWS = (
             "otype": to("out_dtype", values.dtype),
             **only(None, "scale_a", "scale_b", "scale_c", note="see gemm_a8w8"),
             **unneeded("bpreshuffle", note="a `ShuffledWeight` says it"),
+            **same("activation"),
         },
         results=("out",),
-        lacks="the Triton kernel's activation is a call of its own",
-        instead=("jax_aiter.gemm_a16w16", "jax.nn.gelu", "jax.nn.silu"),
     ),
     Row(
         name="shuffle_weight",

@@ -187,6 +187,12 @@ def _gathered(o, p, whole):
     return tuple(np.zeros(x.shape) for x in OPS["gather_cache"](**whole, **p))
 
 
+def _activated(o, p):
+    (z,) = (torch.from_numpy(np.array(x)) for x in _gemm("ab", o, p))
+    functions = {"gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}
+    return (functions[p["activation"]](z).numpy(),)
+
+
 def _prequant(o, p):
     """`_gemm` with tokens before the batch where they stand so."""
     x = o["X"].swapaxes(0, 1) if p["transpose_bm_in"] else o["X"]
@@ -199,6 +205,7 @@ EXPECTED = {
     "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant": _prequant,
     "batched_gemm_bf16": lambda o, p: _gemm(("XQ", "WQ"), o, p),
     "gemm_a16w16": lambda o, p: _gemm("ab", o, p),
+    "gemm_a16w16_act": _activated,
     "gemm_a16w16_bpreshuffle": lambda o, p: _gemm("ab", o, p),
     **{
         name: lambda o, p: _gemm(("xq", "wq"), o, p)

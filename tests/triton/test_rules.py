@@ -78,6 +78,7 @@ REFUSED = [
     ("layer_norm", ROW, {}, "bias is absent"),
     ("rms_norm_with_add_pad", ROW, {"out": "bfloat16[4,65792]"}, "y has rows of 65792 elements"),
     ("gemm_a16w16", {"a": "float32[4,8]", "b": "float32[4,8]"}, {}, "a has dtype float32"),
+    ("gemm_a16w16_act", {"a": "float32[4,8]", "b": "float32[4,8]"}, {"activation": "silu"}, "a has dtype float32"),
     (PREQUANT, {**ABSORBED, "X": "float16[4,2,64]"}, {"out": "bfloat16[4,2,5]"}, "a group of zeros would give NaN"),
     (PREQUANT, ABSORBED, {"out": "float32[4,2,5]"}, "out_dtype = float32"),
     ("flash_attention", {**QKV, "bias": "bfloat16[8,8]"}, ATTENTION, "bias is given"),

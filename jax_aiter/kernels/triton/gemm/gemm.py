@@ -42,6 +42,19 @@ def gemm_a16w16(ctx):
     return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y)
 
 
+@op(
+    "gemm_a16w16_act",
+    source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16",
+    refuse=_refuse_16,
+    needs=("gemm.basic.gemm_a16w16:gemm_a16w16(activation)",),
+)
+def gemm_a16w16_act(ctx):
+    from aiter.ops.triton.gemm.basic.gemm_a16w16 import gemm_a16w16 as kernel
+
+    y, activation = ctx.results[0], ctx.spec.params["activation"]
+    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y, activation=activation)
+
+
 def refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
     kinds = (spec.fp8, "int8")
     return first(
