@@ -75,6 +75,7 @@ ROWS = (
             **returned("YQ"),
             **same("transpose_bm"),
         },
+        given={"transpose_bm_in": False},
         results=("YQ",),
     ),
     Row(
