@@ -26,6 +26,8 @@ DIFFERENT = {
 }
 # Scratch that stands for a result whose rows a kernel pads.
 SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids", "values_and_scales": "out"}
+# Parameters that ops have which the records were made without, at what the recorded calls mean.
+LATER = {"fused_moe": {"gate_mode": "separated"}}
 # Buffers in which the MoE programs pack two of AITER's, by the first one's name and, with a +, that of the one behind it.
 SAME_BUFFER |= {"ROWS": "STP", "ROWS+": "SW", "BLOCKS": "XC", "BLOCKS+": "SEP"}
 # Scratch with room behind the end, which the kernels need that take the routing unsorted.
@@ -48,11 +50,16 @@ def static(name: str, value):
     return tuple(value) if isinstance(value, list) else value
 
 
+def params_of(record) -> dict:
+    """The parameters of a recorded call, with what the op has since come to have."""
+    return {**LATER.get(record["op"], {}), **{k: static(k, v) for k, v in record["params"].items()}}
+
+
 def plans(record) -> tuple[LaunchPlan, ...]:
     """The plans of the recorded call of our op."""
     op = catalogue.named(record["op"])
     operands = {name: struct(text) for name, text in record["operands"].items()}
-    params = {k: static(k, v) for k, v in record["params"].items()}
+    params = params_of(record)
     call = Call(op.name, Target("rocm", record["arch"]), operands, params, op.infer(operands, params), record.get("kernel"))
     plan = AsmProvider().plan(call)
     return plan.plans if isinstance(plan, Program) else (plan,)

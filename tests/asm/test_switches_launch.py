@@ -9,7 +9,7 @@ import pytest
 import jax_aiter
 from jax_aiter.ops import catalogue
 
-from .test_host_launches import RECORDS, static, struct
+from .test_host_launches import RECORDS, params_of, struct
 from .test_pa_launch import PAGED as PAGED_PARAMS
 from .test_pa_launch import array, make, operands
 
@@ -43,7 +43,7 @@ def calls():
             chosen = sampled(of_arch, SAMPLE)
             for i, r in enumerate(of_arch):
                 given = {n: struct(text) for n, text in r["operands"].items()}
-                params = {k: static(k, v) for k, v in r["params"].items()}
+                params = params_of(r)
                 marks = [] if r in chosen else [pytest.mark.exhaustive]
                 what = (r["op"], arch, given, params, r.get("kernel"))
                 found.append(pytest.param(*what, id=f"{family}-{arch}-{i}", marks=marks))

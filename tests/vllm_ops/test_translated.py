@@ -30,6 +30,12 @@ def _page_of_one(pool):
     return pool
 
 
+def _one_row_per_token(x):
+    if x.ndim != 3:
+        raise NotTheirs
+    return x.reshape(len(x), -1)
+
+
 def _choice(theirs):
     def back(ours):
         if ours not in theirs:
@@ -58,7 +64,7 @@ BACK = {
     values.flash_or_vllm: _choice({"NHD": True, "vllm": False}),
     values.gathered_layout: _choice({"NHD": "NHD", "asm": "SHUFFLE"}),
     values.heads_of_qkv: lambda *qkv: jnp.concatenate([x.reshape(len(x), -1) for x in qkv], -1),
-    values.heads: lambda x: x.reshape(len(x), -1),
+    values.heads: _one_row_per_token,
 }
 #: Rows that no case of their op fits, and why.
 NO_CASE = {
@@ -96,6 +102,16 @@ def theirs_of(row, ours: dict) -> dict:
     return theirs
 
 
+def is_theirs(row, ours: dict) -> None:
+    """NotTheirs where what they cannot say is what makes the case a call, or gives it results that theirs has not."""
+    try:
+        results = jax.eval_shape(lambda: getattr(jax_aiter, row.ops[0])(**ours))
+    except (TypeError, ValueError):
+        raise NotTheirs from None
+    if len(jax.tree.leaves(results)) != len(row.results):
+        raise NotTheirs
+
+
 def calls():
     """(row, case) for the rows with a translation, and the rows that no case fits."""
     found, none = [], []
@@ -103,7 +119,9 @@ def calls():
         before = len(found)
         for case in named(row.ops[0]).cases() if row.ops and row.name not in NO_CASE else ():
             with contextlib.suppress(NotTheirs):
-                theirs_of(row, ours_of(row, case))
+                ours = ours_of(row, case)
+                is_theirs(row, ours)
+                theirs_of(row, ours)
                 found.append((row, case))
         none += [row.name] if row.ops and len(found) == before else []
     return found, none
