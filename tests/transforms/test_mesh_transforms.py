@@ -219,6 +219,9 @@ def test_gradient_inside_shard_map(op, case, partial, axis_type, implementation)
     axis = parallel(op, case)[0]
     specs = {n: P(*("d" if a == axis else None for a in dims_of(op, case, n))) for n in case.operands}
     wrt = meshes.differentiable(op, case.operands)
+    summed = [case.operands[n] for n in wrt if "d" not in specs[n]]
+    if partial and jax.default_backend() == "cpu" and any(jnp.dtype(x.dtype).itemsize == 2 for x in summed):
+        pytest.skip("XLA's CPU backend aborts on a 16-bit sum over devices in a partly manual program, whosever it is")
     operands, weight = case.draw(), meshes.result_weights(op, case)
     out = meshes.result_specs(op, case, axis)
 

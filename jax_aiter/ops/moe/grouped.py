@@ -84,10 +84,11 @@ def _backward(saved, cotangents, *, implementation, transpose_rhs, preferred_ele
     (dlhs,) = GROUPED_GEMM(lhs=dy, rhs=w, **call, transpose_rhs=not transpose_rhs, preferred_element_type=lhs.dtype)
     left, right = (dy, x) if transpose_rhs else (x, dy)
     (drhs,) = TRANSPOSED_GROUPED_GEMM(lhs=left, rhs=right, **call, preferred_element_type=rhs.dtype)
-    rows, held = dout.shape[0], sizes.shape[0]
-    group = jnp.searchsorted(ends(sizes, rows), jnp.arange(rows, dtype=jnp.int32), side="right")
-    dbias = jax.ops.segment_sum(dout.astype(jnp.float32), group, num_segments=held + 1)[:held]
-    return {"lhs": dlhs, "rhs": drhs, "bias": dbias}
+    if saved["bias"] is None:
+        return {"lhs": dlhs, "rhs": drhs}
+    ones = jnp.ones((dy.shape[0], 1), wide)
+    (dbias,) = TRANSPOSED_GROUPED_GEMM(lhs=ones, rhs=dy, **call, preferred_element_type=wide)
+    return {"lhs": dlhs, "rhs": drhs, "bias": dbias[:, 0]}
 
 
 def _reads(*, lhs, rhs, group_sizes, bias, **_):
@@ -134,7 +135,7 @@ GROUPED_GEMM = Op(
     abstract=_abstract,
     reference=_reference,
     parallel=("N",),
-    gradient=Gradient(wrt=("lhs", "rhs", "bias"), saves=("lhs", "rhs", "group_sizes"), backward=_backward),
+    gradient=Gradient(wrt=("lhs", "rhs", "bias"), saves=("lhs", "rhs", "bias", "group_sizes"), backward=_backward),
     reads=_reads,
     data_checks=_data_checks,
     cases=lambda: [
