@@ -192,7 +192,7 @@ def test_decode_step_updates_the_caches_in_place():
 
     @functools.partial(jax.jit, donate_argnums=(3, 4))
     def step(query, key, value, keys, values, slots, tables, lengths):
-        keys, values = jax_aiter.reshape_and_cache(key, value, keys, values, slots, kv_layout="asm")
+        keys, values = jax_aiter.reshape_and_cache(key, value, keys, values, slots, kv_layout="asm", implementation="xla")
         return jax_aiter.pa_fwd_asm(query, keys, values, tables, lengths, implementation="asm"), keys, values
 
     rng = np.random.default_rng(1)
