@@ -51,7 +51,7 @@ def first_rows(operands: Mapping[str, Any], params: Mapping[str, Any], groups: m
     if operands["bias2"] is not None:
         y = y + operands["bias2"].astype(jnp.float32)[:, None]
     row = jnp.arange(entries, dtype=jnp.int32)
-    expert = jnp.minimum(jnp.searchsorted(groups.first + groups.counts, row, side="right"), w1.shape[0] - 1)
+    expert = moe_groups.experts_of(groups, row)
     column = jnp.clip(row - groups.first[expert], 0, size - 1)
     return y.reshape(-1, y.shape[2])[expert * size + column]
 

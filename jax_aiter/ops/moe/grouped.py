@@ -103,7 +103,7 @@ def _reads(*, lhs, rhs, group_sizes, bias, **_):
 
 def _data_checks(*, lhs, group_sizes, **_):
     rows = lhs.shape[0]
-    beyond = jnp.cumsum(jnp.clip(group_sizes, 0, rows).astype(jnp.float32)) > rows
+    beyond = running_sum(jnp.clip(group_sizes, 0, rows).astype(jnp.float32)) > rows
     return {
         "group_sizes must not be negative": group_sizes < 0,
         f"group_sizes must sum to at most {rows}, the rows of lhs": beyond,

@@ -39,7 +39,7 @@ def backward(cotangent: jax.Array, operands: Mapping[str, Any], params: Mapping[
     groups = forward.routing(operands)
     sizes, row = groups.counts, jnp.arange(tokens * k, dtype=jnp.int32)
     taken = (row < jnp.sum(sizes))[:, None]
-    expert = jnp.minimum(jnp.searchsorted(groups.first + sizes, row, side="right"), experts - 1)
+    expert = moe_groups.experts_of(groups, row)
     token = groups.order // k
 
     def rows(x):

@@ -77,6 +77,12 @@ def group(ids: jax.Array, experts: int) -> Groups:
     return Groups(order, inverse, first[:-1], first[1:] - first[:-1], used)
 
 
+def experts_of(groups: Groups, row: jax.Array) -> jax.Array:
+    """The expert of each sorted row; the last one's for rows that no expert takes."""
+    after = jnp.searchsorted(groups.first + groups.counts, row, side="right")
+    return jnp.minimum(after, groups.first.shape[0] - 1)
+
+
 def block_rows(entries: int, experts: int) -> int:
     """Rows per GEMM, between 8 and 128: most experts then need one block or have full ones.
 
