@@ -9,7 +9,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from jax_aiter.kernels.triton.spec import ArraySpec, CallSpec
+from jax_aiter.kernels.spec import ArraySpec, CallSpec
 
 Arrays = dict[str, np.ndarray]
 #: relative spacing of the output dtype: one rounding is half of it.

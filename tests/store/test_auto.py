@@ -13,11 +13,10 @@ from click.testing import CliRunner
 import jax_aiter
 from jax_aiter.cli.kernels import kernels
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
-from jax_aiter.kernels import cache
+from jax_aiter.kernels import cache, recorded
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
 from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.store.location import entry
-from jax_aiter.kernels.triton import plans
 from tests.needs import needs_aiter
 
 from .auto import asked, lowered, planned
@@ -232,7 +231,7 @@ def test_a_cache_that_others_can_write_is_not_verified_and_says_so(tmp_path, mon
         warnings.simplefilter("error")
         lowered("triton", "rms_norm")
     root.chmod(0o777)
-    plans._doubt.cache_clear()
+    recorded.doubt.cache_clear()
     with pytest.warns(RuntimeWarning, match="not verified: everybody can write to"):
         lowered("triton", "rms_norm")
     with warnings.catch_warnings():

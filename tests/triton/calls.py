@@ -3,8 +3,8 @@
 from benchmarks.h200.case import Case
 from benchmarks.h200.suite import checked
 from jax_aiter.kernels.cache import read_entry
+from jax_aiter.kernels.spec import ArraySpec, CallSpec
 from jax_aiter.kernels.triton import plans
-from jax_aiter.kernels.triton.spec import ArraySpec, CallSpec
 
 
 def array(text: str) -> ArraySpec:
@@ -29,7 +29,7 @@ def smallest(arch: str) -> list[Case]:
 
 def stored_record(spec: CallSpec, root) -> dict:
     """The record behind a plan that was just made."""
-    (path,) = plans._entries(spec, root)
+    (path,) = plans.PLANS.entries(spec, root)
     return read_entry(path)["record"]
 
 

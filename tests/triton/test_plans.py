@@ -14,11 +14,11 @@ from jax_aiter.kernels.decode import decode
 from jax_aiter.kernels.encode import encode
 from jax_aiter.kernels.known import AITER_COMMIT, PYPI_RELEASE
 from jax_aiter.kernels.plan import Launch
+from jax_aiter.kernels.spec import ARCHS
 from jax_aiter.kernels.store.survey import survey
 from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.provider import plan_for
 from jax_aiter.kernels.triton.sources import lacking
-from jax_aiter.kernels.triton.spec import ARCHS
 from tests.needs import needs_aiter, skip_without_aiter
 
 from .calls import smallest

@@ -107,7 +107,7 @@ def test_a_stored_plan_needs_no_aiter(empty_root):
 @pytest.mark.parametrize("damage", ["entry", "code"])
 def test_damage_is_noticed_and_rebuilt(empty_root, damage):
     plan = _store(empty_root)
-    (entry,) = plans._entries(SPEC, empty_root)
+    (entry,) = plans.PLANS.entries(SPEC, empty_root)
     broken = entry if damage == "entry" else next((empty_root / "code").iterdir())
     broken.write_bytes(broken.read_bytes()[:-3])
     assert plans.find(SPEC, empty_root) is None

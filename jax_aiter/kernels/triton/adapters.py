@@ -15,7 +15,7 @@ from jax_aiter.core import folders
 from jax_aiter.kernels.empty import nothing_to_launch
 
 if TYPE_CHECKING:
-    from jax_aiter.kernels.triton.spec import CallSpec
+    from jax_aiter.kernels.spec import CallSpec
 
 #: ops whose AITER Triton kernels keep another contract, and which.
 OTHER_CONTRACT = {

@@ -12,10 +12,10 @@ from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError, cache_root
+from jax_aiter.kernels.spec import FP8, CallSpec
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.adapters import adapters, compositions
-from jax_aiter.kernels.triton.spec import FP8, CallSpec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]
         if spec.arch not in workers or not workers[spec.arch].alive:
             workers[spec.arch] = client.Worker(spec.arch, location, root)
         worker = workers[spec.arch]
-        return client.stored_answer(worker.ask(wanted), worker.triton)
+        return client.stored_answer(worker.record(wanted), worker.triton)
 
     try:
         if plans.find(spec, root) is not None:

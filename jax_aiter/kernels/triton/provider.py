@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.announce import announced
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Missing, Program, Unusable
+from jax_aiter.kernels.spec import ARCHS, FP8, CallSpec
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, Composition, adapters, compositions
-from jax_aiter.kernels.triton.announce import announced
 from jax_aiter.kernels.triton.sources import lacking
-from jax_aiter.kernels.triton.spec import ARCHS, FP8, CallSpec
 
 
 class TritonProvider:
@@ -130,4 +130,4 @@ def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
         )
     with announced(f"compiling AITER's Triton kernels for {spec.op} on {spec.arch}"):
         worker = client.worker(spec.arch, location, root)
-        return client.stored_answer(worker.ask(spec), worker.triton)
+        return client.stored_answer(worker.record(spec), worker.triton)

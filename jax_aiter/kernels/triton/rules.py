@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jax_aiter.kernels.triton.spec import ArraySpec, CallSpec
+from jax_aiter.kernels.spec import ArraySpec, CallSpec
 
 HALF = ("bfloat16", "float16")
 FLOAT = ("bfloat16", "float16", "float32")

@@ -10,8 +10,8 @@ from jax_aiter.bind.partition import gpu_plugin_installed
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.known import AITER_COMMIT
+from jax_aiter.kernels.spec import ARCHS
 from jax_aiter.kernels.store.survey import survey
-from jax_aiter.kernels.triton.spec import ARCHS
 from tests.needs import needs_aiter
 
 if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; here they would all skip

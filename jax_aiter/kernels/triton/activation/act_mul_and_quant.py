@@ -4,12 +4,12 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS, wide_rows
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.norm.quant import quantised
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
-from jax_aiter.kernels.triton.spec import CallSpec
 
 
 def _by_group(spec: CallSpec) -> bool:

@@ -4,9 +4,9 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import FLOAT, HALF, dtype_in, first, fits_int32
-from jax_aiter.kernels.triton.spec import CallSpec
 
 WHOLE_ROWS = ("fusions.fused_clamp_act_mul:fused_clamp_act_mul",)
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import copy
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, fits_int32, param_is
-from jax_aiter.kernels.triton.spec import CallSpec
 
 
 def _refuse(spec: CallSpec) -> str | None:

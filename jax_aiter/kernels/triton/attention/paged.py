@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import math
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, dtype_in, first, param_is
-from jax_aiter.kernels.triton.spec import CallSpec
 
 UNIFIED = "attention.unified_attention:unified_attention(sinks)"
 DECODE = ("attention.pa_decode:paged_attn_decode_v1", "attention.pa_decode:paged_attn_decode_v2")

@@ -10,10 +10,10 @@ to copy them into, weights that are one less than ours, and two of the four layo
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.cache.write import LARGEST, OWN, aiters, heads_fit, mla_fits, not_aiters_mla
 from jax_aiter.kernels.triton.rules import FLOAT, HALF, absent, dtype_in, first, fits_int32, power_of_two, row_fits
-from jax_aiter.kernels.triton.spec import CallSpec
 
 FUSED = "fusions.fused_kv_cache"
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import FLOAT, HALF, dtype_in, first, fits_int32, power_of_two, row_fits
-from jax_aiter.kernels.triton.spec import CallSpec
 
 LARGEST = {"float8_e4m3fnuz": 240.0, "float8_e4m3fn": 448.0}
 OWN = "jax_aiter.kernels.triton.worker"

@@ -4,10 +4,10 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.gemm.gemm import out_dtype
 from jax_aiter.kernels.triton.rules import dtype_in, first, fits_int32
-from jax_aiter.kernels.triton.spec import CallSpec
 
 NAME = "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant"
 

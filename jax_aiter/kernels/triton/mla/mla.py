@@ -4,9 +4,9 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
-from jax_aiter.kernels.triton.spec import CallSpec
 
 #: tokens of a page that makes a matrix tile.
 LEAST_PAGE = 16

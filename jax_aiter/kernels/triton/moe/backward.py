@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import functools
 
+from jax_aiter.kernels.spec import ArraySpec, CallSpec
 from jax_aiter.kernels.triton.adapters import composed
 from jax_aiter.kernels.triton.rules import HALF, dtype_in, first, param_is
-from jax_aiter.kernels.triton.spec import ArraySpec, CallSpec
 
 
 def _refuse(spec: CallSpec) -> str | None:

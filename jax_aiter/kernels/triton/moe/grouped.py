@@ -4,9 +4,9 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import HALF, dtype_in, first
-from jax_aiter.kernels.triton.spec import CallSpec
 
 #: sm_90 has half of a CU's registers for a tile: AITER's 256 x 256 of MI300X and MI350X would spill.
 HOPPER = {"BLOCK_SIZE_M": 128, "BLOCK_SIZE_K": 64, "BLOCK_SIZE_N": 128, "GROUP_SIZE": 8, "num_warps": 8, "num_stages": 3}

@@ -4,11 +4,11 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.quant.quant import DYNAMIC, GROUPS, STATIC, quantise_groups, quantise_tensor
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, next_power_of_2, param_is
-from jax_aiter.kernels.triton.spec import CallSpec
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
 

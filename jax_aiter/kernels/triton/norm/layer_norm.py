@@ -4,10 +4,10 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32
-from jax_aiter.kernels.triton.spec import CallSpec
 
 MODULE = "aiter.ops.triton.normalization.norm"
 

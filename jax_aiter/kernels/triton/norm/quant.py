@@ -4,11 +4,11 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import ITEMSIZE, CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.quant.quant import AMAX_FLOOR
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
-from jax_aiter.kernels.triton.spec import ITEMSIZE, CallSpec
 
 WIDE = "aiter.ops.triton.quant.fused_fp8_quant"
 GROUPS = ("quant.fused_fp8_quant:fused_rms_fp8_group_quant(transpose_scale)",)

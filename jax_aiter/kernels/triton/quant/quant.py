@@ -4,9 +4,9 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
-from jax_aiter.kernels.triton.spec import CallSpec
 
 #: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.
 AMAX_FLOOR = 1e-10

@@ -4,9 +4,9 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, param_is, power_of_two
-from jax_aiter.kernels.triton.spec import CallSpec
 
 
 def _refuse(spec: CallSpec) -> str | None:

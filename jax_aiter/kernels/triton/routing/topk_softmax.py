@@ -5,9 +5,9 @@ top-k kernel orders by value and prefers the lowest, which is the contract here.
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32
-from jax_aiter.kernels.triton.spec import CallSpec
 
 NEEDS = ("topk:one_stage_topk", "softmax:softmax")
 

@@ -30,8 +30,8 @@ def _package_without_init(package_root: Path) -> None:
 
 def _answer(request: dict, cache: Path) -> dict:
     from jax_aiter.kernels.cache import CacheError
+    from jax_aiter.kernels.spec import CallSpec
     from jax_aiter.kernels.triton.adapters import adapter
-    from jax_aiter.kernels.triton.spec import CallSpec
     from jax_aiter.kernels.triton.worker.errors import RecordError
     from jax_aiter.kernels.triton.worker.record import record
 

@@ -11,7 +11,7 @@ from typing import Any, TypeGuard
 import torch
 
 from jax_aiter.kernels.cache import canonical, digest, get_code, put_code, read_entry, write_entry
-from jax_aiter.kernels.triton.spec import ArraySpec, CallSpec
+from jax_aiter.kernels.spec import ArraySpec, CallSpec
 from jax_aiter.kernels.triton.worker.compile import compile_launch
 from jax_aiter.kernels.triton.worker.errors import RecordError
 from jax_aiter.kernels.triton.worker.recorder import SCALARS, Copy, Fill, Launch, Memory, Pointer, Recorder

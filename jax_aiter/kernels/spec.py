@@ -1,4 +1,4 @@
-"""What the Triton provider knows about a call: names, shapes, dtypes, parameters, target. No arrays, no torch.
+"""What providers that record know about a call: names, shapes, dtypes, parameters, target. No arrays, no torch.
 
 The same description is used in the user's process (refusal rules, cache keys) and in the recording worker, which has
 torch but need not have jax; so dtypes are plain names here ("bfloat16", "float8_e4m3fn") and everything is JSON.
