@@ -175,7 +175,9 @@ def compared(tree: Mapping[str, str], release: str) -> Match:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Table:
+class Table:
+    """A list of known files as it is read."""
+
     releases: tuple[Release, ...]
     sets: list[tuple[int, ...]]  # of numbers of releases
     places: dict[str, list[tuple[str, int]]]  # hash to names, each with the number of its set
@@ -183,11 +185,15 @@ class _Table:
 
 
 @functools.cache
-def _table() -> _Table:
-    """Lines of the list: ``release NAME COMMIT DATE``; ``in 0-3,7``, a set of releases; ``HASH SIZE SET NAME``."""
-    table = _Table((), [], {}, {})
+def _table() -> Table:
+    return read_table(KNOWN)
+
+
+def read_table(path: Path) -> Table:
+    """Lines of a list: ``release NAME COMMIT DATE``; ``in 0-3,7``, a set of releases; ``HASH SIZE SET NAME``."""
+    table = Table((), [], {}, {})
     found = []
-    for line in lzma.decompress(KNOWN.read_bytes()).decode().splitlines():
+    for line in lzma.decompress(path.read_bytes()).decode().splitlines():
         kind, _, rest = line.partition(" ")
         if kind == "release":
             name, commit, date = rest.split(" ")

@@ -1,7 +1,8 @@
-"""Writes the list of AITER's known files: python -m jax_aiter.kernels.known_build GIT_DIRECTORY [--package WHEEL ...].
+"""Writes the lists of AITER's known files: python -m jax_aiter.kernels.known_build GIT_DIRECTORY [--package WHEEL ...].
 
-Only a maintainer who takes in newer releases runs this. The git directory holds ROCm/aiter with its tags, and nothing is ever
-fetched into it; a wheel is one of amd-aiter as ``pip download --no-deps`` brings it.
+Only a maintainer who takes in newer releases runs this: one list of the files that are used as they are, one of the C++ sources.
+The git directory holds ROCm/aiter with its tags, and nothing is ever fetched into it; a wheel is one of amd-aiter as ``pip
+download --no-deps`` brings it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import os
 import re
 import subprocess
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from jax_aiter.kernels.known import AITER_COMMIT, KNOWN, Release, file_hash, is_wanted
+from jax_aiter.kernels.known_sources import SOURCES, is_source
 
 Tree = Mapping[str, str]  # name to hash
+Wanted = Callable[[str], bool]
 TAGS = "v[0-9]*"
 
 
@@ -43,11 +46,11 @@ class Repository:
             for name, commit in [*named, (AITER_COMMIT, AITER_COMMIT)]
         ]
 
-    def blobs(self, commit: str) -> dict[str, str]:
+    def blobs(self, commit: str, wanted: Wanted) -> dict[str, str]:
         """Name to object id of the wanted files of a commit (symbolic links are none)."""
         entries = (line.split(b"\t", 1) for line in self.git("ls-tree", "-r", "-z", commit).split(b"\0") if line)
         found = {name.decode(): meta.split() for meta, name in entries}
-        return {name: meta[2].decode() for name, meta in found.items() if is_wanted(name) and meta[0].startswith(b"100")}
+        return {name: meta[2].decode() for name, meta in found.items() if wanted(name) and meta[0].startswith(b"100")}
 
     def history(self) -> set[tuple[str, str]]:
         """(name, object id) of every wanted file that the main branch ever had, up to the pinned commit."""
@@ -73,13 +76,13 @@ class Repository:
         return self._hashes
 
 
-def of_wheel(path: Path) -> tuple[Release, dict[str, str], dict[str, int]]:
+def of_wheel(path: Path, wanted: Wanted) -> tuple[Release, dict[str, str], dict[str, int]]:
     """A package's release, its wanted files by the repository's names, and the sizes by hash."""
     tree, sizes = {}, {}
     with zipfile.ZipFile(path) as wheel:
         for info in wheel.infolist():
             name = info.filename.removeprefix("aiter_meta/")
-            if is_wanted(name):
+            if wanted(name):
                 data = wheel.read(info)
                 tree[name] = file_hash(data)
                 sizes[tree[name]] = len(data)
@@ -127,18 +130,23 @@ def main() -> None:
     parser.add_argument("--package", type=Path, action="append", default=[], metavar="WHEEL", help="a wheel of amd-aiter")
     options = parser.parse_args()
     repository = Repository(options.repository)
-    blobs = {release: repository.blobs(release.commit or "") for release in repository.releases()}
-    history = repository.history()
+    write(repository, options.package, KNOWN, is_wanted, repository.history())
+    write(repository, options.package, SOURCES, is_source, set())
+
+
+def write(repository: Repository, packages: list[Path], path: Path, wanted: Wanted, history: set[tuple[str, str]]) -> None:
+    """Write one list: of every release and package, and of the (name, object id)s of `history`."""
+    blobs = {release: repository.blobs(release.commit or "", wanted) for release in repository.releases()}
     hashes = repository.hashes([*(blob for tree in blobs.values() for blob in tree.values()), *(blob for _, blob in history)])
     sizes = dict(hashes.values())
     trees: dict[Release, Tree] = {r: {name: hashes[blob][0] for name, blob in tree.items()} for r, tree in blobs.items()}
-    for path in options.package:
-        release, tree, more = of_wheel(path)
+    for package in packages:
+        release, tree, more = of_wheel(package, wanted)
         trees[release] = tree
         sizes |= more
     trees = {release: trees[release] for release in sorted(trees, key=order)}
-    KNOWN.write_bytes(encode(trees, ((name, hashes[blob][0]) for name, blob in history), sizes))
-    print(f"{len(trees)} releases, {len(sizes)} files, {KNOWN.stat().st_size} bytes")
+    path.write_bytes(encode(trees, ((name, hashes[blob][0]) for name, blob in history), sizes))
+    print(f"{path.name}: {len(trees)} releases, {len(sizes)} files, {path.stat().st_size} bytes")
 
 
 if __name__ == "__main__":

@@ -126,11 +126,17 @@ def test_the_list_is_built_from_tags_history_and_wheels(repository, tmp_path, mo
         archive.writestr("aiter_meta/hsa/gfx942/a.co", b"one")
         archive.writestr("aiter_meta/hsa/gfx942/wheel only.co", b"wheel")
         archive.writestr("aiter/mla.py", b"import torch")
+        archive.writestr("aiter_meta/csrc/kernels/a.cu", b"a kernel")
     monkeypatch.setattr(known_build, "AITER_COMMIT", head)
     written = tmp_path / "known.txt.xz"
     monkeypatch.setattr(known_build, "KNOWN", written)
+    monkeypatch.setattr(known_build, "SOURCES", tmp_path / "sources.txt.xz")
     monkeypatch.setattr("sys.argv", ["known_build", str(repository), "--package", str(wheel)])
     known_build.main()
+    found = known.read_table(tmp_path / "sources.txt.xz")
+    assert {hash: [name for name, _ in places] for hash, places in found.places.items()} == {
+        file_hash(b"a kernel"): ["csrc/kernels/a.cu"]
+    }
     monkeypatch.setattr(known, "KNOWN", written)
     for cached in (known._table, files_of):
         cached.cache_clear()

@@ -15,6 +15,7 @@ from jax_aiter.core.config import config
 from jax_aiter.core.text import one_line
 from jax_aiter.kernels.cache import CacheError, DamagedError, cache_root, explained, load_entry
 from jax_aiter.kernels.known import AITER_COMMIT
+from jax_aiter.kernels.known_sources import FOLDERS
 from jax_aiter.kernels.manifest import LANDMARK
 from jax_aiter.kernels.marker import others_can_write
 from jax_aiter.kernels.store.installed import META, installed
@@ -24,6 +25,8 @@ ADD_AGAIN = "run `jax-aiter kernels add PATH` again"
 KNOWN, UNVERIFIED = "known-", "unverified-"
 #: files that are where somebody else put them: each is looked up by its content, or (on request) taken as it is.
 BY_CONTENT, AS_IT_IS = "by content", "as it is"
+#: folders of the repository's top that a package has below `aiter_meta`.
+APART = ("hsa", *FOLDERS)
 _IDENTITY = re.compile(rf"{AITER_COMMIT}|(?:{KNOWN}|{UNVERIFIED})[0-9a-f]{{32}}")
 
 
@@ -42,7 +45,7 @@ class Location:
     source: str  # "setting", "cache" or "package"
     identity: str  # by what its files are compared: the pinned commit, the name of a list in the cache, or their content
     doubt: str | None  # why not everything here can be trusted, None if it can
-    meta: Path | None = None  # holds `hsa/` where `path` does not: a package's `aiter_meta`
+    meta: Path | None = None  # holds `hsa/` and the C++ sources where `path` does not: a package's `aiter_meta`
 
     @property
     def verified(self) -> bool:
@@ -55,7 +58,7 @@ class Location:
 
     def place(self, name: str) -> Path:
         """Where a file or folder lies whose name is seen from the repository's top."""
-        return (self.path if self.meta is None or name.partition("/")[0] != "hsa" else self.meta) / name
+        return (self.path if self.meta is None or name.partition("/")[0] not in APART else self.meta) / name
 
     def holds(self, name: str) -> bool:
         """Whether there is such a file or folder, whatever is in it."""

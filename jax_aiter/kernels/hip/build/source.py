@@ -1,0 +1,77 @@
+"""What of AITER is compiled together: a translation unit, the folders of its headers, and the flags AITER's own build gives it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Literal
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.hip.build.catalogue import CATALOGUE, Unit
+from jax_aiter.kernels.store import Location, sources
+
+#: folders of headers that AITER's build gives to every source.
+HEADERS = ("csrc/include", "csrc/include/ck_tile", "3rdparty/ck_helper", "3rdparty/composable_kernel/include")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A source of AITER, at a place where AITER was found.
+
+    name: of ours, the same in every release ("activation"). file: the translation unit, from AITER's top folder. includes: folders
+    of headers, in order. defines, flags: as AITER's build has them for this source. tensor: whose tensors its host functions take,
+    torch's (for which ours stand in) or AITER's own.
+    """
+
+    where: Location
+    name: str
+    file: str
+    includes: tuple[str, ...]
+    defines: tuple[str, ...]
+    flags: tuple[str, ...]
+    tensor: Literal["torch", "aiter"]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All files that the compiler may read, in order."""
+        folders = dict.fromkeys((*self.includes, self.file.rpartition("/")[0]))
+        return tuple(sorted({name for folder in folders for name in sources.below(self.where, folder)}))
+
+    @property
+    def identity(self) -> str:
+        """It differs where a file does that the compiler may read, or a flag."""
+        return "-".join((sources.identity(self.where, self.names), *_plain(self.defines), *_plain(self.flags)))
+
+
+def _plain(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word.replace("-", "") for word in words)
+
+
+def lacking(where: Location, name: str) -> str | None:
+    """The rule by which a release cannot serve source `name`, None if it can."""
+    _, rule = _choose(where, name)
+    return rule
+
+
+def source(where: Location, name: str) -> Source:
+    """Source `name` of the AITER at `where`. KernelBuildError says what that release lacks; KeyError: no such source."""
+    unit, rule = _choose(where, name)
+    if rule is not None:
+        raise KernelBuildError(rule)
+    torch = b"<torch/" in sources.read(where, unit.file) or not sources.has(where, "csrc/include/aiter_tensor.h")
+    includes = (*HEADERS, *unit.includes)
+    return Source(where, name, unit.file, includes, unit.defines, unit.flags, "torch" if torch else "aiter")
+
+
+def all_sources(where: Location) -> Mapping[str, Source]:
+    """Every source that the release has."""
+    return {name: source(where, name) for name in CATALOGUE if lacking(where, name) is None}
+
+
+@functools.lru_cache(maxsize=256)
+def _choose(where: Location, name: str) -> tuple[Unit, str | None]:
+    """The first unit of that name whose file the release has; where it has none, the rule for the newest."""
+    units = CATALOGUE[name]
+    unit = next((unit for unit in units if sources.has(where, unit.file)), units[0])
+    return unit, sources.lacking(where, unit.file)

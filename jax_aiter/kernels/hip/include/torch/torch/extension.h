@@ -1,0 +1,1 @@
+#include "jax_aiter_torch.h"
