@@ -149,8 +149,11 @@ def gradient(call):
 
 
 @of(TRAINED)
-def test_gradient_is_the_difference_quotient_on_the_shuffled_data(op, case):
+def test_gradient_is_the_difference_quotient_on_the_shuffled_data(op, case, request):
     call = Call(op, case)
+    # A reference rounds to bfloat16 where the op's result does; kernels store what stands between their launches in it too, as of
+    # the experts both halves of the intermediate, the activation and each slot's part: as noise, sqrt(4) of one rounding.
+    bound = 0.02 if request.config.getoption("--implementation") in (None, "xla") else 0.04
     weights, found = gradient(call)
     rng = np.random.default_rng(2)
     for name, w in weights.items():
@@ -165,7 +168,7 @@ def test_gradient_is_the_difference_quotient_on_the_shuffled_data(op, case):
             up, down = (call.loss({**weights, name: w + jnp.asarray(s * step, w.dtype)}) for s in (1, -1))
             quotient = (float(up) - float(down)) / 2
             # Off by the third order of the step (1/64 on 16 entries) and, where the op rounds to bfloat16, by 2^-8 of each term.
-            assert abs(quotient - np.sum(g * step)) <= 0.02 * np.sqrt(np.sum((g * step) ** 2)), (name, quotient, np.sum(g * step))
+            assert abs(quotient - np.sum(g * step)) <= bound * np.sqrt(np.sum((g * step) ** 2)), (name, quotient, np.sum(g * step))
 
 
 @of(TRAINED)
