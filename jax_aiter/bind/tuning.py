@@ -5,6 +5,8 @@ Measurements are the JSON file that ``jax-aiter tune`` writes: ``<cache>/tune/<a
     {"version": 1, "entries": {"sm_90 rms_norm x=bfloat16[4096,8192] ... | epsilon=set": {
         "best": "xla", "seconds": {"xla": 4.3e-05, "triton": 7.3e-05}, "measured": "x=bfloat16[4096,8192] ..."}}}
 
+An entry of a call whose tiles were searched has the fields of `searched.Searched` too: the tile that its Triton kernels take.
+
 A key names the arch, the op, every operand that is present with its dtype and its shape, each dimension rounded up to the next
 power of two, and the static parameters. Of a float parameter the key says only whether it is 0: a scale or an epsilon does not
 change the time, whether there is a soft cap does. A kernel is preferred where it is faster than XLA by `MARGIN`. Nothing is read
@@ -15,6 +17,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from jax_aiter.bind.searched import Searched
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.disk import read_plain
 from jax_aiter.kernels.provider import Call
@@ -37,10 +41,14 @@ LARGEST = 64 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """Median device seconds of one call per implementation; `measured` is the exact call that was timed."""
+    """Median device seconds of one call per implementation; `measured` is the exact call that was timed.
+
+    searched: of the Triton kernels, the tile that they were timed with; None where tiles were not searched.
+    """
 
     seconds: Mapping[str, float]
     measured: str
+    searched: Searched | None = None
 
     @property
     def faster(self) -> tuple[str, ...]:
@@ -94,9 +102,20 @@ OTHERS = Rule(False, f"{_UNTUNED}, and on {{arch}} XLA's own fusions are taken u
 
 def key(call: Call) -> str:
     """The name under which a measurement of this call is stored; calls with equal keys share one."""
-    operands = " ".join(f"{name}={x.dtype.name}{_shape(map(_rounded, x.shape))}" for name, x in call.operands.items())
-    params = " ".join(f"{name}={_param(value)}" for name, value in sorted(call.params.items()))
-    return f"{call.target.arch} {call.op} {operands} | {params}".rstrip()
+    operands = {name: (x.dtype.name, x.shape) for name, x in call.operands.items()}
+    return spelled_key(call.target.arch, call.op, operands, call.params)
+
+
+def spelled_key(arch: str | None, op: str, operands: Mapping[str, tuple[str, Iterable[int]]], params: Mapping[str, Any]) -> str:
+    """`key`, of dtypes' names and shapes by operand."""
+    spelled = " ".join(f"{name}={dtype}{_shape(map(_rounded, shape))}" for name, (dtype, shape) in operands.items())
+    return f"{arch} {op} {spelled} | {' '.join(f'{n}={_param(v)}' for n, v in sorted(params.items()))}".rstrip()
+
+
+def skeleton(key: str) -> str:
+    """A key without its sizes: calls with equal skeletons differ in nothing else."""
+    operands, bar, params = key.partition(" | ")
+    return re.sub(r"(?<=[\[,])[0-9]+", "", operands) + bar + params
 
 
 def spelled(call: Call) -> str:
@@ -115,7 +134,7 @@ def _shape(dims: Iterable[int]) -> str:
 def _param(value: Any) -> str:
     if isinstance(value, float):
         return "set" if value else "0"
-    if isinstance(value, tuple):
+    if isinstance(value, (tuple, list)):
         return f"({','.join(map(_param, value))})"
     return value.name if isinstance(value, np.dtype) else str(value)
 
@@ -189,7 +208,7 @@ def parse(text: str) -> dict[str, Entry]:
         seconds = _mapping(_mapping(value, name).get("seconds"), f"{name}: seconds")
         if "xla" not in seconds or not all(type(s) in (int, float) and s > 0 for s in seconds.values()):
             raise ValueError(f"{name}: seconds must give positive numbers, xla among them, got {seconds!r}")
-        found[name] = Entry(seconds, str(value.get("measured", "")))
+        found[name] = Entry(seconds, str(value.get("measured", "")), Searched.of(name, value))
     return found
 
 
@@ -199,9 +218,12 @@ def _mapping(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def render(found: Mapping[str, Entry], **about: str) -> bytes:
+def render(found: Mapping[str, Entry], **about: Any) -> bytes:
     """The text of a tuning file, for `parse`; `about` says on what it was measured."""
-    body = {name: {"best": e.best, "seconds": dict(e.seconds), "measured": e.measured} for name, e in sorted(found.items())}
+    body = {}
+    for name, entry in sorted(found.items()):
+        body[name] = {"best": entry.best, "seconds": dict(entry.seconds), "measured": entry.measured}
+        body[name] |= entry.searched.to_json() if entry.searched is not None else {}
     return json.dumps({"version": VERSION, **about, "entries": body}, indent=1).encode()
 
 

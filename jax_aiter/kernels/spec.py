@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 ITEMSIZE = {
@@ -19,6 +20,14 @@ ITEMSIZE = {
 #: fp8 e4m3 variant each target computes in.
 FP8 = {"gfx942": "float8_e4m3fnuz", "gfx950": "float8_e4m3fn", "sm_90": "float8_e4m3fn"}
 ARCHS = tuple(FP8)
+#: local data share / shared memory one workgroup may use, bytes.
+SHARED_LIMIT = {"gfx942": 64 << 10, "gfx950": 160 << 10, "sm_90": 227 << 10}
+#: compute units (SMs for NVIDIA) that grids are sized for: MI300X, MI350X, H200.
+COMPUTE_UNITS = {"gfx942": 304, "gfx950": 256, "sm_90": 132}
+
+#: entries of a kernel's configuration by name, "part.NAME" where a call has several kernels that are configured apart; what is not
+#: named is AITER's. Numbers, and the names of cache modifiers.
+Tile = Mapping[str, int | str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +59,9 @@ class CallSpec:
     operands: dict[str, ArraySpec]
     params: dict[str, Any]
     results: tuple[ArraySpec, ...]
+    tile: Tile = dataclasses.field(
+        default_factory=dict
+    )  # chosen by the provider (see tiles.choose), not by whoever describes the call
 
     def __getitem__(self, operand: str) -> ArraySpec:
         return self.operands[operand]
@@ -62,13 +74,16 @@ class CallSpec:
         return FP8[self.arch]
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        described = {
             "op": self.op,
             "arch": self.arch,
             "operands": [[name, list(spec.shape), spec.dtype] for name, spec in self.operands.items()],
             "params": {name: _plain(value) for name, value in sorted(self.params.items())},
             "results": [[list(spec.shape), spec.dtype] for spec in self.results],
         }
+        return (
+            {**described, "tile": dict(sorted(self.tile.items()))} if self.tile else described
+        )  # plans without one keep their keys
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> CallSpec:
@@ -78,6 +93,7 @@ class CallSpec:
             operands={name: ArraySpec(tuple(shape), dtype) for name, shape, dtype in data["operands"]},
             params={name: _tuple(value) for name, value in data["params"].items()},
             results=tuple(ArraySpec(tuple(shape), dtype) for shape, dtype in data["results"]),
+            tile=data.get("tile", {}),
         )
 
     @classmethod

@@ -16,6 +16,7 @@ from jax_aiter.kernels.empty import nothing_to_launch
 
 if TYPE_CHECKING:
     from jax_aiter.kernels.spec import CallSpec
+    from jax_aiter.kernels.triton.tiles.space import Space
 
 #: ops whose AITER Triton kernels keep another contract, and which.
 OTHER_CONTRACT = {
@@ -38,6 +39,7 @@ class Adapter:
     run: Callable[[Any], Any]
     source: str  # AITER's wrapper(s)
     needs: Callable[[CallSpec], tuple[str, ...]]  # what a call takes of them, as `sources.lacking` has it
+    space: Callable[[CallSpec], Space] | None = None  # the tiles that a call may be given, None where there is nothing to choose
 
 
 def op(
@@ -46,15 +48,19 @@ def op(
     source: str,
     refuse: Callable[[CallSpec], str | None],
     needs: tuple[str, ...] | Callable[[CallSpec], tuple[str, ...]],
+    space: Callable[[CallSpec], Space] | None = None,
 ) -> Callable:
-    """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array."""
+    """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array.
+
+    space: of a function that asks `ctx.tiled` for its configuration.
+    """
     wanted = needs if callable(needs) else lambda spec: needs
 
     def rules(spec: CallSpec) -> str | None:
         return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
 
     def declare(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source, wanted))
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source, wanted, space))
         return run
 
     return declare

@@ -16,6 +16,7 @@ from jax_aiter.kernels.spec import FP8, CallSpec
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.adapters import adapters, compositions
+from jax_aiter.kernels.triton.provider import chosen
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +68,22 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
 
 
 def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], None]) -> list[Outcome]:
-    """Record and compile every call that is not cached, with `jobs` worker processes; `done` is called after each."""
+    """Record and compile every call that is not cached, with the tile that it takes; `jobs`, `done` as in `build_tiles`."""
+    wanted = []
+    for spec in specs:
+        composition = compositions().get(spec.op)
+        parts = () if composition is None or composition.refuse(spec) else composition.parts(spec).values()
+        wanted += [part if _refusal(part) else chosen(part)[0] for part in parts or (spec,)]
+    return build_tiles(wanted, jobs, done)
+
+
+def build_tiles(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], None]) -> list[Outcome]:
+    """Record and compile these calls with the tiles they name, with `jobs` worker processes; `done` is called after each."""
     root = cache_root()
     location = aiter_location(root)
     waiting: queue.SimpleQueue[CallSpec] = queue.SimpleQueue()
     for spec in specs:
-        composition = compositions().get(spec.op)
-        parts = () if composition is None or composition.refuse(spec) else composition.parts(spec).values()
-        for part in parts or (spec,):
-            waiting.put(part)
+        waiting.put(spec)
     outcomes: list[Outcome] = []
     lock = threading.Lock()
 
@@ -104,8 +112,7 @@ def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], No
 
 
 def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]) -> Outcome:
-    adapter = adapters().get(spec.op)
-    reason = f"AITER has no Triton kernel for {spec.op}" if adapter is None else adapter.refuse(spec)
+    reason = _refusal(spec)
     if reason is not None:
         return Outcome(spec, "refused", reason)
 
@@ -126,6 +133,11 @@ def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]
     except (KernelBuildError, CacheError) as error:
         return Outcome(spec, "failed", str(error))
     return Outcome(spec, "built")
+
+
+def _refusal(spec: CallSpec) -> str | None:
+    adapter = adapters().get(spec.op)
+    return f"AITER has no Triton kernel for {spec.op}" if adapter is None else adapter.refuse(spec)
 
 
 def own_cases() -> list[dict[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import importlib.util
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, Composition, adapters, compositions
 from jax_aiter.kernels.triton.sources import lacking
+from jax_aiter.kernels.triton.tiles import choose
 
 
 class TritonProvider:
@@ -41,15 +45,71 @@ class TritonProvider:
         return None
 
     def details(self, call: Any) -> tuple[str, ...]:
-        """Which kernels a wrapper launches is known once it was recorded; whether its sources are trusted is known before."""
-        where = aiter_location()
-        return () if where is None or where.verified else (f"AITER's files are {where.state}",)
+        """The tile and where it is from; and whether the sources are trusted. Which kernels a wrapper launches is known once it
+        was recorded."""
+        where, spec = aiter_location(), CallSpec.of(call)
+        doubt = () if where is None or where.verified else (f"AITER's files are {where.state}",)
+        composition = compositions().get(spec.op)
+        parts = {"": spec} if composition is None else {f" of {name}": part for name, part in composition.parts(spec).items()}
+        return (*(line for name, part in parts.items() for line in _tile_line(name, part)), *doubt)
 
     def plan(self, call: Any) -> LaunchPlan | Program:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
         spec = CallSpec.of(call)
         composition = compositions().get(spec.op)
-        return plan_for(spec) if composition is None else program(composition, spec, call)
+        return chosen_plan(spec) if composition is None else program(composition, spec, call)
+
+
+def chosen(spec: CallSpec) -> tuple[CallSpec, str]:
+    """The call with the tile that it takes, and the tile's origin; as it is where its op has nothing to choose."""
+    adapter = adapters().get(spec.op)
+    if adapter is None or adapter.space is None:
+        return spec, ""
+    tile, origin = choose.choose(spec, adapter.space(spec))
+    tiled = dataclasses.replace(spec, tile=tile)
+    if tile and not choose.is_forced(spec) and _only_own(spec, tiled):
+        return spec, f"{choose.OWN}: its plan is in the cache, one with the tile {origin} is not, and nothing here can make it"
+    return tiled, origin
+
+
+def _only_own(spec: CallSpec, tiled: CallSpec) -> bool:
+    try:
+        root = cache_root()
+        return not plans.exists(tiled, root) and plans.exists(spec, root) and _lacking(spec, root) is not None
+    except (CacheError, KernelBuildError):  # whoever asks for the plan hears of it
+        return False
+
+
+def _tile_line(name: str, spec: CallSpec) -> tuple[str, ...]:
+    tiled, origin = chosen(spec)
+    if not origin:
+        return ()
+    return (f"tile{name}: {choose.spelled(tiled.tile)} ({origin})" if tiled.tile else f"tile{name}: {origin}",)
+
+
+def chosen_plan(spec: CallSpec) -> LaunchPlan:
+    """The plan with the tile that the call takes.
+
+    A tile that was measured in another place, with another Triton or for a neighbour, may be one that cannot be compiled here: then
+    AITER's own configuration runs, which is said once.
+    """
+    tiled, origin = chosen(spec)
+    try:
+        return plan_for(tiled)
+    except CannotRecord as error:
+        if not tiled.tile or choose.is_forced(spec):
+            raise
+        _say_once(f"{spec.op} runs with AITER's own configuration, as the tile {origin} cannot be used: {error}")
+        return plan_for(spec)
+
+
+@functools.cache
+def _say_once(message: str) -> None:
+    warnings.warn(f"jax_aiter: {message}", RuntimeWarning, stacklevel=3)
+
+
+class CannotRecord(KernelBuildError):
+    """Recording this call failed for a reason that will not go away."""
 
 
 def _refusal(spec: CallSpec) -> str | None:
@@ -68,7 +128,7 @@ def program(composition: Composition, spec: CallSpec, call: Any) -> Program:
     from jax_aiter.kernels.call import call_plan
 
     parts = composition.parts(spec)
-    plans_of = {name: plan_for(part) for name, part in parts.items()}
+    plans_of = {name: chosen_plan(part) for name, part in parts.items()}
     results = {name: [jax.ShapeDtypeStruct(r.shape, r.dtype) for r in part.results] for name, part in parts.items()}
 
     def launch(part: str, *arrays: Any) -> Any:
@@ -85,18 +145,19 @@ def _cannot_build(spec: CallSpec) -> str | None:
     """None if the plan is cached or the means to record it are there, else what is missing."""
     try:
         root = cache_root()
-        if plans.exists(spec, root):
+        if plans.exists(chosen(spec)[0], root):
             return None
-        location = aiter_location(root)
+        return _lacking(spec, root)
     except (CacheError, KernelBuildError) as error:
         return Unusable(error)
+
+
+def _lacking(spec: CallSpec, root: Path) -> str | None:
+    """None if the call can be recorded here, else what is missing."""
+    location = aiter_location(root)
     if location is None:
         return "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
-    try:
-        rule = lacking(location, adapters()[spec.op].needs(spec))
-    except KernelBuildError as error:
-        return Unusable(error)
-    if rule is not None:
+    if (rule := lacking(location, adapters()[spec.op].needs(spec))) is not None:
         return rule
     if os.environ.get("JAX_AITER_TRITON_PYTHON"):
         return None
@@ -112,7 +173,7 @@ def plan_for(spec: CallSpec) -> LaunchPlan:
         root = cache_root()
         return plans.find_or_build(spec, root, lambda wanted: build(wanted, root))
     except plans.Refused as refusal:
-        raise KernelBuildError(
+        raise CannotRecord(
             f"{spec.op} on {spec.arch} cannot be recorded from AITER's Triton kernels: {refusal}. Use "
             'implementation="xla" for this call'
         ) from None

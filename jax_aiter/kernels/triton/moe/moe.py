@@ -7,10 +7,9 @@ from __future__ import annotations
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, fused_moe_space
 from jax_aiter.kernels.triton.quant.quant import DYNAMIC, GROUPS, STATIC, quantise_groups, quantise_tensor
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, next_power_of_2, param_is
-
-BLOCK_SCALES = ("per_1x128", "per_128x128")
 
 GELU = ("gelu", "gelu_tanh")
 
@@ -106,6 +105,7 @@ def align(ids, num_experts: int, block: int):
     source="aiter.ops.triton.moe.moe_op.fused_moe, moe_align_block_size, activation.fused_silu_mul, quant",
     refuse=_refuse,
     needs=_needs,
+    space=fused_moe_space,
 )
 def fused_moe(ctx):
     import torch
@@ -120,17 +120,18 @@ def fused_moe(ctx):
     config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=quant != "none", M=tokens)
     if quant in BLOCK_SCALES:
         config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
+    config = ctx.tiled(config)
     ids = glue.local_experts(ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens"))
     routing = align(ids, experts, config["BLOCK_SIZE_M"])
     if quant == "per_tensor" and not spec.has("a1_scale"):
         x = glue.taken_rows(x, ids, experts)
-    gemm = Gemm(ctx, config, routing, quant)
+    gemm, second = Gemm(ctx, config, routing, quant), Gemm(ctx, ctx.tiled(config, "stage2"), routing, quant)
 
     gate_up = torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
     gemm(x, w1, gate_up, topk, ctx.operand("w1_scale"), ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
     hidden = _activate(ctx, gate_up.view(tokens * topk, w1.shape[1]), ids)
     parts = torch.empty((tokens, topk, model), dtype=x.dtype, device="meta")
-    gemm(hidden, w2, parts, 1, ctx.operand("w2_scale"), ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
+    second(hidden, w2, parts, 1, ctx.operand("w2_scale"), ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
     bias, pad = ctx.operand("bias2"), _pads(spec)[0]
     if bias is None and not pad:
         return glue.sum_slots(parts, ctx.results[0])

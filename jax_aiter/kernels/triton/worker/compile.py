@@ -8,10 +8,9 @@ import dataclasses
 import re
 from typing import Any
 
+from jax_aiter.kernels.spec import SHARED_LIMIT
 from jax_aiter.kernels.triton.worker.errors import RecordError
 
-#: local data share / shared memory one workgroup may use, bytes.
-SHARED_LIMIT = {"gfx942": 64 << 10, "gfx950": 160 << 10, "sm_90": 227 << 10}
 #: launch options only AMD's backend knows; dropped for NVIDIA unless the kernel itself takes a parameter so named.
 AMD_ONLY = ("waves_per_eu", "matrix_instr_nonkdim", "kpack", "schedule_hint")
 
@@ -43,16 +42,19 @@ def launch_options(arch: str, parameters: set[str], options: dict[str, Any]) -> 
     return options
 
 
-def compile_launch(function, arch: str, target, options, signature, constexprs, attrs, sizes: list[int]) -> Compiled:
+def compile_launch(
+    function, arch: str, target, options, signature, constexprs, attrs, sizes: list[int], *, exact: bool = False
+) -> Compiled:
     """Compile `function`; fewer pipeline stages are tried when AITER's config needs too much memory or fails to compile.
 
     `sizes` are the byte sizes of the arguments as they will be packed; the compiled kernel must declare the same.
+    `exact`: as it is or not at all, for a tile that was searched: with fewer stages it would be another.
     """
     import triton
     from triton.compiler import ASTSource
 
     shared, crash = 0, None
-    for num_stages in range(options.num_stages, 0, -1):
+    for num_stages in range(options.num_stages, options.num_stages - 1 if exact else 0, -1):
         source = ASTSource(fn=function, constexprs=constexprs, signature=signature, attrs=attrs)
         try:
             kernel = triton.compile(source, target=target, options={**options.__dict__, "num_stages": num_stages})
@@ -64,8 +66,9 @@ def compile_launch(function, arch: str, target, options, signature, constexprs, 
             return _checked(kernel, arch, sizes)
     if crash is not None and not shared:
         raise crash
+    whose = "this tile" if exact else "AITER's config"
     raise RecordError(
-        f"kernel {function.__name__} needs {shared} bytes of shared memory with AITER's config; {arch} has {SHARED_LIMIT[arch]}"
+        f"kernel {function.__name__} needs {shared} bytes of shared memory with {whose}; {arch} has {SHARED_LIMIT[arch]}"
     )
 
 

@@ -16,10 +16,8 @@ from pathlib import Path
 
 import torch
 
+from jax_aiter.kernels.spec import COMPUTE_UNITS
 from jax_aiter.kernels.triton.worker import former
-
-#: compute units (SMs for NVIDIA) that grids are sized for: MI300X, MI350X, H200.
-COMPUTE_UNITS = {"gfx942": 304, "gfx950": 256, "sm_90": 132}
 
 
 def recorded_as(arch: str) -> str:

@@ -4,7 +4,7 @@
 # Triton may be absent where types are checked, and its kernels are no Python functions.
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -13,6 +13,7 @@ import torch
 from jax_aiter.kernels.cache import canonical, digest, get_code, put_code, read_entry, write_entry
 from jax_aiter.kernels.spec import ArraySpec, CallSpec
 from jax_aiter.kernels.triton.worker.compile import compile_launch
+from jax_aiter.kernels.triton.worker.configured import Tiled
 from jax_aiter.kernels.triton.worker.errors import RecordError
 from jax_aiter.kernels.triton.worker.recorder import SCALARS, Copy, Fill, Launch, Memory, Pointer, Recorder
 
@@ -36,6 +37,11 @@ class Context:
         self.operands = operands
         self.results = results
         self.aliases: list[tuple[str, int]] = []
+        self.tile = Tiled(spec)
+
+    def tiled(self, config: Mapping[str, Any], part: str = "") -> dict[str, Any]:
+        """AITER's configuration of a kernel with the entries that the call's tile has for it (see `Tiled`)."""
+        return self.tile(config, part)
 
     def in_place(self, name: str, result: int) -> torch.Tensor:
         """The result that shares its memory with operand `name`, and so holds what that held: what a kernel updates."""
@@ -67,9 +73,11 @@ def record(spec: CallSpec, run: Callable[[Context], Any], root: Path) -> dict[st
         raise RecordError(f"{spec.op} has {len(results)} results but {len(returned)} were recorded")
     for index, (tensor, result) in enumerate(zip(returned, results, strict=True)):
         _bind_result(recorder, index, tensor, result)
+    context.tile.check(recorder.steps)
     described, names = _describe(spec, recorder, root), list(spec.operands)
     aliases = [[names.index(name), len(names) + result] for name, result in context.aliases]
-    return {**described, "aliases": aliases} if aliases else described
+    described |= {"aliases": aliases} if aliases else {}
+    return {**described, "configured": context.tile.own} if context.tile.own else described
 
 
 def _assign(memory: Memory, role: str, index: int) -> None:
@@ -124,32 +132,36 @@ def _describe(spec: CallSpec, recorder: Recorder, root: Path) -> dict[str, Any]:
             steps.append({"step": "copy", **places, "nbytes": step.nbytes})
         else:
             args = [["ptr", *place(value)] if kind == "ptr" else [kind, value] for kind, value in step.args]
-            kernel = compiled(recorder, step, root)
+            kernel = compiled(recorder, step, root, exact=bool(spec.tile))
             steps.append({"step": "launch", "grid": list(step.grid), "args": args, **kernel})
     return {"op": spec.op, "arch": spec.arch, "buffers": buffers, "steps": steps}
 
 
-def compiled(recorder: Recorder, launch: Launch, root: Path) -> dict[str, Any]:
-    """The launch's kernel, from the cache or compiled now: name, symbol, code (sha256), shared bytes, threads."""
+def compiled(recorder: Recorder, launch: Launch, root: Path, *, exact: bool = False) -> dict[str, Any]:
+    """The launch's kernel, from the cache or compiled now: name, symbol, code (sha256), shared bytes, threads.
+
+    exact: not with fewer stages than it asks for. RecordError if that does not compile.
+    """
     import triton
 
     constants = {str(path): _constant(value) for path, value in launch.constexprs.items()}
     key = [launch.function.cache_key, launch.signature, constants, {str(k): str(v) for k, v in launch.attrs.items()}]
-    key += [launch.options.hash(), str(recorder.target), triton.__version__]
+    key += [launch.options.hash(), str(recorder.target), triton.__version__, *(["exact"] if exact else [])]
     path = root / "kernels" / recorder.arch / f"{digest(canonical(key))}.json"
     entry = read_entry(path)
     if is_kernel(entry) and get_code(root, entry["code"]) is not None:
         return entry
-    built = compile_launch(
-        launch.function,
-        recorder.arch,
-        recorder.target,
-        launch.options,
-        launch.signature,
-        launch.constexprs,
-        launch.attrs,
-        [8 if kind == "ptr" else SCALARS[kind][1] for kind, _ in launch.args],
-    )
+    sizes = [8 if kind == "ptr" else SCALARS[kind][1] for kind, _ in launch.args]
+    how = (launch.options, launch.signature, launch.constexprs, launch.attrs, sizes)
+    try:
+        built = compile_launch(launch.function, recorder.arch, recorder.target, *how, exact=exact)
+    except Exception as error:
+        if not exact or isinstance(error, (RecordError, OSError)):
+            raise
+        # Of AITER's configuration this would be a fault to report; a tile may well be one that a pass of Triton cannot do.
+        why = (str(error).strip().splitlines() or [""])[-1][:300]
+        name = launch.function.__name__
+        raise RecordError(f"kernel {name} does not compile with this tile: {type(error).__name__}: {why}") from error
     entry = {
         "kernel": launch.function.__name__,
         "symbol": built.symbol,

@@ -1,0 +1,37 @@
+"""The tiles that MoE layers and grouped GEMMs may be given."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.spec import ITEMSIZE, CallSpec, Tile
+from jax_aiter.kernels.triton.rules import first
+from jax_aiter.kernels.triton.tiles.space import Space, of_part, product_fits, product_values, tile_of
+
+BLOCK_SCALES = ("per_1x128", "per_128x128")
+
+#: shapes that did well at many, some and few rows per expert.
+_STARTS = {
+    "sm_90": (
+        tile_of(128, 256, 64, num_warps=8, num_stages=3, GROUP_SIZE_M=8),
+        tile_of(64, 128, 64, num_warps=4, num_stages=4, GROUP_SIZE_M=8),
+        tile_of(16, 128, 128, num_warps=4, num_stages=4, GROUP_SIZE_M=1),
+    )
+}
+
+
+def fused_moe_space(spec: CallSpec) -> Space:
+    """One tile for both GEMMs, as their blocks of rows are those of the sort; the second may have its own columns and depth."""
+    itemsize, slots = ITEMSIZE[spec["w1"].dtype], spec["topk_ids"].size
+    (experts, _, model), inter = spec["w1"].shape, spec["w2"].shape[2]
+    values = product_values(spec.arch, itemsize)
+    if spec.params.get("quant_type", "none") in BLOCK_SCALES:
+        values["BLOCK_SIZE_K"] = (128,)  # one scale per 128 along K: a tile may not straddle two
+    second = {f"stage2.{name}": values[name] for name in ("BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")}
+
+    def valid(tile: Tile) -> str | None:
+        if (depth := tile.get("BLOCK_SIZE_K", values["BLOCK_SIZE_K"][0])) not in values["BLOCK_SIZE_K"]:
+            return f"BLOCK_SIZE_K = {depth}; it must be one of {values['BLOCK_SIZE_K']}"
+        sizes = (itemsize, itemsize)
+        return first(*(product_fits(spec.arch, of_part(tile, part), sizes) for part in ("stage1", "stage2")))
+
+    bucket = {"rows": max(slots // experts, 1), "D": model, "I": inter}
+    return Space({**values, **second}, bucket, _STARTS.get(spec.arch, ()), valid)
