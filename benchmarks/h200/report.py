@@ -1,4 +1,4 @@
-"""What the runs left in OUT as Markdown tables and a plot: python -m benchmarks.h200.report OUT FOLDER.
+"""What the runs left in OUT as Markdown tables and a plot, against our own references: python -m benchmarks.h200.report OUT FOLDER.
 
 OUT holds h200.json (benchmarks.h200.run --bench) and may hold device_time.json (benchmarks.h200.device_time).
 """
@@ -94,8 +94,8 @@ def main(source: Path, folder: Path) -> None:
     text = table(report)
     if (source / "device_time.json").exists():
         text += "\n## Our launches against torch's\n\n" + device_time.table(json.loads((source / "device_time.json").read_text()))
-    (folder / "h200.md").write_text(text)
-    plot(report, folder / "h200.svg")
+    (folder / "h200_reference.md").write_text(text)
+    plot(report, folder / "h200_reference.svg")
 
 
 if __name__ == "__main__":

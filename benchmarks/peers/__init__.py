@@ -1,0 +1,1 @@
+"""Each op against the best that a JAX user has without this package: see `benchmarks.peers.__main__`."""

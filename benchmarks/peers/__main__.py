@@ -1,0 +1,69 @@
+"""Each op against the best that a JAX user has without this package, on the present device, in one run:
+
+    python -m benchmarks.peers --build --arch sm_90 --jobs 8    # first: what the kernels need, on any machine
+    python -m benchmarks.peers --out DIR                        # then: prints the table, writes DIR/peers.json
+    python -m benchmarks.peers.report DIR/peers.json docs       # and from that docs/h200.md, its plot, and README's figures
+
+Per row: ours as `implementation=None` chooses, our Triton kernel alone, and the peers (cuDNN, `jax.nn`, `ragged_dot`, gather +
+attention, fp8 dots, plain `jax.numpy`), each in its own preferred layout and checked to give our numbers. Times are of the
+device, by chains of calls inside one program (`benchmarks.peers.chain`); medians of rounds in turns. `--small`: tiny shapes, for
+tests, on a CPU too: what it prints says nothing of speed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from benchmarks.peers import build, limits, measure, rows, table
+from jax_aiter.core.arch import FP8, arch_of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out"))
+    parser.add_argument("--small", action="store_true")
+    parser.add_argument("--only", default="", help="comma-separated beginnings of row names")
+    parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="that compile, before anything is timed")
+    parser.add_argument("--build", action="store_true")
+    parser.add_argument("--arch", default="sm_90", help="of --build")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
+    parser.add_argument("--share", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.build and not options.share:
+        narrowed = [*(["--small"] if options.small else []), "--only", options.only]
+        raise SystemExit(1 if build.in_processes("benchmarks.peers", options.jobs, options.arch, *narrowed) else 0)
+    arch = options.arch if options.build else arch_of(jax.devices()[0])
+    wanted = (rows.small if options.small else rows.full)(FP8[arch or "sm_90"])
+    if options.only:
+        wanted = [row for row in wanted if row.name.startswith(tuple(options.only.split(",")))]
+    if options.build:
+        raise SystemExit(1 if build.share(wanted, options.arch, options.share) else 0)
+    if arch is None and not options.small:
+        raise SystemExit("this machine has no GPU that jax can see; --small tries the command on a CPU")
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = run(wanted, arch, options.small, options.threads, options.out / "peers.json")
+    print("\n".join(["", *table.summary(report)]))
+    raise SystemExit(1 if any("failed" in row for row in report["rows"]) else 0)
+
+
+def run(wanted: list[Any], arch: str | None, small: bool, threads: int, path: Path) -> dict[str, Any]:
+    about = {"device": jax.devices()[0].device_kind, "arch": arch, "jax": jax.__version__, "small": small}
+    rates = limits.measure(sorted({row.rate for row in wanted} | {"bfloat16"}), small)
+    report: dict[str, Any] = {**about, "limits": rates, "rows": []}
+
+    def filed(done: list[dict[str, Any]]) -> None:
+        path.write_text(json.dumps({**report, "rows": done}, indent=1))
+        print(table.progress(done[-1]), flush=True)
+
+    report["rows"] = measure.all_rows(wanted, rates, arch is not None, threads, filed)
+    return report
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Times the forms of one row in turns, and checks that they give the same numbers."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import gc
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import jax_aiter
+from benchmarks.peers import chain, limits
+from benchmarks.peers.row import Operands, Peer, Row
+from jax_aiter.cli.measure import side_by_side
+
+
+@dataclasses.dataclass
+class Form:
+    """A form of a row, compiled as a chain of calls, which gives the last call's results. `failed` says why there is none."""
+
+    peer: Peer
+    chained: Any = None
+    failed: str = ""
+
+
+def short(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+
+
+def structs(row: Row, peer: Peer) -> Operands:
+    """Shapes of the operands that a form takes; nothing is drawn."""
+    return jax.eval_shape(lambda: peer.prepare(row.draw()))
+
+
+def count(row: Row, rates: dict[str, Any]) -> int:
+    return chain.calls(limits.seconds(row.moved, row.work, row.rate, rates))
+
+
+def compiled(row: Row, peer: Peer, calls: int) -> Form:
+    """A form that this backend, or this package, cannot run is kept with its reason."""
+    form, operands = Form(peer), structs(row, peer)
+    try:
+        form.chained = chain.program(peer.call, row.through, calls).lower(operands).compile()
+    except Exception as error:  # any error of XLA's or of a provider's is the reason filed for the form
+        form.failed = short(error)
+    return form
+
+
+def compile_all(rows: Iterable[Row], rates: dict[str, Any], kernels: bool, threads: int) -> dict[str, dict[str, Form]]:
+    """Every form of every row, compiled by several threads: before anything is timed, so that nothing runs beside a timing."""
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        jobs = {
+            (row.name, name): pool.submit(compiled, row, peer, count(row, rates))
+            for row in rows
+            for name, peer in row.forms(kernels).items()
+        }
+        done: dict[str, dict[str, Form]] = {}
+        for (row, name), job in jobs.items():
+            done.setdefault(row, {})[name] = job.result()
+    return done
+
+
+def difference(got: Any, want: Any) -> float:
+    """The largest ‖got - want‖ / ‖want‖ of the results, in float32; NaN if either holds one."""
+
+    def one(g: jax.Array, w: jax.Array) -> jax.Array:
+        g, w = g.astype(jnp.float32), w.astype(jnp.float32)
+        return jnp.linalg.norm(g - w) / jnp.maximum(jnp.linalg.norm(w), 1e-30)
+
+    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
+    return float(jnp.max(jnp.stack([jax.jit(one)(g, w) for g, w in pairs])))
+
+
+def one(row: Row, forms: dict[str, Form], rates: dict[str, Any]) -> dict[str, Any]:
+    """The row as it is filed: what ran, how long, and what did not."""
+    calls, ours, found = count(row, rates), forms["auto"], {}
+    operands = jax.jit(row.draw)()
+    explained = jax_aiter.explain(row.ours(None), operands)
+    filed: dict[str, Any] = {
+        "name": row.name,
+        "op": row.op,
+        "calls": calls,
+        "limit_s": limits.seconds(row.moved, row.work, row.rate, rates),
+        "takes": {e.op: e.implementation for e in explained},
+        "forms": found,
+    }
+    if ours.failed:
+        return {**filed, "failed": ours.failed}
+    want = row.view(ours.chained(operands))
+    timed: dict[str, Callable[[], Any]] = {}
+    for name, form in forms.items():
+        about: dict[str, Any] = {"limits": form.peer.limits} if form.peer.limits else {}
+        found[name] = about
+        if form.failed:
+            about["failed"] = form.failed
+            continue
+        try:
+            prepared = jax.block_until_ready(jax.jit(form.peer.prepare)(operands))
+            about["difference"] = difference(row.view(form.peer.restore(form.chained(prepared))), want)
+        except Exception as error:  # out of memory, say: the form has no time, the row goes on
+            about["failed"] = short(error)
+            continue
+        timed[name] = lambda run=form.chained, given=prepared: run(given)
+        if not about["difference"] <= row.tolerance:
+            about["failed"] = f"other numbers than ours: {about['difference']:.2e} apart, {row.tolerance:.0e} allowed"
+    for name, seconds in side_by_side(timed).items():
+        found[name]["s"] = seconds / calls
+    return filed
+
+
+def all_rows(
+    rows: list[Row], rates: dict[str, Any], kernels: bool, threads: int, filed: Callable[[list[dict[str, Any]]], None]
+) -> list[dict[str, Any]]:
+    """Every row, `filed` after each, so that a run that is cut off leaves what it measured."""
+    programs, done = compile_all(rows, rates, kernels, threads), []
+    for row in rows:
+        try:
+            done.append(one(row, programs.pop(row.name), rates))
+        except Exception as error:  # one row must not cost the others their numbers; it is reported as it is
+            traceback.print_exc()
+            done.append({"name": row.name, "op": row.op, "failed": short(error)})
+        filed(done)
+        gc.collect()
+    return done
