@@ -88,9 +88,9 @@ def readme(report: dict[str, Any]) -> str:
         [f"`{kind.split(',')[0]}`{kind.partition(',')[1]}{kind.partition(',')[2]}", *_kind(found)] for kind, found in by_op.items()
     ]
     text = [
-        f"Measured on one {report['device']} (jax {report['jax']}) by `python -m benchmarks.peers`, each call against the best that "
-        "a JAX user has without this package, in one run; every row is in [docs/h200.md](docs/h200.md). Above 1 this package is "
-        "faster.",
+        f"Measured on one {report['device']} (jax {report['jax']}) by `python -m benchmarks.peers`, each call against the best "
+        "that a JAX user has without this package, in one run; every row is in [docs/h200.md](docs/h200.md). Above 1 this package "
+        "is faster.",
         "",
         *_table(["op", "calls", "against", "peer's time / ours", "peer's time / our kernel's", "of the card's limit"], rows),
         "",
