@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.attention.flash_attention_varlen import flash_attention_varlen as flash_attention_varlen
     from jax_aiter.ops.attention.flash_attention_varlen_fp8 import flash_attention_varlen_fp8 as flash_attention_varlen_fp8
     from jax_aiter.ops.attention.gather_cache import gather_cache as gather_cache
+    from jax_aiter.ops.attention.get_pa_metadata_v1 import get_pa_metadata_v1 as get_pa_metadata_v1
     from jax_aiter.ops.attention.merge_attention_states import merge_attention_states as merge_attention_states
     from jax_aiter.ops.attention.pa_fwd_asm import pa_fwd_asm as pa_fwd_asm
     from jax_aiter.ops.attention.pa_persistent_fwd import pa_persistent_fwd as pa_persistent_fwd

@@ -50,7 +50,7 @@ ROWS = (
     Row(
         name="pa_fwd_asm",
         aiter="aiter.pa_fwd_asm",
-        ops=("pa_fwd_asm", "pa_persistent_fwd"),
+        ops=("pa_fwd_asm", "pa_persistent_fwd", "get_pa_metadata_v1"),
         arguments={**ASM_PA, **STRIDE, **renamed(K_QScale="k_scale", V_QScale="v_scale"), **returned("out_")},
         results=("out_",),
     ),

@@ -127,3 +127,15 @@ def plan_right_calls(make: Make, draw: Draw, *, arch: str, seed: int = 1, count:
         AsmProvider().plan(call)
     mean = (time.process_time() - begin) / count
     assert mean < PLAN_SECONDS, f"a plan takes {mean * 1000:.1f} ms"
+
+
+def executed(text: str, operation: str) -> int:
+    """How often a StableHLO program without loops around it runs an operation; equal layers share functions, called once each."""
+    bodies = dict(re.findall(r"func\.func (?:public |private )?@(\w+)\((.*?)\n  }\n", text, re.DOTALL))
+
+    @functools.cache
+    def count(name: str) -> int:
+        calls = re.findall(r"call @(\w+)\(", bodies[name])
+        return bodies[name].count(operation) + sum(map(count, calls))
+
+    return count("main")

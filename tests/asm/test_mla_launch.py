@@ -24,7 +24,7 @@ from jax_aiter.ops.mla.metadata import AXES
 from jax_aiter.ops.mla.work import BLOCK, OVERHEAD, capacity, work_list
 
 from . import calls
-from .calls import FP8
+from .calls import FP8, executed
 
 
 def decode(
@@ -155,18 +155,6 @@ def test_work_lists_cover_every_key_once(seed):
     loads = [sum(w[5] - w[4] for w in info[a:b]) for a, b in itertools.pairwise(indptr)]
     cost = sum(-(-n // BLOCK) + OVERHEAD for n in keys if n)
     assert max(loads) <= -(-cost // groups) * BLOCK + tokens
-
-
-def executed(text: str, operation: str) -> int:
-    """How often a StableHLO program without loops around it runs an operation; equal layers share functions, called once each."""
-    bodies = dict(re.findall(r"func\.func (?:public |private )?@(\w+)\((.*?)\n  }\n", text, re.DOTALL))
-
-    @functools.cache
-    def count(name: str) -> int:
-        calls = re.findall(r"call @(\w+)\(", bodies[name])
-        return bodies[name].count(operation) + sum(map(count, calls))
-
-    return count("main")
 
 
 @pytest.mark.parametrize("arch", ["gfx942", "gfx950"])

@@ -5,6 +5,8 @@ addresses (what each points to, not its value). Differences on purpose: the code
 instruction corrected (see `_pa.code`), and query rows are always max_qlen per sequence, so qo_indptr is the program's own.
 """
 
+import functools
+import re
 import struct
 
 import jax
@@ -12,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import jax_aiter
 from jax_aiter.core.arch import FP8
 from jax_aiter.kernels.asm.attention.pa import COMPARES_BLOCKS, COMPARES_TILES
 from jax_aiter.kernels.asm.provider import AsmProvider
@@ -121,6 +124,35 @@ def test_pa_ps_fwd(arch, group, queries, tile, block, per_block, kind):
     assert (step.grid, step.block, step.shared_bytes) == ((UNITS[arch], 1, 1), (256, 1, 1), 0)
     assert step.args.blob == blob
     assert pointers == expected
+
+
+@pytest.mark.parametrize("arch", UNITS)
+def test_layers_share_one_work_list(arch):
+    """Three layers that are given a list hold one computation of it (its searches, sums over pairs), others three; one kernel."""
+    given = operands(3, 8, 2, cache=FP8[arch].name, block=256, queries=2, per_block=True)
+    arrays = {n: given[n] for n in ("query", "key_cache", "value_cache")}
+    arrays |= {"qo_indptr": array(4), "kv_indptr": array(4), "kv_indices": array(9), "context_lens": array(3)}
+    arrays |= {n: given[n] for n in ("k_scale", "v_scale")}
+
+    def listed(a):
+        bounds = a["qo_indptr"], a["kv_indptr"], a["context_lens"]
+        return jax_aiter.get_pa_metadata_v1(*bounds, 4, 2, max_seqlen_qo=2, block_size=256)._asdict()
+
+    def layers(a, shared):
+        made = listed(a) if shared else {}
+        run = functools.partial(jax_aiter.pa_persistent_fwd, max_qlen=2, implementation="asm", **made)
+        return [run(**{**a, "query": a["query"] * scale}) for scale in (1, 2, 3)]
+
+    texts = []
+    for function in (listed, functools.partial(layers, shared=True), functools.partial(layers, shared=False)):
+        with jax_aiter.config(arch=arch):
+            texts.append(jax.jit(function).trace(arrays).lower(lowering_platforms=("rocm",)).as_text())
+    alone, shared, own = (calls.executed(text, "applies stablehlo.add") for text in texts)
+    assert alone > 0
+    assert own - shared == 2 * alone
+    kernels_of = [re.findall(r'kernels = "([^"]*)"', text) for text in texts]
+    assert len(kernels_of[1]) == 3
+    assert kernels_of[1] == kernels_of[2]
 
 
 @pytest.mark.parametrize("arch", UNITS)

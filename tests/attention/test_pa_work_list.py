@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from jax_aiter.ops.attention.pa_work import capacity, work_list
+from jax_aiter.ops.attention.pa_work import capacity, owner_of_pieces, work_list
 
 
 def walk(pages, queries, group, kv_heads, units):
@@ -60,5 +60,5 @@ def test_equals_the_walk(sequences, queries, group, kv_heads, units):
         assert got.info.shape == (works, 8)
         assert not got.info[len(info) :].any()
         owners = [b for b, p in parts.items() for _ in p]
-        np.testing.assert_array_equal(got.piece, owners + [sequences] * (pieces - len(owners)))
-        np.testing.assert_array_equal(np.flatnonzero(got.split), list(parts))
+        np.testing.assert_array_equal(owner_of_pieces(got.parts, pieces), owners + [sequences] * (pieces - len(owners)))
+        np.testing.assert_array_equal(np.flatnonzero(np.diff(got.parts)), list(parts))

@@ -181,6 +181,13 @@ def no_works(o, p):
     return header, np.zeros(works + 2), np.zeros((works, 8)), np.zeros(1), np.zeros((0, 2)), np.zeros(works)
 
 
+def no_pages(o, p):
+    """No sequences: the same of paged attention."""
+    shares = p["num_cu"] // p["num_heads_k"]
+    works, pieces = p["num_heads_k"] * (shares - 1), 2 * (shares - 1)
+    return np.zeros(p["num_cu"] + 1), np.zeros((works, 8)), np.zeros(1), np.zeros((0, 2)), np.zeros(pieces)
+
+
 def mqa_logits(o, p):
     """No heads, or heads of no dimensions: zero at every key that a token sees."""
     tokens, sequences = o["q"].shape[0], o["context_lens"].shape[0]

@@ -240,6 +240,7 @@ EXPECTED = {
     "pa_persistent_fwd": _nothing("query"),
     "mla_decode_fwd": attention.mla,
     "get_mla_metadata_v1": attention.no_works,
+    "get_pa_metadata_v1": attention.no_pages,
     "mla_prefill_fwd": lambda o, p: attention.mla(o, p)[:1],
     "fp8_paged_mqa_logits": attention.mqa_logits,
     "top_k_per_row_decode": _per_row,

@@ -11,10 +11,12 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
+from jax_aiter.ops.attention import pa_metadata
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.block_table import check_offsets, query_checks
 from jax_aiter.ops.attention.mtp import align, causal_end
 from jax_aiter.ops.attention.pa_fwd_asm import HALF, HEAD_DIM, SCALE
+from jax_aiter.ops.attention.pa_work import used_blocks
 from jax_aiter.ops.attention.paged import Pages, Queries, Rule, attend
 from jax_aiter.ops.attention.ragged import offset_checks
 from jax_aiter.ops.cache import paged_reads as reads_of
@@ -24,7 +26,7 @@ from jax_aiter.ops.shared import narrow
 from jax_aiter.ops.shared.running_sum import running_sum
 
 
-def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, context_lens, **_):
+def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, max_qlen, **rest):
     op = "pa_persistent_fwd"
     for name, size in (("query", dims["D"]), ("value_cache", dims["Dv"])):
         if size != HEAD_DIM:
@@ -38,15 +40,8 @@ def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, context_
         check_offsets(op, name, dims["Bp"], dims["B"])
     rule = f"must be less than 2^31 tokens with blocks of {size}"
     symbolic.below(dims["slots"] * size, 2**31, f"{op}: dimension 0 of kv_indices is {dims['slots']}, {rule}")
+    pa_metadata.check(op, dims, rest)
     return (query,)
-
-
-def used_blocks(kv_indptr, kv_indices, context_lens, size: int):
-    """Per sequence: its first place in kv_indices, how many blocks it uses, its length, both within what kv_indptr gives it."""
-    bounds = jnp.clip(kv_indptr, 0, kv_indices.shape[0])
-    first, held = bounds[:-1], jnp.maximum(bounds[1:] - bounds[:-1], 0)
-    length = jnp.clip(context_lens, 0, held * size)
-    return first, (length + size - 1) // size, length
 
 
 def unreadable(kv_indices, first, count, blocks: int):
@@ -57,12 +52,12 @@ def unreadable(kv_indices, first, count, blocks: int):
 
 
 def _reference(
-    *, query, key_cache, value_cache, qo_indptr, kv_indptr, kv_indices, context_lens, k_scale, v_scale, max_qlen, per_block
-):  # fmt: skip
+    *, query, key_cache, value_cache, qo_indptr, kv_indptr, kv_indices, context_lens, k_scale, v_scale, max_qlen, per_block, **_
+):  # fmt: skip; a work list changes no result
     if context_lens.shape[0] == 0:  # queries of no sequence
         return (jnp.zeros_like(query),)
     blocks, kv_heads, _, size, _ = key_cache.shape
-    first, count, lengths = used_blocks(kv_indptr, kv_indices, context_lens, size)
+    first, count, lengths = used_blocks(kv_indptr, context_lens, kv_indices.shape[0], size)
 
     def read(page):
         scales = []
@@ -90,7 +85,7 @@ def _reference(
 
 
 def _reads(
-    *, query, key_cache, value_cache, qo_indptr, kv_indptr, kv_indices, context_lens, k_scale, v_scale, max_qlen, per_block
+    *, query, key_cache, value_cache, qo_indptr, kv_indptr, kv_indices, context_lens, k_scale, v_scale, max_qlen, per_block, **_
 ):  # fmt: skip
     lengths = np.clip(context_lens, 0, np.diff(kv_indptr) * key_cache.shape[3])
     sees = reads_of.ragged(len(query), qo_indptr, lengths, most=max_qlen)
@@ -104,9 +99,9 @@ def _relayout(params):
     return {"k_scale": "nb Hk", "v_scale": "nb Hk"} if params["per_block"] else {}
 
 
-def _data_checks(*, query, key_cache, qo_indptr, kv_indptr, kv_indices, context_lens, max_qlen, **_):
+def _data_checks(*, query, key_cache, qo_indptr, kv_indptr, kv_indices, context_lens, max_qlen, **rest):
     blocks, size = key_cache.shape[0], key_cache.shape[3]
-    first, count, _ = used_blocks(kv_indptr, kv_indices, context_lens, size)
+    first, count, _ = used_blocks(kv_indptr, context_lens, kv_indices.shape[0], size)
     held = jnp.diff(kv_indptr) * size
     return {
         **query_checks("qo_indptr", qo_indptr, context_lens, query.shape[0]),
@@ -114,6 +109,7 @@ def _data_checks(*, query, key_cache, qo_indptr, kv_indptr, kv_indices, context_
         f"no sequence may have more than max_qlen = {max_qlen} queries": jnp.diff(qo_indptr) > max_qlen,
         "context_lens must be in [0, tokens of the sequence's blocks]": (context_lens < 0) | (context_lens > held),
         f"kv_indices must be in [0, {blocks}) below the context length": unreadable(kv_indices, first, count, blocks),
+        **pa_metadata.data_checks(query, key_cache, qo_indptr, kv_indptr, kv_indices, context_lens, max_qlen, rest),
     }
 
 
@@ -126,7 +122,7 @@ def _caches(blocks: int, size: int, dtype):
 PA_PERSISTENT_FWD = Op(
     name="pa_persistent_fwd",
     family="ATTENTION",
-    mirrors="aiter.pa_persistent_fwd, get_pa_metadata_v1, pa_ps_fwd (aiter/ops/attention.py, csrc/py_itfs_cu/asm_pa.cu)",
+    mirrors="aiter.pa_persistent_fwd, pa_ps_fwd (aiter/ops/attention.py, csrc/py_itfs_cu/asm_pa.cu)",
     operands={
         "query": Arg("Tq Hq D", HALF),
         **{n: Arg(axes, (*HALF, *FP8_TYPES, "int8")) for n, axes in cache_axes("asm").items()},
@@ -136,6 +132,7 @@ PA_PERSISTENT_FWD = Op(
         "context_lens": Arg("B", INT32),
         "k_scale": Arg("nb Hk bs", ("float32",), optional=True),
         "v_scale": Arg("nb Hk bs", ("float32",), optional=True),
+        **pa_metadata.OPERANDS,
     },
     results={"out": "Tq Hq D"},
     relayout=_relayout,
@@ -155,6 +152,17 @@ PA_PERSISTENT_FWD = Op(
             context_lens=constant([20, 48], jnp.int32),
             k_scale=uniform(5, 2, 16, low=0.5, high=1.5),
             v_scale=uniform(5, 2, 16, low=0.5, high=1.5),
+            **pa_metadata.constants(  # of four workgroups
+                work_indptr=[0, 2, 3, 5, 6],
+                work_info=[
+                    [b, partial, 2 * b, 2 * b + 2, low, high, 0, heads]
+                    for heads in (2 << 16, 2 | 4 << 16)
+                    for b, partial, low, high in ((0, -1, 0, 2), (1, 0, 2, 3), (1, 2, 3, 5))
+                ],
+                reduce_indptr=[0, 0, 2],
+                reduce_final_map=[[0, 2], [2, 4]],
+                reduce_partial_map=[0, 2],
+            ),
             max_qlen=2,
             per_block=False,
         ),
@@ -188,6 +196,11 @@ def pa_persistent_fwd(
     max_qlen: int = 1,
     k_scale: jax.Array | None = None,
     v_scale: jax.Array | None = None,
+    work_indptr: jax.Array | None = None,
+    work_info: jax.Array | None = None,
+    reduce_indptr: jax.Array | None = None,
+    reduce_final_map: jax.Array | None = None,
+    reduce_partial_map: jax.Array | None = None,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> jax.Array:
@@ -205,16 +218,21 @@ def pa_persistent_fwd(
       max_qlen: static, the most queries of a sequence. A sequence with more gives zeros for all but its last `max_qlen`; rows of no
         sequence and queries before the beginning of their sequence give zeros.
       k_scale, v_scale: ``[nb, Hk, bs]`` float32 per token, or ``[nb, Hk]`` per block; required for fp8 and int8 caches.
+      work_indptr, work_info, reduce_indptr, reduce_final_map, reduce_partial_map: the work list that `get_pa_metadata_v1` makes of
+        these sequences, so that the layers of a model share one; all of them or none. Without them the call makes its own. What it
+        says changes who computes what, not the result. Kernels stay inside the operands whatever it holds; results are NaN if it
+        was made for another number of queries or heads, and unspecified if for other sequences or another block size:
+        `debug_checks` tells.
       implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:
       The shape and dtype of `query`. Not differentiable.
 
-    The work list (AITER's ``get_pa_metadata_v1``) and the sums over parts of a sequence are computed on the device in the same
-    call. A block number outside ``[0, nb)`` below the length makes the sequence's results NaN. The hand-written kernels quantise
-    queries and attention weights to fp8, and need finite values in unused slots of used blocks. Raises TypeError or ValueError for
-    wrong shapes, dtypes or parameters. Mirrors ``aiter.pa_persistent_fwd`` with ``mask=1``.
+    The sums over parts of a sequence are computed in the same call, as a work list is where none is given. A block number outside
+    ``[0, nb)`` below the length makes the sequence's results NaN. The hand-written kernels quantise queries and attention weights
+    to fp8, and need finite values in unused slots of used blocks. Raises TypeError or ValueError for wrong shapes, dtypes or
+    parameters. Mirrors ``aiter.pa_persistent_fwd`` with ``mask=1``.
     """
     return PA_PERSISTENT_FWD(
         query=query,
@@ -226,6 +244,11 @@ def pa_persistent_fwd(
         context_lens=context_lens,
         k_scale=k_scale,
         v_scale=v_scale,
+        work_indptr=work_indptr,
+        work_info=work_info,
+        reduce_indptr=reduce_indptr,
+        reduce_final_map=reduce_final_map,
+        reduce_partial_map=reduce_partial_map,
         max_qlen=check.integer("pa_persistent_fwd", "max_qlen", max_qlen, 1),
         per_block=any(getattr(s, "ndim", 3) == 2 for s in (k_scale, v_scale)),
         implementation=implementation,

@@ -6,12 +6,13 @@ key/value head all pages lie on one line, cut at every sequence and into equal s
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from jax_aiter.ops.shared.running_sum import running_sum
+from jax_aiter.ops.shared.search import search
 
 
 class WorkList(NamedTuple):
@@ -19,26 +20,55 @@ class WorkList(NamedTuple):
 
     indptr: int32 [groups + 1], the works of every workgroup. info: int32 [works, 8]: sequence, first row of its partial result (-1:
     it is final), first and last query row, first and last place in kv_indices, 0, first query head | last one << 16; unused rows
-    are zero. piece: int32 [pieces], the sequence of each partial result, B where unused. split: bool [B], whether a sequence has
-    partial results.
+    are zero. parts: int32 [B + 1], the bounds of every sequence's partial results; one without any is not split.
     """
 
     indptr: jax.Array
     info: jax.Array
-    piece: jax.Array
-    split: jax.Array
+    parts: jax.Array
+
+
+def works_of(sequences: Any, kv_heads: int, groups: int) -> Any:
+    """Works at most: every cut begins one."""
+    return kv_heads * (sequences + groups // kv_heads - 1)
+
+
+def pieces_of(kv_heads: int, groups: int) -> int:
+    """Partial results at most, of any number of sequences: a share's cut splits one sequence."""
+    return max(1, 2 * (groups // kv_heads - 1))
 
 
 def capacity(sequences: int, kv_heads: int, groups: int) -> tuple[int, int]:
-    """Works, and partial results, at most: every cut begins a work; a share's cut splits one sequence."""
-    per_head = sequences + groups // kv_heads - 1
-    return kv_heads * per_head, max(1, min(per_head, 2 * (groups // kv_heads - 1)))
+    """Works, and partial results, at most, of that many sequences."""
+    works = works_of(sequences, kv_heads, groups)
+    return works, max(1, min(works // kv_heads, pieces_of(kv_heads, groups)))
+
+
+def owner_of_pieces(parts: jax.Array, pieces: int) -> jax.Array:
+    """int32 [pieces]: the sequence of each partial result, B where unused."""
+    return _find(parts[1:], jnp.arange(pieces, dtype=jnp.int32), "right")
+
+
+def used_blocks(kv_indptr: jax.Array, context_lens: jax.Array, slots: Any, size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Per sequence: its first place in kv_indices, how many blocks it uses, its length, both within what kv_indptr gives it."""
+    bounds = jnp.clip(kv_indptr, 0, slots)
+    first, held = bounds[:-1], jnp.maximum(bounds[1:] - bounds[:-1], 0)
+    length = jnp.clip(context_lens, 0, held * size)
+    return first, (length + size - 1) // size, length
+
+
+def asked(qo_indptr: jax.Array, *per_sequence: jax.Array) -> tuple[jax.Array, ...]:
+    """Counts per sequence, of a sequence without queries 0: it needs no work."""
+    some = qo_indptr[1:] > qo_indptr[:-1]
+    return tuple(jnp.where(some, x, 0) for x in per_sequence)
 
 
 def work_list(first_page: jax.Array, pages: jax.Array, queries: int, group: int, kv_heads: int, groups: int) -> WorkList:
     """first_page, pages: int32 [B], of every sequence in kv_indices; queries per sequence; query heads per key/value head."""
     sequences, shares = pages.shape[0], groups // kv_heads
-    works, pieces = capacity(sequences, kv_heads, groups)
+    works = works_of(sequences, kv_heads, groups)
+    if isinstance(sequences, int) and sequences == 0:
+        return WorkList(*(jnp.zeros(shape, jnp.int32) for shape in ((groups + 1,), (works, 8), (1,))))
     ends = running_sum(pages)
     begins, total = ends - pages, ends[-1]
 
@@ -80,10 +110,9 @@ def work_list(first_page: jax.Array, pages: jax.Array, queries: int, group: int,
     workgroup = jnp.where(ends[b] > 0, head * shares + share, jnp.where(head > 0, next_group, 0))
     workgroup = jnp.where(used, workgroup, groups)
     indptr = _find(workgroup, jnp.arange(groups + 1, dtype=jnp.int32), "left")
-    piece = _find(stop_split, jnp.arange(pieces, dtype=jnp.int32), "right")
-    return WorkList(indptr, info, piece, split)
+    return WorkList(indptr, info, jnp.concatenate([jnp.zeros(1, jnp.int32), stop_split]))
 
 
 def _find(ordered: jax.Array, values: jax.Array, side: str) -> jax.Array:
-    """searchsorted as one comparison of all pairs; a bisection would be a loop of tiny kernels."""
-    return jnp.searchsorted(ordered, values, side=side, method="compare_all").astype(jnp.int32)
+    """As one comparison of all pairs; a bisection would be a loop of tiny kernels."""
+    return search(ordered, values, side=side, method="compare_all")

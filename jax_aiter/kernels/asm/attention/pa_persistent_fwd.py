@@ -1,4 +1,4 @@
-"""pa_persistent_fwd: as many workgroups as compute units follow a work list; XLA makes the list and joins partial results."""
+"""pa_persistent_fwd: as many workgroups as compute units follow a work list, given or made by XLA, which joins partial results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.call import call_plan, nbytes
 from jax_aiter.kernels.provider import Call, Program
-from jax_aiter.ops.attention.pa_work import capacity, work_list
+from jax_aiter.ops.attention import pa_metadata
+from jax_aiter.ops.attention.pa_work import asked, capacity, owner_of_pieces, used_blocks, work_list
 
 SOURCE = "csrc/py_itfs_cu/asm_pa.cu pa_ps_fwd"
 ARGUMENTS = struct(
@@ -69,12 +70,12 @@ def select(call: Call) -> Selected:
     needed, largest = group * max_qlen, max(r.number("qTile") for r in rows)
     need(needed <= largest, f"Hq / Hk * max_qlen = {group} * {max_qlen}; AITER's kernels take up to {largest}")
     rows = [r for r in rows if r.number("qTile") >= needed]
-    units = compute_units(call.target)
-    need(units % kv_heads == 0, f"Hk = {kv_heads} does not divide the {units} compute units")
+    groups = _groups(call)
+    need(groups > 0, f"Hk = {kv_heads}; each needs workgroups of its own, and there are {compute_units(call.target)} compute units")
     rows_of_query = sequences * max_qlen * query.shape[1] * pa.HEAD_DIM
     for name, size in {"key_cache": nbytes(cache), "k_scale": nbytes(call.operands["k_scale"]), "query": 4 * rows_of_query}.items():
         need(size < 2**31, f"{name} needs {size} bytes; the kernels address less than 2^31")
-    pieces = capacity(sequences, kv_heads, units)[1]
+    pieces = capacity(sequences, kv_heads, groups)[1]
     size = 4 * pieces * max_qlen * query.shape[1] * pa.HEAD_DIM
     need(size < 2**31, f"the partial results need {size} bytes; the kernels address less than 2^31")
     row, rule = forced(call, rows), "the caller's kernel="
@@ -82,22 +83,32 @@ def select(call: Call) -> Selected:
         row = min(rows, key=lambda r: r.number("qTile"))
         rule = f"AITER's rule: the smallest tile of queries that holds Hq / Hk * max_qlen = {needed}"
     chosen = row
-    return Selected(row, (units, 1, 1), rule, lambda: program(call, chosen, units))
+    return Selected(row, (groups, 1, 1), rule, lambda: program(call, chosen, groups))
 
 
-def program(call: Call, row: Kernel, units: int) -> Program:
+def _groups(call: Call) -> int:
+    """Workgroups: those of the given list, else as many as compute units, the same number for each key/value head."""
+    if pa_metadata.given(call.operands):
+        return call.operands["work_indptr"].shape[0] - 1
+    units, kv_heads = compute_units(call.target), call.operands["key_cache"].shape[1]
+    return units - units % kv_heads
+
+
+def program(call: Call, row: Kernel, groups: int) -> Program:
     from jax_aiter.ops.attention.mtp import align, causal_end
-    from jax_aiter.ops.attention.pa_persistent_fwd import unreadable, used_blocks
+    from jax_aiter.ops.attention.pa_persistent_fwd import unreadable
 
     q, cache, max_qlen = call.operands["query"], call.operands["key_cache"], call.params["max_qlen"]
     heads, kv_heads, sequences = q.shape[1], cache.shape[1], call.operands["context_lens"].shape[0]
-    works, pieces = capacity(sequences, kv_heads, units)
+    works, pieces = capacity(sequences, kv_heads, groups)
+    if pa_metadata.given(call.operands):
+        works = call.operands["work_info"].shape[0]
     whole = ("key_cache", "value_cache", "k_scale", "v_scale")
     given = {n: call.operands[n] for n in whole}
     given["query"] = jax.ShapeDtypeStruct((sequences * max_qlen, *q.shape[1:]), q.dtype)
     # One more entry: for a sequence without blocks the kernels read the place behind the last one.
     ints = {"kv_indices": call.operands["kv_indices"].size + 1, "context_lens": sequences, "qo_indptr": sequences + 1}
-    ints |= {"kv_indptr": sequences + 1, "work_indptr": units + 1}
+    ints |= {"kv_indptr": sequences + 1, "work_indptr": groups + 1}
     given |= {n: jax.ShapeDtypeStruct((size,), jnp.int32) for n, size in ints.items()}
     given["work_info"] = jax.ShapeDtypeStruct((works, 8), jnp.int32)
     results = {
@@ -105,12 +116,16 @@ def program(call: Call, row: Kernel, units: int) -> Program:
         "split_out": jax.ShapeDtypeStruct((pieces, max_qlen, heads, pa.HEAD_DIM), jnp.float32),
         "split_lse": jax.ShapeDtypeStruct((pieces, max_qlen, heads), jnp.float32),
     }
-    plan = _plan(call, row, units, given, results)
+    plan = _plan(call, row, groups, given, results)
 
     def run(operands: Mapping[str, jax.Array]):
         indices, indptr = operands["kv_indices"], operands["kv_indptr"]
-        first, count, lengths = used_blocks(indptr, indices, operands["context_lens"], cache.shape[3])
-        work = work_list(first, count, max_qlen, heads // kv_heads, kv_heads, units)
+        first, count, lengths = used_blocks(indptr, operands["context_lens"], indices.shape[0], cache.shape[3])
+        count, lengths = asked(operands["qo_indptr"], count, lengths)
+        if pa_metadata.given(operands):
+            work, other = pa_metadata.checked(operands, first, count, max_qlen, heads // kv_heads, kv_heads, pieces)
+        else:
+            work, other = work_list(first, count, max_qlen, heads // kv_heads, kv_heads, groups), False
         aligned, pack = align(operands["query"], operands["qo_indptr"], max_qlen)
         values = {n: operands[n] for n in whole}
         values |= {"query": aligned.reshape(given["query"].shape), "context_lens": lengths}
@@ -120,18 +135,20 @@ def program(call: Call, row: Kernel, units: int) -> Program:
         values |= {"work_indptr": work.indptr, "work_info": work.info}
         out, parts, lse = call_plan(plan, *(values[n] for n in given), result_shape_dtypes=list(results.values()))
         # Unused pieces are memory that nothing wrote; they belong to no sequence.
-        unused = (work.piece == sequences)[:, None, None]
-        joined, _ = join_works(parts, jnp.where(unused, -jnp.inf, lse), work.piece, sequences)
+        piece = owner_of_pieces(work.parts, pieces)
+        unused = (piece == sequences)[:, None, None]
+        joined, _ = join_works(parts, jnp.where(unused, -jnp.inf, lse), piece, sequences)
         out = out.reshape(sequences, max_qlen, heads, pa.HEAD_DIM)
-        out = jnp.where(work.split[:, None, None, None], joined.astype(out.dtype), out)
-        unknown = unreadable(indices, first, count, cache.shape[0])[:, None, None, None]
+        split = work.parts[1:] > work.parts[:-1]
+        out = jnp.where(split[:, None, None, None], joined.astype(out.dtype), out)
+        unknown = (unreadable(indices, first, count, cache.shape[0]) | other)[:, None, None, None]
         sees = causal_end(lengths, max_qlen)[:, :, None, None] > 0
         return [pack(jnp.where(sees, jnp.where(unknown, jnp.asarray(jnp.nan, out.dtype), out), 0))]
 
     return Program((plan,), run)
 
 
-def _plan(call: Call, row: Kernel, units: int, given, results):
+def _plan(call: Call, row: Kernel, groups: int, given, results):
     assert call.target.arch is not None
     writer = PlanWriter(call.op, call.target.arch, given, results)
     cache, scale, rows = given["key_cache"], given["k_scale"], results["out"]
@@ -148,5 +165,5 @@ def _plan(call: Call, row: Kernel, units: int, given, results):
         scale_head_stride=math.prod(scale.shape[2:]) * 4,
         scale_block_stride=math.prod(scale.shape[1:]) * 4,
     )
-    writer.launch(row.code(), row.symbol, (units, 1, 1), (pa.THREADS,), 0, arguments, slot=ARGUMENTS.slot)
+    writer.launch(row.code(), row.symbol, (groups, 1, 1), (pa.THREADS,), 0, arguments, slot=ARGUMENTS.slot)
     return writer.build()
