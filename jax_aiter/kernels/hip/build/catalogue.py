@@ -7,9 +7,9 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """A translation unit, from AITER's top folder. Flags that AITER gives every source are not repeated here."""
+    """Files compiled as one translation unit, from AITER's top folder; the first is what a release is asked for. Flags that AITER gives every source are not repeated here."""
 
-    file: str
+    files: tuple[str, ...]
     defines: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
@@ -21,7 +21,51 @@ FP8 = ("ENABLE_FP8",)
 PLAIN = ("CK_TILE_USE_BUFFER_ADDRESSING_BUILTIN=0",)
 ROUND = ("OPUS_FP32_to_BF16_DEFAULT=2",)
 
+CK = "3rdparty/composable_kernel/example/ck_tile"
+
+
+def _kernels(*names: str) -> tuple[str, ...]:
+    return tuple(f"csrc/kernels/{name}.cu" for name in names)
+
+
 #: by name, the places where it may be, newest release first.
 CATALOGUE: dict[str, tuple[Unit, ...]] = {
-    "activation": (Unit("csrc/kernels/activation_kernels.cu", PLAIN, FAST),),
+    "activation": (Unit(_kernels("activation_kernels"), PLAIN, FAST),),
+    "rmsnorm_quant": (Unit(_kernels("rmsnorm_quant_kernels"), ROUND, FAST),),
+    "rmsnorm": (Unit(_kernels("rmsnorm_kernels")),),
+    "quant": (Unit(_kernels("quant_kernels"), (*FP8, *PLAIN)),),
+    "pos_encoding": (Unit(_kernels("pos_encoding_kernels")),),
+    "rope_positions": (
+        Unit(_kernels("rope/general_1c_cached_positions_fwd_kernels")),
+        Unit(_kernels("rope/pos_fwd_kernels")),
+    ),
+    "rope_positions_2c": (
+        Unit(_kernels("rope/general_2c_cached_positions_fwd_kernels")),
+        Unit(_kernels("rope/pos_fwd_kernels")),
+    ),
+    "rope": (
+        Unit(_kernels("rope/general_1c_cached_fwd_kernels")),
+        Unit(_kernels("rope/general_fwd_kernels")),
+    ),
+    "cache": (Unit(_kernels("cache_kernels"), FP8),),
+    "moe_sorting": (
+        Unit(("csrc/py_itfs_cu/moe_sorting_opus_kernels.cu",), ("OPUS_WA_ISSUE_2028=0",)),
+        Unit(
+            ("csrc/py_itfs_ck/moe_sorting_kernels.cu", f"{CK}/13_moe_sorting/moe_sorting_api.cpp"),
+            ("CK_TILE_WA_ISSUE_2028=0", "MOE_SORTING_FMOE_2D_BUF"),
+            includes=(f"{CK}/13_moe_sorting",),
+        ),
+    ),
+    "topk_softmax": (Unit(_kernels("topk_softmax_kernels")),),
+    "topk_group": (Unit(_kernels("topk_softmax_kernels_group")),),
+    "moe_fused_gate": (Unit(_kernels("moe_fused_gate")),),
+    "topk_sigmoid": (
+        Unit(
+            ("csrc/py_itfs_ck/topk_sigmoid_kernels.cu", f"{CK}/09_topk_softmax/topk_softmax_api.cpp"),
+            includes=(f"{CK}/09_topk_softmax",),
+        ),
+    ),
+    "mla_reduce": (Unit(_kernels("mla/reduce")),),
+    "attention_v1": (Unit(_kernels("attention_v1")),),
+    "attention": (Unit(_kernels("attention")),),
 }

@@ -39,7 +39,7 @@ def host(compiler: Compiler, source: Source, arch: str, work: Path, include: Pat
     (work / "no_kernels").write_bytes(b"jax_aiter\0")
     embedded = ("-Xclang", "-fcuda-include-gpubinary", "-Xclang", work / "no_kernels")
     flags = ("--cuda-host-only", *embedded, "-O1", "-fPIC", "-fvisibility=default")
-    run([*_common(compiler, source, arch, work, include), *flags, "-c", work / "aiter" / source.file, "-o", work / "host.o"], work)
+    run([*_common(compiler, source, arch, work, include), *flags, "-c", _unit(source, work, "host"), "-o", work / "host.o"], work)
     linker = (f"--ld-path={compiler.lld}", "-Wl,-s")
     run([compiler.clang, "-shared", *linker, work / "host.o", "-o", work / "host.so"], work)
     return (work / "host.so").read_bytes()
@@ -51,8 +51,15 @@ def device(compiler: Compiler, source: Source, arch: str, work: Path, include: P
     linked = [word for path in (*compiler.libraries, constants) for word in ("-Xclang", "-mlink-builtin-bitcode", "-Xclang", path)]
     flags = ("--cuda-device-only", "-O3", "-Xclang", "-disable-llvm-passes", f"-mcode-object-version={OBJECT_VERSION}", "-emit-llvm")
     common = _common(compiler, source, arch, work, include)
-    run([*common, *flags, *linked, "-c", work / "aiter" / source.file, "-o", work / "device.bc"], work)
+    run([*common, *flags, *linked, "-c", _unit(source, work, "device"), "-o", work / "device.bc"], work)
     return (work / "device.bc").read_bytes()
+
+
+def _unit(source: Source, work: Path, half: str) -> Path:
+    """A file of the source's files, one after the other."""
+    unit = work / f"{half}.hip"
+    unit.write_text("".join(f'#include "aiter/{file}"\n' for file in source.files))
+    return unit
 
 
 def _common(compiler: Compiler, source: Source, arch: str, work: Path, include: Path) -> list[str | Path]:
@@ -61,6 +68,7 @@ def _common(compiler: Compiler, source: Source, arch: str, work: Path, include: 
     return [
         compiler.clang,
         *("-x", "hip", f"--offload-arch={arch}", "-nogpulib", "-nogpuinc", "-std=c++20", "-w", "-fuse-cuid=none"),
+        "-Wno-missing-template-arg-list-after-template-kw",  # an error otherwise
         # Relative to the private folder, and mapped: the results know no path of this machine.
         *(f"-ffile-prefix-map={work}=.", f"-ffile-prefix-map={include}=."),
         *("-include", "__clang_hip_runtime_wrapper.h", "-include", "jax_aiter_prelude.h"),

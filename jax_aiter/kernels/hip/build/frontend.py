@@ -36,7 +36,7 @@ class FrontEnd:
 
 def identity(source: Source, arch: str) -> str:
     """Under what the front end of `source` is kept, without running it. KernelBuildError if there is no compiler."""
-    parts = [VERSION, compilers.find().identity, shims(), source.name, source.file, source.identity, source.includes, arch]
+    parts = [VERSION, compilers.find().identity, shims(), source.name, source.files, source.identity, source.includes, arch]
     return digest(canonical(parts))[:40]
 
 
@@ -93,7 +93,7 @@ def _compile(source: Source, arch: str) -> tuple[bytes, bytes]:
         errors = [error for job in jobs if (error := job.exception()) is not None]
         if errors:
             unknown = f" ({len(left_out)} sources that no release has were left out, the first is {left_out[0]})" if left_out else ""
-            raise KernelBuildError(f"AITER's {source.file} was not compiled for {arch}: {errors[0]}{unknown}") from errors[0]
+            raise KernelBuildError(f"AITER's {source.files[0]} was not compiled for {arch}: {errors[0]}{unknown}") from errors[0]
         host, bitcode = (job.result() for job in jobs)
         return host, bitcode
 

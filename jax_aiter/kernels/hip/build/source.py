@@ -19,14 +19,14 @@ HEADERS = ("csrc/include", "csrc/include/ck_tile", "3rdparty/ck_helper", "3rdpar
 class Source:
     """A source of AITER, at a place where AITER was found.
 
-    name: of ours, the same in every release ("activation"). file: the translation unit, from AITER's top folder. includes: folders
+    name: of ours, the same in every release ("activation"). files: compiled as one translation unit, from AITER's top folder. includes: folders
     of headers, in order. defines, flags: as AITER's build has them for this source. tensor: whose tensors its host functions take,
     torch's (for which ours stand in) or AITER's own.
     """
 
     where: Location
     name: str
-    file: str
+    files: tuple[str, ...]
     includes: tuple[str, ...]
     defines: tuple[str, ...]
     flags: tuple[str, ...]
@@ -35,7 +35,7 @@ class Source:
     @property
     def names(self) -> tuple[str, ...]:
         """All files that the compiler may read, in order."""
-        folders = dict.fromkeys((*self.includes, self.file.rpartition("/")[0]))
+        folders = dict.fromkeys((*self.includes, *(file.rpartition("/")[0] for file in self.files)))
         return tuple(sorted({name for folder in folders for name in sources.below(self.where, folder)}))
 
     @property
@@ -59,9 +59,9 @@ def source(where: Location, name: str) -> Source:
     unit, rule = _choose(where, name)
     if rule is not None:
         raise KernelBuildError(rule)
-    torch = b"<torch/" in sources.read(where, unit.file) or not sources.has(where, "csrc/include/aiter_tensor.h")
+    torch = any(b"<torch/" in sources.read(where, file) for file in unit.files) or not sources.has(where, "csrc/include/aiter_tensor.h")
     includes = (*HEADERS, *unit.includes)
-    return Source(where, name, unit.file, includes, unit.defines, unit.flags, "torch" if torch else "aiter")
+    return Source(where, name, unit.files, includes, unit.defines, unit.flags, "torch" if torch else "aiter")
 
 
 def all_sources(where: Location) -> Mapping[str, Source]:
@@ -73,5 +73,5 @@ def all_sources(where: Location) -> Mapping[str, Source]:
 def _choose(where: Location, name: str) -> tuple[Unit, str | None]:
     """The first unit of that name whose file the release has; where it has none, the rule for the newest."""
     units = CATALOGUE[name]
-    unit = next((unit for unit in units if sources.has(where, unit.file)), units[0])
-    return unit, sources.lacking(where, unit.file)
+    unit = next((unit for unit in units if all(sources.has(where, file) for file in unit.files)), units[0])
+    return unit, next(filter(None, (sources.lacking(where, file) for file in unit.files)), None)

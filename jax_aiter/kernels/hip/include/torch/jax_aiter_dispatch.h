@@ -3,11 +3,10 @@
 
 #include "jax_aiter_tensor.h"
 
-#define JAX_AITER_CHECK(condition, ...) \
-    do {                                \
-        if(!(condition))                \
-            ::jax_aiter::refuse(#condition " is not so; " __VA_OPT__(,) __VA_ARGS__); \
-    } while(0)
+#define JAX_AITER_CHECK(condition, ...)                                               \
+    if(!(condition)) {                                                                \
+        ::jax_aiter::refuse(#condition " is not so" __VA_OPT__(, "; ", __VA_ARGS__)); \
+    }
 #define TORCH_CHECK(condition, ...) JAX_AITER_CHECK(condition __VA_OPT__(,) __VA_ARGS__)
 #define TORCH_INTERNAL_ASSERT(condition, ...) JAX_AITER_CHECK(condition __VA_OPT__(,) __VA_ARGS__)
 #define AT_ERROR(...) ::jax_aiter::refuse(__VA_ARGS__)

@@ -3,6 +3,8 @@
 
 #include <hip/hip_runtime.h>
 
+#define C10_WARP_SIZE 64
+
 namespace at::hip {
 
 struct Stream {

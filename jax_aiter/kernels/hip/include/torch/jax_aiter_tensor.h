@@ -12,6 +12,8 @@
 
 // Ends the recording of a call; the rule is why. The recorder defines it.
 extern "C" [[noreturn]] void jax_aiter_refuse(const char* rule);
+// The address of memory that lives as long as the call; the recorder defines it.
+extern "C" void* jax_aiter_scratch(size_t nbytes);
 
 namespace jax_aiter {
 template <class... Parts>
@@ -85,8 +87,7 @@ struct TensorOptions {
     TensorOptions() = default;
     TensorOptions(c10::ScalarType value) : type(value) {}
     TensorOptions dtype(c10::ScalarType value) const { return {value}; }
-    TensorOptions device(Device) const { return *this; }
-    template <class... Ignored> TensorOptions device(Ignored...) const { return *this; }
+    template <class... Where> TensorOptions device(Where...) const { return *this; }
 };
 
 struct Tensor {
@@ -138,6 +139,20 @@ struct Tensor {
         return true;
     }
 
+    // The part at one index of the first axis.
+    Tensor operator[](int64_t index) const
+    {
+        Tensor part  = *this;
+        part.address = static_cast<char*>(address) + index * stride(0) * element_size();
+        part.count   = count / static_cast<size_t>(size(0));
+        part.axes    = axes - 1;
+        std::copy(shape + 1, shape + axes, part.shape);
+        std::copy(steps + 1, steps + axes, part.steps);
+        return part;
+    }
+    template <class... A> [[noreturn]] Tensor to(const A&...) const { jax_aiter_refuse("AITER's host code copies a tensor"); }
+    template <class T> [[noreturn]] T item() const { jax_aiter_refuse("AITER's host code reads an element of a tensor"); }
+
 private:
     int at_axis(int64_t axis) const
     {
@@ -147,12 +162,33 @@ private:
     }
 };
 
-[[noreturn]] inline Tensor allocated() { jax_aiter_refuse("AITER's host code allocates a tensor"); }
-template <class... A> Tensor empty(const A&...) { allocated(); }
-inline Tensor empty(std::initializer_list<int64_t>, TensorOptions = {}) { allocated(); }
-template <class... A> Tensor empty_like(const A&...) { allocated(); }
-template <class... A> Tensor from_blob(const A&...) { allocated(); }
-inline Tensor zeros(std::initializer_list<int64_t>, TensorOptions = {}) { allocated(); }
+// Memory that the host function asks for becomes a scratch buffer of the plan.
+inline Tensor empty(std::initializer_list<int64_t> sizes, TensorOptions options = {})
+{
+    Tensor made{nullptr, 1, static_cast<int>(sizes.size()), {}, {}, static_cast<int>(options.type), 0};
+    if(sizes.size() > 8)
+        jax_aiter::refuse("a tensor of ", sizes.size(), " axes");
+    std::copy(sizes.begin(), sizes.end(), made.shape);
+    for(int axis = made.axes - 1; axis >= 0; --axis) {
+        made.steps[axis] = static_cast<int64_t>(made.count);
+        made.count *= static_cast<size_t>(made.shape[axis]);
+    }
+    made.address = jax_aiter_scratch(made.nbytes());
+    return made;
+}
+inline Tensor empty_like(const Tensor& other)
+{
+    Tensor made  = other;
+    made.address = jax_aiter_scratch(other.nbytes());
+    if(!other.is_contiguous())
+        jax_aiter::refuse("memory like that of a tensor that is not contiguous");
+    return made;
+}
+[[noreturn]] inline Tensor from_blob(const void*, std::initializer_list<int64_t>, TensorOptions = {})
+{
+    jax_aiter_refuse("AITER's host code hands over memory of its own");
+}
+template <class... A> [[noreturn]] Tensor& sum_out(const A&...) { jax_aiter_refuse("AITER's host code calls torch's sum"); }
 
 inline std::optional<Device> device_of(const Tensor& tensor) { return tensor.device(); }
 

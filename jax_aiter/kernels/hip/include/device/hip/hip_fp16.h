@@ -16,7 +16,7 @@ struct __half2_raw {
     union {
         _Float16_2 data;
         struct {
-            unsigned short x, y;
+            __half_raw x, y;
         };
     };
 };
