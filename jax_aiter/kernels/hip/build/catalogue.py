@@ -66,6 +66,6 @@ CATALOGUE: dict[str, tuple[Unit, ...]] = {
         ),
     ),
     "mla_reduce": (Unit(_kernels("mla/reduce")),),
-    "attention_v1": (Unit(_kernels("attention_v1")),),
-    "attention": (Unit(_kernels("attention")),),
+    "attention_v1": (Unit(_kernels("attention_v1"), FP8),),
+    "attention": (Unit(_kernels("attention"), FP8),),
 }

@@ -20,7 +20,7 @@ from jax_aiter.core.text import one_line
 VARIABLE = "JAX_AITER_CLANG"
 OLDEST, NEWEST = 19, 29  # older ones do not know gfx950
 #: of LLVM, beside the compiler: what takes one kernel out of a module, and the linker of code objects.
-TOOLS = ("opt", "ld.lld")
+TOOLS = ("llvm-extract", "opt", "ld.lld")
 REMEDY = (
     f"install ROCm, or LLVM {OLDEST} or later (Debian and Ubuntu: apt-get install clang-22 lld-22 llvm-22) and "
     f'pip install "jax_aiter[triton]", or set {VARIABLE} to a clang++'
@@ -29,12 +29,13 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class Compiler:
-    """clang: the driver. opt, lld: the tools of the same LLVM. version: its first line. headers: the folder that holds ``hip/``.
+    """clang: the driver. extract, opt, lld: the tools of the same LLVM. version: its first line. headers: the folder that holds ``hip/``.
 
     libraries: bitcode of the device functions (ocml, ockl). rocm: ROCm's own headers for fp16, hipCUB and rocPRIM are there too.
     """
 
     clang: Path
+    extract: Path
     opt: Path
     lld: Path
     version: str
@@ -95,17 +96,17 @@ def _candidates(named: str | None, rocm: Path, path: str) -> Iterator[Path]:
 def _complete(clang: Path, rocm: Path) -> Compiler:
     version = _version(clang)
     folder = clang.resolve().parent  # the unversioned names of its own LLVM lie there, also where PATH has others
-    opt, lld = (_tool(folder, clang, name) for name in TOOLS)
+    extract, opt, lld = (_tool(folder, clang, name) for name in TOOLS)
     bitcode = next((place for place in (rocm / "amdgcn/bitcode", rocm / "lib/llvm/amdgcn/bitcode") if place.is_dir()), None)
     if bitcode is not None and (rocm / "include/hip/hip_runtime.h").is_file():
         libraries = tuple(bitcode / name for name in ("ocml.bc", "ockl.bc"))
         whole = all((rocm / "include" / name).is_file() for name in ("hip/hip_fp16.h", "hipcub/hipcub.hpp", "rocprim/rocprim.hpp"))
-        return Compiler(clang, opt, lld, version, rocm / "include", libraries, whole)
+        return Compiler(clang, extract, opt, lld, version, rocm / "include", libraries, whole)
     spec = importlib.util.find_spec("triton")
     homes = [Path(home) / "backends/amd" for home in (spec.submodule_search_locations or ())] if spec is not None else []
     for home in homes:
         if (home / "include/hip/hip_runtime.h").is_file() and (home / "lib/ocml.bc").is_file():
-            return Compiler(clang, opt, lld, version, home / "include", (home / "lib/ocml.bc", home / "lib/ockl.bc"), False)
+            return Compiler(clang, extract, opt, lld, version, home / "include", (home / "lib/ocml.bc", home / "lib/ockl.bc"), False)
     raise KernelBuildError("no HIP headers and device libraries, which ROCm or Triton's wheel bring")
 
 

@@ -20,8 +20,11 @@ def code_object(bitcode: Path, symbol: str, arch: str) -> bytes:
     compiler = compilers.find()
     with tempfile.TemporaryDirectory(prefix="jax_aiter-hip-") as name:
         work = Path(name)
+        # The first reads no more of a module of thousands of kernels than this one needs, but leaves what it calls visible.
+        part = ("-recursive", f"-func={symbol}", "-rglob=.*")
+        commands.run([compiler.extract, *part, bitcode.absolute(), "-o", work / "part.bc"], work)
         only = ("-passes=internalize,globaldce", f"--internalize-public-api-list={symbol}")
-        commands.run([compiler.opt, *only, bitcode.absolute(), "-o", work / "kernel.bc"], work)
+        commands.run([compiler.opt, *only, work / "part.bc", "-o", work / "kernel.bc"], work)
         flags = (f"-mcode-object-version={commands.OBJECT_VERSION}", "-O3", "-ffp-contract=fast", "-fPIC", "-nogpulib", "-w")
         # AITER's own choice: a kernel calls no function.
         passes = ("-mllvm", "-amdgpu-early-inline-all=true", "-mllvm", "-amdgpu-function-calls=false")
