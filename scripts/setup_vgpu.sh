@@ -1,6 +1,7 @@
 # Sourced after setup.sh by the commands that run vgpu's tests: what these need beside the Python packages of .venv.
 
-# The assembler and linker of LLVM 19 or later (gfx950 is unknown to older ones), for the instruction tests.
+# LLVM 19 or later (gfx950 is unknown to older ones): the assembler and linker for the instruction tests, the compiler for AITER's HIP
+# kernels.
 newest_llvm() {
     local version
     for version in {29..19}; do
@@ -10,15 +11,15 @@ newest_llvm() {
         fi
     done
 }
-llvm_installed() { command -v "llvm-mc-$1" && command -v "ld.lld-$1"; } >/dev/null
-llvm_available() { apt-cache show "llvm-$1" "lld-$1"; } >/dev/null 2>&1
+llvm_installed() { command -v "llvm-mc-$1" && command -v "ld.lld-$1" && command -v "clang++-$1"; } >/dev/null
+llvm_available() { apt-cache show "llvm-$1" "lld-$1" "clang-$1"; } >/dev/null 2>&1
 if [ -z "$(newest_llvm llvm_installed)" ]; then
     if [ "$(id -u)" = 0 ]; then
         apt-get update -q
         version=$(newest_llvm llvm_available)
-        apt_install "llvm-$version" "lld-$version"
+        apt_install "llvm-$version" "lld-$version" "clang-$version"
     else
-        echo "no LLVM 19 or later: the instruction tests will skip (apt-get install llvm-22 lld-22)"
+        echo "no LLVM 19 or later: the instruction tests and those of HIP kernels will skip (apt-get install llvm-22 lld-22 clang-22)"
     fi
 fi
 

@@ -56,9 +56,9 @@ def device(compiler: Compiler, source: Source, arch: str, work: Path, include: P
 
 
 def _unit(source: Source, work: Path, half: str) -> Path:
-    """A file of the source's files, one after the other."""
-    unit = work / f"{half}.hip"
-    unit.write_text("".join(f'#include "aiter/{file}"\n' for file in source.files))
+    """A file of the source's files, one after the other. Bitcode keeps the name by which a compiler was given its input."""
+    unit = Path(f"{half}.hip")
+    (work / unit).write_text("".join(f'#include "aiter/{file}"\n' for file in source.files))
     return unit
 
 

@@ -18,7 +18,8 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import canonical, digest, get_code, locked, put_code, read_entry, write_entry
 from jax_aiter.kernels.hip.build import commands, compilers
 from jax_aiter.kernels.hip.build.source import Source
-from jax_aiter.kernels.store import sources
+from jax_aiter.kernels.store import Location, sources
+from jax_aiter.kernels.store.location import AS_IT_IS
 
 #: part of every key: raise it when the same sources are compiled in another way.
 VERSION = 1
@@ -87,6 +88,9 @@ def _compile(source: Source, arch: str) -> tuple[bytes, bytes]:
             left_out = sources.copy(source.where, work / "aiter", source.names)
         except OSError as error:
             raise KernelBuildError(f"{work}: {error.strerror}; AITER's sources are copied there for the compiler") from error
+        copied = dataclasses.replace(source, where=Location(work / "aiter", "setting", AS_IT_IS, None))
+        if copied.identity != source.identity:
+            raise KernelBuildError(f"AITER's sources in {source.where.path} changed since they were first read; start again")
         halves = (commands.host, commands.device)
         with ThreadPoolExecutor(2) as both:
             jobs = [both.submit(half, compiler, source, arch, work, INCLUDE) for half in halves]
