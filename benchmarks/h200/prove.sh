@@ -61,7 +61,7 @@ timings() {
   # Tuning and the table compile the same programs: the second finds what the first left.
   export JAX_COMPILATION_CACHE_DIR=/tmp/jax_aiter-xla JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
   step shapes 60 python3 -m benchmarks.h200.tune_shapes "$out/shapes.json"
-  SHOW=60 step tune 200 python3 -c 'from jax_aiter.cli import main; main()' tune --shapes "$out/shapes.json" --out "$out/tune.json"
+  SHOW=60 step tune 200 python3 -c 'from jax_aiter.cli import main; main()' tune --no-tiles --shapes "$out/shapes.json" --out "$out/tune.json"
   SHOW=60 step bench 300 python3 -m benchmarks.h200.run --bench --tuned "$out/tune.json" --out "$out"
   SHOW=8 step host 60 python3 -m benchmarks.host_overhead
 }

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 
@@ -14,29 +14,36 @@ QUEUE_S = 0.01  # long enough that the clock and the wait at the end do not show
 MAX_CALLS = 400
 BUDGET_S = 3.0  # slow calls are repeated in fewer rounds; their median is steady anyway
 
+Name = TypeVar("Name")
+
 
 def side_by_side(calls: Mapping[str, Callable[[], Any]]) -> dict[str, float]:
     """Median seconds per call of each function, which starts one call and returns something to wait for.
 
     Each is timed in queues of asynchronous calls of one compiled program, the functions in turns so that a drift of the device's
     clock hits all alike. The result is what a jitted call costs: the device's time, or the host's to dispatch it (some 10 to 20 µs)
-    where that is longer. Several calls inside one program would not do: XLA removes optimization barriers before it looks for
-    common subexpressions, and then shares, drops or fuses the calls.
+    where that is longer. Several calls inside one program would not do for XLA's own: it removes optimization barriers before it
+    looks for common subexpressions, and then shares, drops or fuses the calls. (Launch plans can be kept apart: `tile_times`.)
     """
+    return {name: statistics.median(values) for name, values in rounds(calls).items()}
+
+
+def rounds(calls: Mapping[Name, Callable[[], Any]], most: int = ROUNDS, queue_s: float = QUEUE_S) -> dict[Name, list[float]]:
+    """Seconds per call of each function in each of up to `most` rounds, as `side_by_side` times them."""
     counts, times = {}, {name: [] for name in calls}
     for name, call in calls.items():
         jax.block_until_ready(call())  # compiles, loads modules
         once = statistics.median(_queue(call, 1) for _ in range(3))
-        counts[name] = min(MAX_CALLS, max(2, int(QUEUE_S / max(once, 1e-7))))
+        counts[name] = min(MAX_CALLS, max(2, int(queue_s / max(once, 1e-7))))
     spent = 0.0
-    for number in range(ROUNDS):
+    for number in range(most):
         for name in list(calls) if number % 2 == 0 else reversed(list(calls)):
             seconds = _queue(calls[name], counts[name])
             times[name].append(seconds / counts[name])
             spent += seconds
         if spent > BUDGET_S and number >= 3:
             break
-    return {name: statistics.median(values) for name, values in times.items()}
+    return times
 
 
 def _queue(call: Callable[[], Any], count: int) -> float:

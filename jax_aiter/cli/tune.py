@@ -1,53 +1,54 @@
 """``jax-aiter tune``: measure the implementations on this machine's device, and write down which one auto shall take."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
 import jax
 
 from jax_aiter.bind import select, tuning
-from jax_aiter.bind.explain import platform_name
+from jax_aiter.bind.searched import Searched
 from jax_aiter.cli.measure import device_seconds
 from jax_aiter.cli.say import say
-from jax_aiter.cli.tune_calls import TuneCall, benchmark_calls, file_calls, own_cases
+from jax_aiter.cli.tune_calls import TuneCall, benchmark_calls, call_of, file_calls, own_cases, with_parts
+from jax_aiter.cli.tune_print import Row, print_rows, progress_bar
+from jax_aiter.cli.tune_search import searching_of
+from jax_aiter.cli.tune_state import Unfinished
+from jax_aiter.cli.tune_tiles import Searching, search_all
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.cache import CacheError, write_atomic
-from jax_aiter.kernels.provider import Call
+from jax_aiter.kernels.triton.ahead import Builders
+from jax_aiter.kernels.triton.tiles.choose import forced
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """What became of one call: its time per implementation, or why it was not measured."""
+def measure(item: TuneCall, arch: str, searched: Searched | None = None) -> Row:
+    """Times XLA and every provider that accepts; a call that no kernel can run has nothing to choose.
 
-    call: Call
-    entry: tuning.Entry | None
-    why: str = ""
-
-
-def measure(item: TuneCall, arch: str) -> Row:
-    """Times XLA and every provider that accepts; a call that no kernel can run has nothing to choose."""
+    searched: the tile that Triton's kernels are timed with; without it they take what they would take anyway.
+    """
     op, case = item.op, item.case
-    operands = {n: a.struct for n, a in case.operands.items()}
-    call = select.make_call(op, platform_name(), arch, operands, case.params, op.infer(operands, case.params))
+    call = call_of(item, arch)
     refusals = select.refusals(call)
     names = [name for name, reason in refusals.items() if reason is None]
     if not names:
         return Row(call, None, "; ".join(f"{n}: {r}" for n, r in refusals.items()))
+    tile = contextlib.nullcontext() if searched is None else forced(op.name, searched.tile)
     try:
-        seconds = device_seconds(op, case.params, item.draw(), ["xla", *names])
+        with tile:
+            seconds = device_seconds(op, case.params, item.draw(), ["xla", *names])
     except (KernelBuildError, jax.errors.JaxRuntimeError) as error:
         return Row(call, None, str(error).splitlines()[0])
-    return Row(call, tuning.Entry(seconds, tuning.spelled(call)))
+    return Row(call, tuning.Entry(seconds, tuning.spelled(call), searched))
 
 
-def merge(known: dict[str, tuning.Entry], rows: list[Row]) -> dict[str, tuning.Entry]:
-    """The measurements of earlier runs, replaced where this run measured the same key."""
-    fresh: dict[str, tuning.Entry] = {}
+def merge(known: dict[str, tuning.Entry], rows: list[Row], continued: Iterable[str] = ()) -> dict[str, tuning.Entry]:
+    """The measurements of earlier runs, replaced where this run measured the same key; `continued` are keys that it began with."""
+    fresh: dict[str, tuning.Entry] = {key: known[key] for key in continued if key in known}
     for row in rows:
         if row.entry is not None:
             key = tuning.key(row.call)
@@ -80,12 +81,21 @@ def _calls(shapes: Path | None, cases: bool, ops: str) -> list[TuneCall]:
 @click.option("--shapes", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="JSON list of calls, see above.")
 @click.option("--cases", is_flag=True, help="Only the ops' own small cases. Default: these and the benchmark shapes.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), help="File to write; default: the one auto reads.")
-def tune(ops: str, shapes: Path | None, cases: bool, out: Path | None) -> None:
+@click.option("--tiles/--no-tiles", default=True, help="Search the Triton kernels' tiles too (not of the ops' own cases).")
+@click.option("--budget", type=click.FloatRange(min=0), help="Seconds after which no more tiles are tried; default: no limit.")
+@click.option("--jobs", type=click.IntRange(1), help="Processes that compile tiles; default: all processors but one.")
+def tune(ops: str, shapes: Path | None, cases: bool, out: Path | None, tiles: bool, budget: float | None, jobs: int | None) -> None:
     """Measure every implementation on this machine's GPU and write what implementation=None shall take.
 
     The file is <cache>/tune/<arch>.json, or what JAX_AITER_TUNE names; measurements of other calls in it are kept. A call
     later uses the measurement of its op, dtypes and static parameters whose dimensions agree when each is rounded up to the
-    next power of two.
+    next power of two. The file is written after every call, and a run that was interrupted goes on where it stopped when it is
+    started again with the same calls.
+
+    Tiles (block sizes, warps, stages and what else AITER's configurations hold) are searched per call: from AITER's own
+    configuration and from what is known of like calls to whatever neighbour is faster, at most 40 of them. They are compiled
+    ahead by --jobs processes; those that do not compile, or whose results differ from the others', are dropped and named.
+    The winner, its runner-up and the spread of its times are in the file, and calls of near shapes take it too.
 
     A shapes file is a JSON list of calls; "fp8" is the device's own e4m3; integer operands whose contents matter and cannot
     be told from shapes take "values":
@@ -113,48 +123,47 @@ def tune(ops: str, shapes: Path | None, cases: bool, out: Path | None) -> None:
         raise click.ClickException(f"kernels cannot be launched in this process: {_native.register().reason}")
     path = out or tuning.tune_file(arch)
     known = _known(path)
-    calls = _calls(shapes, cases, ops)
+    calls = with_parts(_calls(shapes, cases, ops), arch)
+    run = Unfinished.of(path, [call_of(item, arch) for item in calls], tiles)
+    about = {"arch": arch, "device": device.device_kind, "jax": jax.__version__}
 
     def save(rows: list[Row]) -> None:
-        write_atomic(path, tuning.render(merge(known, rows), arch=arch, device=device.device_kind, jax=jax.__version__))
+        left = run.after([row.call for row in rows])
+        write_atomic(path, tuning.render(merge(known, rows, run.keys), **about, **left))
 
     try:
-        rows = _measured(calls, arch, save)
+        rows = _measured(run.rest(calls), arch, save, tiles, budget, jobs or max((os.cpu_count() or 1) - 1, 1))
     except CacheError as error:
         raise click.ClickException(str(error)) from error
-    _print(rows)
-    say(f"{sum(row.entry is not None for row in rows)} of {len(rows)} calls measured, written to {path}")
+    print_rows(rows)
+    before = f" ({len(run.done)} by a run that was interrupted)" if run.done else ""
+    measured = sum(row.entry is not None for row in rows) + len(run.done)
+    say(f"{measured} of {len(calls)} calls measured{before}, written to {path}")
 
 
-def _measured(calls: list[TuneCall], arch: str, save: Callable[[list[Row]], None]) -> list[Row]:
+def _measured(
+    calls: list[TuneCall], arch: str, save: Callable[[list[Row]], None], tiles: bool, budget: float | None, jobs: int
+) -> list[Row]:
     """`save` is given the rows after every call: a run that is cut off leaves what it measured."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     rows: list[Row] = []
     save(rows)  # a place that cannot be written to is reported before anything is measured
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    found = [(item, searching_of(item, call_of(item, arch)) if tiles else None) for item in calls]
+    searches = {id(searching): (item, searching) for item, searching in found if searching is not None}
+    with progress_bar() as progress:
         task = progress.add_task("measuring", total=len(calls))
-        for item in calls:
+
+        def one(item: TuneCall, searching: Searching | None = None) -> None:
             progress.update(task, description=f"{item.op.name} {item.case.name}")
-            rows.append(measure(item, arch))
+            row = measure(item, arch, None if searching is None else searching.found)
+            rows.append(row if searching is None else dataclasses.replace(row, notes=tuple(searching.dropped())))
             save(rows)
             progress.advance(task)
+
+        if searches:
+            progress.update(task, description=f"compiling tiles of {len(searches)} calls")
+            with Builders(jobs) as pool:
+                search_all([s for _, s in searches.values()], pool, budget, lambda searching: one(*searches[id(searching)]))
+        for item, searching in found:
+            if searching is None:
+                one(item)
     return rows
-
-
-def _print(rows: list[Row]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("op", "operands", "best", "median times")
-    for row in rows:
-        if row.entry is not None:
-            table.add_row(row.call.op, tuning.spelled(row.call), row.entry.best, str(row.entry))
-    console = Console()
-    console.print(table)
-    for row in rows:
-        if row.entry is None:
-            why = printable(f"not measured: {row.call.op} {tuning.spelled(row.call)}: {row.why}")
-            console.print(why, markup=False, highlight=False)

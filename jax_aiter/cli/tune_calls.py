@@ -10,9 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.bind import select, tuning
+from jax_aiter.bind.explain import platform_name
 from jax_aiter.bind.op import Op
 from jax_aiter.core.arch import FP8, fp8_dtype
 from jax_aiter.core.cases import Array, Case, case, constant, distinct, normal, permutation, uniform
+from jax_aiter.kernels.provider import Call
+from jax_aiter.kernels.spec import CallSpec
+from jax_aiter.kernels.triton.adapters import compositions
 from jax_aiter.ops.catalogue import all_ops
 
 BF16 = jnp.dtype("bfloat16")
@@ -22,10 +27,11 @@ HOST_DRAW = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class TuneCall:
-    """One call to measure: an op and a case with data to run it on."""
+    """One call to measure: an op and a case with data to run it on. search: whether its tiles are worth a search."""
 
     op: Op
     case: Case
+    search: bool = True
 
     def draw(self) -> dict[str, jax.Array]:
         rng = np.random.default_rng(0)
@@ -42,7 +48,32 @@ def _draw(name: str, array: Array, rng: np.random.Generator) -> jax.Array:
 
 def own_cases() -> list[TuneCall]:
     """Every case of every op, its fp8 operands in this target's family."""
-    return [TuneCall(op, of_target(case)) for op in all_ops().values() for case in op.cases()]
+    return [TuneCall(op, of_target(case), search=False) for op in all_ops().values() for case in op.cases()]
+
+
+def call_of(item: TuneCall, arch: str) -> Call:
+    """What the kernels' providers are asked about."""
+    op, case = item.op, item.case
+    operands = {n: a.struct for n, a in case.operands.items()}
+    return select.make_call(op, platform_name(), arch, operands, case.params, op.infer(operands, case.params))
+
+
+def with_parts(calls: list[TuneCall], arch: str) -> list[TuneCall]:
+    """The calls, and those of other ops that some are composed of on Triton's kernels: these have the tiles."""
+    found = list(calls)
+    for item in calls:
+        composition = compositions().get(item.op.name) if item.search else None
+        if composition is None or composition.refuse(spec := CallSpec.of(call_of(item, arch))) is not None:
+            continue
+        for name, part in composition.parts(spec).items():
+            operands = {operand: [array.dtype, *array.shape] for operand, array in part.operands.items()}
+            call = {"op": part.op, "operands": operands, "params": part.params}
+            found.append(_from_json(call, f"part {name}", f"{item.op.name} {item.case.name}"))
+    seen: dict[str, TuneCall] = {}
+    for item in found:
+        call = call_of(item, arch)
+        seen.setdefault(f"{tuning.key(call)} of {tuning.spelled(call)}", item)
+    return list(seen.values())
 
 
 def of_target(given: Case) -> Case:
@@ -132,13 +163,14 @@ def file_calls(path: Path) -> list[TuneCall]:
     """The calls of a shapes file (the format of ``jax-aiter kernels build --shapes``, plus "values" for integer operands)."""
     from jax_aiter.kernels.triton.ahead import read_calls
 
-    return [_from_json(call, number, path) for number, call in enumerate(read_calls(path))]
+    return [_from_json(call, f"call {number}", str(path)) for number, call in enumerate(read_calls(path))]
 
 
-def _from_json(call: Mapping[str, Any], number: int, path: Path) -> TuneCall:
+def _from_json(call: Mapping[str, Any], what: str, where: str) -> TuneCall:
+    """A call of a shapes file; `what` it is and `where` it comes from are for errors."""
     ops = all_ops()
     if call["op"] not in ops:
-        raise ValueError(f"{path}: call {number}: op {call['op']!r} is not one of {sorted(ops)}")
+        raise ValueError(f"{where}: {what}: op {call['op']!r} is not one of {sorted(ops)}")
     op, fp8 = ops[call["op"]], fp8_dtype()
 
     def dtype(name: str) -> Any:
@@ -146,7 +178,7 @@ def _from_json(call: Mapping[str, Any], number: int, path: Path) -> TuneCall:
 
     unknown = set(call["operands"]) - set(op.operands)
     if unknown:
-        raise ValueError(f"{path}: call {number}: {op.name} has no operand {sorted(unknown)}; it has {list(op.operands)}")
+        raise ValueError(f"{where}: {what}: {op.name} has no operand {sorted(unknown)}; it has {list(op.operands)}")
     structs = {
         n: jax.ShapeDtypeStruct(tuple(call["operands"][n][1:]), dtype(call["operands"][n][0]))
         for n in op.operands
@@ -159,7 +191,7 @@ def _from_json(call: Mapping[str, Any], number: int, path: Path) -> TuneCall:
     op.infer(structs, params)
     values = call.get("values", {})
     arrays = {n: _filled(op.name, n, struct, structs, params, values.get(n)) for n, struct in structs.items()}
-    return TuneCall(op, Case(f"call {number}", arrays, params))
+    return TuneCall(op, Case(what, arrays, params))
 
 
 def _filled(op: str, name: str, struct: Any, structs: Mapping[str, Any], params: Mapping[str, Any], value: Any) -> Array:
@@ -173,6 +205,9 @@ def _filled(op: str, name: str, struct: Any, structs: Mapping[str, Any], params:
         if among:
             rows, k = struct.shape
             return distinct(rows, k, among)
+    if name == "group_sizes":
+        groups, rows = struct.shape[0], structs["lhs"].shape[0]
+        return constant(np.diff(np.arange(groups + 1) * rows // groups), struct.dtype)
     if name == "block_tables":
         blocks = structs["key_cache"].shape[0]
         return Array(struct.shape, struct.dtype, lambda rng, s: rng.permutation(int(np.prod(s))).reshape(s) % blocks)

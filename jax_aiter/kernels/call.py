@@ -49,14 +49,19 @@ def lower_plan(ctx: Any, plan: LaunchPlan, *operands: Any) -> Sequence[Any]:
     return list(results)[: len(plan.results)]
 
 
-def call_plan(plan: LaunchPlan, *operands: Any, result_shape_dtypes: Sequence[Any]) -> list[jax.Array]:
+def call_plan(
+    plan: LaunchPlan, *operands: Any, result_shape_dtypes: Sequence[Any], has_side_effect: bool = False
+) -> list[jax.Array]:
     """Runs `plan` on arrays, inside or outside `jit`; `result_shape_dtypes` are the results without scratch.
+
+    has_side_effect: XLA runs it as often as it is written, though its results are equal or not used.
 
     There is no batching, differentiation or sharding rule: ops have those, this is the bare call.
     """
     check_avals(plan, operands, result_shape_dtypes)
     scratch = [jax.ShapeDtypeStruct((b.nbytes,), np.uint8) for b in plan.scratch]
-    call = jax.ffi.ffi_call(_native.TARGET_NAME, [*result_shape_dtypes, *scratch], input_output_aliases=dict(plan.aliases))
+    how: Any = {"input_output_aliases": dict(plan.aliases), "has_side_effect": has_side_effect}
+    call = jax.ffi.ffi_call(_native.TARGET_NAME, [*result_shape_dtypes, *scratch], **how)
     return list(call(*operands, **attributes(plan)))[: len(plan.results)]
 
 

@@ -288,13 +288,13 @@ def test_the_command_writes_what_auto_reads(monkeypatch, tmp_path, providers):
     from jax_aiter.cli.main import cli
 
     monkeypatch.setattr(tune_command, "arch_of", lambda device: "sm_90")
-    monkeypatch.setattr(tune_command, "platform_name", lambda: "cuda")
+    monkeypatch.setattr(tune_calls, "platform_name", lambda: "cuda")
     times = {"xla": 3.0, "asm": 2.0, "triton": 1.0}
     monkeypatch.setattr(tune_command, "device_seconds", lambda op, params, operands, names: {n: times[n] for n in names})
     shapes = tmp_path / "shapes.json"
     one = {"op": "rms_norm", "operands": {"x": ["bfloat16", 100, 64], "weight": ["bfloat16", 64]}, "params": {"epsilon": 1e-6}}
     shapes.write_text(json.dumps([one]))
-    done = CliRunner().invoke(cli, ["tune", "--shapes", str(shapes)], catch_exceptions=False)
+    done = CliRunner().invoke(cli, ["tune", "--no-tiles", "--shapes", str(shapes)], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "1 of 1 calls measured" in done.output
     assert select.choose(OP, call(), None).implementation == "triton"
@@ -309,13 +309,13 @@ def test_a_tuning_run_that_is_cut_off_leaves_what_it_measured(monkeypatch, tmp_p
         return {n: 1.0 if n == "triton" else 2.0 for n in names}
 
     monkeypatch.setattr(tune_command, "arch_of", lambda device: "sm_90")
-    monkeypatch.setattr(tune_command, "platform_name", lambda: "cuda")
+    monkeypatch.setattr(tune_calls, "platform_name", lambda: "cuda")
     monkeypatch.setattr(tune_command, "device_seconds", cut_off)
     shapes = tmp_path / "shapes.json"
     one = {"op": "rms_norm", "params": {"epsilon": 1e-6}}
     operands = [{"x": ["bfloat16", rows, 64], "weight": ["bfloat16", 64]} for rows in (100, 7)]
     shapes.write_text(json.dumps([{**one, "operands": o} for o in operands]))
-    done = CliRunner().invoke(cli, ["tune", "--shapes", str(shapes)])
+    done = CliRunner().invoke(cli, ["tune", "--no-tiles", "--shapes", str(shapes)])
     assert done.exit_code == 1, done.output
     assert select.choose(OP, call(), None).implementation == "triton"
 

@@ -10,7 +10,9 @@ from jax_aiter.kernels.spec import ARCHS, CallSpec
 from jax_aiter.kernels.triton import plans
 from jax_aiter.kernels.triton.adapters import VERSION, adapters
 from jax_aiter.kernels.triton.provider import plan_for
+from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.tiles.space import ACCUMULATORS, WARP, product_fits, tile_of
+from tests.needs import needs_aiter
 
 from .calls import call, smallest, stored_record
 
@@ -118,3 +120,33 @@ def test_products_that_do_not_fit(arch):
     assert "accumulators" in product_fits(arch, {**fits, "BLOCK_SIZE_M": 2 * most // 128, "BLOCK_SIZE_K": 8}, (1, 1))
     assert "fewer elements" in product_fits(arch, {**fits, "BLOCK_SIZE_M": 1}, (2, 2))
     assert product_fits(arch, {"BLOCK_SIZE_M": 4096}, (2, 2)) is None, "what AITER completes is not judged"
+
+
+def tiled_ops() -> list[str]:
+    return sorted(name for name, adapter in adapters().items() if adapter.space is not None)
+
+
+def complete(space) -> dict:
+    """A tile that names every entry: what a start says, else a middle value; the first that no rule forbids."""
+    middle = {name: values[len(values) // 2] for name, values in space.values.items()}
+    least = {name: values[0] for name, values in space.values.items()}
+    for start in (*space.starts, {}):
+        for rest in (middle, least):
+            if space.refuse(tile := {**rest, **start}) is None:
+                return tile
+    raise AssertionError(f"no tile is valid among {space}")
+
+
+@pytest.mark.parametrize("arch", ["sm_90", *(pytest.param(arch, marks=pytest.mark.exhaustive) for arch in ("gfx942", "gfx950"))])
+@pytest.mark.parametrize("op", tiled_ops())
+def test_every_name_of_a_space_reaches_the_kernels(op, arch, recording_root):
+    """Of every op that has a space: the worker takes each entry, and the kernels compile with them."""
+    case = next(case for case in smallest(arch) if case.op == op)
+    spec = case.spec(case.arrays(), arch)
+    adapter = adapters()[op]
+    if (rule := adapter.refuse(spec)) is not None:
+        pytest.skip(rule)
+    if (rule := lacking(needs_aiter(), adapter.needs(spec))) is not None:
+        pytest.skip(rule)
+    plan = plan_for(dataclasses.replace(spec, tile=complete(adapter.space(spec))))
+    assert plan.kernels

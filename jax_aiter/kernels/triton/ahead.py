@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import queue
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
@@ -79,36 +79,48 @@ def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], No
 
 def build_tiles(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], None]) -> list[Outcome]:
     """Record and compile these calls with the tiles they name, with `jobs` worker processes; `done` is called after each."""
-    root = cache_root()
-    location = aiter_location(root)
-    waiting: queue.SimpleQueue[CallSpec] = queue.SimpleQueue()
-    for spec in specs:
-        waiting.put(spec)
-    outcomes: list[Outcome] = []
     lock = threading.Lock()
 
-    def work() -> None:
-        workers: dict[str, client.Worker] = {}
-        try:
-            while True:
-                try:
-                    spec = waiting.get_nowait()
-                except queue.Empty:
-                    return
-                outcome = _one(spec, root, location, workers)
-                with lock:
-                    outcomes.append(outcome)
-                    done(outcome)
-        finally:
+    def report(future: Future[Outcome]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            with lock:
+                done(future.result())
+
+    with Builders(jobs) as builders:
+        futures = [builders.submit(spec) for spec in specs]
+        for future in futures:
+            future.add_done_callback(report)
+        return [future.result() for future in as_completed(futures)]
+
+
+class Builders:
+    """`jobs` threads with a worker process each, which live until the end of the context; what still waits then is dropped."""
+
+    def __init__(self, jobs: int) -> None:
+        self._root = cache_root()
+        self._location = aiter_location(self._root)
+        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="jax_aiter-build")
+        self._mine = threading.local()
+        self._workers: list[dict[str, client.Worker]] = []
+
+    def submit(self, spec: CallSpec) -> Future[Outcome]:
+        """Record and compile one call with the tile it names."""
+        return self._threads.submit(self._build, spec)
+
+    def _build(self, spec: CallSpec) -> Outcome:
+        if not hasattr(self._mine, "workers"):
+            self._mine.workers = {}
+            self._workers.append(self._mine.workers)
+        return _one(spec, self._root, self._location, self._mine.workers)
+
+    def __enter__(self) -> Builders:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
+        for workers in self._workers:
             for worker in workers.values():
                 worker.close()
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(jobs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return outcomes
 
 
 def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]) -> Outcome:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 from pathlib import Path
+from typing import Any
 
+from jax_aiter.kernels.cache import read_entry
 from jax_aiter.kernels.recorded import Plans, Refused
+from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import AITER_COMMIT, aiter_location, files
 from jax_aiter.kernels.triton.adapters import VERSION
 from jax_aiter.kernels.triton.convert import to_plan
 
-__all__ = ["Refused", "aiter_identity", "exists", "find", "find_or_build", "plan_path", "triton_version"]
+__all__ = ["Refused", "aiter_identity", "configured", "exists", "find", "find_or_build", "plan_path", "triton_version"]
 
 
 def aiter_identity(root: Path) -> str:
@@ -37,3 +40,12 @@ PLANS = Plans(
     to_plan=to_plan,
 )
 plan_path, exists, find, find_or_build = PLANS.path, PLANS.exists, PLANS.find, PLANS.find_or_build
+
+
+def configured(spec: CallSpec, root: Path) -> dict[str, dict[str, Any]]:
+    """AITER's own configurations, by part of the op, that the recording function of a stored plan asked for; {} if unknown."""
+    for path in PLANS.entries(spec, root):
+        stored = read_entry(path)
+        if isinstance(stored, dict) and isinstance(record := stored.get("record"), dict):
+            return record.get("configured", {})
+    return {}

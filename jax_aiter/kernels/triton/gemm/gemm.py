@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.gemm.configured import configured
+from jax_aiter.kernels.triton.gemm.spaces import product
 from jax_aiter.kernels.triton.rules import HALF, dtype_in, first, fits_int32
 
 
@@ -34,12 +36,13 @@ def _refuse_16(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16",
     refuse=_refuse_16,
     needs=("gemm.basic.gemm_a16w16:gemm_a16w16",),
+    space=product("a", "b"),
 )
 def gemm_a16w16(ctx):
     from aiter.ops.triton.gemm.basic.gemm_a16w16 import gemm_a16w16 as kernel
 
-    y = ctx.results[0]
-    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y)
+    y, config = ctx.results[0], configured(ctx, "gemm.basic.gemm_a16w16", ctx.operand("a"))
+    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y, config=config)
 
 
 @op(
@@ -47,12 +50,14 @@ def gemm_a16w16(ctx):
     source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16",
     refuse=_refuse_16,
     needs=("gemm.basic.gemm_a16w16:gemm_a16w16(activation)",),
+    space=product("a", "b"),
 )
 def gemm_a16w16_act(ctx):
     from aiter.ops.triton.gemm.basic.gemm_a16w16 import gemm_a16w16 as kernel
 
-    y, activation = ctx.results[0], ctx.spec.params["activation"]
-    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y, activation=activation)
+    y, config = ctx.results[0], configured(ctx, "gemm.basic.gemm_a16w16", ctx.operand("a"))
+    how = {"activation": ctx.spec.params["activation"], "config": config}
+    return kernel(ctx.operand("a"), ctx.operand("b"), bias=ctx.operand("bias"), dtype=y.dtype, y=y, **how)
 
 
 def refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
@@ -73,13 +78,14 @@ def refuse_8(spec: CallSpec, x: str = "xq", w: str = "wq") -> str | None:
     source="aiter.ops.triton.gemm.basic.gemm_a8w8.gemm_a8w8",
     refuse=refuse_8,
     needs=("gemm.basic.gemm_a8w8:gemm_a8w8",),
+    space=product("xq", "wq"),
 )
 def gemm_a8w8(ctx):
     from aiter.ops.triton.gemm.basic.gemm_a8w8 import gemm_a8w8 as kernel
 
-    y = ctx.results[0]
+    y, config = ctx.results[0], configured(ctx, "gemm.basic.gemm_a8w8", ctx.operand("xq"))
     scales = (ctx.operand("x_scale").view(-1, 1), ctx.operand("w_scale").view(1, -1))
-    return kernel(ctx.operand("xq"), ctx.operand("wq"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, y=y)
+    return kernel(ctx.operand("xq"), ctx.operand("wq"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, y=y, config=config)
 
 
 def refuse_int8(spec: CallSpec) -> str | None:
@@ -102,21 +108,15 @@ def _refuse_blockscale(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale.gemm_a8w8_blockscale",
     refuse=_refuse_blockscale,
     needs=("gemm.basic.gemm_a8w8_blockscale:gemm_a8w8_blockscale",),
+    space=product("xq", "wq", depth=128),
 )
 def gemm_a8w8_blockscale(ctx):
-    import inspect
-
     from aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale import gemm_a8w8_blockscale as kernel
 
-    y, config = ctx.results[0], None
-    if ctx.spec.arch == "gfx950":
-        # AITER's one-warp tiles for few tokens do not compile with Triton 3.6 for gfx950; those from 65 tokens on do.
-        from aiter.ops.triton._triton_kernels.gemm.basic.gemm_a8w8_blockscale import _get_config
-
-        (rows, columns), depth = y.shape, ctx.spec["xq"].shape[1]
-        backend = {"backend": "triton"} if "backend" in inspect.signature(_get_config).parameters else {}
-        config = _get_config(max(rows, 65), columns, depth, **backend)
-        config = config[0] if isinstance(config, tuple) else config  # up to 0.1.7 the configuration alone
+    y = ctx.results[0]
+    # AITER's one-warp tiles for few tokens do not compile with Triton 3.6 for gfx950; those from 65 tokens on do.
+    few = ctx.spec.arch == "gfx950"
+    config = configured(ctx, "gemm.basic.gemm_a8w8_blockscale", ctx.operand("xq"), least=65 if few else 1)
     operands = (ctx.operand(name) for name in ("xq", "wq", "x_scale", "w_scale"))
     return kernel(*operands, dtype=y.dtype, y=y, config=config)
 
@@ -125,6 +125,7 @@ def gemm_a8w8_blockscale(ctx):
     "batched_gemm_bf16",
     source="aiter.ops.triton.gemm.batched.batched_gemm_bf16.batched_gemm_bf16",
     needs=("gemm.batched.batched_gemm_bf16:batched_gemm_bf16",),
+    space=product("XQ", "WQ"),
     refuse=lambda spec: first(
         dtype_in(spec, "XQ", ("bfloat16",)),
         dtype_in(spec, "WQ", ("bfloat16",)),
@@ -135,20 +136,21 @@ def gemm_a8w8_blockscale(ctx):
 def batched_gemm_bf16(ctx):
     from aiter.ops.triton.gemm.batched.batched_gemm_bf16 import batched_gemm_bf16 as kernel
 
-    y = ctx.results[0]
-    return kernel(ctx.operand("XQ"), ctx.operand("WQ"), bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)
+    y, config = ctx.results[0], configured(ctx, "gemm.batched.batched_gemm_bf16", ctx.operand("XQ"))
+    return kernel(ctx.operand("XQ"), ctx.operand("WQ"), bias=ctx.operand("bias"), dtype=y.dtype, YQ=y, config=config)
 
 
 @op(
     "batched_gemm_a8w8",
     source="aiter.ops.triton.gemm.batched.batched_gemm_a8w8.batched_gemm_a8w8",
     needs=("gemm.batched.batched_gemm_a8w8:batched_gemm_a8w8",),
+    space=product("XQ", "WQ", split=False, caches=False),
     refuse=lambda spec: refuse_8(spec, "XQ", "WQ"),
 )
 def batched_gemm_a8w8(ctx):
     from aiter.ops.triton.gemm.batched.batched_gemm_a8w8 import batched_gemm_a8w8 as kernel
 
-    y = ctx.results[0]
+    y, config = ctx.results[0], configured(ctx, "gemm.batched.batched_gemm_a8w8", ctx.operand("XQ"))
     batch = y.shape[0]
     scales = (ctx.operand("x_scale").view(batch, -1, 1), ctx.operand("w_scale").view(batch, 1, -1))
-    return kernel(ctx.operand("XQ"), ctx.operand("WQ"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, YQ=y)
+    return kernel(ctx.operand("XQ"), ctx.operand("WQ"), *scales, bias=ctx.operand("bias"), dtype=y.dtype, YQ=y, config=config)

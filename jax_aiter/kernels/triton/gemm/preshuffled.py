@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.gemm.configured import configured
 from jax_aiter.kernels.triton.gemm.gemm import refuse_8, refuse_int8
+from jax_aiter.kernels.triton.gemm.spaces import product
 from jax_aiter.kernels.triton.rules import first
 
 BLOCK = 128
@@ -16,18 +18,15 @@ BLOCK = 128
     source="aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale.gemm_a8w8_blockscale_preshuffle",
     refuse=lambda spec: first(refuse_8(spec), refuse_int8(spec)),
     needs=("gemm.basic.gemm_a8w8_blockscale:gemm_a8w8_blockscale_preshuffle(is_x_scale_tranposed)",),
+    space=product("xq", "wq", depth=BLOCK, stages=2),  # AITER's wrapper takes no more of gfx950's, as which Hopper is recorded
 )
 def gemm_a8w8_blockscale_preshuffle(ctx):
-    import inspect
-
-    from aiter.ops.triton._triton_kernels.gemm.basic.gemm_a8w8_blockscale import _get_config
     from aiter.ops.triton.gemm.basic.gemm_a8w8_blockscale import gemm_a8w8_blockscale_preshuffle as kernel
 
     y, transposed = ctx.results[0], ctx.spec.params["transpose_scale"]
     (m, n), k = y.shape, ctx.spec["xq"].shape[1]
-    backend = {"backend": "triton"} if "backend" in inspect.signature(_get_config).parameters else {}
-    config = _get_config(m, n, k, True, **backend)
-    config = dict(config[0] if isinstance(config, tuple) else config)
+    config = configured(ctx, "gemm.basic.gemm_a8w8_blockscale", ctx.operand("xq"), shuffle=True, always=True)
+    assert config is not None
     # The kernel takes a part of K for whole blocks of 128; AITER cuts K without asking, and then some columns count twice.
     blocks = k // BLOCK
     config["NUM_KSPLIT"] = max(d for d in range(1, min(config["NUM_KSPLIT"], blocks) + 1) if blocks % d == 0)

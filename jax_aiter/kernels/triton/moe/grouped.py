@@ -4,13 +4,16 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
-from jax_aiter.kernels.spec import CallSpec
+from jax_aiter.kernels.spec import COMPUTE_UNITS, CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.moe.spaces import grouped_space
 from jax_aiter.kernels.triton.rules import HALF, dtype_in, first
 
 #: sm_90 has half of a CU's registers for a tile: AITER's 256 x 256 of MI300X and MI350X would spill.
 HOPPER = {"BLOCK_SIZE_M": 128, "BLOCK_SIZE_K": 64, "BLOCK_SIZE_N": 128, "GROUP_SIZE": 8, "num_warps": 8, "num_stages": 3}
 HOPPER_TRANSPOSED = {**HOPPER, "BLOCK_SIZE_M": 64, "BLOCK_SIZE_K": 128}
+#: of a configuration, what the compiler is told and not the kernel.
+OPTIONS = ("num_warps", "num_stages", "waves_per_eu", "matrix_instr_nonkdim", "kpack")
 
 
 def _refuse(spec: CallSpec) -> str | None:
@@ -25,11 +28,9 @@ def _refuse(spec: CallSpec) -> str | None:
 def _config(ctx, kind: str, *sizes: int) -> dict[str, int]:
     from aiter.ops.triton._triton_kernels.gmm import get_config
 
-    from jax_aiter.kernels.triton.worker.fakes import COMPUTE_UNITS
-
     if ctx.spec.arch.startswith("sm_"):
-        return {**(HOPPER if kind == "gmm" else HOPPER_TRANSPOSED), "GRID_DIM": COMPUTE_UNITS[ctx.spec.arch]}
-    return dict(get_config(kind, *sizes))
+        return ctx.tiled({**(HOPPER if kind == "gmm" else HOPPER_TRANSPOSED), "GRID_DIM": COMPUTE_UNITS[ctx.spec.arch]})
+    return ctx.tiled(get_config(kind, *sizes))
 
 
 def _launch(kernel, programs: int, arguments: dict, options: dict) -> None:
@@ -46,6 +47,7 @@ def _tiles(size: int, block: int) -> int:
     source="aiter.ops.triton.gmm.gmm",
     refuse=_refuse,
     needs=lambda spec: ("gmm:gmm(bias)" if spec.has("bias") else "gmm:gmm",),
+    space=grouped_space,
 )
 def grouped_gemm(ctx):
     """The kernel itself: up to 0.1.7 the wrapper reads the sizes on the host to see how many programs have work."""
@@ -60,7 +62,7 @@ def grouped_gemm(ctx):
     most = (_tiles(m, config["BLOCK_SIZE_M"]) + g) * _tiles(n, config["BLOCK_SIZE_N"])
     tensors = {"lhs_ptr": lhs, "rhs_ptr": rhs, "group_sizes_ptr": sizes, "out_ptr": out, "bias_ptr": bias, "tile_counter_ptr": None}
     how = {"TRANS_RHS": ctx.spec.params["transpose_rhs"], "USE_BIAS": bias is not None, "WORK_STEALING": False, **config}
-    options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
+    options = {name: how.pop(name) for name in OPTIONS if name in how}
     _launch(gmm_kernel, min(config["GRID_DIM"], most), {**tensors, "M": m, "K": k, "N": n, "G": g, **how}, options)
     return glue.clear_tail(out, bounds)
 
@@ -70,6 +72,7 @@ def grouped_gemm(ctx):
     source="aiter.ops.triton.gmm.ptgmm",
     refuse=_refuse,
     needs=("gmm:ptgmm",),
+    space=grouped_space,
 )
 def transposed_grouped_gemm(ctx):
     from aiter.ops.triton._triton_kernels.gmm import tgmm_persistent_kernel
@@ -83,6 +86,6 @@ def transposed_grouped_gemm(ctx):
     most = g * _tiles(k, config["BLOCK_SIZE_K"]) * _tiles(n, config["BLOCK_SIZE_N"])
     tensors = {"lhs_ptr": lhs, "rhs_ptr": rhs, "group_sizes_ptr": sizes, "out_ptr": out, "bias_grad_ptr": None}
     how = {"TRANS_LHS": True, "COMPUTE_BIAS_GRAD": False, "ACCUMULATE": False, **config}
-    options = {name: how.pop(name) for name in ("num_warps", "num_stages")}
+    options = {name: how.pop(name) for name in OPTIONS if name in how}
     _launch(tgmm_persistent_kernel, min(config["GRID_DIM"], most), {**tensors, "M": m, "K": k, "N": n, "G": g, **how}, options)
     return out

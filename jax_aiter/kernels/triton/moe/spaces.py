@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from jax_aiter.kernels.spec import ITEMSIZE, CallSpec, Tile
+from jax_aiter.kernels.spec import COMPUTE_UNITS, ITEMSIZE, CallSpec, Tile
 from jax_aiter.kernels.triton.rules import first
-from jax_aiter.kernels.triton.tiles.space import Space, of_part, product_fits, product_values, tile_of
+from jax_aiter.kernels.triton.tiles.space import BLOCKS, Space, of_part, product_fits, product_values, tile_of
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
 
@@ -35,3 +35,40 @@ def fused_moe_space(spec: CallSpec) -> Space:
 
     bucket = {"rows": max(slots // experts, 1), "D": model, "I": inter}
     return Space({**values, **second}, bucket, _STARTS.get(spec.arch, ()), valid)
+
+
+_GROUPED = {
+    "sm_90": {
+        "grouped_gemm": (
+            {**tile_of(128, 256, 64, num_warps=8, num_stages=3, GROUP_SIZE=4), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
+            {**tile_of(128, 128, 64, num_warps=8, num_stages=4, GROUP_SIZE=4), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
+            {**tile_of(64, 128, 64, num_warps=4, num_stages=4, GROUP_SIZE=4), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
+            {**tile_of(16, 128, 128, num_warps=4, num_stages=3, GROUP_SIZE=1), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
+        ),
+        # The sum runs over rows here, so M is the depth of a tile and K its height.
+        "transposed_grouped_gemm": (
+            {**tile_of(64, 256, 128, num_warps=8, num_stages=3, GROUP_SIZE=1), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
+            {**tile_of(64, 128, 128, num_warps=8, num_stages=4, GROUP_SIZE=1), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
+            {**tile_of(32, 128, 128, num_warps=8, num_stages=4, GROUP_SIZE=4), "GRID_DIM": COMPUTE_UNITS["sm_90"]},
+        ),
+    }
+}
+
+
+def grouped_space(spec: CallSpec) -> Space:
+    """Persistent kernels: a tile, how many programs walk over the tiles, and in which order."""
+    transposed = spec.op == "transposed_grouped_gemm"
+    itemsize, units = ITEMSIZE[spec["lhs"].dtype], COMPUTE_UNITS[spec.arch]
+    (rows, k), groups, n = spec["lhs"].shape, spec["group_sizes"].shape[0], spec.results[0].shape[-1]
+    values = product_values(spec.arch, itemsize)
+    values["GROUP_SIZE"] = values.pop("GROUP_SIZE_M")
+    values["GRID_DIM"] = (units, 2 * units)
+    if transposed:
+        values["BLOCK_SIZE_M"], values["BLOCK_SIZE_K"] = values["BLOCK_SIZE_K"], values["BLOCK_SIZE_M"]
+
+    def valid(tile: Tile) -> str | None:
+        m, n, k = BLOCKS
+        return product_fits(spec.arch, tile, (itemsize, itemsize), (k, n, m) if transposed else (m, n, k))
+
+    bucket = {"rows": max(rows // max(groups, 1), 1), "N": n, "K": k}
+    return Space(values, bucket, _GROUPED.get(spec.arch, {}).get(spec.op, ()), valid)

@@ -1,6 +1,6 @@
 """The tiles that come with this package: per architecture a table of what was measured, for calls that nobody tuned.
 
-``defaults/<arch>.json`` holds ``{"version": 1, "rows": [{"op": ..., "dtypes": {operand: dtype}, "params": {name: value},
+``defaults/<arch>.json`` holds ``{"version": 1, "rows": [{"op": ..., "dtypes": {operand: dtypes}, "params": {name: value},
 "bucket": {size's name: size}, "tile": {...}, "origin": ...}]}``. A row is for calls of its op that have the dtypes and parameters
 that it names; of those that fit, the one with the nearest bucket counts. An architecture without a table uses AITER's own
 configurations, as AMD's do: AITER tuned those.
@@ -25,7 +25,7 @@ FIELDS = {"op": str, "dtypes": dict, "params": dict, "bucket": dict, "tile": dic
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One measured tile. dtypes, params: what a call must have; others of its operands and parameters may be anything."""
+    """One measured tile. dtypes ("this|or that"), params: what a call must have; what else it has may be anything."""
 
     op: str
     dtypes: Mapping[str, str]
@@ -37,7 +37,7 @@ class Row:
     def covers(self, spec: CallSpec) -> bool:
         return (
             self.op == spec.op
-            and all(spec.has(name) and spec[name].dtype == dtype for name, dtype in self.dtypes.items())
+            and all(spec.has(name) and spec[name].dtype in dtype.split("|") for name, dtype in self.dtypes.items())
             and all(name in spec.params and _plain(spec.params[name]) == value for name, value in self.params.items())
         )
 

@@ -46,10 +46,13 @@ class Space:
         return self.valid(tile)
 
     def neighbours(self, tile: Tile, name: str) -> Iterator[Tile]:
-        """Tiles that differ in one entry: the nearest values below and above, or all where the entry's value is not one listed."""
-        listed = self.values[name]
-        if name in tile and tile[name] in listed:
-            at = listed.index(tile[name])
+        """Tiles that differ in one entry: the nearest values below and above, or all where the entry's value is not one listed.
+
+        An entry of a part that the tile does not name has the value of the entry for all.
+        """
+        listed, value = self.values[name], tile.get(name, tile.get(name.rpartition(".")[2]))
+        if value in listed:
+            at = listed.index(value)
             near = [listed[i] for i in (at - 1, at + 1) if 0 <= i < len(listed)]
         else:
             near = list(listed)
