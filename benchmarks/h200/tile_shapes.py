@@ -67,7 +67,7 @@ def products(m: int, n: int, k: int) -> Iterator[dict[str, Any]]:
 
 def calls() -> list[dict[str, Any]]:
     """All calls, what matters most first."""
-    found = [moe(*size) for *size, _ in MOE]
+    found = [moe(*size[:5]) for size in MOE]
     for rows, groups, n, k in GROUPED:
         found += [grouped(rows, groups, n, k), transposed(rows, groups, n, k)]
     for tokens, experts, k, model, inter, backward in MOE:
@@ -78,7 +78,7 @@ def calls() -> list[dict[str, Any]]:
             found += [transposed(rows, experts, model, 2 * inter), transposed(rows, experts, inter, model)]
     for size in PRODUCTS:
         found += list(products(*size))
-    found += [moe(*size, quant="per_token") for *size, backward in MOE if backward]
+    found += [moe(*size[:5], quant="per_token") for size in MOE if size[5]]
     batch = {"XQ": [BF16, 16, 256, 1024], "WQ": [BF16, 16, 1024, 1024]}
     return [*found, {"op": "batched_gemm_bf16", "operands": batch, "params": {"out_dtype": BF16}}]
 
