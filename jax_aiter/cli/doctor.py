@@ -17,9 +17,11 @@ from jax_aiter.bind import select
 from jax_aiter.bind.explain import platform_name
 from jax_aiter.cli.inventory import aiter, aiter_lines
 from jax_aiter.core.arch import arch_of, target_arch
+from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.found import is_aiter_found_and_supported
+from jax_aiter.kernels.hip.build import compilers
 from jax_aiter.ops.catalogue import all_ops
 
 PACKAGES = ("jax", "jaxlib", "numpy", "jax-rocm7-plugin", "jax-cuda13-plugin", "triton", "torch", "amd-aiter")
@@ -30,6 +32,14 @@ def _version(package: str) -> str | None:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def _hip_compiler() -> dict[str, Any]:
+    """The compiler of AITER's HIP kernels, or why there is none."""
+    try:
+        return {"found": str(compilers.find()), "reason": None}
+    except KernelBuildError as error:
+        return {"found": None, "reason": str(error)}
 
 
 def _ops(name: str, arch: str | None) -> list[dict[str, Any]]:
@@ -68,6 +78,7 @@ def collect() -> dict[str, Any]:
         "target_arch": target_arch(),
         "aiter": aiter(),
         "aiter_found_and_supported": is_aiter_found_and_supported(),
+        "hip_compiler": _hip_compiler(),
         "native_module": {"available": native.available, "reason": native.reason},
         "settings": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(jax_aiter.config.settings).items()},
         "ops": _ops(platform_name(), target_arch()),
@@ -90,6 +101,8 @@ def _print(data: dict[str, Any]) -> None:
     _row(facts, "target arch", data["target_arch"] or "none: the reference emulates gfx942; set JAX_AITER_ARCH to choose")
     for number, line in enumerate(aiter_lines(data["aiter"])):
         _row(facts, "" if number else "AITER", line)
+    compiler = data["hip_compiler"]
+    _row(facts, "HIP compiler", compiler["found"] or compiler["reason"])
     native = data["native_module"]
     _row(facts, "launch handler", "ready" if native["available"] else native["reason"])
     _row(facts, "settings", ", ".join(f"{k}={v}" for k, v in data["settings"].items()))

@@ -9,6 +9,7 @@ import click
 
 from jax_aiter.cli.inventory import MISSING, inventory, lines
 from jax_aiter.cli.say import Group, say
+from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import cache_root
 
 
@@ -97,10 +98,19 @@ def prune(everything: bool) -> None:
 @click.option("--ops", default="", help="Comma-separated op names; default: all.")
 @click.option("--shapes", type=click.Path(path_type=Path, exists=True), help="JSON list of calls; default: the ops' own cases.")
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Worker processes.")
-def build(archs: tuple[str, ...], ops: str, shapes: Path | None, jobs: int) -> None:
-    """Record and compile plans ahead of time; calls that are cached already are skipped."""
+@click.option("--hip", is_flag=True, help="Compile AITER's HIP sources instead, once for all calls.")
+@click.option("--sources", default="", help="With --hip: comma-separated names of sources; default: all.")
+def build(archs: tuple[str, ...], ops: str, shapes: Path | None, jobs: int, hip: bool, sources: str) -> None:
+    """Record and compile plans ahead of time; what is cached already is skipped."""
     from jax_aiter.kernels.triton.ahead import build_all, own_cases, read_calls, spec_of
 
+    if hip:
+        if ops or shapes is not None:
+            raise click.UsageError("--hip compiles sources, whatever the calls: it takes neither --ops nor --shapes")
+        _build_sources(archs, [name for name in sources.split(",") if name], jobs)
+        return
+    if sources:
+        raise click.UsageError("--sources needs --hip")
     wanted = {name for name in ops.split(",") if name}
     try:
         calls = own_cases() if shapes is None else read_calls(shapes)
@@ -113,14 +123,38 @@ def build(archs: tuple[str, ...], ops: str, shapes: Path | None, jobs: int) -> N
     with _progress("building plans") as progress:
         task = progress.add_task("plans", total=len(specs))
         outcomes = build_all(specs, jobs, lambda outcome: progress.advance(task))
-    for outcome in outcomes:
-        if outcome.reason:
-            for line in f"{outcome.status}: {outcome.spec.op} on {outcome.spec.arch}: {outcome.reason}".splitlines():
+    _report([(outcome.status, f"{outcome.spec.op} on {outcome.spec.arch}", outcome.reason) for outcome in outcomes], "plans")
+
+
+def _build_sources(archs: tuple[str, ...], chosen: list[str], jobs: int) -> None:
+    from jax_aiter.kernels.hip.build import ahead
+    from jax_aiter.kernels.store import aiter_location
+
+    location = aiter_location()
+    if location is None:
+        raise click.ClickException(f"AITER was {MISSING}")
+    if "sm_90" in archs:
+        raise click.UsageError("--hip: AITER's HIP kernels are for gfx942 and gfx950")
+    try:
+        count = len(ahead.names(chosen)) * len(archs)
+        with _progress("compiling sources") as progress:
+            task = progress.add_task("sources", total=count)
+            outcomes = ahead.build_all(location, chosen, archs, cache_root(), jobs, lambda outcome: progress.advance(task))
+    except (ValueError, KernelBuildError) as error:
+        raise click.ClickException(str(error)) from error
+    _report([(outcome.status, f"{outcome.name} on {outcome.arch}", outcome.reason) for outcome in outcomes], "sources")
+
+
+def _report(outcomes: list[tuple[str, str, str]], what: str) -> None:
+    """Says what became of each, with a reason; an error if one failed."""
+    for status, name, reason in outcomes:
+        if reason:
+            for line in f"{status}: {name}: {reason}".splitlines():
                 say(line, err=True)
-    counts = {status: sum(o.status == status for o in outcomes) for status in ("built", "cached", "refused", "failed")}
+    counts = {status: sum(status == found for found, _, _ in outcomes) for status in ("built", "cached", "refused", "failed")}
     say(", ".join(f"{count} {status}" for status, count in counts.items()))
     if counts["failed"]:
-        raise click.ClickException(f"{counts['failed']} plans could not be built")
+        raise click.ClickException(f"{counts['failed']} {what} could not be built")
 
 
 def _progress(title: str):

@@ -12,18 +12,21 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jax_aiter.kernels.cache import CacheError, explained, get_code, locked, read_entry
 from jax_aiter.kernels.disk import sweep
 from jax_aiter.kernels.marker import TAG, is_marked
+from jax_aiter.kernels.store import sources
 from jax_aiter.kernels.store.add import sweep_staging
 from jax_aiter.kernels.store.files import triton_identity
-from jax_aiter.kernels.store.location import KNOWN, UNVERIFIED, aiter_location, entry
+from jax_aiter.kernels.store.location import KNOWN, UNVERIFIED, Location, aiter_location, entry
 
 _CODE = re.compile(r"[0-9a-f]{64}")
 _COPY = re.compile(rf"[0-9a-f]{{40}}|(?:{KNOWN}|{UNVERIFIED})[0-9a-f]{{16,32}}")
 _PLAN = re.compile(r"\w+-[^/]+\.json")
 _KERNEL = re.compile(r"[0-9a-f]{64}\.json")
+_FRONT_END = re.compile(r"\w+-[0-9a-f]{40}\.json")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,14 +52,14 @@ def contents(root: Path) -> Contents:
                 counted[(path.parts[-3], path.parts[-2])] += 1
         codes = list(_named(root / "code", _CODE))
         copies = [file for copy in _copies(root) for file in copy.rglob("*") if file.is_file()]
-        nbytes = sum(os.lstat(path).st_size for path in [*_plans(root), *_kernels(root), *codes, *copies])
+        nbytes = sum(os.lstat(path).st_size for path in [*_plans(root), *_kernels(root), *_front_ends(root), *codes, *copies])
     return Contents(dict(sorted(counted.items())), refused, len(codes), nbytes)
 
 
 def damaged(root: Path) -> list[Path]:
     """Entries and code objects that fail their hash: the next use builds them again, `prune` removes them."""
     with explained(root):
-        bad = [path for path in (*_plans(root), *_kernels(root)) if read_entry(path) is None]
+        bad = [path for path in (*_plans(root), *_kernels(root), *_front_ends(root)) if read_entry(path) is None]
         return bad + [path for path in _named(root / "code", _CODE) if get_code(root, path.name) is None]
 
 
@@ -97,6 +100,9 @@ def _prune(root: Path, everything: bool) -> None:
             path.unlink(missing_ok=True)
     if everything and not linked:
         entry(root).unlink(missing_ok=True)
+    for path in _front_ends(root):
+        if everything or not _is_of(read_entry(path), location):
+            path.unlink(missing_ok=True)
     used = _used(root)
     for path in _kernels(root):
         stored = read_entry(path)
@@ -106,16 +112,26 @@ def _prune(root: Path, everything: bool) -> None:
         if path.name not in used:
             path.unlink(missing_ok=True)
     flat = [folder for name in ("aiter", "code", "tune") for folder in _folders(root / name, 0)]
-    for folder in [root, *flat, *_folders(root / "plans", 3), *_folders(root / "kernels", 1)]:
+    for folder in [root, *flat, *_folders(root / "plans", 3), *_folders(root / "kernels", 1), *_folders(root / "hip", 1)]:
         sweep(folder)
     for folder in sorted(_folders(root / "plans", 3), reverse=True):
         if not os.listdir(folder):
             folder.rmdir()
 
 
+def _is_of(stored: Any, location: Location | None) -> bool:
+    """Whether what was compiled of AITER's sources is of those at `location`."""
+    try:
+        folders, tree = tuple(map(str, stored["folders"])), stored["tree"]
+    except (KeyError, TypeError):
+        return False
+    return location is None or sources.identity(location, sources.together(location, folders)) == tree
+
+
 def _used(root: Path) -> set[str]:
-    """The code objects that a plan launches."""
-    used: set[str] = set()
+    """The code objects that a plan launches, and what was compiled of AITER's sources."""
+    stored = [read_entry(path) for path in _front_ends(root)]
+    used = {value for entry in stored if isinstance(entry, dict) for value in entry.values() if isinstance(value, str)}
     for path in _plans(root):
         stored = read_entry(path)
         try:
@@ -141,6 +157,12 @@ def _kernels(root: Path) -> Iterator[Path]:
     for folder in _folders(root / "kernels", 1):
         if folder != root / "kernels":
             yield from _named(folder, _KERNEL)
+
+
+def _front_ends(root: Path) -> Iterator[Path]:
+    for folder in _folders(root / "hip", 1):
+        if folder != root / "hip":
+            yield from _named(folder, _FRONT_END)
 
 
 def _named(folder: Path, pattern: re.Pattern[str]) -> Iterator[Path]:

@@ -80,6 +80,8 @@ def test_doctor():
     from jax_aiter.cli.main import cli
 
     data = json.loads(CliRunner().invoke(cli, ["doctor", "--json"], catch_exceptions=False).output)
+    compiler = data["hip_compiler"]
+    assert ("clang" in compiler["found"]) if compiler["found"] else ("JAX_AITER_CLANG" in compiler["reason"])
     assert data["packages"]["jax"] == jax.__version__
     assert {row["op"] for row in data["ops"]} == set(OPS)
     assert all(row["implementations"] for row in data["ops"])

@@ -12,10 +12,12 @@ import pytest
 from click.testing import CliRunner
 
 from jax_aiter.cli.kernels import kernels
+from jax_aiter.core.config import config
 from jax_aiter.kernels import cache, disk, store
 from jax_aiter.kernels.marker import TAG, TEXT, is_marked, mark, others_can_write
 from jax_aiter.kernels.prune import prune
 from jax_aiter.kernels.store import location as location_module
+from jax_aiter.kernels.store import sources
 from jax_aiter.kernels.triton import plans
 from tests.triton.test_worker import SPEC, record
 
@@ -52,7 +54,8 @@ def _filled(root: Path, checkout: Path) -> None:
 
 #: what a user may keep in a folder that is called like ours.
 OWN = ["code/main.py", "kernels/linux/bzImage", "plans/2026/summer/trip/notes.json", "aiter/README.md", "locks/key", "thesis.tex",
-       "tune/piano.json", "aiter/e4048607/file", "code/" + "a" * 63, "kernels/gfx942/notes.json", "plans/a.json"]  # fmt: skip
+       "tune/piano.json", "aiter/e4048607/file", "code/" + "a" * 63, "kernels/gfx942/notes.json", "plans/a.json",
+       "hip/gfx942/notes.json", "hip/song.json"]  # fmt: skip
 
 
 def _own(root: Path) -> dict[str, bytes]:
@@ -302,3 +305,31 @@ def test_who_else_could_have_put_a_plan_there_is_said(mode, owner, group, words,
     assert ("NOT verified" in output) == (words is not None)
     added = run("add", checkout).output
     assert ("NOT verified" in added) == (words is not None)
+
+
+def test_what_was_compiled_of_other_sources_goes_with_its_code_and_the_rest_stays(root, checkout):
+    source = checkout / "csrc/kernels/a.cu"
+    source.parent.mkdir(parents=True)
+    source.write_bytes(b"a kernel")
+    location = store.Location(checkout, "setting", location_module.AS_IT_IS, None)
+    tree = sources.identity(location, sources.together(location, ("csrc/kernels",)))
+
+    def front_end(name: str, tree: str, folders: list[str]) -> tuple[Path, str]:
+        code = cache.put_code(root, name.encode())
+        path = root / "hip/gfx942" / f"{name}-{'0' * 40}.json"
+        cache.write_entry(path, {"folders": folders, "tree": tree, "bitcode": code})
+        return path, code
+
+    kept, kept_code = front_end("present", tree, ["csrc/kernels"])
+    gone = [front_end("past", "0" * 32, ["csrc/kernels"]), front_end("hostile", tree, ["../../.."])]
+    torn = root / "hip/gfx942" / f"torn-{'0' * 40}.json"
+    torn.write_bytes(b"{}")
+    with config(source=str(checkout), unverified=True):
+        prune(root)
+    assert kept.exists()
+    assert cache.get_code(root, kept_code) == b"present"
+    assert not torn.exists()
+    assert not any(path.exists() or cache.get_code(root, code) for path, code in gone)
+    prune(root, everything=True)
+    assert not kept.exists()
+    assert cache.get_code(root, kept_code) is None

@@ -44,9 +44,16 @@ def has(where: Location, name: str) -> bool:
 @functools.lru_cache(maxsize=64)
 def below(where: Location, folder: str) -> tuple[str, ...]:
     """The sources below a folder, in order; () if it is not there."""
+    if not is_plain(folder):
+        return ()
     top = where.place(folder)
     found = (f"{folder}/{path.relative_to(top).as_posix()}" for path in top.rglob("*") if path.is_file())
     return tuple(sorted(name for name in found if is_plain(name) and is_source(name)))
+
+
+def together(where: Location, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """The sources below any of these folders, in order, each once."""
+    return tuple(sorted({name for folder in folders for name in below(where, folder)}))
 
 
 def copy(where: Location, folder: Path, names: tuple[str, ...]) -> list[str]:

@@ -64,20 +64,18 @@ def front_end(source: Source, arch: str, root: Path) -> FrontEnd:
     Raises KernelBuildError (no compiler, or what it says) and CacheError.
     """
     path = entry(root, source, arch)
-    with _guard:
-        found = _unpacked.get(path) or _unpack(path, root)
-        if found is None:
-            with locked(root, "build", shared=True), locked(root, f"hip-{source.name}-{arch}"):
-                found = _unpack(path, root)  # another process may have compiled it while this one waited
-                if found is None:
-                    host, bitcode = _compile(source, arch)
-                    made = {"host": put_code(root, host), "bitcode": put_code(root, bitcode)}
-                    write_entry(path, {"source": source.name, "arch": arch, **made})
-                    found = _unpack(path, root)
-        if found is None:
-            raise KernelBuildError(f"{path}: the cache lost what was just written to it")
-        _unpacked[path] = found
-        return found
+    found = _kept(path, root)
+    if found is None:
+        with locked(root, "build", shared=True), locked(root, f"hip-{source.name}-{arch}"):
+            found = _kept(path, root)  # another process, or thread, may have compiled it while this one waited
+            if found is None:
+                host, bitcode = _compile(source, arch)
+                made = {"host": put_code(root, host), "bitcode": put_code(root, bitcode)}
+                write_entry(path, {"folders": list(source.folders), "tree": source.tree, **made})  # by which `prune` goes
+                found = _kept(path, root)
+    if found is None:
+        raise KernelBuildError(f"{path}: the cache lost what was just written to it")
+    return found
 
 
 def _compile(source: Source, arch: str) -> tuple[bytes, bytes]:
@@ -114,8 +112,16 @@ def _folder() -> Path:
     return folder
 
 
-def _unpack(path: Path, root: Path) -> FrontEnd | None:
+def _kept(path: Path, root: Path) -> FrontEnd | None:
     """What an entry names, as files; None if it is missing, damaged, or a half of it is."""
+    with _guard:
+        found = _unpacked.get(path) or _unpack(path, root)
+        if found is not None:
+            _unpacked[path] = found
+        return found
+
+
+def _unpack(path: Path, root: Path) -> FrontEnd | None:
     stored = read_entry(path)
     if not isinstance(stored, dict):
         return None

@@ -13,6 +13,8 @@ from jax_aiter.kernels.store import Location, sources
 
 #: folders of headers that AITER's build gives to every source.
 HEADERS = ("csrc/include", "csrc/include/ck_tile", "3rdparty/ck_helper", "3rdparty/composable_kernel/include")
+#: of Composable Kernel, a submodule of AITER's repository: newer releases do without it where their sources allow that.
+LANDMARK = "3rdparty/composable_kernel/include/ck_tile/core.hpp"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +35,24 @@ class Source:
     tensor: Literal["torch", "aiter"]
 
     @property
+    def folders(self) -> tuple[str, ...]:
+        """Where the files lie that the compiler may read."""
+        return tuple(dict.fromkeys((*self.includes, *(file.rpartition("/")[0] for file in self.files))))
+
+    @property
     def names(self) -> tuple[str, ...]:
         """All files that the compiler may read, in order."""
-        folders = dict.fromkeys((*self.includes, *(file.rpartition("/")[0] for file in self.files)))
-        return tuple(sorted({name for folder in folders for name in sources.below(self.where, folder)}))
+        return sources.together(self.where, self.folders)
+
+    @property
+    def tree(self) -> str:
+        """It differs where a file does that the compiler may read."""
+        return sources.identity(self.where, self.names)
 
     @property
     def identity(self) -> str:
         """It differs where a file does that the compiler may read, or a flag."""
-        return "-".join((sources.identity(self.where, self.names), *_plain(self.defines), *_plain(self.flags)))
+        return "-".join((self.tree, *_plain(self.defines), *_plain(self.flags)))
 
 
 def _plain(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -61,7 +72,8 @@ def source(where: Location, name: str) -> Source:
         raise KernelBuildError(rule)
     torch = any(b"<torch/" in sources.read(where, file) for file in unit.files) or not sources.has(where, "csrc/include/aiter_tensor.h")
     includes = (*HEADERS, *unit.includes)
-    return Source(where, name, unit.files, includes, unit.defines, unit.flags, "torch" if torch else "aiter")
+    without = (*(() if torch else ("AITER_NO_TORCH_TYPES",)), *(() if sources.has(where, LANDMARK) else ("ENABLE_CK=0",)))
+    return Source(where, name, unit.files, includes, (*unit.defines, *without), unit.flags, "torch" if torch else "aiter")
 
 
 def all_sources(where: Location) -> Mapping[str, Source]:

@@ -1,0 +1,62 @@
+"""Compiles AITER's HIP sources ahead of time: several at once, picks up where an earlier run stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.cache import CacheError
+from jax_aiter.kernels.hip.build import compilers, frontend, source
+from jax_aiter.kernels.hip.build.catalogue import CATALOGUE
+from jax_aiter.kernels.store import Location
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one source on one architecture: "cached", "built", "refused" (this release lacks it) or "failed", and why."""
+
+    name: str
+    arch: str
+    status: str
+    reason: str = ""
+
+
+def names(chosen: Iterable[str]) -> list[str]:
+    """The sources that are named, or all of them. ValueError names one that is none."""
+    wanted = list(dict.fromkeys(chosen)) or list(CATALOGUE)
+    if unknown := [name for name in wanted if name not in CATALOGUE]:
+        raise ValueError(f"AITER has no HIP source {', '.join(unknown)}; there are {', '.join(CATALOGUE)}")
+    return wanted
+
+
+def build_all(
+    where: Location, chosen: Iterable[str], archs: Iterable[str], root: Path, jobs: int, done: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """Run the front end on every source that is not cached, `jobs` at a time; `done` is called after each.
+
+    Raises KernelBuildError if there is no compiler.
+    """
+    compilers.find()
+
+    def one(name: str, arch: str) -> Outcome:
+        outcome = _one(where, name, arch, root)
+        done(outcome)
+        return outcome
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return [job.result() for job in [pool.submit(one, name, arch) for arch in archs for name in names(chosen)]]
+
+
+def _one(where: Location, name: str, arch: str, root: Path) -> Outcome:
+    if (rule := source.lacking(where, name)) is not None:
+        return Outcome(name, arch, "refused", rule)
+    try:
+        unit = source.source(where, name)
+        status = "cached" if frontend.exists(unit, arch, root) else "built"
+        frontend.front_end(unit, arch, root)
+    except (KernelBuildError, CacheError) as error:
+        return Outcome(name, arch, "failed", str(error))
+    return Outcome(name, arch, status)
