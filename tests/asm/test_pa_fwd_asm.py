@@ -10,6 +10,7 @@ weight, from each weight; the mean weight of these normally distributed scores i
 by about 5 %.
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -182,6 +183,21 @@ def test_precisions_of_fp8(arch, precision):
 def test_paged_attention_takes_the_same_kernels(cache):
     p = paged.problem([1, 250, 257], 2, 4, cache=cache)
     check(p, op=jax_aiter.paged_attention, scale=128**-0.5, kv_layout="asm", implementation="asm")
+
+
+@pytest.mark.parametrize("cache", [None, "int8"])
+def test_a_query_sees_its_chunk(cache):
+    """As much of a sequence as its last token's chunk holds, also one that has just begun; unknown blocks in front do not show."""
+    chunk, p = 64, paged.problem([1, 64, 65, 200, 0, 256], 2, 4, cache=cache)
+    options = {"scale": 128**-0.5, "kv_layout": "asm", "implementation": "asm", "attention_chunk_size": chunk}
+    begin = np.maximum(p.lengths - 1, 0) // chunk * chunk
+    seen = [np.roll(table, -first // 16) for table, first in zip(p.tables, begin, strict=True)]
+    local = dataclasses.replace(p, tables=np.stack(seen), lengths=p.lengths - begin)
+    tables = p.tables.copy()
+    tables[3, : begin[3] // 16] = -7
+    function, arrays = call(dataclasses.replace(p, tables=tables), op=jax_aiter.paged_attention, **options)
+    with common.running(function, *arrays) as out:
+        agree(np.asarray(out), local, None if cache is None else WEIGHTS[0])
 
 
 def test_decode_step_updates_the_caches_in_place():

@@ -213,6 +213,7 @@ PAGED = {"scale": 128**-0.5, "logits_soft_cap": 0.0, "sliding_window": 0, "kv_la
         ({"scale": 0.1}, "scale = 0.1"),
         ({"logits_soft_cap": 2.0}, "logits_soft_cap = 2.0"),
         ({"sliding_window": 4}, "sliding_window = 4"),
+        ({"attention_chunk_size": 24}, "attention_chunk_size = 24"),
         ({"cache": "int8", "one_scale": True}, r"without scales [nb, Hk, bs]"),
     ],
 )

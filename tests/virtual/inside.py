@@ -10,8 +10,10 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run(python: str, arch: str, *arguments: str, xla_flags: str = "", triton: bool = False) -> dict[str, int]:
-    """Counts by outcome of a pytest run on two virtual devices with memory checks; fails with its output if it failed.
+def run(
+    python: str, arch: str, *arguments: str, xla_flags: str = "", triton: bool = False, checks: str = "memory"
+) -> dict[str, int]:
+    """Counts by outcome of a pytest run on two virtual devices that check accesses; fails with its output if it failed.
 
     triton: kernels of Triton too, recorded and compiled by this process's Python; else there is none.
     """
@@ -25,7 +27,7 @@ def run(python: str, arch: str, *arguments: str, xla_flags: str = "", triton: bo
     elif arch == "gfx950" and re.search("flash|poison", arguments[0]):
         env["VGPU_SLICE"] = "64"  # these overwrite tiles that a slower wave still reads, unless a wave's turn is that long
     command = [python, "-m", "pytest", "-p", "no:cacheprovider", *arguments]
-    done = vgpu.run(command, vgpu.Options(arch, 2, "memory"), env, capture_output=True, text=True, cwd=ROOT)
+    done = vgpu.run(command, vgpu.Options(arch, 2, checks), env, capture_output=True, text=True, cwd=ROOT)
     print(done.stdout[-2000:])
     if done.returncode:
         pytest.fail(f"{' '.join(command)} on {arch}:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}", pytrace=False)

@@ -24,6 +24,13 @@ def test_what_we_do_ourselves_about_poison(python):
     run(python, "gfx942", "tests/gpu/test_poison.py", "-k", "varlen and window or per_tensor", triton=True)
 
 
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("_triton")
+def test_no_sequence_writes_into_another(python):
+    """Packed sequences without keys: see `glue_lse`."""
+    run(python, "gfx942", f"{PLANS}/test_attention_states.py", "-k", "without_keys", triton=True, checks="memory,races")
+
+
 @pytest.mark.exhaustive
 @pytest.mark.timeout(2400)
 @pytest.mark.usefixtures("_triton")

@@ -173,13 +173,20 @@ def program(call: Call, row: Kernel, grid: tuple[int, int, int], max_qlen: int) 
     rows = jax.ShapeDtypeStruct((sequences * max_qlen, *q.shape[1:]), q.dtype)
     names = [n for n in ("key_cache", "value_cache", "k_scale", "v_scale") if n in call.operands]
     given = {"query": rows, **{n: call.operands[n] for n in (*names, "block_tables", "context_lens")}}
+    columns, block = given["block_tables"].shape[1], given["key_cache"].shape[3]
+    chunk = call.params.get("attention_chunk_size", 0)
+    if chunk:
+        columns = min(columns, chunk // block)
+        given["block_tables"] = jax.ShapeDtypeStruct((sequences, columns), jnp.int32)
     if row["Mtp"] != 0:
         given["qo_indptr"] = jax.ShapeDtypeStruct((sequences + 1,), jnp.int32)
     plan = _plan(call, row, grid, given, rows, max_qlen)
 
     def run(operands: Mapping[str, jax.Array]):
         query, cache, tables = (operands[n] for n in ("query", "key_cache", "block_tables"))
-        lengths = clamp_lengths(operands["context_lens"], tables, cache.shape[3])
+        lengths = clamp_lengths(operands["context_lens"], tables, block)
+        if chunk:
+            tables, lengths = _last_chunk(tables, lengths, block, chunk, columns)
         qo_indptr = operands.get("qo_indptr")
         aligned, pack = (query, None) if qo_indptr is None else align(query, qo_indptr, max_qlen)
         values = {n: operands[n] for n in names}
@@ -194,6 +201,13 @@ def program(call: Call, row: Kernel, grid: tuple[int, int, int], max_qlen: int) 
         return [out[:, 0] if pack is None else pack(out)]
 
     return Program((plan,), run)
+
+
+def _last_chunk(tables: jax.Array, lengths: jax.Array, block: int, chunk: int, columns: int) -> tuple[jax.Array, jax.Array]:
+    """Tables of `columns`, and lengths, of the chunk that the last token of each sequence is in."""
+    begin = jnp.maximum(lengths - 1, 0) // chunk * chunk
+    column = begin[:, None] // block + jnp.arange(columns, dtype=jnp.int32)
+    return jnp.take_along_axis(tables, jnp.minimum(column, tables.shape[1] - 1), axis=1), lengths - begin
 
 
 def _plan(call: Call, row: Kernel, grid, given, rows: jax.ShapeDtypeStruct, max_qlen: int):

@@ -23,7 +23,9 @@ def select(call: Call) -> Selected:
     need(params["logits_soft_cap"] == 0, f"logits_soft_cap = {params['logits_soft_cap']}; AITER's kernels have none")
     need(params["sliding_window"] == 0, f"sliding_window = {params['sliding_window']}; AITER's kernels have none")
     chunk = params.get("attention_chunk_size", 0)
-    need(chunk == 0, f"attention_chunk_size = {chunk}; AITER's kernels have none")
+    block = cache.shape[3]
+    rule = f"here a chunk's table is part of the sequence's: a multiple of the block, {block}"
+    need(chunk % block == 0, f"attention_chunk_size = {chunk}; {rule}")
     need(not params["ragged"], "cu_seqlens is given; the longest query must be static: see pa_fwd_asm(max_qlen=)")
     if cache.dtype.itemsize == 1:
         per_token = "k_scale" in call.operands and params["per_token_scales"]

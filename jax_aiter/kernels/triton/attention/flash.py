@@ -47,10 +47,7 @@ def _chunk_rule(spec: CallSpec) -> str | None:
     chunk = _chunk(spec)
     if not chunk:
         return None
-    if spec.has("cu_seqlens_q"):
-        rule = "cutting packed sequences leaves some empty, whose log-sum-exps AITER's Triton kernel writes over others"
-        return f"attention_chunk_size = {chunk}; {rule}"
-    if spec["q"].shape[1] > spec["k"].shape[1]:
+    if not spec.has("cu_seqlens_q") and spec["q"].shape[1] > spec["k"].shape[1]:
         return f"attention_chunk_size = {chunk} with more queries than keys; some would be in no chunk"
     if spec.params.get("alibi_per_sequence"):
         return f"attention_chunk_size = {chunk} with alibi_slopes [B, Hq]; chunks are AITER's sequences: they must be [Hq]"
@@ -186,6 +183,17 @@ def flash_attention(ctx):
     return out, lse
 
 
+def _packed(ctx) -> tuple[tuple, dict[str, int]]:
+    """The bounds of packed sequences, or of their chunks, and the longest of queries and of keys."""
+    from jax_aiter.kernels.triton.worker import glue_chunks
+
+    bounds, lengths, chunk = (ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k")), _longest(ctx), _chunk(ctx.spec)
+    if chunk and chunk < lengths["max_seqlen_k"]:
+        bounds = tuple(glue_chunks.packed_bounds(*bounds, *lengths.values(), chunk))
+        lengths["max_seqlen_k"] = chunk
+    return bounds, lengths
+
+
 def _asks_lse(ctx) -> bool:
     """AITER's kernels write 0 for queries without keys, which the backward ones want so: they subtract before they mask."""
     return bool(ctx.spec.params.get("return_lse"))
@@ -199,16 +207,22 @@ def _longest(ctx) -> dict[str, int]:
 
 @op("flash_attention_varlen", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse, needs=_needs)
 def flash_attention_varlen(ctx):
-    from jax_aiter.kernels.triton.worker import glue
+    from aiter.ops.triton.attention import mha
 
-    bounds = {name: ctx.operand(name) for name in ("cu_seqlens_q", "cu_seqlens_k")}
+    from jax_aiter.kernels.triton.worker import glue, glue_lse
+
+    bounds, lengths = _packed(ctx)
     q, *keys = _padded(ctx)
-    out, lse = _forward(
-        ctx, q, _seen_keys(ctx, keys, *bounds.values()), bounds["cu_seqlens_q"].shape[0] - 1, **bounds, **_longest(ctx)
-    )
+    names = dict(zip(("cu_seqlens_q", "cu_seqlens_k"), bounds, strict=True))
+    arguments = (ctx, q, _seen_keys(ctx, keys, *bounds), bounds[0].shape[0] - 1)
+    if ctx.spec.params["causal"]:
+        with glue_lse.spaced(mha) as found:
+            out, _ = _forward(*arguments, **names, **lengths)
+        return out, glue_lse.close(found, *bounds, _asks_lse(ctx), ctx.results[1])
+    out, lse = _forward(*arguments, **names, **lengths)
     lse = glue.transpose(lse, ctx.results[1])
     if _asks_lse(ctx):
-        glue.keyless_packed(lse, bounds["cu_seqlens_q"], bounds["cu_seqlens_k"], ctx.spec.params["causal"])
+        glue.keyless_packed(lse, *bounds)
     return out, lse
 
 
@@ -279,11 +293,11 @@ def _chunked_backward(ctx, x: _Padded):
 
 @op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
 def flash_attention_varlen_bwd(ctx):
-    x, bounds = _Padded(ctx), (ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"))
+    x, (bounds, lengths) = _Padded(ctx), _packed(ctx)
     for gradient in x.gradients:
         gradient.zero_()  # tokens past the last sequence are written by no program
     keys, batch = _seen_keys(ctx, (x.k, x.v), *bounds), bounds[0].shape[0] - 1
-    _backward(ctx, x, keys, x.gradients[1:], ctx.operand("lse").T, batch, *bounds, **_longest(ctx))
+    _backward(ctx, x, keys, x.gradients[1:], ctx.operand("lse").T, batch, *bounds, **lengths)
     return ctx.results
 
 

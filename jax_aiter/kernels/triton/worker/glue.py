@@ -306,31 +306,26 @@ def keyless_first(lse: torch.Tensor, rows: int) -> None:
 
 
 @triton.jit
-def _keyless_packed_kernel(
-    lse, bounds_q, bounds_k, sequences, tokens, heads, CAUSAL: tl.constexpr, SEQUENCES: tl.constexpr, BLOCK: tl.constexpr
-):
+def _keyless_packed_kernel(lse, bounds_q, bounds_k, sequences, tokens, heads, SEQUENCES: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     b = tl.arange(0, SEQUENCES)
     ends = tl.load(bounds_q + 1 + b, mask=b < sequences, other=2147483647)
     sequence = tl.sum((ends <= row).to(tl.int32))
     owned = sequence < sequences
-    end = tl.load(bounds_q + sequence + 1, mask=owned, other=0)
     keys = tl.load(bounds_k + sequence + 1, mask=owned, other=0) - tl.load(bounds_k + sequence, mask=owned, other=0)
     seen = keys > 0
-    if CAUSAL:
-        seen = seen & (row - end + keys >= 0)
     for start in range(0, heads, BLOCK):
         h = start + tl.arange(0, BLOCK)
         hidden = (h < heads) & (seen == 0)
         tl.store(lse + h.to(tl.int64) * tokens + row, tl.full((BLOCK,), float("-inf"), tl.float32), mask=hidden)
 
 
-def keyless_packed(lse: torch.Tensor, bounds_q: torch.Tensor, bounds_k: torch.Tensor, causal: bool) -> None:
-    """-inf in [Hq, Tq] for the packed queries that see no key or are in no sequence."""
+def keyless_packed(lse: torch.Tensor, bounds_q: torch.Tensor, bounds_k: torch.Tensor) -> None:
+    """-inf in [Hq, Tq] for the packed queries whose sequence has no key, or that are in no sequence."""
     (heads, tokens), sequences = lse.shape, bounds_q.shape[0] - 1
     padded, block = triton.next_power_of_2(sequences), min(64, triton.next_power_of_2(heads))
     grid = (tokens,)
-    _keyless_packed_kernel[grid](lse, bounds_q, bounds_k, sequences, tokens, heads, CAUSAL=causal, SEQUENCES=padded, BLOCK=block)
+    _keyless_packed_kernel[grid](lse, bounds_q, bounds_k, sequences, tokens, heads, SEQUENCES=padded, BLOCK=block)
 
 
 @triton.jit

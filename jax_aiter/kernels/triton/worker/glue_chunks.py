@@ -73,3 +73,35 @@ def dense_bounds(batch: int, queries: int, keys: int, chunk: int, device) -> tup
     new = [torch.empty((n,), dtype=torch.int32, device=device) for _ in range(2)]
     _dense_bounds_kernel[(triton.cdiv(n, 256),)](*new, n, queries, keys, chunk, FIRST=first, PARTS=parts, BLOCK=256)
     return new[0], new[1]
+
+
+@triton.jit
+def _packed_bounds_kernel(bounds_q, bounds_k, local_q, local_k, sequences, chunk, PARTS: tl.constexpr, WIDTH: tl.constexpr):
+    sequence, part = tl.program_id(0), tl.arange(0, WIDTH)
+    start, end = tl.load(bounds_q + sequence), tl.load(bounds_q + sequence + 1)
+    start_k, end_k = tl.load(bounds_k + sequence), tl.load(bounds_k + sequence + 1)
+    length = end_k - start_k
+    first = length - (end - start)  # position of the first query; negative where there are more queries than keys
+    begin = (tl.maximum(first, 0) // chunk + part - 1) * chunk
+    # A part in front has the keys before the first query's chunk, and no query.
+    key = tl.where(part == 0, 0, tl.minimum(begin, length))
+    query = tl.where(part <= 1, 0, tl.minimum(tl.maximum(key - first, 0), end - start))
+    tl.store(local_q + sequence * PARTS + part, start + query, mask=part < PARTS)
+    tl.store(local_k + sequence * PARTS + part, start_k + key, mask=part < PARTS)
+    if sequence == sequences - 1:
+        tl.store(local_q + sequences * PARTS, end)
+        tl.store(local_k + sequences * PARTS, end_k)
+
+
+def packed_bounds(bounds_q: torch.Tensor, bounds_k: torch.Tensor, queries: int, keys: int, chunk: int) -> list[torch.Tensor]:
+    """The bounds of packed sequences by chunk, in the queries and in the keys; queries, keys: at least the most of a sequence.
+
+    Parts without queries, and without keys, lie in front and behind: as many as the longest sequence could need.
+    """
+    sequences = bounds_q.shape[0] - 1
+    parts = 1 + min((queries - 1) // chunk + 2, triton.cdiv(keys, chunk))
+    new = [torch.empty((sequences * parts + 1,), dtype=torch.int32, device=bounds_q.device) for _ in range(2)]
+    _packed_bounds_kernel[(sequences,)](
+        bounds_q, bounds_k, *new, sequences, chunk, PARTS=parts, WIDTH=triton.next_power_of_2(parts)
+    )
+    return new
