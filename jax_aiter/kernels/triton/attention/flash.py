@@ -190,7 +190,7 @@ def _packed(ctx) -> tuple[tuple, dict[str, int]]:
     bounds: tuple = (ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"))
     lengths, chunk = _longest(ctx), _chunk(ctx.spec)
     if chunk and chunk < lengths["max_seqlen_k"]:
-        bounds = tuple(glue_chunks.packed_bounds(*bounds, lengths["max_seqlen_q"], lengths["max_seqlen_k"], chunk))
+        bounds = tuple(glue_chunks.packed_bounds(bounds[0], bounds[1], lengths["max_seqlen_q"], lengths["max_seqlen_k"], chunk))
         lengths["max_seqlen_k"] = chunk
     return bounds, lengths
 
@@ -219,7 +219,7 @@ def flash_attention_varlen(ctx):
     if ctx.spec.params["causal"]:
         with glue_lse.spaced(mha) as found:
             out, _ = _forward(*arguments, **names, **lengths)
-        return out, glue_lse.close(found, *bounds, infinite=_asks_lse(ctx), lse=ctx.results[1])
+        return out, glue_lse.close(found, bounds[0], bounds[1], infinite=_asks_lse(ctx), lse=ctx.results[1])
     out, lse = _forward(*arguments, **names, **lengths)
     lse = glue.transpose(lse, ctx.results[1])
     if _asks_lse(ctx):
