@@ -142,7 +142,18 @@ def test_rows_that_lose_are_named_above_the_table():
 MODEL = {
     "about": "1.0 billion parameters.",
     "check": "Logits agree.",
-    "steps": {"decode": {"about": "batch 64", "forms": {"auto": {"tokens_per_s": 9000.0}, "plain": {"tokens_per_s": 4000.0}}}},
+    "steps": {
+        "decode": {
+            "about": "batch 64",
+            "forms": {
+                "auto": {"tokens_per_s": 9000.0},
+                "plain: ragged_dot, xla": {"tokens_per_s": 3000.0},
+                "plain: dense, xla": {"tokens_per_s": 4000.0},
+                "plain: dense, cudnn": {"tokens_per_s": 1e6, "failed": "other numbers"},
+                "plain: padded, xla": {"tokens_per_s": 20000.0, "limits": "drops"},
+            },
+        }
+    },
 }
 
 
@@ -159,7 +170,9 @@ def test_all_figures_are_written_from_one_file(tmp_path):
     assert "old" not in text
     assert "| `fused_moe` | 1 | sort + ragged_dot | 4.00 | 4.00 | 50% |" in text
     assert "| `fused_moe`, forward + backward | 1 | jax.nn, cudnn | 0.67 | 0.50 | 33% |" in text
-    assert "| decode | batch 64 | 9,000 | — | 4,000 | 2.25 |" in text
+    assert (
+        "| decode | batch 64 | 9,000 | — | 4,000 | dense, xla | 2.25 | ragged_dot, xla 3,000; dense, cudnn other numbers; " in text
+    )
     _equal_to_their_file(tmp_path)
     assert "<svg" in (docs / "h200.svg").read_text()
 

@@ -1,0 +1,163 @@
+"""Compiles every way of a step, checks that they agree, and times them."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gc
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.h200 import trace
+from benchmarks.model_step import steps
+from benchmarks.model_step.forms import Way
+from benchmarks.peers.measure import difference, short
+from examples.moe_lm import model
+from examples.moe_lm.model import Config, Params
+
+ROUNDS, STEPS = 5, 32  # of decoding, in turns
+PROFILED = 4  # steps, after the timing
+TRAINED = 4  # steps, of which the first is not timed
+
+Made = dict[str, Any]  # a compiled program, or the reason why there is none
+
+
+def parameters(config: Config) -> Callable[[], Params]:
+    return lambda: model.init(config, jax.random.key(0))
+
+
+def decode_arguments(config: Config, batch: int, dtype: Any, way: Way) -> Any:
+    """Shapes of what the program takes."""
+    params = jax.eval_shape(lambda: way.own(model.cast(parameters(config)(), dtype)))
+    return params, jax.eval_shape(lambda: steps.decoding_state(config, batch, dtype))
+
+
+def train_arguments(config: Config, batch: int, way: Way) -> Any:
+    state = jax.eval_shape(lambda: steps.training_state(way.own(parameters(config)())))
+    return state, jax.ShapeDtypeStruct((batch, config.sequence + 1), jnp.int32)
+
+
+def compiled(programs: dict[str, Callable[[], Any]], threads: int) -> Made:
+    """`programs` lower; they are compiled by several threads."""
+
+    def one(lower: Callable[[], Any]) -> Any:
+        try:
+            return lower().compile()
+        except Exception as error:  # what this backend cannot run is filed with its reason
+            return short(error)
+
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        return dict(zip(programs, pool.map(one, programs.values()), strict=True))
+
+
+def lowered(way: Way, program: Callable[[Way], Any], arguments: Any) -> Callable[[], Any]:
+    def lower() -> Any:
+        with way.settings():
+            return program(way).lower(*arguments)
+
+    return lower
+
+
+def decode(
+    config: Config, batch: int, dtype: Any, ways: list[Way], made: Made, tolerance: float, count: int = STEPS
+) -> dict[str, Any]:
+    """Tokens per second of each way, the ways in turns; the logits of a first step against auto's."""
+    found: dict[str, Any] = {}
+    running: dict[str, tuple[Any, Any]] = {}
+    params = jax.jit(lambda: model.cast(parameters(config)(), dtype))()
+    want = None
+    for way in ways:
+        about: dict[str, Any] = {"limits": way.limits} if way.limits else {}
+        found[way.name] = about
+        if isinstance(made[way.name], str):
+            about["failed"] = made[way.name]
+            continue
+        try:
+            own = jax.jit(way.own)(params)
+            state, logits = made[way.name](own, jax.jit(lambda: steps.decoding_state(config, batch, dtype))())
+            jax.block_until_ready(logits)
+        except Exception as error:  # out of memory, say
+            about["failed"] = short(error)
+            continue
+        want = logits if want is None else want
+        about["difference"] = difference(logits, want)
+        _judge(about, tolerance)
+        running[way.name] = own, state
+    times: dict[str, list[float]] = {name: [] for name in running}
+    for number in range(ROUNDS):
+        for name in list(running) if number % 2 == 0 else reversed(list(running)):
+            own, state = running[name]
+            start = time.perf_counter()
+            for _ in range(count):
+                state, _ = made[name](own, state)
+            jax.block_until_ready(state)
+            times[name].append((time.perf_counter() - start) / count)
+            running[name] = own, state
+    for name, seconds in times.items():
+        found[name] |= {"step_s": statistics.median(seconds), "tokens_per_s": batch / statistics.median(seconds)}
+        found[name] |= _profiled(made[name], *running.pop(name))
+    return found
+
+
+def _profiled(program: Any, own: Params, state: Any) -> dict[str, Any]:
+    """Kernels that a step launches, and the seconds that they run: the rest of the step the device waits."""
+    if jax.default_backend() == "cpu":
+        return {}
+
+    def some() -> None:
+        now = state
+        for _ in range(PROFILED):
+            now, _ = program(own, now)
+        jax.block_until_ready(now)
+
+    try:
+        kernels = trace.with_jax(some)
+    except trace.NoDeviceEvents as error:
+        return {"unprofiled": short(error)}
+    return {"kernels": len(kernels) / PROFILED, "busy_s": sum(kernel.duration for kernel in kernels) / 1e9 / PROFILED}
+
+
+def train(config: Config, batch: int, ways: list[Way], made: Made, tolerance: float) -> dict[str, Any]:
+    """The same for training steps, one way after the other: their states do not fit side by side. The bits per byte of every step
+    are compared with auto's; from the second on they depend on the gradients.
+    """
+    found: dict[str, Any] = {}
+    want = None
+    tokens = np.random.default_rng(0).integers(0, 64, (batch, config.sequence + 1))
+    tokens = jnp.asarray(tokens.cumsum(1) % 251, jnp.int32)  # something to be learnt: the next byte is near the last
+    for way in ways:
+        about: dict[str, Any] = {"limits": way.limits} if way.limits else {}
+        found[way.name] = about
+        if isinstance(made[way.name], str):
+            about["failed"] = made[way.name]
+            continue
+        try:
+            state = jax.jit(lambda way=way: steps.training_state(way.own(parameters(config)())))()
+            bits, seconds = [], []
+            for _ in range(TRAINED):
+                start = time.perf_counter()
+                state, loss = made[way.name](state, tokens)
+                bits.append(float(loss))
+                seconds.append(time.perf_counter() - start)
+        except Exception as error:
+            about["failed"] = short(error)
+            continue
+        finally:
+            state = loss = None
+            gc.collect()
+        want = bits if want is None else want
+        step = statistics.median(seconds[1:])
+        about |= {"bits": bits, "step_s": step, "tokens_per_s": batch * config.sequence / step}
+        about["difference"] = max(abs(b - w) / w for b, w in zip(bits, want, strict=True))
+        _judge(about, tolerance)
+    return found
+
+
+def _judge(about: dict[str, Any], tolerance: float) -> None:
+    if not about["difference"] <= tolerance:
+        about["failed"] = f"other numbers than ours: {about['difference']:.2e} apart, {tolerance:.0e} allowed"
