@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ def main() -> None:
     parser.add_argument("--arch", default="sm_90", help="of --build")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--share", help=argparse.SUPPRESS)
+    parser.add_argument("--compile", action="store_true", help="only compile, into JAX_COMPILATION_CACHE_DIR")
     options = parser.parse_args()
     if options.build and not options.share:
         narrowed = [*(["--small"] if options.small else []), "--only", options.only]
@@ -46,15 +48,30 @@ def main() -> None:
         raise SystemExit(1 if build.share(wanted, options.arch, options.share) else 0)
     if arch is None and not options.small:
         raise SystemExit("this machine has no GPU that jax can see; --small tries the command on a CPU")
+    if options.compile:
+        raise SystemExit(compiled(wanted, arch, options.small, options.threads))
     options.out.mkdir(parents=True, exist_ok=True)
     report = run(wanted, arch, options.small, options.threads, options.out / "peers.json")
     print("\n".join(["", *table.summary(report)]))
     raise SystemExit(1 if any("failed" in row for row in report["rows"]) else 0)
 
 
+def compiled(wanted: list[Any], arch: str | None, small: bool, threads: int) -> int:
+    """Compiles what `run` will, so that it finds the programs in JAX's persistent cache."""
+    start = time.monotonic()
+    made = measure.compile_all(wanted, rates_of(wanted, small), arch is not None, threads)
+    failed = [f"{name}, {form}: {p.failed}" for name, programs in made.items() for form, p in programs.forms.items() if p.failed]
+    print("\n".join([*failed, f"{len(made)} rows compiled in {time.monotonic() - start:.0f} s, {len(failed)} forms cannot"]))
+    return 0
+
+
+def rates_of(wanted: list[Any], small: bool) -> dict[str, Any]:
+    return limits.measure(sorted({row.rate for row in wanted} | {"bfloat16"}), small)
+
+
 def run(wanted: list[Any], arch: str | None, small: bool, threads: int, path: Path) -> dict[str, Any]:
     about = {"device": jax.devices()[0].device_kind, "arch": arch, "jax": jax.__version__, "small": small}
-    rates = limits.measure(sorted({row.rate for row in wanted} | {"bfloat16"}), small)
+    rates = rates_of(wanted, small)
     report: dict[str, Any] = {**about, "limits": rates, "rows": []}
 
     def filed(done: list[dict[str, Any]]) -> None:

@@ -26,8 +26,10 @@ NEVER = 1.2345678e30
 
 
 def calls(seconds_at_limit: float) -> int:
-    """How many calls of at least that many seconds each a chain holds."""
-    return max(LEAST, min(MOST, math.ceil(CHAIN_S / max(seconds_at_limit, 1e-9))))
+    """How many calls of at least that many seconds each a chain holds: a power of two, so that it seldom hangs on the noise in the
+    rates that the seconds were worked out from, and a second run finds the programs of the first in JAX's persistent cache.
+    """
+    return 1 << round(math.log2(max(LEAST, min(MOST, CHAIN_S / max(seconds_at_limit, 1e-9)))))
 
 
 def nudged(x: jax.Array, previous: Any) -> jax.Array:

@@ -20,15 +20,27 @@ from jax_aiter.cli.measure import side_by_side
 
 @dataclasses.dataclass
 class Form:
-    """A form of a row, compiled as a chain of calls, which gives the last call's results. `failed` says why there is none."""
+    """A form of a row, compiled: `prepared` makes its operands of the row's, `chained` runs a chain of calls and gives the last
+    one's results, `check` compares them with ours. `failed` says why there is none.
+    """
 
     peer: Peer
+    prepared: Any = None
     chained: Any = None
+    check: Any = None
     failed: str = ""
 
 
 def short(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+
+
+@dataclasses.dataclass
+class Programs:
+    """What a row runs: how its operands are drawn, and its forms."""
+
+    draw: Any
+    forms: dict[str, Form]
 
 
 def structs(row: Row, peer: Peer) -> Operands:
@@ -43,42 +55,55 @@ def count(row: Row, rates: dict[str, Any]) -> int:
 def compiled(row: Row, peer: Peer, calls: int) -> Form:
     """A form that this backend, or this package, cannot run is kept with its reason."""
     form, operands = Form(peer), structs(row, peer)
+
+    def check(got: Any, want: Any) -> jax.Array:
+        return apart(row.view(peer.restore(got)), row.view(want))
+
     try:
+        form.prepared = jax.jit(peer.prepare).lower(jax.eval_shape(row.draw)).compile()
+        results = jax.eval_shape(peer.call, operands), jax.eval_shape(row.ours(None), jax.eval_shape(row.draw))
+        form.check = jax.jit(check).lower(*results).compile()
         form.chained = chain.program(peer.call, row.through, calls).lower(operands).compile()
     except Exception as error:  # any error of XLA's or of a provider's is the reason filed for the form
         form.failed = short(error)
     return form
 
 
-def compile_all(rows: Iterable[Row], rates: dict[str, Any], kernels: bool, threads: int) -> dict[str, dict[str, Form]]:
+def compile_all(rows: Iterable[Row], rates: dict[str, Any], kernels: bool, threads: int) -> dict[str, Programs]:
     """Every form of every row, compiled by several threads: before anything is timed, so that nothing runs beside a timing."""
+    rows = list(rows)
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         jobs = {
             (row.name, name): pool.submit(compiled, row, peer, count(row, rates))
             for row in rows
             for name, peer in row.forms(kernels).items()
         }
-        done: dict[str, dict[str, Form]] = {}
+        draws = {row.name: pool.submit(lambda row=row: jax.jit(row.draw).lower().compile()) for row in rows}
+        done = {name: Programs(job.result(), {}) for name, job in draws.items()}
         for (row, name), job in jobs.items():
-            done.setdefault(row, {})[name] = job.result()
+            done[row].forms[name] = job.result()
     return done
 
 
-def difference(got: Any, want: Any) -> float:
+def apart(got: Any, want: Any) -> jax.Array:
     """The largest ‖got - want‖ / ‖want‖ of the results, in float32; NaN if either holds one."""
 
     def one(g: jax.Array, w: jax.Array) -> jax.Array:
         g, w = g.astype(jnp.float32), w.astype(jnp.float32)
         return jnp.linalg.norm(g - w) / jnp.maximum(jnp.linalg.norm(w), 1e-30)
 
-    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)
-    return float(jnp.max(jnp.stack([jax.jit(one)(g, w) for g, w in pairs])))
+    return jnp.max(jnp.stack([one(g, w) for g, w in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True)]))
 
 
-def one(row: Row, forms: dict[str, Form], rates: dict[str, Any]) -> dict[str, Any]:
+def difference(got: Any, want: Any) -> float:
+    """`apart`, run."""
+    return float(jax.jit(apart)(got, want))
+
+
+def one(row: Row, programs: Programs, rates: dict[str, Any]) -> dict[str, Any]:
     """The row as it is filed: what ran, how long, and what did not."""
-    calls, ours, found = count(row, rates), forms["auto"], {}
-    operands = jax.jit(row.draw)()
+    calls, ours, found = count(row, rates), programs.forms["auto"], {}
+    operands = programs.draw()
     explained = jax_aiter.explain(row.ours(None), operands)
     filed: dict[str, Any] = {
         "name": row.name,
@@ -90,17 +115,17 @@ def one(row: Row, forms: dict[str, Form], rates: dict[str, Any]) -> dict[str, An
     }
     if ours.failed:
         return {**filed, "failed": ours.failed}
-    want = row.view(ours.chained(operands))
+    want = ours.chained(operands)
     timed: dict[str, Callable[[], Any]] = {}
-    for name, form in forms.items():
+    for name, form in programs.forms.items():
         about: dict[str, Any] = {"limits": form.peer.limits} if form.peer.limits else {}
         found[name] = about
         if form.failed:
             about["failed"] = form.failed
             continue
         try:
-            prepared = jax.block_until_ready(jax.jit(form.peer.prepare)(operands))
-            about["difference"] = difference(row.view(form.peer.restore(form.chained(prepared))), want)
+            prepared = jax.block_until_ready(form.prepared(operands))
+            about["difference"] = float(form.check(form.chained(prepared), want))
         except Exception as error:  # out of memory, say: the form has no time, the row goes on
             about["failed"] = short(error)
             continue
