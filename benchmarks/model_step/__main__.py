@@ -16,6 +16,7 @@ import argparse
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from benchmarks.peers.measure import short
 from examples.moe_lm.model import Config
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.config import config as settings
+
+STEPS = ("decode", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +59,11 @@ SMALL = Size(
 )  # fmt: skip
 
 
-def programs(size: Size, gpu: bool) -> dict[str, tuple[list[Way], dict[str, Any]]]:
+def programs(size: Size, gpu: bool, wanted: Sequence[str] = STEPS) -> dict[str, tuple[list[Way], dict[str, Any]]]:
     """Of each step its ways, and by name what lowers each."""
     config, made = size.config, {}
-    for step, tokens in (("decode", size.decoding), ("train", size.training * size.config.sequence)):
+    for step in wanted:
+        tokens = size.decoding if step == "decode" else size.training * config.sequence
         found = ways(config, tokens, gpu)
         if step == "train":  # the memory of attention's scores is no way to train: cuDNN where there is one
             found = [way for way in found if way.form is None or way.form.attention == ("cudnn" if gpu else "xla")]
@@ -75,10 +79,14 @@ def programs(size: Size, gpu: bool) -> dict[str, tuple[list[Way], dict[str, Any]
     return made
 
 
-def run(size: Size, gpu: bool, threads: int, filed: Any) -> dict[str, Any]:
-    found = programs(size, gpu)
-    both = {(step, name): lower for step, (_, lowers) in found.items() for name, lower in lowers.items()}
-    done = measure.compiled(both, threads)  # type: ignore[arg-type]
+def compiled(found: dict[str, tuple[list[Way], dict[str, Any]]], threads: int) -> dict[tuple[str, str], Any]:
+    """By step and way: the program, or why there is none."""
+    return measure.compiled({(step, name): lower for step, (_, lowers) in found.items() for name, lower in lowers.items()}, threads)
+
+
+def run(size: Size, gpu: bool, threads: int, filed: Any, wanted: Sequence[str] = STEPS) -> dict[str, Any]:
+    found = programs(size, gpu, wanted)
+    done = compiled(found, threads)
     parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(measure.parameters(size.config))))
     report: dict[str, Any] = {
         "about": f"{jax.devices()[0].device_kind}, jax {jax.__version__}. The model of examples/moe_lm with {parameters / 1e9:.3g} "
@@ -88,10 +96,9 @@ def run(size: Size, gpu: bool, threads: int, filed: Any) -> dict[str, Any]:
         "config": dataclasses.asdict(size.config),
         "steps": {},
     }
-    for step, about in (
-        ("decode", f"{size.decoding} sequences of {size.config.sequence}"),
-        ("train", f"{size.training} sequences of {size.config.sequence}, with Adam"),
-    ):
+    for step in wanted:
+        sequences = size.decoding if step == "decode" else size.training
+        about = f"{sequences} sequences of {size.config.sequence}{', with Adam' if step == 'train' else ''}"
         made = {name: program for (kind, name), program in done.items() if kind == step}
         if step == "decode":
             forms = measure.decode(size.config, size.decoding, size.dtype, found[step][0], made, size.logits)
@@ -149,6 +156,8 @@ def main() -> None:
     parser.add_argument("--arch", default="sm_90", help="of --build")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--share", help=argparse.SUPPRESS)
+    parser.add_argument("--compile", action="store_true", help="only compile, into JAX_COMPILATION_CACHE_DIR")
+    parser.add_argument("--steps", default=",".join(STEPS))
     options = parser.parse_args()
     size = SMALL if options.small else FULL
     if options.build:
@@ -159,9 +168,13 @@ def main() -> None:
     gpu = arch_of(jax.devices()[0]) is not None
     if not gpu and not options.small:
         raise SystemExit("this machine has no GPU that jax can see; --small tries the command on a CPU")
+    if options.compile:
+        for (step, name), made in compiled(programs(size, gpu, options.steps.split(",")), options.threads).items():
+            print(f"{step}, {name}: {made if isinstance(made, str) else 'compiled'}")
+        return
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "model_step.json"
-    report = run(size, gpu, options.threads, lambda found: path.write_text(json.dumps(found, indent=1)))
+    report = run(size, gpu, options.threads, lambda found: path.write_text(json.dumps(found, indent=1)), options.steps.split(","))
     print("\n".join(lines(report)))
     ours = [found["forms"]["auto"] for found in report["steps"].values()]
     raise SystemExit(1 if any("failed" in form for form in ours) else 0)

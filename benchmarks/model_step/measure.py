@@ -6,7 +6,7 @@ import concurrent.futures
 import gc
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -24,7 +24,7 @@ ROUNDS, STEPS = 5, 32  # of decoding, in turns
 PROFILED = 4  # steps, after the timing
 TRAINED = 4  # steps, of which the first is not timed
 
-Made = dict[str, Any]  # a compiled program, or the reason why there is none
+Made = Mapping[Any, Any]  # compiled programs, or the reasons why there are none
 
 
 def parameters(config: Config) -> Callable[[], Params]:
@@ -42,7 +42,7 @@ def train_arguments(config: Config, batch: int, way: Way) -> Any:
     return state, jax.ShapeDtypeStruct((batch, config.sequence + 1), jnp.int32)
 
 
-def compiled(programs: dict[str, Callable[[], Any]], threads: int) -> Made:
+def compiled(programs: Mapping[Any, Callable[[], Any]], threads: int) -> dict[Any, Any]:
     """`programs` lower; they are compiled by several threads."""
 
     def one(lower: Callable[[], Any]) -> Any:
