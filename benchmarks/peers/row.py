@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.core.config import config
+
 Operands = dict[str, jax.Array]
 Call = Callable[[Operands], Any]  # results: an array or a tree of arrays
 
@@ -52,8 +54,18 @@ class Row:
 
     def forms(self, kernels: bool) -> dict[str, Peer]:
         """Ours (auto), the kernel alone where there may be one, and the peers, by the name under which each is filed."""
-        own = {"auto": None} | ({"triton": "triton"} if kernels else {})
-        return {name: Peer(name, self.ours(how)) for name, how in own.items()} | {peer.name: peer for peer in self.peers}
+        own = [Peer("auto", self.ours(None)), *([Peer("triton", on_kernels(self.ours("triton")))] if kernels else [])]
+        return {peer.name: peer for peer in (*own, *self.peers)}
+
+
+def on_kernels(call: Call) -> Call:
+    """The call with the ops inside its gradient, which choose by themselves, on kernels too."""
+
+    def forced(operands: Operands) -> Any:
+        with config(implementation="triton"):
+            return call(operands)
+
+    return forced
 
 
 class Draw:
