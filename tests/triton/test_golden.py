@@ -122,19 +122,17 @@ def test_fused_moe_is_one_plan(recording_root):
     record = _record(recording_root, "fused_moe", "gfx942", operands, ["bfloat16[64,1024]"], **params)
     steps = launches(record)
     assert [name for name, _ in steps] == [
-        "_local_experts_kernel",
-        "fill",  # every slot of the sorted list starts as padding
-        "fill",
-        "fill",
-        *(f"_moe_align_block_size_stage{n}_kernel" for n in (1, 2, 3, 4)),
-        "_skip_blocks_kernel",
+        "fill",  # counts start from 0
+        "_rank_slots_kernel",
+        "_place_experts_kernel",
+        "_place_slots_kernel",
         "_fused_moe_kernel",
         "_silu_mul_kernel" if lacking(needs_aiter(), ("activation:fused_silu_mul",)) else "fused_silu_mul_kernel",
         "_fused_moe_kernel",
         "_sum_slots_kernel",
     ]
-    assert record["steps"][1]["value"] == 64 * 2
-    assert dict(steps)["_moe_align_block_size_stage1_kernel"] == (9, 1, 1)  # one expert more, for what is left out
+    assert dict(steps)["_rank_slots_kernel"] == (64 * 2 // 128, 1, 1)
+    assert dict(steps)["_place_experts_kernel"] == (9, 1, 1)  # one expert more, for what is left out
 
 
 def test_a_layer_of_gpt_oss_takes_no_launch_more(recording_root):

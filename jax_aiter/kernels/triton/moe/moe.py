@@ -74,35 +74,15 @@ def _refuse(spec: CallSpec) -> str | None:
 
 def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
-    own = ("moe.moe_op:fused_moe", "moe.moe_align_block_size:moe_align_block_size_triton")
+    own = ("moe.moe_op:fused_moe",)
     activation = WHOLE_ROWS if spec.params.get("activation") in GELU and _aiters_activation(spec) else ()
     given = {"none": (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
     return *own, "utils.moe_config_utils:get_optimal_moe_config", *activation, *given
 
 
-def align(ids, num_experts: int, block: int):
-    """Token slots grouped by `glue.local_experts` and padded to `block`: sorted_ids, expert per block, number of padded slots.
-
-    One expert more than there are collects the slots that contribute nothing; its blocks are marked -1.
-    """
-    import torch
-    from aiter.ops.triton.moe.moe_align_block_size import moe_align_block_size_triton
-
-    from jax_aiter.kernels.triton.worker import glue
-
-    slots, experts = ids.numel(), num_experts + 1
-    padded = slots + experts * (block - 1)
-    sorted_ids = torch.full((padded,), slots, dtype=torch.int32, device="meta")
-    expert_ids = torch.empty((-(-padded // block),), dtype=torch.int32, device="meta")
-    count = torch.empty((1,), dtype=torch.int32, device="meta")
-    moe_align_block_size_triton(ids, experts, block, sorted_ids, expert_ids, count)
-    glue.skip_blocks(expert_ids, num_experts)
-    return sorted_ids, expert_ids, count
-
-
 @op(
     "fused_moe",
-    source="aiter.ops.triton.moe.moe_op.fused_moe, moe_align_block_size, activation.fused_silu_mul, quant",
+    source="aiter.ops.triton.moe.moe_op.fused_moe, activation.fused_silu_mul, quant",
     refuse=_refuse,
     needs=_needs,
     space=fused_moe_space,
@@ -111,7 +91,7 @@ def fused_moe(ctx):
     import torch
     from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
 
-    from jax_aiter.kernels.triton.worker import glue, glue_moe
+    from jax_aiter.kernels.triton.worker import glue, glue_moe, glue_sort
 
     spec = ctx.spec
     x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
@@ -121,8 +101,8 @@ def fused_moe(ctx):
     if quant in BLOCK_SCALES:
         config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
     config = ctx.tiled(config)
-    ids = glue.local_experts(ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens"))
-    routing = align(ids, experts, config["BLOCK_SIZE_M"])
+    held = ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens")
+    ids, routing = glue_sort.sort_slots(*held, config["BLOCK_SIZE_M"])
     if quant == "per_tensor" and not spec.has("a1_scale"):
         x = glue.taken_rows(x, ids, experts)
     gemm, second = Gemm(ctx, config, routing, quant), Gemm(ctx, ctx.tiled(config, "stage2"), routing, quant)

@@ -1,0 +1,115 @@
+"""Sorts an MoE layer's token slots by expert, in three launches of our own.
+
+AITER's alignment kernels count and place with one program per expert that walks over its share of the slots one after the other,
+each step waiting for memory: at 32,768 slots that takes longer than half of a layer's arithmetic. Here a program takes a chunk of
+slots at once and ranks them by comparing all pairs. The order within an expert is that of the slots, so it is the same every time.
+"""
+
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false
+# Triton may be absent where types are checked, and its kernels are no Python functions.
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from jax_aiter.kernels.triton.worker.glue import expert_table
+
+#: slots that one program ranks: the square of it is what it compares.
+CHUNK = 128
+
+
+@triton.jit
+def _rank_slots_kernel(
+    ids, table, tokens, local, ranks, counts, totals, n, k, limit, num_experts, chunks,
+    HAS_TABLE: tl.constexpr, COUNTED: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    chunk, slot = tl.program_id(0), tl.arange(0, CHUNK)
+    i = chunk * CHUNK + slot
+    expert = tl.load(ids + i, mask=i < n, other=-1)
+    valid = (expert >= 0) & (expert < limit)
+    if COUNTED:
+        valid = valid & (i // k < tl.load(tokens))
+    if HAS_TABLE:
+        expert = tl.load(table + expert, mask=valid, other=0)
+    expert = tl.where(valid, expert, num_experts).to(tl.int32)
+    tl.store(local + i, expert, mask=i < n)
+    expert = tl.where(i < n, expert, -1)
+    same = expert[:, None] == expert[None, :]
+    rank = tl.sum((same & (slot[None, :] < slot[:, None])).to(tl.int32), axis=1)
+    after = tl.sum((same & (slot[None, :] > slot[:, None])).to(tl.int32), axis=1)
+    tl.store(ranks + i, rank, mask=i < n)
+    last = (i < n) & (after == 0)
+    tl.store(counts + expert * chunks + chunk, rank + 1, mask=last)
+    tl.atomic_add(totals + expert, rank + 1, mask=last, sem="relaxed")
+
+
+@triton.jit
+def _place_experts_kernel(
+    counts, totals, order, blocks, padded, n, chunks, num_experts,
+    BLOCK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
+):  # fmt: skip
+    expert, bins = tl.program_id(0), tl.arange(0, BINS)
+    total = tl.load(totals + bins, mask=bins <= num_experts, other=0)
+    rounded = (total + BLOCK - 1) // BLOCK * BLOCK
+    start = tl.sum(tl.where(bins < expert, rounded, 0))
+    size = tl.sum(tl.where(bins == expert, total, 0))
+    end = start + (size + BLOCK - 1) // BLOCK * BLOCK
+    if expert == 0:
+        tl.store(padded, tl.sum(rounded))
+    # Of no expert: AITER's GEMM answers such blocks with zeros.
+    named = tl.where(expert == num_experts, -1, expert)
+    block = start // BLOCK + tl.arange(0, 128)
+    while tl.min(block) < end // BLOCK:
+        tl.store(blocks + block, tl.zeros((128,), tl.int32) + named, mask=block < end // BLOCK)
+        block += 128
+    rest = start + size + tl.arange(0, BLOCK)
+    tl.store(order + rest, tl.zeros((BLOCK,), tl.int32) + n, mask=rest < end)
+    chunk = tl.arange(0, CHUNKS)
+    count = tl.load(counts + expert * chunks + chunk, mask=chunk < chunks, other=0)
+    tl.store(counts + expert * chunks + chunk, start + tl.cumsum(count, axis=0) - count, mask=chunk < chunks)
+
+
+@triton.jit
+def _place_slots_kernel(local, ranks, starts, order, n, chunks, CHUNK: tl.constexpr):
+    chunk = tl.program_id(0)
+    i = chunk * CHUNK + tl.arange(0, CHUNK)
+    expert = tl.load(local + i, mask=i < n, other=0)
+    place = tl.load(starts + expert * chunks + chunk, mask=i < n, other=0) + tl.load(ranks + i, mask=i < n, other=0)
+    tl.store(order + place, i, mask=i < n)
+
+
+def sort_slots(
+    topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts: int, num_tokens: torch.Tensor | None, block: int
+) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Experts held here by slot, with num_experts for ids that are out of range, masked out or past num_tokens ([1]); and what
+    AITER's grouped GEMM is told: slots by expert, each expert's padded to `block` with the number of slots, the expert of each
+    block (-1: none), and how many slots there are with the padding.
+    """
+    n, experts = topk_ids.numel(), num_experts + 1
+    chunk = min(CHUNK, max(triton.next_power_of_2(n), 16))
+    chunks, padded = triton.cdiv(n, chunk), n + experts * (block - 1)
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, dtype=torch.int32, device="meta")
+
+    local, ranks, order, blocks, count = (
+        empty(*topk_ids.shape),
+        empty(n),
+        empty(padded),
+        empty(triton.cdiv(padded, block)),
+        empty(1),
+    )
+    aside = triton.cdiv(experts, 4) * 4  # so that both begin at 16 bytes
+    sums = torch.zeros((aside + experts * chunks,), dtype=torch.int32, device="meta")
+    totals, counts = sums[:experts], sums[aside:]
+    limit, has_table = num_experts if mask is None else mask.numel(), mask is not None
+    table = topk_ids if mask is None else expert_table(mask, num_experts)
+    tokens, counted = (topk_ids, False) if num_tokens is None else (num_tokens, True)
+    given = (topk_ids, table, tokens, local, ranks, counts, totals, n, topk_ids.shape[-1], limit, num_experts, chunks)
+    _rank_slots_kernel[(chunks,)](*given, HAS_TABLE=has_table, COUNTED=counted, CHUNK=chunk)
+    sizes = {"BLOCK": block, "BINS": triton.next_power_of_2(experts), "CHUNKS": triton.next_power_of_2(chunks)}
+    _place_experts_kernel[(experts,)](counts, totals, order, blocks, count, n, chunks, num_experts, **sizes)
+    _place_slots_kernel[(chunks,)](local, ranks, counts, order, n, chunks, CHUNK=chunk)
+    return local, (order, blocks, count)

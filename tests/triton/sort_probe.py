@@ -1,0 +1,65 @@
+"""``TRITON_INTERPRET=1 python tests/triton/sort_probe.py``: the MoE slot sort on Triton's interpreter against numpy.
+
+A process of its own, as Triton decides on its interpreter when it is imported. Needs torch and triton, no device.
+"""
+
+import numpy as np
+import torch
+
+from jax_aiter.kernels.triton.worker import glue_sort
+
+UNWRITTEN = -77
+
+
+def on_host() -> None:
+    """Tensors that the host code asks for are on the CPU, and those it leaves open hold what no kernel writes."""
+    empty, zeros = torch.empty, torch.zeros
+    torch.empty = lambda *shape, **how: empty(*shape, **{**how, "device": "cpu"}).fill_(UNWRITTEN)
+    torch.zeros = lambda *shape, **how: zeros(*shape, **{**how, "device": "cpu"})
+
+
+def expected(ids, held, tokens, experts: int, block: int):
+    """Local experts by slot, the sorted slots and the expert of each block, by their definition."""
+    local = np.full(ids.shape, experts)
+    table = np.arange(experts) if held is None else np.where(held > 0, np.cumsum(held) - 1, experts)
+    for token, row in enumerate(ids):
+        for slot, expert in enumerate(row):
+            if 0 <= expert < len(table) and (tokens is None or token < tokens):
+                local[token, slot] = table[expert]
+    order, blocks = [], []
+    for expert in range(experts + 1):
+        slots = list(np.nonzero(local.ravel() == expert)[0])
+        count = -(-len(slots) // block)
+        order += slots + [ids.size] * (count * block - len(slots))
+        blocks += [-1 if expert == experts else expert] * count
+    return local, order, blocks
+
+
+def check(rng: np.random.Generator) -> None:
+    rows, k, experts = (
+        int(rng.choice([1, 3, 17, 64, 200, 513])),
+        int(rng.choice([1, 2, 3, 8])),
+        int(rng.choice([1, 2, 7, 8, 31, 64])),
+    )
+    block, tokens = int(rng.choice([16, 32, 64, 128])), None if rng.random() < 0.5 else int(rng.integers(0, rows + 1))
+    held = None
+    if rng.random() < 0.4:
+        held = np.zeros(experts + 5, np.int32)
+        held[rng.choice(experts + 5, experts, replace=False)] = 1
+    ids = rng.integers(-1, (experts if held is None else len(held)) + 2, (rows, k)).astype(np.int32)
+    arrays = (None if x is None else torch.tensor(x, dtype=torch.int32) for x in (held, None if tokens is None else [tokens]))
+    mask, limit = arrays
+    local, (order, blocks, count) = glue_sort.sort_slots(torch.tensor(ids), mask, experts, limit, block)
+    wanted, slots, named = expected(ids, held, tokens, experts, block)
+    np.testing.assert_array_equal(local.numpy(), wanted)
+    assert count.item() == len(slots)
+    for written, right in ((order, slots), (blocks, named)):
+        np.testing.assert_array_equal(written.numpy()[: len(right)], right)
+        assert (written.numpy()[len(right) :] == UNWRITTEN).all()
+
+
+if __name__ == "__main__":
+    on_host()
+    for seed in range(20):
+        check(np.random.default_rng(seed))
+    print("agreed")
