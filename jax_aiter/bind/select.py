@@ -42,7 +42,7 @@ def make_call(op: Record, platform: str, arch: str | None, operands, params: Map
 
 def refusals(call: Call) -> dict[str, str | None]:
     """For each kernel implementation, None if it can run the call, else why not."""
-    found: dict[str, str | None] = dict.fromkeys(("asm", "triton"), "this provider is not installed")
+    found: dict[str, str | None] = dict.fromkeys(("asm", "hip", "triton"), "this provider is not installed")
     if call.target.platform not in ("rocm", "cuda"):
         return dict.fromkeys(found, f"kernels run on ROCm and CUDA, the platform is {call.target.platform}")
     if call.target.arch is None:
@@ -69,7 +69,7 @@ def _warn_once(message: str) -> None:
 def choose(op: Record, call: Call, implementation: str | None) -> Choice:
     """Explicit runs that or raises NotSupportedError; None takes the kernel that tuning prefers, else the reference."""
     if implementation == "xla":
-        return Choice("xla", None, dict.fromkeys(("asm", "triton"), "implementation='xla' was asked for"))
+        return Choice("xla", None, dict.fromkeys(("asm", "hip", "triton"), "implementation='xla' was asked for"))
     reasons = refusals(call)
     if implementation is not None:
         reason = reasons[implementation]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from jax_aiter.core.text import shown
 
 FAMILIES = ("MOE", "LINEAR", "ATTENTION", "MLA", "NORM", "QUANT", "ROPE")
-IMPLEMENTATIONS = ("asm", "triton", "xla")
+IMPLEMENTATIONS = ("asm", "hip", "triton", "xla")
 ARCHS = ("gfx942", "gfx950", "sm_90")
 
 

@@ -70,10 +70,15 @@ class PlanBuilder:
         slot: int | None = None,
     ) -> None:
         """Appends a Launch; missing grid and block dimensions are 1, `args` are laid out by `KernelArgs.pack`."""
+        self.launch_packed(code, symbol, grid, block, shared_bytes, KernelArgs.pack(args, slot=slot))
+
+    def launch_packed(
+        self, code: bytes, symbol: str, grid: Sequence[int], block: Sequence[int], shared_bytes: int, args: KernelArgs
+    ) -> None:
+        """`launch` with a finished argument block."""
         if code not in self._codes:
             self._codes[code] = CodeObject(code)
-        packed = KernelArgs.pack(args, slot=slot)
-        self._steps.append(Launch(self._codes[code], symbol, _dim3(grid), _dim3(block), shared_bytes, packed))
+        self._steps.append(Launch(self._codes[code], symbol, _dim3(grid), _dim3(block), shared_bytes, args))
 
     def build(self) -> LaunchPlan:
         return LaunchPlan(self._op, self._arch, tuple(self._buffers), tuple(self._steps), tuple(sorted(self._aliases)))

@@ -82,7 +82,7 @@ class Provider(Protocol):
 def providers() -> tuple[Provider, ...]:
     """The installed providers, best first."""
     found = []
-    for name in ("asm", "triton"):
+    for name in ("asm", "hip", "triton"):
         module = f"jax_aiter.kernels.{name}"
         if importlib.util.find_spec(module) is not None:
             found.append(importlib.import_module(module).load())

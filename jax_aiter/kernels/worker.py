@@ -18,19 +18,21 @@ from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
 
+SCRIPT = Path(__file__).parent / "worker_main.py"
+
 
 class Worker:
     """One worker process. `ask` is serialised; a dead worker is reported once and replaced by the next call.
 
-    resources: what it needs as long as it lives, closed with it. what: how errors call it. python_remedy: what to do if `python`
-    does not run. killed: what to do if it dies.
+    what: how errors call it. main: the module that it runs, as `worker_main` says. resources: what it needs as long as it lives,
+    closed with it. python_remedy: what to do if `python` does not run. killed: what to do if it dies.
     """
 
     def __init__(
         self,
         what: str,
         python: str,
-        main: Path,
+        main: str,
         arguments: Sequence[str],
         environment: Mapping[str, str],
         resources: contextlib.ExitStack,
@@ -44,7 +46,7 @@ class Worker:
             resources.callback(self._stderr.close)
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self._stderr}
             try:
-                self._process = subprocess.Popen([python, str(main), *arguments], env=dict(environment), text=True, **pipes)
+                self._process = subprocess.Popen([python, str(SCRIPT), main, *arguments], env=dict(environment), text=True, **pipes)
             except OSError as error:
                 raise KernelBuildError(f"cannot start the {what} with {python} ({error.strerror}); {python_remedy}") from error
             resources.callback(self._stop)

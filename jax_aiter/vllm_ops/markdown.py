@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import jax_aiter
 from jax_aiter.kernels.asm.registry import has_kernels
+from jax_aiter.kernels.hip.adapters import adapters as hip_adapters
 from jax_aiter.kernels.triton.adapters import adapters as triton_adapters
 from jax_aiter.ops.catalogue import all_ops
 from jax_aiter.vllm_ops import FITS, ROWS, SECTIONS, Row
@@ -15,7 +16,8 @@ HEAD = """# vLLM's AITER operations in this package's terms
 Printed by `jax-aiter ops --vllm` from `jax_aiter.vllm_ops`, whose rows a program can ask too: `vllm_ops.find(name)` gives a row and
 `vllm_ops.translate(name, **arguments)` our op's name and its arguments for a call with vLLM's. The names are those that vLLM's
 `_aiter_ops.py` registers and wraps, and what its ROCm code calls of AITER beside them. Every op also runs on XLA; "asm" are AITER's
-hand-written kernels and "triton" its Triton kernels, which take the calls that their rules allow (`jax_aiter.explain` says which).
+hand-written kernels, "hip" its HIP kernels (where they are asked for by name) and "triton" its Triton kernels, which take the calls
+that their rules allow (`jax_aiter.explain` says which).
 What vLLM's operation writes into a buffer, ours returns, in place where the buffer is donated."""
 
 
@@ -24,7 +26,12 @@ def providers(name: str) -> tuple[str, ...]:
     record = name if name in all_ops() else getattr(jax_aiter, name).__module__.rpartition(".")[2]
     if record not in all_ops():
         return ()
-    return (*["asm"] * has_kernels(record), *["triton"] * (record in triton_adapters()), "xla")
+    return (
+        *["asm"] * has_kernels(record),
+        *["hip"] * (record in hip_adapters()),
+        *["triton"] * (record in triton_adapters()),
+        "xla",
+    )
 
 
 def _ours(row: Row) -> str:

@@ -49,7 +49,7 @@ def test_disabled_family_stays_on_the_reference():
 
 def test_supports():
     got = jax_aiter.supports("rms_norm", "gfx942", X, W, epsilon=1e-6)
-    assert set(got) == {"asm", "triton", "xla"}
+    assert set(got) == {"asm", "hip", "triton", "xla"}
     assert got["xla"] is None
     with pytest.raises(ValueError, match="weight"):
         jax_aiter.supports("rms_norm", "gfx942", X, X, epsilon=1e-6)

@@ -97,9 +97,9 @@ def test_a_circle_that_an_import_in_a_function_closes_is_found(tmp_path):
         graphlib.TopologicalSorter(graph(tmp_path, "p")).prepare()
 
 
-@pytest.mark.parametrize("package", ["ops", "kernels/asm", "kernels/triton"])
+@pytest.mark.parametrize("package", ["ops", "kernels/asm", "kernels/hip", "kernels/triton"])
 def test_folders_are_called_as_their_families(package):
-    here = {p.parent.name for p in (ROOT / "jax_aiter" / package).glob("*/__init__.py")} - {"shared", "worker", "tiles"}
+    here = {p.parent.name for p in (ROOT / "jax_aiter" / package).glob("*/__init__.py")} - {"build", "shared", "tiles", "worker"}
     assert here
     assert here <= set(FAMILIES)
 

@@ -14,7 +14,7 @@ from jax_aiter.kernels import worker as processes
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import Location, files
 
-MAIN = Path(__file__).parent / "worker" / "main.py"
+MAIN = "jax_aiter.kernels.triton.worker.main"
 INSTALL = 'pip install "jax_aiter[triton]"'
 PYTHON_REMEDY = "set JAX_AITER_TRITON_PYTHON to a Python that has torch and triton"
 KILLED = (

@@ -92,7 +92,7 @@ def act_mul_and_quant(
       quant_dtype: ``"fp8"`` (the target's e4m3 variant), ``float8_e4m3fnuz``, ``float8_e4m3fn`` or ``int8``.
       transpose_scale: return the scales of groups as ``[d/group_size, M]``, which a kernel for shuffled weights reads.
       limit: static, >= 0. If > 0 the gate is clamped to at most `limit` and the linear half to ±`limit` first.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       A named tuple of ``xq`` ``[..., d]``, saturated (fp8 to nearest even, int8 toward zero), and ``scale`` float32 ``[..., 1]``,

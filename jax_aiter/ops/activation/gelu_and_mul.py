@@ -17,7 +17,7 @@ def gelu_and_mul(x: jax.Array, *, implementation: str | None = None) -> jax.Arra
 
     Args:
       x: ``[..., 2d]`` float32, bfloat16 or float16: the gate half, then the linear half.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[..., d]``, the dtype of `x`. Differentiable in `x`.

@@ -17,7 +17,7 @@ def silu_and_mul(x: jax.Array, *, limit: float = 0.0, implementation: str | None
     Args:
       x: ``[..., 2d]`` float32, bfloat16 or float16: the gate half, then the linear half.
       limit: static, >= 0. If > 0 the gate is clamped to at most `limit` and the linear half to ±`limit` first.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[..., d]``, the dtype of `x`. Differentiable in `x`; the gradient is zero where a clamp is active.

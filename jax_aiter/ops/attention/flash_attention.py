@@ -176,7 +176,7 @@ def flash_attention(
       dropout: must be 0.
       return_lse: also return the log-sum-exp of each query's scores (natural logarithm, its sink included), by which
         `merge_attention_states` joins attention over parts of the keys.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
 
     Returns:

@@ -160,7 +160,7 @@ def flash_attention_varlen(
       causal, scale, sliding_window, attention_chunk_size, logits_soft_cap, sinks, dropout, return_lse: as in `flash_attention`, per
         sequence (aligned to its bottom right).
       alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
 
     Returns:

@@ -224,7 +224,7 @@ def gather_cache(
       k_scale, v_scale: float32 for fp8 and int8 caches, ``[1]``, or ``[nb, Hk, bs]`` for each slot and head; what comes out is
         multiplied by it (None is 1).
       out_dtype: of the results: for an fp8 or int8 cache float32, bfloat16 (None) or float16, else the cache's.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``(key, value)``: ``[total_tokens, Hk, D]`` and ``[total_tokens, Hk, Dv]``. A row whose position lies outside of the

@@ -112,7 +112,7 @@ def get_pa_metadata_v1(
       block_size: static, tokens of a block of the cache.
       num_cu: static, workgroups to share the work among, a multiple of `num_heads_k`; None: as many as the compute units of the
         target (without one, of the MI300X) allow.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``; the list is made by XLA on every device.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``; the list is made by XLA on every device.
 
     Returns:
       A `PaMetadata` of int32 arrays, whose shapes follow from the static arguments and B alone (``jax.eval_shape`` tells them, as

@@ -189,7 +189,7 @@ def pa_fwd_asm(
       high_precision: 0, 1 or 2, AITER's choice among its kernels for fp8 caches: 2 keeps attention weights in 16 bits, 0 rounds
         them to fp8, 1 rounds them except in the last tile of 256 keys. int8 caches and those kernels that have no such variant
         quantise the weights (and all kernels of quantised caches the queries, per row). The reference never does.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

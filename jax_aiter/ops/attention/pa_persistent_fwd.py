@@ -223,7 +223,7 @@ def pa_persistent_fwd(
         says changes who computes what, not the result. Kernels stay inside the operands whatever it holds; results are NaN if it
         was made for another number of queries or heads, and unspecified if for other sequences or another block size:
         `debug_checks` tells.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

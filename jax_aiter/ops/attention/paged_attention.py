@@ -165,7 +165,7 @@ def paged_attention(
       attention_chunk_size: a query at position p sees no key before ``p // size * size``, where its chunk of the sequence begins
         (Llama 4). None or 0 is one chunk.
       kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"``.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

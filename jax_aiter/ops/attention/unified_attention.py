@@ -127,7 +127,7 @@ def unified_attention(
         gives zeros.
       k_scale, v_scale: float32, both or none, for fp8 and int8 caches: ``[1]``, or ``[nb, Hk, bs]`` per token and head.
       kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"`` (AITER's ``shuffled_kv_cache``).
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[Tq, Hq, Dv]``, the dtype of `q`. Not differentiable.

@@ -103,7 +103,7 @@ def concat_and_cache_mla(
       slot_mapping: ``[T]`` int32, ``block * bs + place``. A token whose slot is negative or past the capacity is skipped. If two
         tokens have the same slot, each element there is one of theirs, which one is undefined.
       scale: ``[1]`` float32 for an fp8 cache (None is 1): what is stored is ``kv_c / scale``, rounded to nearest and saturated.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       The shape and dtype of `kv_cache`, updated in place if it is donated (``jax.jit(..., donate_argnums=...)`` or carried by

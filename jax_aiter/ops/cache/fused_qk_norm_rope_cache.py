@@ -90,7 +90,7 @@ def fused_qk_norm_rope_cache(
       epsilon: of the norm; static, > 0.
       key_cache, value_cache, slot_mapping, positions, cos, sin: as of `rope_and_cache`, and so are rotate_style,
         reuse_freqs_front_part, nope_first, kv_layout, k_scale and v_scale.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``(q_out, k_out, key_cache, value_cache)`` as of `rope_and_cache`. The norm is rounded to the dtype of `q` before the

@@ -173,7 +173,7 @@ def fused_qk_rope_concat_and_cache_mla(
       k_scale: ``[1]`` float32 for an fp8 cache, q_scale: for fp8 queries (None is 1): what is stored is ``k / k_scale``, rounded to
         nearest and saturated, after the rounding to the tokens' own dtype.
       q_out_dtype: of the queries that come out: None (the dtype of `q_nope`), a float dtype, or ``"fp8"`` or one of the fp8 dtypes.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``(q_out, k_pe_out, kv_cache)``: ``[T, Hq, L + R]``, ``[T, R]`` rotated, and the cache, updated in place if it is donated.

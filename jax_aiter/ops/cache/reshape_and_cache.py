@@ -123,7 +123,7 @@ def reshape_and_cache(
         ``"asm"`` K as vllm and V [nb, Hk, bs/x, D, x]; x = 16 / itemsize of the cache.
       k_scale, v_scale: ``[1]`` float32 for fp8 and int8 caches (None is 1): what is stored is ``key / k_scale``, rounded to
         nearest and saturated.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``(key_cache, value_cache)``, updated in place if the arguments are donated (``jax.jit(..., donate_argnums=...)`` or carried

@@ -149,7 +149,7 @@ def reshape_and_cache_with_pertoken_quant(
       slot_mapping: ``[T]`` int32, ``block * bs + place``. A token whose slot is negative or past the capacity is skipped. If two
         tokens have the same slot, which of them stands there is undefined, for each result by itself.
       kv_layout: ``"asm"``, ``"vllm"``, ``"NHD"`` or ``"HND"``.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``(key_cache, value_cache, k_dequant_scales, v_dequant_scales)``, updated in place if the arguments are donated. A scale is

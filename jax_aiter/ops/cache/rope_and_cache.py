@@ -120,7 +120,7 @@ def rope_and_cache(
       k_scale, v_scale: ``[1]`` float32 for fp8 and int8 caches (None is 1): what is stored is ``k / k_scale``, rounded to nearest
         and saturated; the keys are rounded to their own dtype before. AITER's kernels round once only, so that a code may be
         the neighbouring one.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``(q_out, k_out, key_cache, value_cache)``: `q` and `k` rotated, and the caches, updated in place if the arguments are donated

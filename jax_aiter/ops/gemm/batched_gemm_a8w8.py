@@ -85,7 +85,7 @@ def batched_gemm_a8w8(
         spread over the rows before them.
       bias: ``[B, N]``, float.
       out_dtype: bfloat16, float16 or float32.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[B, M, N]`` in `out_dtype`.

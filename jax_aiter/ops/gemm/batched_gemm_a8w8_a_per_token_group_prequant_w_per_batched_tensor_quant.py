@@ -144,7 +144,7 @@ def batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant(
       out_dtype: bfloat16, float16 or float32.
       transpose_bm: static; return ``[M, B, N]``, tokens before heads.
       transpose_bm_in: static; X is ``[M, B, K]``.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[B, M, N]`` or, with `transpose_bm`, ``[M, B, N]``, in `out_dtype`, rounded once. AITER's kernel adds a bias in the bias's

@@ -78,7 +78,7 @@ def batched_gemm_bf16(
       WQ: ``[B, N, K]``, the dtype of `XQ`.
       bias: ``[B, N]``, float; added before the one rounding to `out_dtype`.
       out_dtype: bfloat16, float16 or float32; None is the dtype of `XQ`.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[B, M, N]`` in `out_dtype`. Differentiable in `XQ`, `WQ` and `bias`.

@@ -36,7 +36,8 @@ def gemm_a16w16(
       activation: static; ``"gelu"`` (the exact one), ``"gelu_tanh"``, ``"silu"`` (``"silu_exp2"`` is another name of it) or
         ``"relu"``, applied in float32 before the one rounding. For a weight in plain order; AITER's Triton kernel has it, its
         hand-written kernels have not.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``; the gradient's two GEMMs run under the same choice.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``; the gradient's two GEMMs run under the same
+        choice.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

@@ -72,8 +72,8 @@ def gemm_a16w16_bpreshuffle(
       b: ``[N, K]``, the dtype of `a`, as ``shuffle_weight(w, layout=(16, 16))`` returns it.
       bias: ``[N]``, float; added before the one rounding to `out_dtype`.
       out_dtype: bfloat16, float16 or float32; None is the dtype of `a`.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``; the gradient's two GEMMs (on plain weights) run under the
-        same choice.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``; the gradient's two GEMMs (on plain weights) run
+        under the same choice.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

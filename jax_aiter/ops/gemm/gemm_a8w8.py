@@ -111,7 +111,7 @@ def gemm_a8w8(
         factor per row, so what is for all is spread over the rows before them.
       bias: ``[N]``, float.
       out_dtype: bfloat16, float16 or float32.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[..., N]`` in `out_dtype`.

@@ -123,7 +123,7 @@ def gemm_a8w8_blockscale(
       x_scale: float32 ``[..., K/128]`` (`group_quant` with group_size 128 returns it).
       w_scale: float32 ``[ceil(N/128), K/128]``.
       out_dtype: bfloat16, float16 or float32.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[..., N]`` in `out_dtype`.

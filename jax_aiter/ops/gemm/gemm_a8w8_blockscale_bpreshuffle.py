@@ -99,7 +99,7 @@ def gemm_a8w8_blockscale_bpreshuffle(
       splitK: static, 1 .. 16: into how many parts hand-written kernels cut K, to occupy more compute units; None leaves it to
         AITER's tuned tables, and is 1 where they have no row. Other implementations cut as they see fit.
       transpose_scale: static; how `x_scale` is laid out.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

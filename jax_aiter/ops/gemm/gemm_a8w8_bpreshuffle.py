@@ -85,7 +85,7 @@ def gemm_a8w8_bpreshuffle(
       out_dtype: bfloat16, float16 or float32.
       splitK: static, 1 .. 16: into how many parts hand-written kernels cut K, to occupy more compute units; None leaves it to
         AITER's tuned tables, and is 1 where they have no row. Other implementations cut as they see fit.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

@@ -93,7 +93,7 @@ def shuffle_weight(w: jax.Array, *, layout: tuple[int, int] = (16, 16), implemen
     Args:
       w: ``[..., N, K]`` float, fp8 or int8; N a multiple of ``layout[0]``, K of ``2·layout[1]``.
       layout: static. ``(16, 16)`` for the MoE and all bpreshuffle kernels; ``(32, 16)`` is read by none of those here.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       A `ShuffledWeight` of the same shape and dtype. With v = 16 bytes of elements, element ``(n, k)`` moves to position

@@ -165,7 +165,7 @@ def fp8_paged_mqa_logits(
       context_lens: int32 ``[B]``, keys of each sequence, its new tokens included; counts as at most N * S.
       cu_seqlens_q: int32 ``[B + 1]``, ascending: the tokens ``cu_seqlens_q[b]`` up to ``cu_seqlens_q[b + 1]`` are the last ones of
         sequence b. None: T / B tokens each. Tokens of no sequence see nothing.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       float32 ``[T, N * S]``, column s for the sequence's s-th key. Not differentiable.

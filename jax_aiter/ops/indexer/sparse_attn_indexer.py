@@ -29,7 +29,7 @@ def sparse_attn_indexer(
       q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q: as `fp8_paged_mqa_logits` takes them.
       topk: static, >= 1.
       stable: static; see `top_k_per_row_prefill`.
-      implementation: of both ops: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: of both ops: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: one of AITER's hand-written kernels for the selection; see `top_k_per_row_prefill`.
 
     Returns:

@@ -120,7 +120,7 @@ def get_mla_metadata_v1(
       dtype_q, dtype_kv: dtypes of its `q` and `kv_buffer`.
       page_size: static, tokens of a page of `kv_buffer`.
       num_cu: static, workgroups to share the work among; None: the compute units of the target (without one, of the MI300X).
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``; the list is made by XLA on every device.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``; the list is made by XLA on every device.
 
     Returns:
       An `MlaMetadata` of int32 arrays, whose shapes follow from the static arguments and B alone (``jax.eval_shape`` tells them,

@@ -153,7 +153,7 @@ def mla_decode_fwd(
       work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map: all or none: what
         `get_mla_metadata_v1` makes of this batch, for AITER's persistent kernels, which are then preferred to those that split
         every sequence evenly. None: a persistent kernel's list is made in this call. They change no result.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: the one hand-written kernel to run (its symbol, or its code object's name).
 
     Returns:

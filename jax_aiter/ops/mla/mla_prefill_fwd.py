@@ -96,7 +96,7 @@ def mla_prefill_fwd(
       max_seqlen_q: static, at least the most queries of a sequence (kernels size their grids by it).
       sm_scale: of the scores, usually ``1 / sqrt(192)``.
       v_head_dim: static, V, the rank of the latent; None is 512, for D = 576, the only sizes that AITER's kernels take.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: the one hand-written kernel to run (its symbol, or its code object's name).
 
     Returns:

@@ -117,7 +117,7 @@ def asm_moe(
         row. Needs the smooth scales. AITER's kernels take bfloat16: float16 is rounded to it first.
       expert_mask: int32 ``[G]``, as for `fused_moe`.
       activation: ``"silu"`` or ``"gelu"`` (erf; the kernels compute its tanh form, up to 5e-4 from it).
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

@@ -129,7 +129,7 @@ def asm_moe_tkw1(
       per_tensor_quant_scale: a static scale of the hidden states instead of one per token.
       expert_mask: int32 ``[G]``, as for `fused_moe`.
       activation: ``"silu"`` or ``"gelu"``.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

@@ -182,7 +182,7 @@ def fused_moe(
       gate_mode: ``"separated"``: the gate's rows of `w1` first and then those of up; ``"interleave"``: they alternate, gate first
         (gpt-oss), with `bias1` and `w1_scale` in the order of the rows. A shuffled `w1` is one whose rows stood so before.
       output_dtype: float32, bfloat16 or float16; default that of float `hidden_states`.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

@@ -32,7 +32,7 @@ def grouped_gemm(
       bias: ``[G, N]``, float; added before the one rounding.
       transpose_rhs: static; ``lhs[m] · rhs[g]ᵀ``.
       preferred_element_type: float32, bfloat16 or float16, the dtype of the result; None: that of `lhs`, bfloat16 for fp8.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[M, N]``. Differentiable in `lhs`, `rhs` and `bias` (not in fp8 operands): the gradient of `lhs` is this op again, that of

@@ -132,7 +132,7 @@ def moe_sorting(
       block_size: static, > 0.
       expert_mask: int32 ``[num_experts]`` or None; entries of experts whose mask is 0 are left out, and the expert ids that come
         out are local: the j-th expert with a mask is j.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns, with ``S = T·k + num_experts·block_size − k`` and ``M = ceil(S / block_size)``:
       sorted_ids: int32 ``[S]``, ``token | slot << 24``, by expert, then token, then slot; padding is ``T | k << 24``.

@@ -101,7 +101,7 @@ def moe_stage1_g1u1(
       a1_scale: float32 ``[T, 1]`` (per_tensor: one).
       w1_scale: float32 ``[E, 2I]`` or ``[E, 2I, 1]`` (per_tensor: ``[E]``).
       sorted_weights: float32 ``[S]`` or None; multiplies gate and up before the activation.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

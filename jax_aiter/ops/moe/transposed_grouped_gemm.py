@@ -25,7 +25,7 @@ def transposed_grouped_gemm(
       rhs: ``[M, N]``, the dtype of `lhs`.
       group_sizes: int32 ``[G]``, as for `grouped_gemm`: rows behind the last group are not read.
       preferred_element_type: float32, bfloat16 or float16, the dtype of the result; None: that of `lhs`, bfloat16 for fp8.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[G, K, N]``, zeros for a group of no rows. Differentiable in `lhs` and `rhs` (not in fp8 operands).

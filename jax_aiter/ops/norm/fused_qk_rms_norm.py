@@ -97,7 +97,7 @@ def fused_qk_rms_norm(
       q_epsilon: static, > 0.
       k_epsilon: static, > 0.
       weight_offset: static, added to both weights in float32.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       The norms, of the shapes and dtype of `q` and `k`. Differentiable in all four operands.

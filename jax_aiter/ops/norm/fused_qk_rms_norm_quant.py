@@ -125,7 +125,7 @@ def fused_qk_rms_norm_quant(
       transpose_scale: return the scales of groups as ``[Q/group_size, M]``.
       weight_offset: static, added to both weights in float32.
       output_unquantized: return the query's norm in its own dtype too.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       A named tuple of ``q``, quantised; ``q_scale`` float32 ``[..., 1]`` or ``[..., Q/group_size]``; with `output_unquantized`

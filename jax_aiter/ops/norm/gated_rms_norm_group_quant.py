@@ -96,7 +96,7 @@ def gated_rms_norm_group_quant(
       group_size: 32, 64 or 128, which divides D, for a scale per so many columns of a row; None for one per row.
       quant_dtype: ``"fp8"`` (the target's e4m3 variant), ``float8_e4m3fnuz``, ``float8_e4m3fn`` or ``int8``.
       transpose_scale: return the scales of groups as ``[D/group_size, M]``.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       A named tuple of ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero), and ``scale`` float32

@@ -90,7 +90,7 @@ def layer_norm(
       weight: ``[D]``, the dtype of `x` or float32.
       bias: ``[D]``, the dtype of `x` or float32; absent, nothing is added.
       epsilon: static, > 0.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[..., D]``, the dtype of `x`. Differentiable in `x`, `weight` and `bias`.

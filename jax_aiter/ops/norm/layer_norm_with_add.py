@@ -72,7 +72,7 @@ def layer_norm_with_add(
       weight: ``[D]``, the dtype of `x` or float32.
       bias: ``[D]``, the dtype of `x` or float32; absent, nothing is added to the norm.
       epsilon: static, > 0.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``y`` and ``residual_out``, the shape and dtype of `x`. The norm is of the sum before it is rounded to the dtype of `x`;

@@ -102,7 +102,7 @@ def rms_norm(
       weight: ``[D]``, the dtype of `x` or float32.
       epsilon: static, > 0.
       weight_offset: static, added to `weight` in float32: 1.0 for models that store w and scale by 1 + w (Gemma).
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``[..., D]``, the dtype of `x`. Differentiable in `x` and `weight`.

@@ -113,7 +113,7 @@ def rms_norm_quant(
       transpose_scale: return the scales of groups as ``[D/group_size, M]``, which a kernel for shuffled weights reads.
       weight_offset: static, added to `weight` in float32: 1.0 for models that store w and scale by 1 + w (Gemma, Qwen3-Next).
       output_unquantized: return the norm in the dtype of `x` too.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       A named tuple of ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero); ``scale`` float32 ``[..., 1]``,

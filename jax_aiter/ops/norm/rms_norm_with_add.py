@@ -80,7 +80,7 @@ def rms_norm_with_add(
       weight: ``[D]``, the dtype of `x` or float32.
       epsilon: static, > 0.
       weight_offset: static, added to `weight` in float32, as for `rms_norm`.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``y`` and ``residual_out``, the shape and dtype of `x`. The norm is of the sum before it is rounded to the dtype of `x`.

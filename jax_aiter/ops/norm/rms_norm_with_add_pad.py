@@ -79,7 +79,7 @@ def rms_norm_with_add_pad(
       epsilon: static, > 0.
       x_pad_to_multiple: static, >= 1; vLLM's gpt-oss pads 2,880 columns to 3,072 with 256.
       weight_offset: static, added to `weight` in float32.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``y`` ``[..., D rounded up]`` and ``residual_out``, the shape of `x`; both of its dtype. Differentiable in `x`, `residual` and

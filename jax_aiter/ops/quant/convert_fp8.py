@@ -71,7 +71,7 @@ def convert_fp8(
       x: any shape, ``float8_e4m3fn`` or ``float8_e4m3fnuz``.
       scale: float32, any shape: the dequantisation scale(s) of `x`.
       dtype: ``"fp8"`` (the target's), ``float8_e4m3fnuz`` or ``float8_e4m3fn``. The dtype of `x` itself changes nothing.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``converted`` in `dtype`; ``scale`` times 2 (to e4m3fnuz), times 0.5 (to e4m3fn) or as it was.

@@ -103,7 +103,7 @@ def group_quant(
       group_size: 32, 64 or 128.
       transpose_scale: return the scales column-major, ``[D/group_size, M]``. AITER keeps the shape and transposes the storage;
         a JAX array has no strides, so the shape says it.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);

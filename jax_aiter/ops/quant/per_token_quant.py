@@ -56,7 +56,7 @@ def per_token_quant(
       x: ``[..., D]`` float32, bfloat16 or float16. Use it on weights ``[N, K]`` too: one scale per output feature.
       quant_dtype: ``"fp8"`` (the target's e4m3 variant), ``float8_e4m3fnuz``, ``float8_e4m3fn`` or ``int8``.
       scale: float32 ``[..., 1]``; absent, it is ``max over the row of |x| / largest value of quant_dtype``.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);

@@ -107,7 +107,7 @@ def rope(
       rotate_style: ``"neox"`` pairs element i with i + rotary/2, ``"gptj"`` pairs 2i with 2i + 1.
       reuse_freqs_front_part: the table has one column per pair; False: one per element.
       nope_first: the unrotated elements are the first of a head, not the last.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       The shape and dtype of `x`. Differentiable in `x`. A position outside [0, P) uses the nearest row of the table; under

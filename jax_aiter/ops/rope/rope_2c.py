@@ -109,7 +109,7 @@ def rope_2c(
         (reuse_freqs_front_part=False) one per element. What of D is not rotated passes unchanged.
       positions: int32 ``[...]``, the leading shape of `q`. One outside [0, P) uses the nearest row.
       rotate_style, nope_first: as of `rope`.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``(q, k)`` rotated, differentiable in both.

@@ -87,7 +87,7 @@ def biased_grouped_topk(
       num_fused_shared_experts: static; S experts that every token takes get slots of their own behind the chosen ones. They have no
         columns in `gating_output`.
       shared_experts_score: static; the weight of each, which neither `renormalize` nor `routed_scaling_factor` changes.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, by biased score, best first, among equals the

@@ -49,7 +49,7 @@ def fused_topk(
       router_logits: ``[T, E]`` float32, bfloat16 or float16.
       topk: static, 1 <= topk <= E.
       renormalize: static; divide each row's weights by their sum.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, most probable first, among equals the lowest id

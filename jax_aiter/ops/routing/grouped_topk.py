@@ -81,7 +81,7 @@ def grouped_topk(
       renormalize: static; divide each row's weights by their sum.
       scoring_func: ``"softmax"`` (over all E, before the groups are dropped) or ``"sigmoid"``.
       routed_scaling_factor: static, multiplies the weights after renormalisation.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, best first, among equals (groups too) the lowest

@@ -39,7 +39,7 @@ def topk_sigmoid(
       gating_output: ``[T, E]`` router logits, float32, bfloat16 or float16.
       topk: static, 1 <= topk <= E.
       renormalize: static; divide each row's weights by their sum (a row whose weights are all zero stays zero).
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, largest first, among equals the lowest id first.

@@ -53,7 +53,7 @@ def topk_softmax(
       num_shared_experts: static; S experts that every token takes get slots of their own behind the chosen ones.
       shared_expert_scoring_func: static; how the last S columns of `gating_output` weigh them: ``"sigmoid"``, or ``""`` for a
         weight of 1 each, whatever the columns hold.
-      implementation: None (auto), ``"asm"``, ``"triton"`` or ``"xla"``.
+      implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 
     Returns:

@@ -1,34 +1,18 @@
-"""The worker process: one JSON request per line on stdin, one JSON answer per line on stdout.
-
-    python main.py ARCH AITER_ROOT CACHE_ROOT
-
-Run as a script. It first puts the package's pure modules within reach without running jax_aiter/__init__ (which
-imports jax), so the interpreter needs torch and Triton only.
-"""
+"""The worker process of AITER's Triton kernels: needs torch and Triton, and no jax."""
 
 from __future__ import annotations
 
+import functools
 import importlib
-import json
-import os
-import sys
 import traceback
-import types
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 SUPPORTED_TRITON = ((3, 6), (3, 7))
 
 
-def _package_without_init(package_root: Path) -> None:
-    here = str(Path(__file__).resolve().parent)
-    sys.path[:] = [path for path in sys.path if path != here]  # our trace.py must not stand in for Python's
-    for name in ("jax_aiter", "jax_aiter.kernels", "jax_aiter.kernels.triton"):
-        module = types.ModuleType(name)
-        module.__path__ = [str(package_root.joinpath(*name.split(".")[1:]))]
-        sys.modules[name] = module
-
-
-def _answer(request: dict, cache: Path) -> dict:
+def _answer(request: dict[str, Any], cache: Path) -> dict[str, Any]:
     from jax_aiter.kernels.cache import CacheError
     from jax_aiter.kernels.spec import CallSpec
     from jax_aiter.kernels.triton.adapters import adapter
@@ -64,21 +48,11 @@ def _check_environment() -> dict:
     return {"triton": version}
 
 
-def main() -> None:
-    arch, aiter_root, cache = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    # Answers go to the real stdout; whatever AITER or Triton prints goes to stderr.
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    _package_without_init(Path(__file__).resolve().parents[3])
+def start(arch: str, aiter_root: str, cache: str) -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
+    """What to say first, and what answers requests; see `jax_aiter.kernels.worker_main`."""
     hello = _check_environment()
     if "error" not in hello:
         from jax_aiter.kernels.triton.worker import fakes
 
-        fakes.install(arch, aiter_root)
-    print(json.dumps(hello), file=answers)
-    for line in sys.stdin:
-        print(json.dumps(_answer(json.loads(line), cache)), file=answers)
-
-
-if __name__ == "__main__":
-    main()
+        fakes.install(arch, Path(aiter_root))
+    return hello, functools.partial(_answer, cache=Path(cache))

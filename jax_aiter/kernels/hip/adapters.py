@@ -1,0 +1,93 @@
+"""The ops AITER has HIP kernels for: per op, the rule that refuses a call and the function that records one.
+
+A folder per family beside this file. Rules run in the user's process and see only a `CallSpec`; recording functions run in the
+worker and call AITER's own host functions, by name, with the call's arrays.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from jax_aiter.core import folders
+from jax_aiter.kernels.empty import nothing_to_launch
+from jax_aiter.kernels.spec import CallSpec
+
+#: part of every plan's key: raise it when a recording function changes what it records.
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """How one op is run with AITER's HIP kernels.
+
+    function: AITER's own, for people. sources: what a call needs compiled, by the names of `build.catalogue`. needs: functions of
+    these that a call needs with more arguments than every release has, as `declared.lacking` takes them. arrange: the operands that
+    the plan takes, from the op's, where they are not the same (`Arranged`).
+    """
+
+    op: str
+    function: str
+    sources: tuple[str, ...]
+    refuse: Callable[[CallSpec], str | None]
+    run: Callable[[Any], None]
+    needs: Callable[[CallSpec], tuple[tuple[str, str, int], ...]]
+    arrange: Arranged | None = None
+
+
+def _same(spec: CallSpec) -> CallSpec:
+    return spec
+
+
+def _in_order(spec: CallSpec, operands: Mapping[str, Any]) -> Sequence[Any]:
+    return [operands[name] for name in spec.operands]
+
+
+def _as_they_are(spec: CallSpec, results: Sequence[Any]) -> Sequence[Any]:
+    return results
+
+
+@dataclasses.dataclass(frozen=True)
+class Arranged:
+    """jax.numpy around AITER's function, where it takes or leaves something else than the op does.
+
+    spec: the description of the call that is recorded. arrays: the operands of that, in order, from the op's. finish: the op's
+    results from the plan's.
+    """
+
+    spec: Callable[[CallSpec], CallSpec] = _same
+    arrays: Callable[[CallSpec, Mapping[str, Any]], Sequence[Any]] = _in_order
+    finish: Callable[[CallSpec, Sequence[Any]], Sequence[Any]] = _as_they_are
+
+
+def op(
+    name: str,
+    *,
+    function: str,
+    sources: tuple[str, ...],
+    refuse: Callable[[CallSpec], str | None],
+    needs: Callable[[CallSpec], tuple[tuple[str, str, int], ...]] = lambda spec: (),
+    arrange: Arranged | None = None,
+) -> Callable:
+    """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array."""
+
+    def rules(spec: CallSpec) -> str | None:
+        return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
+
+    def declare(run: Callable[[Any], None]) -> Callable[[Any], None]:
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, function, sources, rules, run, needs, arrange))
+        return run
+
+    return declare
+
+
+@functools.cache
+def adapters() -> dict[str, Adapter]:
+    """All adapters by op name."""
+    return folders.declared("jax_aiter.kernels.hip")
+
+
+def adapter(name: str) -> Adapter:
+    return adapters()[name]

@@ -1,0 +1,59 @@
+"""Starts the workers that record HIP kernels and talks to them: one process per architecture and number of compute units."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels import worker as processes
+from jax_aiter.kernels.hip.plans import units
+from jax_aiter.kernels.hip.worker import where
+from jax_aiter.kernels.spec import CallSpec
+from jax_aiter.kernels.store import Location
+
+#: the Python that has Triton, whose wheel has the HIP headers, where this one has not; as for Triton kernels.
+PYTHON = "JAX_AITER_TRITON_PYTHON"
+MAIN = "jax_aiter.kernels.hip.worker.main"
+KILLED = 'Call again to start a new one, or use implementation="xla" for this call'
+
+
+class Worker(processes.Worker):
+    """The worker of an architecture and a number of compute units."""
+
+    def __init__(self, arch: str, count: int, aiter: Location, root: Path) -> None:
+        super().__init__(
+            f"HIP kernel worker for {arch}",
+            os.environ.get(PYTHON) or sys.executable,
+            MAIN,
+            [arch, str(count), where.text(aiter), str(root)],
+            os.environ,
+            contextlib.ExitStack(),
+            python_remedy=f"set {PYTHON} to a Python that has triton, whose HIP headers are needed where there is no ROCm",
+            killed=KILLED,
+        )
+        if "error" in self.hello:
+            self.close()
+            raise KernelBuildError(self.hello["error"])
+        self.compiler: str = self.hello["compiler"]
+
+
+_workers = processes.Workers()
+close_workers = _workers.close
+
+
+def record(spec: CallSpec, aiter: Location, root: Path) -> dict[str, Any]:
+    """What the plan cache keeps of a call; KernelBuildError if the worker failed."""
+    count = units(spec)
+    worker = _workers.get((spec.arch, count, aiter, root), lambda: Worker(spec.arch, count, aiter, root))
+    answer = worker.ask({"spec": spec.to_json()})
+    if answer["ok"]:
+        return {"record": answer["record"], "made_by": worker.compiler}
+    if answer["refused"]:
+        return {"refused": answer["error"]}
+    if answer.get("known"):  # of the compiler or the cache; the text names the remedy
+        raise KernelBuildError(answer["error"])
+    raise KernelBuildError(f'recording failed in AITER: {answer["error"]}. Use implementation="xla" for this call')

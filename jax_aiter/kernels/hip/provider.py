@@ -1,0 +1,137 @@
+"""The provider: AITER's HIP, opus and CK kernels for gfx942 and gfx950."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.announce import announced
+from jax_aiter.kernels.cache import CacheError, cache_root
+from jax_aiter.kernels.hip import client, declared
+from jax_aiter.kernels.hip.adapters import Adapter, adapters
+from jax_aiter.kernels.hip.build import compilers
+from jax_aiter.kernels.hip.build.source import lacking
+from jax_aiter.kernels.hip.plans import PLANS, Refused
+from jax_aiter.kernels.plan import Launch, LaunchPlan
+from jax_aiter.kernels.provider import Program, Unasked
+from jax_aiter.kernels.spec import FP8, CallSpec
+from jax_aiter.kernels.store import aiter_location
+
+ARCHS = ("gfx942", "gfx950")
+NOWHERE = "AITER's files were not found; install amd-aiter, or add a checkout with `jax-aiter kernels add PATH`"
+
+
+class HipProvider:
+    """Runs an op with the HIP kernels that AITER has for it."""
+
+    name = "hip"
+
+    def refuse(self, call: Any) -> str | None:
+        """None if AITER's HIP kernels can run the call, else the rule that forbids it."""
+        arch = call.target.arch
+        if call.target.platform != "rocm" or arch not in ARCHS:
+            return f"AITER's HIP kernels are compiled for {' and '.join(ARCHS)}, the target is {call.target.platform} {arch}"
+        adapter = adapters().get(call.op)
+        if adapter is None:
+            return f"no HIP kernel of AITER's is recorded for {call.op}"
+        spec = CallSpec.of(call)
+        for name, array in spec.operands.items():
+            if array.dtype.startswith("float8_e4m3") and array.dtype != FP8[arch]:
+                return f"{name} has dtype {array.dtype}; {arch} computes in {FP8[arch]} (see convert_fp8)"
+        return adapter.refuse(spec) or _cannot_build(adapter, spec)
+
+    def passes_over(self, call: Any) -> str | None:
+        return Unasked('HIP kernels run where they are asked for: implementation="hip"')
+
+    def details(self, call: Any) -> tuple[str, ...]:
+        """AITER's function; what it launches is known once it was recorded."""
+        adapter = adapters()[call.op]
+        lines = [f"AITER's {adapter.function}"]
+        try:
+            plan = PLANS.find(_recorded(adapter, CallSpec.of(call)), cache_root())
+        except (CacheError, KernelBuildError, Refused):
+            plan = None
+        if plan is not None:
+            lines += [f"kernel {step.symbol}, grid {step.grid}" for step in plan.steps if isinstance(step, Launch)]
+        where = aiter_location()
+        return tuple(lines) if where is None or where.verified else (*lines, f"AITER's files are {where.state}")
+
+    def plan(self, call: Any) -> LaunchPlan | Program:
+        """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
+        adapter, spec = adapters()[call.op], CallSpec.of(call)
+        plan = plan_for(_recorded(adapter, spec))
+        return plan if adapter.arrange is None else _program(adapter, spec, plan, call)
+
+
+def _recorded(adapter: Adapter, spec: CallSpec) -> CallSpec:
+    """The description of the call that is recorded for a call."""
+    return spec if adapter.arrange is None else adapter.arrange.spec(spec)
+
+
+def _program(adapter: Adapter, spec: CallSpec, plan: LaunchPlan, call: Any) -> Program:
+    """A plan whose operands are made from the op's."""
+    from jax_aiter.bind import switches
+    from jax_aiter.kernels.call import call_plan
+
+    arrange = adapter.arrange
+    assert arrange is not None
+
+    def run(operands: Any) -> Any:
+        return arrange.finish(spec, call_plan(plan, *arrange.arrays(spec, operands), result_shape_dtypes=call.results))
+
+    return Program((plan,), switches.pinned()(run))
+
+
+def _cannot_build(adapter: Adapter, spec: CallSpec) -> str | None:
+    """None if the plan is cached or the means to record it are there, else what is missing.
+
+    Plain reasons, not those that auto warns of: it would not have taken these kernels.
+    """
+    try:
+        root = cache_root()
+        if PLANS.exists(_recorded(adapter, spec), root):
+            return None
+        location = aiter_location(root)
+    except (CacheError, KernelBuildError) as error:
+        return str(error)
+    if location is None:
+        return NOWHERE
+    try:
+        for name in adapter.sources:
+            if rule := lacking(location, name):
+                return rule
+        for need in adapter.needs(spec):
+            if rule := declared.lacking(location, *need):
+                return rule
+    except KernelBuildError as error:
+        return str(error)
+    if os.environ.get(client.PYTHON):
+        return None  # that one finds the compiler, or says what is missing
+    try:
+        compilers.find()
+    except KernelBuildError as error:
+        return str(error)
+    return None
+
+
+def plan_for(spec: CallSpec) -> LaunchPlan:
+    """As `HipProvider.plan`, for the description of the call that is recorded."""
+    try:
+        root = cache_root()
+        return PLANS.find_or_build(spec, root, lambda wanted: build(wanted, root))
+    except Refused as refusal:
+        what = f"{spec.op} on {spec.arch} cannot be recorded from AITER's host code"
+        raise KernelBuildError(f'{what}: {refusal}. Use implementation="xla" for this call') from None
+    except CacheError as error:
+        raise KernelBuildError(str(error)) from error
+
+
+def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
+    """Record one call in the worker; what `Plans.find_or_build` stores."""
+    location = aiter_location(root)
+    if location is None:
+        raise KernelBuildError(NOWHERE)
+    with announced(f"compiling AITER's HIP kernels for {spec.op} on {spec.arch}"):
+        return client.record(spec, location, root), "hip"

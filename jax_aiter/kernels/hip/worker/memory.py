@@ -1,0 +1,126 @@
+"""Addresses that stand for a call's buffers while it is recorded, and where an argument block has them.
+
+A call is recorded twice, with its buffers at other places: what is the same buffer and offset both times is an address, whatever
+its bytes look like; what is the same bytes both times is a number.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from jax_aiter.kernels.hip.worker.errors import RecordError
+from jax_aiter.kernels.spec import ITEMSIZE
+
+#: two placements. Each address is divisible by 16 and by no more, which is what plans promise of their buffers; and each lies where
+#: a process of x86-64 has no memory, so that reading it is seen.
+PLACEMENTS = (0x2A5D_13C7_5A10, 0x31B7_8E5F_2C50)
+SPACING = 1 << 36
+
+
+@dataclasses.dataclass(eq=False)
+class Buffer:
+    """kind, index: as a plan's buffers have them."""
+
+    kind: str
+    index: int
+    nbytes: int
+    address: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Array:
+    """A dense array in a buffer, as adapters give it to AITER's functions."""
+
+    buffer: Buffer
+    shape: tuple[int, ...]
+    dtype: str
+    byte_offset: int = 0
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * ITEMSIZE[self.dtype]
+
+    @property
+    def address(self) -> int:
+        return self.buffer.address + self.byte_offset
+
+    def view(self, *shape: int, dtype: str | None = None) -> Array:
+        """The same bytes in another shape, of which one size may be -1, or as another dtype."""
+        kind = dtype or self.dtype
+        elements = self.nbytes // ITEMSIZE[kind]
+        known = math.prod(n for n in shape if n >= 0)
+        sizes = tuple(elements // known if n < 0 else n for n in shape)
+        if math.prod(sizes) * ITEMSIZE[kind] != self.nbytes:
+            raise ValueError(f"{self.dtype}{list(self.shape)} is not {kind}{list(shape)}")
+        return dataclasses.replace(self, shape=sizes, dtype=kind)
+
+    @property
+    def rows(self) -> Array:
+        """[..., N] as [M, N]."""
+        return self.view(-1, self.shape[-1])
+
+
+class Memory:
+    """The buffers of one recording, at one placement."""
+
+    def __init__(self, placement: int) -> None:
+        self._base = placement
+        self.buffers: list[Buffer] = []
+
+    def array(self, kind: str, shape: Sequence[int], dtype: str) -> Array:
+        """A new buffer, as an array."""
+        nbytes = math.prod(shape) * ITEMSIZE[dtype]
+        if nbytes >= SPACING:
+            raise RecordError(f"a buffer of {nbytes} bytes; calls are recorded with buffers of less than {SPACING}")
+        index = sum(b.kind == kind for b in self.buffers)
+        self.buffers.append(Buffer(kind, index, nbytes, self._base + len(self.buffers) * SPACING))
+        return Array(self.buffers[-1], tuple(shape), dtype)
+
+    def find(self, address: int) -> tuple[int, int] | None:
+        """(number of the buffer, offset) that an address means; it may be a buffer's end. None if it means none."""
+        number, offset = divmod(address - self._base, SPACING)
+        if 0 <= number < len(self.buffers) and offset <= self.buffers[number].nbytes:
+            return number, offset
+        return None
+
+
+def own_memory() -> list[tuple[int, int]]:
+    """The ranges of addresses that this process has."""
+    found = re.findall(r"^([0-9a-f]+)-([0-9a-f]+) ", Path("/proc/self/maps").read_text(), re.MULTILINE)
+    return [(int(start, 16), int(end, 16)) for start, end in found]
+
+
+def slots(
+    blocks: tuple[bytes, bytes], memories: tuple[Memory, Memory], pointer: bool, own: Iterable[tuple[int, int]]
+) -> tuple[bytes, list[tuple[int, int, int]]]:
+    """An argument's bytes with zeros where addresses were, and (offset, buffer, byte offset) of those of buffers.
+
+    pointer: the argument is an address. Addresses of no buffer, as of this process's own memory, are zeroed: no kernel can read
+    them, and they differ from process to process. RecordError if other bytes differ between the recordings.
+    """
+    data, found = bytearray(blocks[0]), []
+    offset = 0
+    while offset + 8 <= len(data):
+        first, second = (int.from_bytes(block[offset : offset + 8], "little") for block in blocks)
+        target = memories[0].find(first)
+        if target is not None and target == memories[1].find(second):
+            found.append((offset, *target))
+        elif not (pointer or any(start <= first < end for start, end in own)):
+            offset += 4
+            continue
+        data[offset : offset + 8] = bytes(8)
+        offset += 8
+    if len(data) < 8 or not pointer:
+        skipped = {i for place, *_ in found for i in range(place, place + 8)}
+        differing = [i for i in range(len(data)) if data[i] and i not in skipped and blocks[0][i] != blocks[1][i]]
+        if differing:
+            raise RecordError(f"byte {differing[0]} of an argument differs from one recording of the call to the next")
+    return bytes(data), found

@@ -1,0 +1,112 @@
+"""The recording HIP: compiled, loaded before AITER's host code, and asked to call it."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.hip.worker import elf, functions
+from jax_aiter.kernels.hip.worker.errors import RecordError
+
+SOURCE = Path(__file__).parent / "recorder.cc"
+OPTIONS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-D__HIP_PLATFORM_AMD__")
+_LAUNCHED = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint32), ctypes.c_uint64, ctypes.POINTER(ctypes.c_void_p)
+)
+_FILLED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint64)
+_COPIED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
+#: what the signals that end a call mean for whoever wanted a plan.
+ENDED = {
+    signal.SIGABRT: "AITER's host code aborts the process",
+    signal.SIGSEGV: "AITER's host code reads memory that it was given the address of, the device's, or no memory at all",
+    signal.SIGBUS: "AITER's host code reads memory that is not there",
+}
+
+
+class Ended(RecordError):
+    """A signal ended the call; the process should not go on, as nothing was unwound."""
+
+
+class Runtime:
+    """The recording HIP of this process. launched, filled, copied: called for what is recorded, in order; they may raise."""
+
+    def __init__(self, clang: Path, headers: Path, folder: Path, device: tuple[str, int, int], listener: Any) -> None:
+        self._clang, self._folder = clang, folder
+        self._raised: BaseException | None = None
+        library = folder / "librecorder.so"
+        compile_library(clang, [*OPTIONS, f"-I{headers}", str(SOURCE)], library)
+        self._library = ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        self._library.recorder_device(device[0].encode(), *device[1:])
+        self._library.recorder_string.restype = ctypes.c_void_p
+        self._kept = (  # as long as the library may call them
+            _LAUNCHED(lambda symbol, sizes, lds, values: self._heard(listener.launched, symbol.decode(), sizes[:6], lds, values)),
+            _FILLED(lambda *args: self._heard(listener.filled, *args)),
+            _COPIED(lambda *args: self._heard(listener.copied, *args)),
+        )
+        self._library.recorder_listeners(*self._kept)
+        self._names = set(elf.names(library.read_bytes()).defined)
+
+    def _heard(self, listen: Callable[..., None], *args: Any) -> int:
+        try:
+            listen(*args)
+        except BaseException as error:  # no exception of Python's may pass through C++
+            self._raised = error
+            return 1
+        return 0
+
+    def load(self, path: Path) -> tuple[ctypes.CDLL, tuple[str, ...]]:
+        """A library of AITER's host code and the names it defines. What of HIP it wants and is not recorded refuses when called."""
+        names = elf.names(path.read_bytes())
+        process = ctypes.CDLL(None)
+        wanted = [n for n in names.undefined if n not in self._names and n not in names.defined and not _has(process, n)]
+        if unknown := [n for n in wanted if not n.lstrip("_").startswith("hip") or n.startswith("__hip_fatbin")]:
+            raise RecordError(f"AITER's host code in {path.name} wants what nothing here has: {', '.join(unknown[:5])}")
+        if wanted:
+            self._stubs(path.stem, wanted)
+        return ctypes.CDLL(str(path)), names.defined
+
+    def _stubs(self, stem: str, wanted: Sequence[str]) -> None:
+        """Functions that refuse by their names."""
+        lines = ['extern "C" [[noreturn]] void jax_aiter_refuse(const char*);']
+        lines += [f'extern "C" void {name}() {{ jax_aiter_refuse("AITER\'s host code calls {name}"); }}' for name in wanted]
+        source, library = self._folder / f"{stem}-stubs.cc", self._folder / f"lib{stem}-stubs.so"
+        source.write_text("\n".join([*lines, ""]))
+        compile_library(self._clang, [*OPTIONS, str(source)], library)
+        ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
+        self._names |= set(wanted)
+
+    def call(self, library: ctypes.CDLL, function: functions.Function, values: Sequence[Any]) -> None:
+        """Call a function of AITER; RecordError with AITER's own words or the rule."""
+        frame = functions.frame(function, values, lambda text: self._library.recorder_string(text.encode()))
+        text = ctypes.create_string_buffer(4096)
+        address = ctypes.cast(getattr(library, function.name), ctypes.c_void_p)
+        self._raised = None
+        ended = self._library.recorder_call(address, *map(ctypes.byref, frame.laid_out()), text, len(text))
+        if self._raised is not None:
+            raise self._raised
+        if ended > 1:
+            raise Ended(ENDED.get(ended, f"AITER's host code ends with signal {ended}"))
+        if ended:
+            raise RecordError(text.value.decode(errors="replace"))
+
+
+def _has(library: ctypes.CDLL, name: str) -> bool:
+    return hasattr(library, name) or _versioned(name)
+
+
+def _versioned(name: str) -> bool:
+    """Whether the C++ library has it, which Python need not have loaded yet."""
+    return any(hasattr(ctypes.CDLL(other), name) for other in ("libstdc++.so.6", "libgcc_s.so.1", "libm.so.6"))
+
+
+def compile_library(clang: Path, options: Sequence[str], out: Path) -> None:
+    """KernelBuildError says what the compiler said."""
+    done = subprocess.run([clang, *options, "-o", out], capture_output=True, text=True)
+    if done.returncode:
+        said = " | ".join(line for line in done.stderr.splitlines() if "error" in line) or done.stderr[-500:]
+        raise KernelBuildError(f"{clang} cannot compile the recording HIP: {said}")

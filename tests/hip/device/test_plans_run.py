@@ -1,0 +1,71 @@
+"""Recorded plans of every op run on the device, through `jax.jit`, and agree with oracles in float64.
+
+Two calls per op by default; every instance of a kernel, and the checked calls of `benchmarks.h200`: pytest -m exhaustive
+"""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.h200.suite import checked
+from jax_aiter.core.errors import NotSupportedError
+from jax_aiter.kernels.hip.adapters import adapters
+from jax_aiter.ops import catalogue
+
+from .calls import calls
+
+OPS = sorted(adapters())
+
+
+def run(op: str, operands, params):
+    record = catalogue.named(op)
+    return jax.jit(lambda operands: record(**operands, **params, implementation="hip"))(operands)
+
+
+def of(op: str, arch: str):
+    found = [call for call in calls(arch) if call.op == op]
+    assert found, f"no call of {op}"
+    return found
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_two_calls(arch, op):
+    found = of(op, arch)
+    for call in (found[0], found[-1]):
+        call.check(run(op, call.operands, call.params))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("op", OPS)
+def test_every_instance(arch, op):
+    failed = {}
+    for call in of(op, arch):
+        try:
+            call.check(run(op, call.operands, call.params))
+        except AssertionError as error:
+            failed[call.label] = str(error)[:500]
+    assert not failed, failed
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("op", OPS)
+def test_every_checked_call(arch, op):
+    """The calls that other providers are held to; those that a rule refuses are refused."""
+    errors = {}
+    for case in checked(arch):
+        if case.op == op:
+            arrays = case.arrays()
+            if adapters()[op].refuse(case.spec(arrays, arch)) is None:
+                errors[case.label] = case.error(arrays, [np.asarray(x) for x in run(op, arrays, case.params)])
+            else:
+                with pytest.raises(NotSupportedError):
+                    run(op, arrays, case.params)
+    assert not [label for label, error in errors.items() if not error <= 1], errors
+
+
+def test_the_calls_cover_every_op(arch):
+    assert {call.op for call in itertools.chain(calls(arch))} == set(OPS)

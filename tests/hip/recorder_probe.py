@@ -1,0 +1,67 @@
+"""Records calls of `host.hip` in a process of its own and prints what came of each, as JSON.
+
+    python recorder_probe.py ARCH UNITS
+
+A process each time: the recording HIP is loaded for all of it, and a call that a signal ended leaves it as it was.
+"""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+from jax_aiter.kernels.hip.build import commands, compilers
+from jax_aiter.kernels.hip.build.device import code_object
+from jax_aiter.kernels.hip.build.frontend import INCLUDE
+from jax_aiter.kernels.hip.worker.errors import RecordError
+from jax_aiter.kernels.hip.worker.memory import PLACEMENTS
+from jax_aiter.kernels.hip.worker.record import Host, Module, Recorder, record
+from jax_aiter.kernels.hip.worker.runtime import Runtime
+from jax_aiter.kernels.spec import ArraySpec, CallSpec
+
+HERE = Path(__file__).parent
+LDS = {"gfx942": 65536, "gfx950": 163840}
+ONE = ("device", "elsewhere", "checks", "reads", "aborts", "allocates", "asks", "copies", "absent")
+
+
+def calls():
+    """By name, what is called on a context."""
+    for look in (7, PLACEMENTS[0]):
+        yield f"launches-{look}", lambda c, look=look: c.call("s", "sample::launches", c.results[0], c["x"], 0.5, True, None, look)
+    yield "scaled", lambda c: c.call("s", "sample::launches", c.results[0], c["x"], 0.5, True, c["scale"], 7)
+    yield "many", lambda c: c.call("s", "sample::many", c.results[0], 1, -2, 3, 4, 5, 6, 7.0, "eight", 1, None)
+    yield "later", lambda c: c.call("s", "sample::device", c.results[0], later=(0.0,))
+    yield "too late", lambda c: c.call("s", "sample::device", c.results[0], later=(1.0,))
+    yield "no number", lambda c: c.call("s", "sample::launches", c.results[0], c["x"], None, True, None, 0)
+    for name in ONE:
+        yield name, lambda c, name=name: c.call("s", f"sample::{name}", c.results[0])
+
+
+def compiled(folder: Path, arch: str):
+    source = SimpleNamespace(files=("host.hip",), file="host.hip", includes=(), defines=(), flags=(), tensor="torch")
+    (folder / "aiter").mkdir()
+    (folder / "aiter/host.hip").write_text((HERE / "host.hip").read_text())
+    for half in (commands.host, commands.device):
+        half(compilers.find(), source, arch, folder, INCLUDE)
+    return Module(folder / "host.so", "torch", lambda symbol: code_object(folder / "device.bc", symbol, arch))
+
+
+def main(arch: str, units: str) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder, recorder, compiler = Path(name), Recorder(), compilers.find()
+        runtime = Runtime(compiler.clang, compiler.headers, folder, (arch, int(units), LDS[arch]), recorder)
+        module = compiled(folder, arch)
+        host = Host(runtime, recorder, lambda _: module)
+        x, out, scale = ArraySpec((16,), "float32"), ArraySpec((16,), "float32"), ArraySpec((8,), "float32")
+        spec = CallSpec("sample", arch, {"x": x, "scale": scale}, {}, (out,))
+        for label, run in calls():
+            try:
+                found = record(spec, run, host, recorder, folder / "cache")
+            except RecordError as error:
+                found = {"refused": f"{type(error).__name__}: {error}"}
+            print(json.dumps([label, found]), flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

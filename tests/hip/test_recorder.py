@@ -1,0 +1,108 @@
+"""What is recorded of host code that launches kernels: of `host.hip`, a small source of our own, compiled as AITER's are."""
+
+import json
+import os
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.hip.build import compilers
+from jax_aiter.kernels.hip.worker.memory import PLACEMENTS
+
+ROOT = Path(__file__).parents[2]
+UNITS = 228  # of a partitioned device: no other number is like it
+
+
+@pytest.fixture(scope="session")
+def recorded() -> dict:
+    """By name, the record of each call of `recorder_probe.calls`, or why there is none."""
+    try:
+        compilers.find()
+    except KernelBuildError as error:
+        pytest.skip(str(error))
+    command = [sys.executable, "-m", "tests.hip.recorder_probe", "gfx942", str(UNITS)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "seven axes are needed" in done.stderr
+    return dict(map(json.loads, done.stdout.splitlines()))
+
+
+def launches(record):
+    return [step for step in record["steps"] if step["step"] == "launch"]
+
+
+def test_steps_are_in_order_and_in_their_buffers(recorded):
+    steps = recorded["launches-7"]["steps"]
+    assert [step["step"] for step in steps] == ["fill", "launch", "launch", "copy"]
+    assert steps[0] == {"step": "fill", "target": [2, 0], "nbytes": 64, "value": 0, "width": 1}
+    assert steps[3] == {"step": "copy", "target": [2, 0], "source": [0, 0], "nbytes": 8}
+    (by_value, two) = launches(recorded["launches-7"])
+    assert (by_value["grid"], by_value["block"], by_value["shared"]) == ([3, 2, 1], [64, 1, 1], 0)
+    assert (two["grid"], two["block"], two["shared"]) == ([1, 1, 1], [64, 1, 1], 256)
+    assert by_value["kernel"].startswith("sample::by_value(")
+
+
+def test_addresses_are_found_inside_a_struct_and_that_of_the_stack_is_zero(recorded):
+    launch = launches(recorded["launches-7"])[0]
+    assert launch["pointers"] == [[8, 2, 0], [16, 0, 16]]
+    assert launch["params"] == [[0, 40], [40, 4], [44, 1]]
+    blob = bytes.fromhex(launch["arguments"])
+    assert struct.unpack("<i4xQQiiQf?", blob) == (16, 0, 0, 7, 0, 0, 0.5, True)
+
+
+def test_numbers_that_look_like_an_address_are_numbers(recorded):
+    launch = launches(recorded[f"launches-{PLACEMENTS[0]}"])[0]
+    assert launch["pointers"] == [[8, 2, 0], [16, 0, 16]]
+    assert struct.unpack_from("<Q", bytes.fromhex(launch["arguments"]), 24) == (PLACEMENTS[0],)
+
+
+def test_an_optional_tensor_is_given_or_not(recorded):
+    assert launches(recorded["launches-7"])[1]["pointers"] == [[0, 2, 0], [8, 0, 0]]
+    assert launches(recorded["scaled"])[1]["pointers"] == [[0, 2, 0], [8, 1, 0]]
+
+
+def test_more_arguments_than_there_are_registers(recorded):
+    (launch,) = launches(recorded["many"])
+    assert struct.unpack_from("<q", bytes.fromhex(launch["arguments"]), 16) == (1 - 2 + 3 + 4 + 5 + 6 + 7 + len("eight") + 1,)
+
+
+def test_the_device_is_the_one_that_is_recorded_for(recorded):
+    (launch,) = launches(recorded["device"])
+    assert (launch["grid"], launch["block"]) == ([UNITS, 1, 1], [64, 1, 1])
+    assert bytes.fromhex(launch["arguments"])[16] == ord("2")  # of gfx942
+    assert recorded["later"] == recorded["device"]
+
+
+@pytest.mark.parametrize(
+    ("call", "rule"),
+    [
+        ("elsewhere", "launches another kernel when its buffers lie elsewhere"),
+        ("checks", "takes 7 axes, not 1"),
+        ("reads", "Ended: AITER's host code reads memory that it was given the address of"),
+        ("aborts", "Ended: AITER's host code aborts the process"),
+        ("allocates", "AITER's host code calls hipMalloc"),
+        ("asks", "AITER's host code calls hipOccupancyMaxActiveBlocksPerMultiprocessor"),
+        ("copies", "memory of its own as the source of a copy"),
+        ("absent", "this release of AITER has no function sample::absent"),
+        ("too late", r"sample::device\(at::Tensor&\) takes 1 arguments, not 2"),
+        ("no number", "takes no NoneType as double"),
+    ],
+)
+def test_what_no_plan_can_say_is_refused(recorded, call, rule):
+    import re
+
+    assert re.search(rule, recorded[call]["refused"]), recorded[call]
+
+
+def test_records_are_the_same_in_another_process(recorded):
+    """Nothing of a process, its addresses above all, is in them."""
+    command = [sys.executable, "-m", "tests.hip.recorder_probe", "gfx942", str(UNITS)]
+    done = subprocess.run(
+        command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
+    )
+    assert dict(map(json.loads, done.stdout.splitlines())) == recorded

@@ -1,0 +1,46 @@
+"""HIP kernels on virtual AMD devices, compiled here from the release of AITER that is installed."""
+
+import importlib.util
+import os
+
+import pytest
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.hip.build import compilers
+
+from .inside import run
+
+DEVICE = "tests/hip/device"
+COMMAND_BUFFERS = "--xla_gpu_enable_command_buffer=FUSION,CUSTOM_CALL --xla_gpu_graph_min_graph_size=1"
+
+
+@pytest.fixture
+def _compiler():
+    if "JAX_AITER_TRITON_PYTHON" not in os.environ and importlib.util.find_spec("triton") is None:
+        pytest.skip("needs Triton's wheel, whose HIP headers AITER's sources are compiled with")
+    try:
+        compilers.find()
+    except KernelBuildError as error:
+        pytest.skip(str(error))
+
+
+# AITER's rope alone takes its compiler 20 s: it is the part of the other architecture.
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("_compiler")
+def test_gfx942(python):
+    """Two calls of each op, and what programs do with them; with command buffers, which record the launches."""
+    assert run(python, "gfx942", DEVICE, "-k", "not rope", triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 25
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("_compiler")
+def test_gfx950(python):
+    assert run(python, "gfx950", DEVICE, "-k", "rope and not rope_2c", triton=True)["passed"] == 3
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
+@pytest.mark.usefixtures("_compiler")
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_every_instance(python, arch):
+    run(python, arch, DEVICE, "-m", "exhaustive or not exhaustive", triton=True, xla_flags="--xla_gpu_enable_command_buffer=")
