@@ -1,0 +1,67 @@
+"""Tokens to the devices that hold their experts, and the results back: two linear maps, each the other's transpose."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.bind import switches
+from jax_aiter.parallel.plan import Plan
+from jax_aiter.parallel.transport import Wire, move_all
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def dispatch(values: tuple[jax.Array, ...], plan: Plan, wire: Wire) -> tuple[jax.Array, ...]:
+    """Each [T, c] -> [room, c]: a token's row on every device that holds any of its experts, zeros after the last that arrives.
+
+    The gradient of a float array sums over the devices in float32; there is none of integers.
+    """
+    with switches.pinned():
+        return tuple(move_all([x[plan.tokens] for x in values], wire.room, plan.sent, plan.received, wire))
+
+
+def _dispatch_forward(values, plan, wire):
+    return dispatch(values, plan, wire), plan
+
+
+def _dispatch_backward(wire, plan, cotangents):
+    floats = [ct for ct in cotangents if ct.dtype != jax.dtypes.float0]
+    found = iter(_collected(floats, plan, wire))
+    return tuple(None if ct.dtype == jax.dtypes.float0 else next(found).astype(ct.dtype) for ct in cotangents), None
+
+
+dispatch.defvjp(_dispatch_forward, _dispatch_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def combine(rows: jax.Array, plan: Plan, wire: Wire, dtype: jnp.dtype) -> jax.Array:
+    """[room, D] -> [T, D] in `dtype`: the sum, in float32, of what a token's rows became on the devices that they went to."""
+    return _collected([rows], plan, wire)[0].astype(dtype)
+
+
+def _combine_forward(rows, plan, wire, dtype):
+    return combine(rows, plan, wire, dtype), (jnp.zeros(0, rows.dtype), plan)
+
+
+def _combine_backward(wire, dtype, saved, cotangent):
+    like, plan = saved
+    return dispatch((cotangent.astype(like.dtype),), plan, wire)[0], None
+
+
+combine.defvjp(_combine_forward, _combine_backward)
+
+
+def _collected(values: Sequence[jax.Array], plan: Plan, wire: Wire) -> list[jax.Array]:
+    """float32 [T, c] of each [room, c]: its rows sent back and summed by token."""
+    with switches.pinned():
+        there = (plan.rows >= 0)[:, :, None]
+        back = move_all(values, wire.sends, plan.received, plan.sent, wire)
+        return [_summed(x, plan.rows, there) for x in back]
+
+
+def _summed(rows: jax.Array, index: jax.Array, there: jax.Array) -> jax.Array:
+    if not rows.size:
+        return jnp.zeros((index.shape[0], rows.shape[1]), jnp.float32)
+    found = rows[jnp.maximum(index, 0)].astype(jnp.float32)
+    return jnp.sum(jnp.where(there, found, 0.0), axis=1)

@@ -1,0 +1,100 @@
+"""One call of `expert_parallel`: the experts held here, computed for what arrives."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.bind import data, switches
+from jax_aiter.core.config import config
+from jax_aiter.ops.moe import expert as moe_expert
+from jax_aiter.ops.moe import quant
+from jax_aiter.ops.moe import rules as moe_rules
+from jax_aiter.ops.moe.fused_moe import fused_moe
+from jax_aiter.parallel import everywhere, exchange, rules
+from jax_aiter.parallel import plan as plans
+from jax_aiter.parallel.transport import Wire
+
+
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """axis, devices: the mesh axes and how many devices they span. held, experts: how many experts are here, and what they are.
+
+    settings: those of `fused_moe`.
+    """
+
+    axis: tuple[str, ...]
+    devices: int
+    held: int
+    experts: Mapping[str, Any]
+    a2_scale: jax.Array | None
+    settings: Mapping[str, Any]
+    dtype: Any
+
+    def __call__(self, tokens: Mapping[str, Any], count: Any, method: str, capacity: int | None) -> Any:
+        x, weight, ids, scale = (tokens[n] for n in ("hidden_states", "topk_weight", "topk_ids", "a1_scale"))
+        with switches.pinned():
+            self._check(ids, count)
+            if count is not None:
+                ids = jnp.where(jnp.arange(ids.shape[0])[:, None] < jnp.asarray(count, jnp.int32).reshape(()), ids, -1)
+            scale = self._whole_scale(x, ids) if scale is None else scale
+        by_row = scale is not None and scale.ndim == 2
+        values = (x, weight, ids, *([scale] if by_row else []))
+
+        def compute(x, weight, ids, row_scale=None, *, count=None, dtype=self.dtype):
+            with config(debug_checks=False):  # they would take for wrong an id of an expert that is elsewhere
+                return fused_moe(
+                    x,
+                    topk_weight=weight,
+                    topk_ids=self._local(ids),
+                    a1_scale=row_scale if by_row else scale,
+                    a2_scale=self.a2_scale,
+                    num_local_tokens=count,
+                    output_dtype=dtype,
+                    **self.experts,
+                    **self.settings,
+                )
+
+        if method == "psum":
+            split = not rules.replicated(tokens, self.axis)
+            way = everywhere.of_split_tokens if split else everywhere.of_replicated_tokens
+            return way(values, lambda *all: compute(*all, dtype=jnp.float32), self.axis, self.dtype)
+        return self._exchanged(values, compute, method, capacity)
+
+    def _exchanged(self, values, compute, method: str, capacity: int | None):
+        values = tuple(everywhere.varying(x, self.axis) for x in values)
+        tokens, k = values[2].shape
+        most = self.devices * tokens
+        room = most if capacity is None else min(capacity, most)
+        wire = Wire(self.axis, self.devices, method, min(tokens, room), tokens * min(k, self.devices), room)
+        with switches.pinned():
+            plan = plans.make(values[2], self.held, self.axis, self.devices, room)
+            arrived = jnp.sum(plan.received.sizes).reshape(1)
+        rows = exchange.dispatch(values, plan, wire)
+        out = exchange.combine(compute(*rows, count=arrived), plan, wire, self.dtype)
+        if capacity is None:
+            return out
+        out = jnp.where(plan.short[:, None], jnp.asarray(jnp.nan, out.dtype), out)
+        return out, jax.lax.psum(plan.lost, self.axis)
+
+    def _local(self, ids: jax.Array) -> jax.Array:
+        """Ids of the experts held here, -1 for all others."""
+        with switches.pinned():
+            local = ids - self.held * jax.lax.axis_index(self.axis)
+            return jnp.where((local >= 0) & (local < self.held), local, -1)
+
+    def _whole_scale(self, x: jax.Array, ids: jax.Array) -> jax.Array | None:
+        """The dynamic per-tensor scale of all tokens that have an expert; None where none is asked for."""
+        if self.settings["quant_type"] != "per_tensor":
+            return None
+        taken = jnp.any(plans.holders(ids, self.held, self.devices) >= 0, axis=1)
+        wide = moe_expert.keep(jax.lax.stop_gradient(x).astype(jnp.float32), 1, self.settings["hidden_pad"])
+        top = jnp.max(jnp.where(taken[:, None], jnp.abs(wide), 0.0), initial=0.0)
+        return quant.amax_scale(jax.lax.pmax(top, self.axis), self.experts["w1"].dtype)
+
+    def _check(self, ids: jax.Array, count: Any) -> None:
+        if config.debug_checks:
+            count = None if count is None else jnp.asarray(count, jnp.int32).reshape(1)
+            data.insert_checks(rules.OP, moe_rules.routing_checks(ids, self.held * self.devices, None, count))

@@ -1,0 +1,79 @@
+"""Which rows each device sends to which, and where they stand at both ends: all of it follows from one gathered table of counts."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.shared.running_sum import running_sum
+
+
+class Side(NamedTuple):
+    """Rows that stand in an array of this device, by peer; int32 [n] each.
+
+    offsets, sizes: where the peer's rows begin here, and how many there are.
+    there: where the same rows begin in the peer's own array.
+    """
+
+    offsets: jax.Array
+    sizes: jax.Array
+    there: jax.Array
+
+
+class Plan(NamedTuple):
+    """The exchange of one routing, int32. S rows are sent at most: a token goes once to each device that holds any of its experts.
+
+    tokens: [S], the token of each row, in the order device, token.
+    rows: [T, k], the row that carries each entry; -1 for entries without one: those of no expert, those whose device an earlier
+        slot of the token names already, and those that found no room.
+    sent: the rows to send. received: the rows that arrive, one device's after the other's.
+    short: bool [T], tokens with a row that found no room where it was to go. lost: [], how many such rows this device has.
+    """
+
+    tokens: jax.Array
+    rows: jax.Array
+    sent: Side
+    received: Side
+    short: jax.Array
+    lost: jax.Array
+
+
+def holders(topk_ids: jax.Array, held: int, devices: int) -> jax.Array:
+    """The device that holds each entry's expert, of `held` on each; -1 for ids outside of all experts."""
+    known = (topk_ids >= 0) & (topk_ids < held * devices)
+    return jnp.where(known, topk_ids // held, -1)
+
+
+def make(topk_ids: jax.Array, held: int, axis: tuple[str, ...], devices: int, room: int) -> Plan:
+    """Of this device's ids [T, k]; `room` rows may arrive at each device, in the order of the devices that they come from."""
+    tokens, k = topk_ids.shape
+    holder = holders(topk_ids, held, devices)
+    earlier = jnp.tril(jnp.ones((k, k), bool), -1)
+    again = jnp.any((holder[:, :, None] == holder[:, None, :]) & earlier, axis=2)
+    groups = moe_groups.group(jnp.where(again, -1, holder), devices)
+    counts = jax.lax.all_gather(groups.counts, axis)  # [from, to]
+
+    begins = _before(counts)  # [from, to], in the array that receives
+    kept = jnp.clip(room - begins, 0, counts)
+    stands = _before(counts.T).T  # [from, to], in the array that sends
+    begins = jnp.minimum(begins, room)
+    me = jax.lax.axis_index(axis)
+    sent = Side(*(_row(x, me) for x in (stands, kept, begins)))
+    received = Side(*(_row(x.T, me) for x in (begins, kept, stands)))
+
+    used = groups.used.reshape(tokens, k)
+    row = groups.inverse.reshape(tokens, k)
+    at = jnp.where(used, holder, 0)
+    lost = used & (row - sent.offsets[at] >= sent.sizes[at])
+    order = groups.order[: tokens * min(k, devices)]
+    return Plan(order // k, jnp.where(used & ~lost, row, -1), sent, received, jnp.any(lost, axis=1), jnp.sum(lost, dtype=jnp.int32))
+
+
+def _before(table: jax.Array) -> jax.Array:
+    """The sum of the rows above each row."""
+    return running_sum(table) - table
+
+
+def _row(table: jax.Array, index: jax.Array) -> jax.Array:
+    return jax.lax.dynamic_index_in_dim(table, index, keepdims=False)
