@@ -16,6 +16,7 @@ from jax_aiter.ops.gemm.shuffled import ShuffledWeight as ShuffledWeight
 from jax_aiter.ops.quant.outputs import Quantized as Quantized
 
 if TYPE_CHECKING:
+    from jax_aiter import parallel as parallel
     from jax_aiter import vllm_ops as vllm_ops
     from jax_aiter.bind.explain import explain as explain
     from jax_aiter.core.arch import fp8_dtype as fp8_dtype
@@ -126,7 +127,7 @@ _ELSEWHERE = {
 }
 
 # Subpackages that are part of what users see.
-_PACKAGES = ("vllm_ops",)
+_PACKAGES = ("parallel", "vllm_ops")
 
 # Names that `__getattr__` has put here; a reload of the package finds them again.
 for _name in globals().get("_resolved", ()):

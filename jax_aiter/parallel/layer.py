@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.bind import data, switches
+from jax_aiter.bind import data, sharding, switches
 from jax_aiter.core.config import config
 from jax_aiter.ops.moe import expert as moe_expert
 from jax_aiter.ops.moe import quant
@@ -57,6 +57,8 @@ class Layer:
                     **self.settings,
                 )
 
+        if not x.shape[0]:  # JAX gathers no empty arrays
+            return self._nothing(values, capacity)
         if method == "psum":
             split = not rules.replicated(tokens, self.axis)
             way = everywhere.of_split_tokens if split else everywhere.of_replicated_tokens
@@ -78,6 +80,11 @@ class Layer:
             return out
         out = jnp.where(plan.short[:, None], jnp.asarray(jnp.nan, out.dtype), out)
         return out, jax.lax.psum(plan.lost, self.axis)
+
+    def _nothing(self, values, capacity: int | None):
+        out = jnp.zeros((0, self.experts["w2"].shape[1]), self.dtype)
+        out = sharding.same_varying_axes([*values, out])[-1]
+        return out if capacity is None else (out, jnp.zeros((), jnp.int32))
 
     def _local(self, ids: jax.Array) -> jax.Array:
         """Ids of the experts held here, -1 for all others."""

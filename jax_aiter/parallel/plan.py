@@ -51,8 +51,10 @@ def make(topk_ids: jax.Array, held: int, axis: tuple[str, ...], devices: int, ro
     holder = holders(topk_ids, held, devices)
     earlier = jnp.tril(jnp.ones((k, k), bool), -1)
     again = jnp.any((holder[:, :, None] == holder[:, None, :]) & earlier, axis=2)
-    groups = moe_groups.group(jnp.where(again, -1, holder), devices)
-    counts = jax.lax.all_gather(groups.counts, axis)  # [from, to]
+    goes = jnp.where(again, -1, holder)
+    # No jnp.searchsorted: jax 0.10.2 cannot trace it in a partly manual program.
+    own = jnp.sum(goes.reshape(-1, 1) == jnp.arange(devices), axis=0, dtype=jnp.int32)
+    counts = jax.lax.all_gather(own, axis)  # [from, to]
 
     begins = _before(counts)  # [from, to], in the array that receives
     kept = jnp.clip(room - begins, 0, counts)
@@ -62,12 +64,13 @@ def make(topk_ids: jax.Array, held: int, axis: tuple[str, ...], devices: int, ro
     sent = Side(*(_row(x, me) for x in (stands, kept, begins)))
     received = Side(*(_row(x.T, me) for x in (begins, kept, stands)))
 
-    used = groups.used.reshape(tokens, k)
-    row = groups.inverse.reshape(tokens, k)
-    at = jnp.where(used, holder, 0)
-    lost = used & (row - sent.offsets[at] >= sent.sizes[at])
-    order = groups.order[: tokens * min(k, devices)]
-    return Plan(order // k, jnp.where(used & ~lost, row, -1), sent, received, jnp.any(lost, axis=1), jnp.sum(lost, dtype=jnp.int32))
+    order, _ = moe_groups.by_expert(goes, devices)
+    row = jnp.zeros_like(order).at[order].set(jnp.arange(order.size, dtype=jnp.int32), unique_indices=True).reshape(goes.shape)
+    at = jnp.maximum(goes, 0)
+    lost = (goes >= 0) & (row - sent.offsets[at] >= sent.sizes[at])
+    rows = jnp.where((goes >= 0) & ~lost, row, -1)
+    order = order[: tokens * min(k, devices)]
+    return Plan(order // k, rows, sent, received, jnp.any(lost, axis=1), jnp.sum(lost, dtype=jnp.int32))
 
 
 def _before(table: jax.Array) -> jax.Array:

@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.bind import sharding
-from jax_aiter.ops.shared.search import search
 from jax_aiter.parallel.plan import Side
 
 #: Platforms whose XLA compiles ragged-all-to-all; XLA's CPU backend refuses it (jaxlib 0.9.1 to 0.12).
@@ -51,7 +50,8 @@ def move(rows: jax.Array, size: int, give: Side, take: Side, wire: Wire) -> jax.
         got = jax.lax.all_to_all(rows[index], wire.axis, 0, 0, tiled=True)
         got = got.reshape(wire.devices * wire.between, *rows.shape[1:])
         at = jnp.arange(size, dtype=jnp.int32)
-        peer = search(take.offsets, at, side="right") - 1  # of peers that begin at the same row, the last: the one that has any
+        # Of peers that begin at the same row, the last: the one that has any.
+        peer = jnp.sum(take.offsets <= at[:, None], axis=1, dtype=jnp.int32) - 1
         place = at - take.offsets[peer]
         valid = (place < take.sizes[peer]).reshape(-1, *[1] * (rows.ndim - 1))
         found = got[jnp.minimum(peer * wire.between + place, got.shape[0] - 1)]
