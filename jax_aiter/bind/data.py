@@ -1,10 +1,11 @@
 """Checks of what shapes cannot show, which `debug_checks` inserts into a program: one host callback per call of an op."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import io_callback
 
 NONE = np.int32(2**31 - 1)
 
@@ -14,6 +15,29 @@ def insert_checks(op: str, rules: Mapping[str, jax.Array]) -> None:
 
     rules: what must hold, and a bool array of where it does not.
     """
+    if rules:
+        jax.debug.callback(_report(op, rules), jnp.stack([_summary(bad) for bad in rules.values()]))
+
+
+def checked(op: str, rules: Mapping[str, jax.Array], value: jax.Array, axis: tuple[str, ...]) -> jax.Array:
+    """`value`, integers, for what comes after `insert_checks` of `rules` on all devices along `axis`.
+
+    Where devices wait for one another, one that raises alone leaves the others waiting for ever, and XLA then ends the process: all
+    of them raise, for the first device that breaks a rule, and nothing that needs `value` begins before.
+    """
+    found = jax.lax.all_gather(jnp.stack([_summary(bad) for bad in rules.values()]), axis)
+    report = _report(op, rules)
+
+    def on_host(found: np.ndarray) -> np.ndarray:
+        for each in np.asarray(found):
+            report(each)
+        return np.zeros((), np.int32)
+
+    nothing = io_callback(on_host, jax.ShapeDtypeStruct((), np.int32), found)
+    return value + nothing.astype(value.dtype)
+
+
+def _report(op: str, rules: Mapping[str, jax.Array]) -> Callable[[np.ndarray], None]:
     shapes = {rule: bad.shape for rule, bad in rules.items()}
 
     def report(found: np.ndarray) -> None:
@@ -25,8 +49,7 @@ def insert_checks(op: str, rules: Mapping[str, jax.Array]) -> None:
         if broken:
             raise ValueError(f"{op}: {'; '.join(broken)}")
 
-    if rules:
-        jax.debug.callback(report, jnp.stack([_summary(bad) for bad in rules.values()]))
+    return report
 
 
 def _summary(bad: jax.Array) -> jax.Array:

@@ -1,7 +1,7 @@
 """Every device computes its own experts' part for the tokens of all, and the parts are summed: for few tokens."""
 
-import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,25 +9,25 @@ import jax.numpy as jnp
 from jax_aiter.bind import sharding, switches
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def gathered(x: jax.Array, axis: tuple[str, ...]) -> jax.Array:
+def _gathered(x: jax.Array, axis: tuple[str, ...]) -> jax.Array:
     """[T, c] -> [n·T, c]: the rows of all devices. Its gradient is summed in float32."""
     return jax.lax.all_gather(x, axis, tiled=True)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def scattered(parts: jax.Array, axis: tuple[str, ...], dtype: jnp.dtype) -> jax.Array:
+def _scattered(parts: jax.Array, axis: tuple[str, ...], dtype: jnp.dtype) -> jax.Array:
     """float32 [n·T, c] -> [T, c] in `dtype`: this device's rows of the sum over all devices."""
     return jax.lax.psum_scatter(parts, axis, tiled=True).astype(dtype)
 
 
 # 16-bit sums over devices would round at every step, and abort XLA's CPU backend in a partly manual program.
+gathered: Any = jax.custom_vjp(_gathered, nondiff_argnums=(1,))
+scattered: Any = jax.custom_vjp(_scattered, nondiff_argnums=(1, 2))
 gathered.defvjp(
-    lambda x, axis: (gathered(x, axis), None),
+    lambda x, axis: (_gathered(x, axis), None),
     lambda axis, _, cotangent: (scattered(cotangent.astype(jnp.float32), axis, cotangent.dtype),),
 )
 scattered.defvjp(
-    lambda parts, axis, dtype: (scattered(parts, axis, dtype), None),
+    lambda parts, axis, dtype: (_scattered(parts, axis, dtype), None),
     lambda axis, dtype, _, cotangent: (gathered(cotangent, axis).astype(jnp.float32),),
 )
 

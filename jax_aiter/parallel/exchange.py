@@ -1,7 +1,7 @@
 """Tokens to the devices that hold their experts, and the results back: two linear maps, each the other's transpose."""
 
-import functools
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +11,7 @@ from jax_aiter.parallel.plan import Plan
 from jax_aiter.parallel.transport import Wire, move_all
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def dispatch(values: tuple[jax.Array, ...], plan: Plan, wire: Wire) -> tuple[jax.Array, ...]:
+def _dispatch(values: tuple[jax.Array, ...], plan: Plan, wire: Wire) -> tuple[jax.Array, ...]:
     """Each [T, c] -> [room, c]: a token's row on every device that holds any of its experts, zeros after the last that arrives.
 
     The gradient of a float array sums over the devices in float32; there is none of integers.
@@ -22,7 +21,7 @@ def dispatch(values: tuple[jax.Array, ...], plan: Plan, wire: Wire) -> tuple[jax
 
 
 def _dispatch_forward(values, plan, wire):
-    return dispatch(values, plan, wire), plan
+    return _dispatch(values, plan, wire), plan
 
 
 def _dispatch_backward(wire, plan, cotangents):
@@ -31,17 +30,17 @@ def _dispatch_backward(wire, plan, cotangents):
     return tuple(None if ct.dtype == jax.dtypes.float0 else next(found).astype(ct.dtype) for ct in cotangents), None
 
 
+dispatch: Any = jax.custom_vjp(_dispatch, nondiff_argnums=(2,))
 dispatch.defvjp(_dispatch_forward, _dispatch_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def combine(rows: jax.Array, plan: Plan, wire: Wire, dtype: jnp.dtype) -> jax.Array:
+def _combine(rows: jax.Array, plan: Plan, wire: Wire, dtype: jnp.dtype) -> jax.Array:
     """[room, D] -> [T, D] in `dtype`: the sum, in float32, of what a token's rows became on the devices that they went to."""
     return _collected([rows], plan, wire)[0].astype(dtype)
 
 
 def _combine_forward(rows, plan, wire, dtype):
-    return combine(rows, plan, wire, dtype), (jnp.zeros(0, rows.dtype), plan)
+    return _combine(rows, plan, wire, dtype), (jnp.zeros(0, rows.dtype), plan)
 
 
 def _combine_backward(wire, dtype, saved, cotangent):
@@ -49,6 +48,7 @@ def _combine_backward(wire, dtype, saved, cotangent):
     return dispatch((cotangent.astype(like.dtype),), plan, wire)[0], None
 
 
+combine: Any = jax.custom_vjp(_combine, nondiff_argnums=(2, 3))
 combine.defvjp(_combine_forward, _combine_backward)
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
@@ -46,38 +45,43 @@ def expert_parallel(
 
     Args:
       hidden_states: ``[T, D]``, this device's tokens; T is the same on all devices, D as of `fused_moe`.
-      w1, w2: ``[E, 2I, D]`` (or ``[E, I, D]``) and ``[E, D, I]``: the E experts held here. Of n devices along the axis, device d holds
-        the experts ``d·E … (d + 1)·E - 1``, as ``in_specs=P(axis_name)`` deals them; all of them are G = n·E.
+      w1, w2: ``[E, 2I, D]`` (or ``[E, I, D]``) and ``[E, D, I]``: the E experts held here. Of n devices along the axis, device d
+        holds the experts d·E to (d + 1)·E - 1, as ``in_specs=P(axis_name)`` deals them; all of them are G = n·E.
       topk_weight: float32 ``[T, k]``.
       topk_ids: int32 ``[T, k]``, of all experts. An id outside [0, G) contributes nothing; one that stands twice counts twice.
       axis_name: the mesh axis that the experts are split over, or a tuple of axes, in the order of the `PartitionSpec`.
-      method: how, by name, or None for auto: ``"psum"`` while the devices have at most 512 tokens together (n·T), and where the tokens
-        are the same on all devices; else ``"exchange"``.
+      method: None for auto, which is ``"psum"`` while the devices have at most 512 tokens together (n·T), and where the tokens are
+        the same on all devices, else ``"exchange"``.
         ``"exchange"``: each token's row goes to every device that holds any of its experts, once to each, and comes back as a
-        weighted sum: by ``lax.ragged_all_to_all`` on CUDA, ROCm and TPU, by a padded ``lax.all_to_all`` elsewhere (XLA's CPU backend
-        lacks the first). ``"ragged_all_to_all"`` and ``"all_to_all"`` are the exchange by that collective.
+        weighted sum: by ``lax.ragged_all_to_all`` on CUDA, ROCm and TPU, by a padded ``lax.all_to_all`` elsewhere (XLA's CPU
+        backend lacks the first). ``"ragged_all_to_all"`` and ``"all_to_all"`` are the exchange by that collective.
         ``"psum"``: all devices get all tokens, compute their own experts' part, and the parts are summed in float32.
       capacity: static; None keeps every token, whatever the routing: up to n·T rows may arrive at a device, and arrays have that
         many. A number of rows bounds them instead: then the function returns ``(out, lost)``, `lost` being how many rows of all
         devices found no room, the same on every device; a token that lost any is NaN in `out`.
-      num_experts: static; if given, it must be G: weights that were not split raise instead of being taken for experts of others.
-      num_local_tokens: int32 ``[1]`` or scalar, or a static int, this device's: its later rows are not read and their output is zero.
+      num_experts: static; if given, it must be G: weights that were not split raise instead of being taken for other experts.
+      num_local_tokens: int32 ``[1]`` or scalar, or a static int, this device's: later rows are not read and their output is zero.
       the others: as of `fused_moe`; scales and biases of the experts held here, `a1_scale` by row of this device's tokens. A
         per-tensor `a1_scale` or `a2_scale` must be the same on all devices.
 
     Returns:
       ``[T, D]`` in `output_dtype`, for this device's tokens: `fused_moe` of all experts up to rounding, each device's part being
       rounded to `output_dtype` when it is exchanged, and summed in float32. Where hidden states, weights and ids vary on no axis of
-      `axis_name` (as ``check_vma`` knows), nor does the result. Differentiable by `jax.grad` and `jax.vjp` in what `fused_moe` is.
+      `axis_name` (as ``check_vma`` knows), nor does the result. `jax.grad` and `jax.vjp` work in all that `fused_moe` is
+      differentiable in; forward mode (`jax.jvp`) does not.
 
-    A dynamic per-tensor scale of the hidden states is that of all tokens of all devices; one of the intermediate is each device's own.
+    A dynamic per-tensor scale of the hidden states is that of all tokens of all devices; one of the intermediate is each device's.
 
     Memory: the exchange holds up to ``T·min(k, n)`` rows to send and ``n·T`` (or `capacity`) rows that arrive, of D elements, and
-    `fused_moe` works on the latter with k slots each, so its sorted rows are at most ``n·T·k``; padding adds two arrays of n·T rows.
-    Work is only done for rows that are there.
+    `fused_moe` works on the latter with k slots each: n·T·k sorted rows in the worst case, for which its arrays have room. Padding
+    adds two arrays of n·T rows. Arithmetic is done only for rows that are there.
 
-    Bytes that a device sends, with D elements of b bytes in and c bytes out: exchange at most ``T·min(k, n)·(D·(b + c) + 8·k)``, for
-    uniform routing ``T·(n - 1)·(1 - (1 - 1/n)^k)·(D·(b + c) + 8·k)``; psum ``T·(n - 1)·(D·(b + 4) + 8·k)``. The gradient sends as much.
+    Bytes that a device sends, with D elements of b bytes in and of c bytes out: the exchange for uniform routing
+    ``T·(n - 1)·(1 - (1 - 1/n)^k)·(D·(b + c) + 8·k)``, at most ``T·min(k, n - 1)·(D·(b + c) + 8·k)``; padded, and as psum
+    (with 4 for c), ``T·(n - 1)·(D·(b + c) + 8·k)``. The gradient sends about as much again.
+
+    A program that is exported for CPUs and GPUs at once takes ``method="all_to_all"`` or ``"psum"``, since XLA's CPU compiler
+    refuses a ragged exchange that it would not run; one for GPUs allows ``DisabledSafetyCheck.custom_call("ragged_all_to_all")``.
 
     Raises TypeError or ValueError as `fused_moe` does, and where `axis_name` is no axis of a `jax.shard_map` around the call.
     """

@@ -36,12 +36,12 @@ class Layer:
     def __call__(self, tokens: Mapping[str, Any], count: Any, method: str, capacity: int | None) -> Any:
         x, weight, ids, scale = (tokens[n] for n in ("hidden_states", "topk_weight", "topk_ids", "a1_scale"))
         with switches.pinned():
-            self._check(ids, count)
+            ids = self._checked(ids, count)
             if count is not None:
                 ids = jnp.where(jnp.arange(ids.shape[0])[:, None] < jnp.asarray(count, jnp.int32).reshape(()), ids, -1)
             scale = self._whole_scale(x, ids) if scale is None else scale
         by_row = scale is not None and scale.ndim == 2
-        values = (x, weight, ids, *([scale] if by_row else []))
+        values: tuple[Any, ...] = (x, weight, ids, *([scale] if by_row else []))
 
         def compute(x, weight, ids, row_scale=None, *, count=None, dtype=self.dtype):
             with config(debug_checks=False):  # they would take for wrong an id of an expert that is elsewhere
@@ -101,7 +101,9 @@ class Layer:
         top = jnp.max(jnp.where(taken[:, None], jnp.abs(wide), 0.0), initial=0.0)
         return quant.amax_scale(jax.lax.pmax(top, self.axis), self.experts["w1"].dtype)
 
-    def _check(self, ids: jax.Array, count: Any) -> None:
-        if config.debug_checks:
-            count = None if count is None else jnp.asarray(count, jnp.int32).reshape(1)
-            data.insert_checks(rules.OP, moe_rules.routing_checks(ids, self.held * self.devices, None, count))
+    def _checked(self, ids: jax.Array, count: Any) -> jax.Array:
+        if not config.debug_checks or not ids.size:
+            return ids
+        count = None if count is None else jnp.asarray(count, jnp.int32).reshape(1)
+        broken = moe_rules.routing_checks(ids, self.held * self.devices, None, count)
+        return data.checked(rules.OP, broken, ids, self.axis)

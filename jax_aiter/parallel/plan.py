@@ -1,6 +1,6 @@
 """Which rows each device sends to which, and where they stand at both ends: all of it follows from one gathered table of counts."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

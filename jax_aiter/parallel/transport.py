@@ -40,9 +40,7 @@ def move(rows: jax.Array, size: int, give: Side, take: Side, wire: Wire) -> jax.
 
     def ragged(rows, give: Side, take: Side):
         empty = sharding.same_varying_axes([rows, jnp.zeros((size, *rows.shape[1:]), rows.dtype)])[1]
-        return jax.lax.ragged_all_to_all(
-            rows, empty, give.offsets, give.sizes, give.there, take.sizes, axis_name=wire.axis
-        )
+        return jax.lax.ragged_all_to_all(rows, empty, give.offsets, give.sizes, give.there, take.sizes, axis_name=wire.axis)
 
     def padded(rows, give: Side, take: Side):
         place = jnp.arange(wire.between, dtype=jnp.int32)

@@ -1,10 +1,12 @@
 """One routed layer split over devices, and the float64 loop over tokens and slots that it must equal; see `tests.moe.oracle`."""
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 import torch
 from jax.sharding import PartitionSpec as P
 
@@ -43,6 +45,18 @@ def routing(kind, tokens, experts, k, held):
 
 
 ROUTINGS = ("even", "one_expert_takes_all", "the_last_device_has_none", "some_have_no_expert", "nobody")
+
+
+def some(names, *axes, default):
+    """Every combination of `axes`, those of `default` in the default run; the others are exhaustive."""
+    each = list(itertools.product(*axes))
+    assert set(default) <= set(each)
+    marks = {True: (), False: pytest.mark.exhaustive}
+    return pytest.mark.parametrize(names, [pytest.param(*c, marks=marks[c in default], id="-".join(map(_name, c))) for c in each])
+
+
+def _name(value):
+    return getattr(value, "name", None) or ("_".join(value) if isinstance(value, tuple) else str(value))
 
 
 def mesh_of(devices, axes=("e",), shape=None, kind=jax.sharding.AxisType.Auto):
@@ -91,10 +105,10 @@ def close(got, want, terms, dtype="float32", roundings=4):
     np.testing.assert_allclose(f64(got), want, rtol=0, atol=unit * top)
 
 
-def check(run, floats, ids, **settings):
-    """`run` as of `with_gradient`, against the oracle of `settings`: output and every gradient."""
+def check(run, floats, ids, sharding=None, **settings):
+    """`run` as of `with_gradient`, against the oracle of `settings`: output and every gradient. sharding: of the cotangent."""
     dtype, k = floats["w1"].dtype.name, ids.shape[1]
-    ct = draw(9, ids.shape[0], D).astype(dtype)
+    ct = jax.device_put(draw(9, ids.shape[0], D).astype(dtype), sharding)
     out, gradients = run(floats, ids, ct)
     want, want_gradients = expected(floats, ids, ct, **settings)
     assert out.dtype == floats["hidden_states"].dtype

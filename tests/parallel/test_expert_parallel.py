@@ -3,8 +3,6 @@
 The ragged exchange runs on collectives that a CPU has, put in the place of JAX's by its own documentation.
 """
 
-import itertools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,14 +23,12 @@ def _ragged(monkeypatch):
     monkeypatch.setattr(jax.lax, "ragged_all_to_all", common.rows_by_documentation)
 
 
-def combinations():
-    """Every count of devices with every method; by default one of each count, with all methods among them."""
-    default = {(1, "ragged_all_to_all"), (2, "psum"), (3, "ragged_all_to_all"), (5, "all_to_all"), (8, "all_to_all")}
-    for each in itertools.product(DEVICES, METHODS):
-        yield pytest.param(*each, marks=() if each in default else pytest.mark.exhaustive, id=f"{each[0]}-{each[1]}")
-
-
-@pytest.mark.parametrize(("devices", "method"), list(combinations()))
+@common.some(
+    ("devices", "method"),
+    DEVICES,
+    METHODS,
+    default=[(1, "ragged_all_to_all"), (2, "psum"), (3, "ragged_all_to_all"), (5, "all_to_all"), (8, "all_to_all")],
+)
 def test_any_routing_drops_no_token(devices, method):
     """One program per way and number of devices; what is routed where is data."""
     held, k, tokens = 2, 3, 5
@@ -42,10 +38,13 @@ def test_any_routing_drops_no_token(devices, method):
         common.check(run, floats, common.routing(kind, devices * tokens, devices * held, k, held))
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    ("tokens", "k", "held"),
-    [(0, 2, 1), (1, 1, 1), pytest.param(1, 5, 1, marks=pytest.mark.exhaustive), pytest.param(9, 2, 3, marks=pytest.mark.exhaustive)],
+@common.some(
+    ("tokens", "k", "held", "method"),
+    [0, 1, 9],
+    [1, 5],
+    [1, 3],
+    METHODS,
+    default=[(0, 1, 1, "psum"), (0, 5, 1, "all_to_all"), (1, 5, 1, "ragged_all_to_all"), (9, 1, 3, "all_to_all")],
 )
 def test_sizes(tokens, k, held, method):
     devices = 3
@@ -63,8 +62,9 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("method", ["exchange", pytest.param("psum", marks=pytest.mark.exhaustive)])
-@pytest.mark.parametrize("number", range(len(VARIANTS)))
+@common.some(
+    ("number", "method"), range(len(VARIANTS)), ["exchange", "psum"], default=[(0, "exchange"), (1, "exchange"), (2, "psum")]
+)
 def test_options_of_fused_moe(number, method):
     kind, settings = VARIANTS[number]
     floats = common.inputs(9, 6, 2, **kind)
@@ -72,7 +72,7 @@ def test_options_of_fused_moe(number, method):
     common.check(run, floats, common.routing("even", 9, 6, 2, 2), **settings)
 
 
-@pytest.mark.parametrize("method", ["all_to_all", "psum"])
+@common.some(("method",), ["all_to_all", "psum"], default=[("all_to_all",)])
 def test_bfloat16(method):
     floats = common.inputs(20, 8, 3, dtype="bfloat16")
     run = common.with_gradient(common.split(common.mesh_of(4), method=method))
@@ -106,7 +106,7 @@ def test_what_is_not_read_may_hold_nan(method):
         common.close(gradient, want_gradients[name], common.D + common.INTER + ids.size)
 
 
-@pytest.mark.parametrize("method", ["all_to_all", "ragged_all_to_all"])
+@common.some(("method",), ["all_to_all", "ragged_all_to_all"], default=[("ragged_all_to_all",)])
 def test_a_bound_on_rows_says_what_it_lost(method):
     devices, tokens, k, held = 3, 4, 2, 2
     floats = common.inputs(devices * tokens, devices * held, k)
@@ -134,6 +134,7 @@ def _bounded(devices, method, capacity):
 
 def test_the_stand_in_refuses_what_is_undefined():
     """Otherwise the ragged tests would show nothing."""
+
     def run(sizes, back):
         def each(x):
             zero = jnp.zeros(2, jnp.int32)

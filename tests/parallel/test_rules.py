@@ -54,5 +54,5 @@ def test_bad_input(change, error, message):
 
 def test_outside_of_shard_map():
     floats = common.inputs(5, 2, 2)
-    with pytest.raises(ValueError, match="must name axes of the mesh that a jax.shard_map around the call splits over"):
+    with pytest.raises(ValueError, match=r"must name axes of the mesh that a jax\.shard_map around the call splits over"):
         expert_parallel(**floats, topk_ids=common.routing("even", 5, 2, 2, 2), axis_name="e")
