@@ -1,9 +1,4 @@
-"""One expert-parallel training step, and its single-device twin; also the program that each of two processes runs.
-
-python -m tests.moe.expert_parallel PORT RANK      # two processes, two devices each
-"""
-
-import sys
+"""One training step whose experts are split by `expert_mask` and summed by the caller, and its single-device twin."""
 
 import jax
 import jax.numpy as jnp
@@ -47,19 +42,3 @@ def expert_parallel(mesh):
 
     mapped = jax.shard_map(part, mesh=mesh, in_specs=(P(), P(), P("e"), P("e")), out_specs=P())
     return jax.jit(jax.value_and_grad(lambda *a: jnp.sum(mapped(*a) ** 2), argnums=(0, 1, 2, 3)))
-
-
-def main(port: str, rank: int) -> None:
-    jax.distributed.initialize(f"localhost:{port}", 2, rank)
-    mesh = jax.make_mesh((4,), ("e",), axis_types=(jax.sharding.AxisType.Auto,))
-    loss, grads = expert_parallel(mesh)(*place(mesh))
-    want_loss, want = single(*inputs())
-    np.testing.assert_allclose(loss, want_loss, rtol=1e-5)
-    for got, full in zip(grads, want, strict=True):
-        for shard in got.addressable_shards:
-            np.testing.assert_allclose(shard.data, full[shard.index], atol=1e-5 * float(jnp.abs(full).max()))
-    print(f"rank {rank}: {len(jax.local_devices())} of {len(jax.devices())} devices agree", flush=True)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
