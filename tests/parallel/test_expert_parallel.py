@@ -27,7 +27,7 @@ def _ragged(monkeypatch):
     ("devices", "method"),
     DEVICES,
     METHODS,
-    default=[(1, "ragged_all_to_all"), (2, "psum"), (3, "ragged_all_to_all"), (5, "all_to_all"), (8, "all_to_all")],
+    default=[(1, "ragged_all_to_all"), (2, "psum"), (5, "ragged_all_to_all"), (8, "all_to_all")],
 )
 def test_any_routing_drops_no_token(devices, method):
     """One program per way and number of devices; what is routed where is data."""
@@ -44,7 +44,7 @@ def test_any_routing_drops_no_token(devices, method):
     [1, 5],
     [1, 3],
     METHODS,
-    default=[(0, 1, 1, "psum"), (0, 5, 1, "all_to_all"), (1, 5, 1, "ragged_all_to_all"), (9, 1, 3, "all_to_all")],
+    default=[(0, 1, 1, "psum"), (0, 5, 1, "all_to_all"), (1, 5, 3, "ragged_all_to_all")],
 )
 def test_sizes(tokens, k, held, method):
     devices = 3
@@ -62,9 +62,7 @@ VARIANTS = [
 ]
 
 
-@common.some(
-    ("number", "method"), range(len(VARIANTS)), ["exchange", "psum"], default=[(0, "exchange"), (1, "exchange"), (2, "psum")]
-)
+@common.some(("number", "method"), range(len(VARIANTS)), ["exchange", "psum"], default=[(1, "exchange"), (2, "psum")])
 def test_options_of_fused_moe(number, method):
     kind, settings = VARIANTS[number]
     floats = common.inputs(9, 6, 2, **kind)
