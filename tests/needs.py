@@ -1,10 +1,13 @@
 """What a test may lack on this machine: one way to skip for want of AITER's files, and the closing line that counts these skips."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import pytest
 
+from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.store import Location, aiter_location
+from jax_aiter.kernels.store.survey import survey
 
 # Begins the reason of every skip for want of AITER's files and of no other one: vgpu's own tests, which cannot import this, write
 # the same words.
@@ -25,6 +28,19 @@ def needs_aiter(*folders: str, where: Callable[[Location], bool] = lambda locati
     if lacking := [folder for folder in folders if not location.holds(folder)]:
         skip_without_aiter(f"of a release that has {', '.join(lacking)}, as the one that is here has not")
     return location
+
+
+@pytest.hookimpl(wrapper=True)
+def skip_what_a_release_lacks(item):
+    """A ``pytest_runtest_call``: what a release of AITER has no kernel or wrapper for is skipped; the commit that has all is not."""
+    try:
+        return (yield)
+    except Exception as error:
+        found = re.search(r"this release of AITER[^\n]*", f"{error}\n{error.__cause__}\n{error.__context__}")
+        location = aiter_location()
+        if found is None or location is None or (release := survey(location).release) == AITER_COMMIT:
+            raise
+        pytest.skip(f"{release or 'unknown'}: {found[0]}")
 
 
 def closing_line(ran: int, skipped: Sequence[pytest.TestReport | pytest.CollectReport]) -> str:

@@ -4,7 +4,6 @@ vgpu run --check=memory -- python -m pytest tests/asm            # --arch gfx950
 """
 
 import os
-import re
 from pathlib import Path
 
 import jax
@@ -14,6 +13,7 @@ from jax_aiter.bind.partition import gpu_plugin_installed
 from jax_aiter.core.arch import arch_of
 from jax_aiter.kernels.known import AITER_COMMIT
 from tests.needs import needs_aiter, skip_without_aiter
+from tests.needs import skip_what_a_release_lacks as pytest_runtest_call  # noqa: F401 a hook by its name
 
 from . import common
 
@@ -48,18 +48,6 @@ def _device(_files):
 def _run_on_a_device(request):
     """All tests here run kernels, but for those that only look at plans: the modules called ``test_..._launch(es)``."""
     request.getfixturevalue("_files" if request.module.__name__.endswith(WITHOUT_DEVICE) else "_device")
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    """What a release of AITER has no kernel for is skipped; the commit that has them all is held to every test."""
-    try:
-        return (yield)
-    except Exception as error:
-        found = re.search(r"this release of AITER has [^\n]*", f"{error}\n{error.__cause__}\n{error.__context__}")
-        if found is None or common.release() == AITER_COMMIT:
-            raise
-        pytest.skip(f"{common.release()}: {found[0]}")
 
 
 @pytest.fixture(scope="session")

@@ -8,25 +8,12 @@ import pytest
 
 from jax_aiter.bind.partition import gpu_plugin_installed
 from jax_aiter.core.arch import arch_of
-from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.spec import ARCHS
-from jax_aiter.kernels.store.survey import survey
 from tests.needs import needs_aiter
+from tests.needs import skip_what_a_release_lacks as pytest_runtest_call  # noqa: F401 a hook by its name
 
 if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; here they would all skip
     collect_ignore_glob = ["test_*.py"]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item):
-    """What a release of AITER has no wrapper for is skipped; the commit that has them all is held to every test."""
-    try:
-        return (yield)
-    except NotSupportedError as error:
-        if "this release of AITER" not in str(error) or survey(needs_aiter()).release == AITER_COMMIT:
-            raise
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

@@ -55,8 +55,6 @@ def _refuse(spec: CallSpec) -> str | None:
     slots = spec["topk_ids"].size
     if max(slots * 2 * inter, spec["hidden_states"].size) > INT32_MAX:
         rule = rule or f"T * k * 2I = {slots * 2 * inter}; AITER's activation kernel indexes with 32 bits"
-    if quant == "per_tensor" and (spec.has("a1_scale") or spec.has("a2_scale")) and not spec.arch.startswith("sm_"):
-        rule = rule or "a1_scale, a2_scale: AITER's static Triton quantisation does not saturate on AMD"
     return first(
         param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES),
         param_is(spec, "activation", *ACTIVATIONS),

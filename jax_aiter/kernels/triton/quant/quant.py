@@ -23,17 +23,10 @@ def _common(spec: CallSpec) -> str | None:
     return first(dtype_in(spec, "x", FLOAT), row_fits(columns, "x"), fits_int32(spec, "x"))
 
 
-def _refuse_tensor(spec: CallSpec) -> str | None:
-    static = None
-    if spec.has("scale") and not spec.arch.startswith("sm_"):
-        static = "scale is given; AITER's static Triton kernel does not saturate on AMD"
-    return first(_common(spec), static)
-
-
 @op(
     "per_tensor_quant",
     source="aiter.ops.triton.quant.quant.dynamic_per_tensor_quant_fp8_i8, static_per_tensor_quant_fp8_i8",
-    refuse=_refuse_tensor,
+    refuse=_common,
     needs=lambda spec: STATIC if spec.has("scale") else DYNAMIC,
 )
 def per_tensor_quant(ctx):
@@ -46,7 +39,7 @@ def quantise_tensor(x, scale, xq, scale_out):
     from aiter.ops.triton.quant.quant import dynamic_per_tensor_quant_fp8_i8, static_per_tensor_quant_fp8_i8
 
     rows, flat = x.view(-1, x.shape[-1]), xq.view(-1, x.shape[-1])
-    if scale is not None:
+    if scale is not None:  # the conversion saturates: Triton 3.6 sets the mode for it on gfx942 and gfx950; infinities become NaN
         static_per_tensor_quant_fp8_i8(flat, rows, scale)
         return xq, scale
     scale_out.fill_(AMAX_FLOOR / torch.finfo(xq.dtype).max)
