@@ -51,7 +51,7 @@ class Size:
 
 FULL = Size(
     Config(layers=5, dim=2048, heads=16, kv_heads=4, experts=64, topk=8, intermediate=512, sequence=2048, context_bytes=1),
-    64, 4, jnp.bfloat16, 0.1, 1e-2,
+    64, 4, jnp.bfloat16, 5e-2, 1e-2,
 )  # fmt: skip
 SMALL = Size(
     Config(layers=1, dim=32, heads=4, kv_heads=2, experts=4, topk=2, intermediate=16, sequence=32, context_bytes=2),

@@ -70,6 +70,7 @@ def decode(
     found: dict[str, Any] = {}
     running: dict[str, tuple[Any, Any]] = {}
     params = jax.jit(lambda: model.cast(parameters(config)(), dtype))()
+    drawn = jax.jit(lambda: steps.decoding_state(config, batch, dtype))
     want = None
     for way in ways:
         about: dict[str, Any] = {"limits": way.limits} if way.limits else {}
@@ -79,7 +80,7 @@ def decode(
             continue
         try:
             own = jax.jit(way.own)(params)
-            state, logits = made[way.name](own, jax.jit(lambda: steps.decoding_state(config, batch, dtype))())
+            state, logits = made[way.name](own, drawn())
             jax.block_until_ready(logits)
         except Exception as error:  # out of memory, say
             about["failed"] = short(error)
@@ -127,7 +128,7 @@ def train(config: Config, batch: int, ways: list[Way], made: Made, tolerance: fl
     are compared with auto's; from the second on they depend on the gradients.
     """
     found: dict[str, Any] = {}
-    want = None
+    want, drawn = None, jax.jit(parameters(config))
     tokens = np.random.default_rng(0).integers(0, 64, (batch, config.sequence + 1))
     tokens = jnp.asarray(tokens.cumsum(1) % 251, jnp.int32)  # something to be learnt: the next byte is near the last
     for way in ways:
@@ -137,7 +138,7 @@ def train(config: Config, batch: int, ways: list[Way], made: Made, tolerance: fl
             about["failed"] = made[way.name]
             continue
         try:
-            state = jax.jit(lambda way=way: steps.training_state(way.own(parameters(config)())))()
+            state = jax.jit(lambda params, way=way: steps.training_state(way.own(params)))(drawn())
             bits, seconds = [], []
             for _ in range(TRAINED):
                 start = time.perf_counter()
