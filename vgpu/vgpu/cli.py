@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from vgpu.environment import ARCHITECTURES, Options, environment
+from vgpu.environment import ARCHITECTURES, ARITHMETIC, Options, environment
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -24,6 +24,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--memory", type=float, metavar="GIB", help="memory per device (default: 16)")
     run.add_argument("--profile", metavar="FILE", help="append one JSON line per kernel launch")
     run.add_argument("--dump-code", metavar="DIR", help="keep every code object that is loaded")
+    run.add_argument(
+        "--arith",
+        choices=ARITHMETIC,
+        default="silicon",
+        help="matrix arithmetic of gfx942: the hardware's, as published, or one fused multiply-add per k (default: %(default)s)",
+    )
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="program and arguments")
     return parser
 
@@ -36,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     if not command:
         parser.error("no command given: vgpu run [options] -- COMMAND")
     try:
-        options = Options(args.arch, args.devices, args.check, args.memory, args.profile, args.dump_code)
+        options = Options(args.arch, args.devices, args.check, args.memory, args.profile, args.dump_code, args.arith)
         env = environment(options)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ARCHITECTURES = ("gfx942", "gfx950")
+ARITHMETIC = ("silicon", "fma")
 _CHECKS = ("memory", "uninit", "races", "none")
 
 # XLA calls hipBLASLt for dots unless told otherwise, and times candidate kernels, which says nothing here.
@@ -35,6 +36,8 @@ class Options:
       memory: GiB per device; allocating more fails as on hardware. None: 16.
       profile: file that receives one JSON line per kernel launch.
       dump_code: folder that receives every code object that is loaded.
+      arith: what gfx942's matrix instructions round and when. "silicon": as published of the hardware. "fma": one fused
+        multiply-add per k. gfx950, of which nothing is published, is always the latter.
     """
 
     arch: str = "gfx942"
@@ -43,10 +46,13 @@ class Options:
     memory: float | None = None
     profile: str | None = None
     dump_code: str | None = None
+    arith: str = "silicon"
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
             raise ValueError(f"arch={self.arch!r}: expected one of {', '.join(ARCHITECTURES)}")
+        if self.arith not in ARITHMETIC:
+            raise ValueError(f"arith={self.arith!r}: expected one of {', '.join(ARITHMETIC)}")
         if not 1 <= self.devices <= 64:
             raise ValueError(f"devices={self.devices}: expected 1 to 64")
         if self.memory is not None and not 0 < self.memory <= 1024:
@@ -92,6 +98,7 @@ def environment(options: Options, base: Mapping[str, str] | None = None) -> dict
         "VGPU_CHECK": options.check,
         "VGPU_MEMORY": None if options.memory is None else str(options.memory),
         "VGPU_PROFILE": options.profile and str(Path(options.profile).absolute()),
+        "VGPU_ARITH": options.arith,
         "VGPU_DUMP_CODE": options.dump_code and str(Path(options.dump_code).absolute()),
     }
     for name, value in values.items():

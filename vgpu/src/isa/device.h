@@ -175,6 +175,7 @@ struct LaunchOptions {
   Counts* counts = nullptr;      // filled (not added to) when given
   uint64_t max_instructions = 0; // per launch; 0 = no limit. Exceeding it is an error ("watchdog")
   uint32_t slice = 0;            // instructions a wave runs before the next one's turn; 0 = the default, a few
+  bool fma_arithmetic = false;   // gfx942's matrix instructions as fused multiply-adds, not as the silicon is known to do it
   const std::atomic<bool>* cancel = nullptr;  // set to true: the launch ends with an error soon
   uint32_t global_offset[3] = {0, 0, 0};
   unsigned compute_units = 304;  // what kernels see through implicit arguments; bounds residency

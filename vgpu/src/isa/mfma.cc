@@ -1,6 +1,7 @@
 // Matrix instructions: operands are handed to the semantics library as register arrays.
 #include <cstdlib>
 
+#include "isa/launch_state.h"
 #include "isa/registry.h"
 #include "sem/mfma.h"
 
@@ -42,6 +43,7 @@ void exec_mfma(Wave& w, const Op& op) {
   ctl.abid = inst.abid;
   ctl.blgp = inst.blgp;
   ctl.fp8_ocp = op.aux & 1;
+  ctl.silicon = !ctl.fp8_ocp && !w.worker->launch->options.fma_arithmetic;
   const bool sparse = op.aux & 2;
   const uint32_t* a = operand(w, op, 0, info.a_regs, d, info.c_regs, false, tmp_a);
   const uint32_t* b = operand(w, op, 1, info.b_regs, d, info.c_regs, false, tmp_b);

@@ -7,9 +7,10 @@
 // column + 4*block, register = row. f64 16x16: row = 4*register + lane/16. f64 4x4: lane = column + 4*block + 16*row.
 // 8-bit operands of the gfx950 f8f6f4 forms hold two runs of 16 k, half of K apart.
 //
-// Precision model. f32 results start from C and take one fused multiply-add per k, in ascending k, rounded to nearest
-// even; bf16, f16 and fp8 operands are exact in f32. Denormals are kept and MODE is ignored, as on CDNA3. Hardware adds
-// several products per step with more bits and documents no order, so a few last-place bits may differ from it.
+// Precision model. On gfx942, unless the launch asks for fused multiply-adds: the rule in mfma_silicon.h for xf32, f16, bf16, fp8 and
+// bf8. Else f32 results start from C and take one fused multiply-add per k, in ascending k, rounded to nearest even; bf16, f16 and
+// fp8 operands are exact in f32. For gfx950 no rule is published: a few last-place bits may differ from its hardware. Denormals are
+// kept and MODE is ignored, as on CDNA3.
 // xf32 truncates its operands to 19 bits (10 mantissa bits). i32 wraps, or saturates under clamp. f64 uses f64 fma.
 #pragma once
 #include <cstdint>
@@ -24,6 +25,7 @@ struct MfmaCtl {
   uint8_t blgp = 0;      // B lane-group pattern; for f64 neg bits of A, B, C; B's format for f8f6f4
   bool fp8_ocp = false;  // gfx950
   bool clamp = false;
+  bool silicon = false;  // gfx942's published arithmetic in place of fused multiply-adds
   uint8_t scale_a_byte = 0, scale_b_byte = 0;  // v_mfma_scale_*: which byte of the scale register
   const uint32_t* scale_a = nullptr;           // 64 lanes; nullptr = no scaling (1.0)
   const uint32_t* scale_b = nullptr;

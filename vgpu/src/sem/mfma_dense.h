@@ -2,7 +2,7 @@
 #pragma once
 #include <type_traits>
 
-#include "mfma_multiply.h"
+#include "mfma_silicon.h"
 
 namespace vgpu::sem::matrix {
 
@@ -27,7 +27,12 @@ void dense(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c,
     const auto* rows = left.at[cbsz_block(ctl, block) % BLOCKS];
     if constexpr (std::is_integral_v<Acc>)
       multiply<M, N, K>(rows, right.at[block], result.at[block], ctl.clamp);
-    else
+    else if constexpr (Silicon<TA>::kGroup > 0) {
+      if (ctl.silicon)
+        multiply_published<TA, TB, M, N, K>(rows, right.at[block], result.at[block]);
+      else
+        multiply<M, N, K>(rows, right.at[block], result.at[block]);
+    } else
       multiply<M, N, K>(rows, right.at[block], result.at[block]);
   }
   canonical_nans(&result.at[0][0][0], M * N * BLOCKS);

@@ -7,7 +7,7 @@
 #pragma once
 #include <type_traits>
 
-#include "mfma_multiply.h"
+#include "mfma_silicon.h"
 
 namespace vgpu::sem::matrix {
 
@@ -24,13 +24,37 @@ void sparse(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c
   result.load(c);
   constexpr int kSetBits = 2 * left.kPerLane, kSets = 32 / kSetBits;
   const int set = ctl.cbsz ? 0 : ctl.abid % kSets;
+  constexpr int kGroup = !std::is_integral_v<Acc> && Silicon<TA>::kGroup > 0 ? Silicon<TA>::kGroup : 1;
+  alignas(32) int16_t exponents_a[kHalf][M], exponents_b[K][N];
+  if constexpr (kGroup > 1)
+    if (ctl.silicon) {
+      exponents_of<TA, M, kHalf>(left.at[0], exponents_a);
+      exponents_of<TB, N, K>(right.at[0], exponents_b);
+    }
   for (int m = 0; m < M; ++m) {
+    int stored[kHalf];  // the k of each stored element
+    for (int e = 0; e < kHalf; ++e) {
+      const int lane = m + M * (e / left.kPerLane), in_lane = e % left.kPerLane;
+      stored[e] = 4 * (e / 2) + static_cast<int>((ctl.index[lane] >> (set * (kSetBits % 32) + 2 * in_lane)) & 3);
+    }
+    if constexpr (kGroup > 1)
+      if (ctl.silicon) {
+        float x[kHalf];
+        int16_t e_x[kHalf];
+        const float* rows[kHalf];
+        const int16_t* e_rows[kHalf];
+        for (int e = 0; e < kHalf; ++e) {
+          x[e] = left.at[0][e][m], e_x[e] = exponents_a[e][m];
+          rows[e] = right.at[0][stored[e]], e_rows[e] = exponents_b[stored[e]];
+        }
+        for (int e = 0; e < kHalf; e += kGroup)
+          add_row<TA, TB, kGroup, N>(x + e, e_x + e, rows + e, e_rows + e, result.at[0][m]);
+        continue;
+      }
     alignas(32) float sum[N] = {};
     if constexpr (!std::is_integral_v<Acc>) std::memcpy(sum, result.at[0][m], sizeof sum);
     for (int e = 0; e < kHalf; ++e) {
-      const int lane = m + M * (e / left.kPerLane), in_lane = e % left.kPerLane;
-      const int which = (ctl.index[lane] >> (set * (kSetBits % 32) + 2 * in_lane)) & 3;
-      const float* row = right.at[0][4 * (e / 2) + which];
+      const float* row = right.at[0][stored[e]];
       const float x = left.at[0][e][m];
       for (int n = 0; n < N; ++n) sum[n] = __builtin_fmaf(x, row[n], sum[n]);
     }

@@ -98,7 +98,7 @@ extern "C" void shim_mfma(const MfmaInfo* info, uint32_t* d, const uint32_t* a, 
   MfmaCtl ctl;
   ctl.cbsz = controls[0], ctl.abid = controls[1], ctl.blgp = controls[2];
   ctl.fp8_ocp = controls[3], ctl.clamp = controls[4];
-  ctl.scale_a_byte = controls[5], ctl.scale_b_byte = controls[6];
+  ctl.scale_a_byte = controls[5], ctl.scale_b_byte = controls[6], ctl.silicon = controls[7];
   ctl.scale_a = scale_a, ctl.scale_b = scale_b, ctl.index = index;
   info->fn(d, a, b, c, ctl);
 }

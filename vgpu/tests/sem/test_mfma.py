@@ -82,7 +82,7 @@ def execute(shim, info: Info, a, b, c, controls=(), scales=(None, None), index=N
         for x in (d, a, b, c, *scales, index)
     ]
     pointers[0] = d.ctypes.data_as(ctypes.c_void_p)
-    control = (ctypes.c_uint8 * 7)(*controls, *[0] * (7 - len(controls)))
+    control = (ctypes.c_uint8 * 8)(*controls, *[0] * (8 - len(controls)))
     shim.shim_mfma(ctypes.byref(info), *pointers[:4], control, *pointers[4:])
     return d
 
@@ -288,3 +288,18 @@ def test_f8f6f4(shim, table, size, scaled, format_a, format_b):
     )[0]
     want = accumulator(c, shape, "f32")[0] + left @ right.T
     np.testing.assert_array_equal(got, want.astype(np.float32))  # sums of quarters: exact in f64, rounded once
+
+
+@pytest.mark.parametrize("format_", range(5))
+def test_f8f6f4_reads_every_code(shim, table, format_):
+    """Sixteen codes at a time, each in a row of its own at k = 0, times one."""
+    info, kind = table["v_mfma_f32_16x16x128_f8f6f4"], FORMATS[format_]
+    b = np.zeros((32, LANES), np.uint64)
+    b[0, 0] = encode(np.ones(1), FORMATS[0])[0]
+    codes = np.arange(1 << kind.bits, dtype=np.uint64)
+    for rows in codes.reshape(-1, 16):
+        a = np.zeros((32, LANES), np.uint64)
+        a[0, :16] = rows
+        d = execute(shim, info, pack(a, kind.bits), pack(b, 8), np.zeros((info.c_regs, LANES), np.uint32), (format_, 0, 0, 1))
+        got = accumulator(d, Shape(16, 16, 128, 1), "f32")[0][:, 0]
+        np.testing.assert_array_equal(got, decode(rows, kind))

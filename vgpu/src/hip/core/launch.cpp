@@ -18,6 +18,7 @@ Error run_kernel(const KernelWork& work, const Place& place) {
   launch_options.threads = options.threads;
   launch_options.max_instructions = options.max_instructions;
   launch_options.slice = options.slice;
+  launch_options.fma_arithmetic = options.fma_arithmetic;
   Counts counts;
   if (!options.profile.empty()) launch_options.counts = &counts;
   const Kernel& kernel = *work.function->kernel;

@@ -66,6 +66,11 @@ Options parse() {
     if (count < 1 || count > 1000000) reject("VGPU_SLICE", slice, "expected 1 to 1000000 instructions");
     options.slice = static_cast<uint32_t>(count);
   }
+  if (const char* arithmetic = text_of("VGPU_ARITH")) {
+    const std::string name = arithmetic;
+    if (name != "silicon" && name != "fma") reject("VGPU_ARITH", name, "expected silicon or fma");
+    options.fma_arithmetic = name == "fma";
+  }
   return options;
 }
 

@@ -23,6 +23,7 @@ struct Options {
   unsigned threads = 0;            // VGPU_THREADS; 0 = all cores
   uint64_t max_instructions = 0;   // VGPU_MAX_INSTRUCTIONS per launch; 0 = no limit
   uint32_t slice = 0;              // VGPU_SLICE: instructions a wave runs before the next one's turn; 0 = default
+  bool fma_arithmetic = false;     // VGPU_ARITH=fma: matrix instructions as fused multiply-adds; silicon is the default
 
   // One per process. A malformed variable is reported and ends the process with exit status 2: a check that
   // silently did not run would be worse.

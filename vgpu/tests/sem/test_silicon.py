@@ -1,0 +1,186 @@
+"""Matrix instructions of gfx942 in the hardware's arithmetic, bit for bit against the rule restated on integers (silicon.py)."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import silicon
+from matrix_layout import LANES, Shape, operand, pack, result_positions, unpack
+from matrix_names import DENSE, SPARSE
+from test_mfma import Info, decode, element_type, encode, execute, parts, table  # noqa: F401  (table: a fixture)
+
+CONTROLS = (0, 0, 0, 0, 0, 0, 0, 1)  # the last: as the silicon does it
+
+
+def ruled(name: str) -> bool:
+    return parts(name)[0] == "f32" and parts(name)[1] in silicon.FORMATS
+
+
+def ruled_sparse(name: str) -> bool:
+    return name.startswith("v_smfmac_f32")
+
+
+RULED = [n for n in DENSE if ruled(n) and not re.search(r"16x16x32_b?f16|32x32x16_b?f16", n)]
+
+
+def codes(rng, count: int, kind: str, style: str) -> np.ndarray:
+    """Registers' worth of finite numbers, [count, LANES]."""
+    form, kind_of = silicon.FORMATS[kind], element_type(kind, False)
+    shape = (count, LANES)
+    if style == "normal":
+        values = rng.normal(size=shape)
+    elif style == "wide":  # every exponent that keeps products, and sums of them, finite in float32
+        values = rng.normal(size=shape) * 2.0 ** rng.integers(max(form.least, -100) - 4, 4 if kind[1] in "p8" else 12, shape)
+    elif style == "denormal":
+        values = rng.integers(-7, 8, shape) * 2.0 ** (form.least - form.fraction)
+        values = np.where(rng.random(shape) < 0.3, rng.normal(size=shape), values)
+    elif style == "tiny":  # far from any other: the small end of the format, and zeros
+        values = (
+            rng.normal(size=shape)
+            * 2.0 ** rng.integers(form.least, form.least + (30 if form.least < -100 else 8), shape)
+            * (rng.random(shape) < 0.7)
+        )
+    else:  # few magnitudes: sums cancel
+        values = rng.choice([0.0, 1.0, -1.0, 1.5, -1.5, 2.0**-9, -(2.0**-9), 3.0, -3.0], shape)
+    if kind == "xf32":  # the unit drops the low bits of a float32
+        return values.astype(np.float32).view(np.uint32).astype(np.uint64) | 0x1234 & rng.integers(0, 0x2000, shape).astype(
+            np.uint64
+        )
+    return encode(values, kind_of)
+
+
+def values_of(code: np.ndarray, kind: str) -> np.ndarray:
+    code = code & ~np.uint64(0x1FFF) if kind == "xf32" else code
+    return decode(code, element_type(kind, False))
+
+
+def accumulators(rng, count: int, style: str) -> np.ndarray:
+    """float32 bit patterns."""
+    shape = (count, LANES)
+    scale = {"normal": 1.0, "zero": 0.0, "large": 2.0**24, "small": 2.0**-26, "huge": 2.0**100, "denormal": 2.0**-135}[style]
+    return (rng.normal(size=shape) * scale).astype(np.float32).view(np.uint32)
+
+
+def result_of(d: np.ndarray, shape: Shape) -> np.ndarray:
+    element, lane = result_positions(shape, False)
+    return unpack(d, 32)[element, lane].astype(np.uint32).view(np.float32)
+
+
+STYLES = ("normal", "wide", "denormal", "tiny", "cancelling")
+STARTS = ("normal", "zero", "large", "small", "huge", "denormal")
+
+
+def check(shim, info: Info, name: str, seed: int, times: int) -> None:
+    _, ta, tb = parts(name)
+    shape = Shape(info.m, info.n, info.k, info.blocks)
+    rng = np.random.default_rng(seed)
+    bits = 32 if ta == "xf32" else element_type(ta, False).bits
+    for i in range(times):
+        style, start = STYLES[i % len(STYLES)], STARTS[i // len(STYLES) % len(STARTS)]
+        (a, b) = (codes(rng, info.a_regs * 32 // bits, kind, style) for kind in (ta, tb))
+        c = accumulators(rng, info.c_regs, start)
+        if style == "cancelling" and start == "normal":  # C undoes the sum but for its last bits
+            zero = execute(shim, info, pack(a, bits), pack(b, bits), np.zeros_like(c), CONTROLS)
+            c = zero ^ np.uint32(0x80000000) ^ rng.integers(0, 4, c.shape).astype(np.uint32)
+        got = result_of(execute(shim, info, pack(a, bits), pack(b, bits), c, CONTROLS), shape)
+        left = operand(values_of(a, ta), shape.m, shape.k, shape.blocks)
+        right = operand(values_of(b, tb), shape.n, shape.k, shape.blocks)
+        want = silicon.multiply(left, right.transpose(0, 2, 1), result_of(c, shape), ta, tb)
+        np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32), err_msg=f"{name} {style} {start}")
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_dense(shim, table, name):  # noqa: F811
+    check(shim, table[name], name, seed=0, times=2 * len(STYLES) * len(STARTS))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", RULED)
+def test_a_million_results_of_each(shim, table, name):  # noqa: F811
+    info = table[name]
+    check(shim, info, name, seed=1, times=-(-(10**6) // (info.m * info.n * info.blocks)))
+
+
+def one(shim, info: Info, name: str, a: dict, b: dict, c: np.float32) -> np.float32:
+    """D[0][0] of an instruction whose row 0 of A is `a`, and column 0 of B is `b`, by k; zero elsewhere."""
+    _, ta, tb = parts(name)
+    bits = 32 if ta == "xf32" else element_type(ta, False).bits
+    registers = []
+    for given, kind, edge, count in ((a, ta, info.m, info.a_regs), (b, tb, info.n, info.b_regs)):
+        kept = np.zeros((count * 32 // bits, LANES), np.uint64)
+        per_lane = edge * info.k * info.blocks // LANES
+        for k, value in given.items():
+            kept[k % per_lane, edge * info.blocks * (k // per_lane)] = encode(np.float64([value]), element_type(kind, False))[0]
+        registers.append(pack(kept, bits))
+    start = np.full((info.c_regs, LANES), c, np.float32).view(np.uint32)
+    return execute(shim, info, *registers, start, CONTROLS)[0, :1].view(np.float32)[0]
+
+
+BF16 = "v_mfma_f32_16x16x16_bf16"
+
+
+def test_by_hand(shim, table):  # noqa: F811
+    """What tells the rule from fused multiply-adds and from exact sums, case by case."""
+    info = table[BF16]
+    tiny = 2.0**-25
+    assert one(shim, info, BF16, {0: 1.0, 1: tiny}, {0: 1.0, 1: 1.0}, np.float32(0)) == 1.0  # below 24 bits of the largest: gone
+    assert one(shim, info, BF16, {0: 1.0, 1: -tiny}, {0: 1.0, 1: 1.0}, np.float32(0)) == 1.0  # towards zero, either way
+    # C is floored to 24 bits of the products' exponent: a little below zero is a whole step below
+    assert one(shim, info, BF16, {0: 1.0}, {0: 1.0}, np.float32(-(2.0**-60))) == np.float32(1 - 2.0**-24)
+    assert one(shim, info, BF16, {0: 1.0}, {0: 1.0}, np.float32(2.0**-60)) == 1.0
+    # and the products to 31 bits of C's
+    assert one(shim, info, BF16, {0: -(2.0**-40)}, {0: 1.0}, np.float32(1)) == np.float32(1)
+    # k 0 to 7 are summed before 8 to 15: 2^24 takes in 1 + 1 at once, and 1, then 1, not at all
+    assert one(shim, info, BF16, {0: 1.0, 1: 1.0}, {0: 1.0, 1: 1.0}, np.float32(2.0**24)) == 2.0**24 + 2
+    assert one(shim, info, BF16, {0: 1.0, 8: 1.0}, {0: 1.0, 8: 1.0}, np.float32(2.0**24)) == 2.0**24
+    name = "v_mfma_f32_16x16x32_fp8_fp8"  # C more than 25 below the products is dropped, not floored
+    assert one(shim, table[name], name, {0: 1.0}, {0: 1.0}, np.float32(-(2.0**-60))) == 1.0
+    assert one(shim, table[name], name, {0: 1.0}, {0: 1.0}, np.float32(-(2.0**-25))) == np.float32(1 - 2.0**-24)
+
+
+@pytest.mark.parametrize("name", RULED)
+def test_the_sign_of_zero(shim, table, name):  # noqa: F811
+    assert not np.signbit(one(shim, table[name], name, {0: -1.0}, {0: 0.0}, np.float32(-0.0)))
+
+
+@pytest.mark.parametrize("name", [n for n in RULED if n.endswith(("_bf16", "xf32"))])
+def test_overflow(shim, table, name):  # noqa: F811
+    """A product of 2^128 or more is infinite, and a sum that rounds there."""
+    info, huge = table[name], 2.0**100
+    assert one(shim, info, name, {0: huge}, {0: huge}, np.float32(0)) == np.inf
+    assert one(shim, info, name, {0: huge}, {0: -huge}, np.float32(1)) == -np.inf
+    assert np.isnan(one(shim, info, name, {0: huge, 1: huge}, {0: huge, 1: -huge}, np.float32(0)))
+    assert one(shim, info, name, {0: 2.0**127}, {0: 1.0}, np.float32(2.0**127)) == np.inf
+    assert one(shim, info, name, {0: 2.0**127}, {0: 1.0}, np.float32(-(2.0**127))) == 0
+    assert one(shim, info, name, {0: 2.0**-70}, {0: 2.0**-70}, np.float32(0)) == np.float32(2.0**-140)
+
+
+@pytest.mark.parametrize("name", [n for n in RULED if n.endswith(("_bf16", "_f16"))])
+def test_what_is_not_finite(shim, table, name):  # noqa: F811
+    """By the ISA document, not by the publication, which leaves it out."""
+    info, zero = table[name], np.float32(0)
+    assert one(shim, info, name, {0: np.inf}, {0: 2.0}, zero) == np.inf
+    assert one(shim, info, name, {1: 1.0}, {1: -np.inf}, zero) == -np.inf
+    assert one(shim, info, name, {0: 1.0}, {0: 1.0}, np.float32(-np.inf)) == -np.inf
+    for a, b, c in (({0: np.inf}, {0: 0.0}, 0), ({0: np.inf}, {0: 1.0}, -np.inf), ({0: np.nan}, {0: 1.0}, 0), ({}, {}, np.nan)):
+        got = one(shim, info, name, a, b, np.float32(c))
+        assert got.view(np.uint32) == 0x7FC00000
+
+
+@pytest.mark.parametrize("name", [n for n in SPARSE if ruled_sparse(n)])
+def test_sparse_stored_products_in_groups(shim, table, name):  # noqa: F811
+    """With every stored element at an even place of its four, an SMFMAC is the dense rule on those k (which is ours: not published)."""
+    info = table[name]
+    _, ta, tb = parts(name)
+    rng = np.random.default_rng(7)
+    bits = element_type(ta, False).bits
+    a, b = codes(rng, info.a_regs * 32 // bits, ta, "normal"), codes(rng, info.b_regs * 32 // bits, tb, "normal")
+    c = accumulators(rng, info.c_regs, "normal")
+    index = np.full(LANES, 0x88888888, np.uint32)  # of every four k the first and the third
+    got = result_of(execute(shim, info, pack(a, bits), pack(b, bits), c, CONTROLS, index=index), Shape(info.m, info.n, info.k, 1))
+    left = operand(values_of(a, ta), info.m, info.k // 2, 1)
+    right = operand(values_of(b, tb), info.n, info.k, 1)[:, :, ::2]
+    want = silicon.multiply(left, right.transpose(0, 2, 1), result_of(c, Shape(info.m, info.n, info.k, 1)), ta, tb)
+    np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32))
