@@ -171,7 +171,7 @@ def test_what_is_not_finite(shim, table, name):  # noqa: F811
 
 @pytest.mark.parametrize("name", [n for n in SPARSE if ruled_sparse(n)])
 def test_sparse_stored_products_in_groups(shim, table, name):  # noqa: F811
-    """With every stored element at an even place of its four, an SMFMAC is the dense rule on those k (which is ours: not published)."""
+    """With the first and third of every four stored, an SMFMAC is the dense rule on those k (ours: it is not published)."""
     info = table[name]
     _, ta, tb = parts(name)
     rng = np.random.default_rng(7)
