@@ -1,12 +1,11 @@
-"""What the matrix unit's arithmetic does to results: AITER's kernels on the virtual MI300X, as the silicon sums and as fused multiply-adds.
+"""What the matrix unit does to results: AITER's kernels on the virtual MI300X, with the silicon's sums and with fused ones.
 
     python -m benchmarks.matrix_arithmetic
 
-Prints a table: of each kernel's error against exact sums (float64) of the same operands, the root mean square and the mean, in units
-of the exact results' root mean square, with the mean's standard error; of the reference lowering on a CPU the same; and the share of
-results that the two arithmetics round differently. The silicon rounds some partial sums down (vgpu/README.md), which shows as a mean
-below zero. The same on every machine. Needs the package vgpu, jax with its ROCm plugin (VGPU_JAX_PYTHON), AITER's files, torch and
-triton.
+Prints a table: of each kernel's error against exact sums (float64) of the same operands, the root mean square and the mean, in
+units of the exact results' root mean square, with the mean's standard error; of the reference lowering on a CPU the same; and the
+share of results that the two arithmetics round differently. The silicon rounds some partial sums down (vgpu/docs/arithmetic.md).
+The same on every machine. Needs the package vgpu, jax with its ROCm plugin (VGPU_JAX_PYTHON), AITER's files, torch and triton.
 """
 
 import functools
@@ -97,4 +96,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    np.savez(sys.argv[1], **results()) if len(sys.argv) > 1 else main()
+    if len(sys.argv) > 1:
+        np.savez(sys.argv[1], **results())  # pyright: ignore[reportArgumentType]
+    else:
+        main()
