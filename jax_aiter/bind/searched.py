@@ -15,8 +15,8 @@ from collections.abc import Mapping
 from typing import Any
 
 Tile = Mapping[str, int | str]
-#: a name of a kernel's configuration, of a part of the op or of all; values, of which those that are text name cache modifiers.
-NAME, TEXT = re.compile(r"(?:[A-Za-z]\w{0,63}\.)?[A-Za-z]\w{0,63}", re.ASCII), re.compile(r"(?:\.[a-z]{1,8})?", re.ASCII)
+#: a name of a kernel's configuration, of a part of the op or of all; values, of which those that are text are a word.
+NAME, TEXT = re.compile(r"(?:[A-Za-z]\w{0,63}\.)?[A-Za-z]\w{0,63}", re.ASCII), re.compile(r"(?:\.?[a-z0-9]{1,8})?", re.ASCII)
 MOST_ENTRIES, LARGEST_VALUE = 64, 1 << 16
 
 
@@ -67,7 +67,7 @@ class Searched:
 
 
 def tile(name: str, value: Any) -> Tile:
-    """A tile from JSON; ValueError unless it is a small object of names with numbers or cache modifiers."""
+    """A tile from JSON; ValueError unless it is a small object of names with numbers or words: cache modifiers, kernels."""
     if not isinstance(value, dict) or len(value) > MOST_ENTRIES:
         raise ValueError(f"{name}: tile must be an object of at most {MOST_ENTRIES} entries, got {str(value)[:80]}")
     for key, entry in value.items():
@@ -75,7 +75,7 @@ def tile(name: str, value: Any) -> Tile:
         if not NAME.fullmatch(key) or not (number or (isinstance(entry, str) and TEXT.fullmatch(entry))):
             raise ValueError(
                 f"{name}: tile: {key[:80]!r}: {str(entry)[:80]!r}; names are a kernel's (or part.NAME), values are integers "
-                f'from 0 to {LARGEST_VALUE} or cache modifiers such as ".cg"'
+                f'from 0 to {LARGEST_VALUE} or words: kernels, cache modifiers such as ".cg"'
             )
     return value
 

@@ -8,6 +8,7 @@ import copy
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.attention import flash_tiles
 from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, fits_int32, param_is
 
 
@@ -114,29 +115,50 @@ def _seen_keys(ctx, keys, bounds_q, bounds_k):
 
 
 def _forward(ctx, query, keys, batch: int, **lengths):
-    from aiter.ops.triton.attention.mha import _flash_attn_forward
+    import torch
+    from aiter.ops.triton.attention import mha
 
-    from jax_aiter.kernels.triton.worker import glue_widths
+    from jax_aiter.kernels.triton.worker import altered, glue_widths
 
-    out, lse, *_ = _flash_attn_forward(
-        query,
-        *keys,
-        dropout_p=0.0,
-        softmax_scale=ctx.spec.params["scale"],
-        causal=ctx.spec.params["causal"],
-        window_size_left=_left(ctx.spec),
-        window_size_right=-1,
-        bias=None,
-        alibi_slopes=_per_batch(ctx.operand("alibi_slopes"), batch),
-        return_lse=True,
-        return_softmax=False,
-        **({"sink": ctx.operand("sinks")} if ctx.spec.has("sinks") else {}),
-        **lengths,
-    )
+    # Every row of dense queries is written by its program: what the wrapper clears first would be a pass over the output.
+    clear = torch.zeros if "cu_seqlens_q" in lengths else torch.empty
+    with altered.members(torch, zeros=clear), altered.members(mha, **_choices(ctx, mha)):
+        out, lse, *_ = mha._flash_attn_forward(
+            query,
+            *keys,
+            dropout_p=0.0,
+            softmax_scale=ctx.spec.params["scale"],
+            causal=ctx.spec.params["causal"],
+            window_size_left=_left(ctx.spec),
+            window_size_right=-1,
+            bias=None,
+            alibi_slopes=_per_batch(ctx.operand("alibi_slopes"), batch),
+            return_lse=True,
+            return_softmax=False,
+            **({"sink": ctx.operand("sinks")} if ctx.spec.has("sinks") else {}),
+            **lengths,
+        )
     value = ctx.results[0].shape[-1]
     if out.shape[-1] != value:
         out = glue_widths.resize(out, value, ctx.results[0].view(*out.shape[:-1], value))
     return out.view(ctx.results[0].shape), lse
+
+
+def _choices(ctx, mha) -> dict:
+    """What the forward wrapper's module chooses with, for the call."""
+    from jax_aiter.kernels.triton.worker import glue_order
+
+    choose = mha._get_config
+    found = {"_get_config": lambda *of, **by: ctx.tiled(choose(*of, **by))}
+    if not _hopper(ctx.spec):
+        return found
+    ordered = glue_order.order(mha, mha._attn_fwd) if ctx.spec.params["causal"] else {}
+    return {**found, **ordered, "_USE_INT64_STRIDES": fits_int32(ctx.spec, *"qkv") is not None}
+
+
+def _hopper(spec: CallSpec) -> bool:
+    """Its threads have 255 registers for everything: strides of 64 bits make the kernels spill."""
+    return spec.arch.startswith("sm_")
 
 
 def _chunks(ctx) -> tuple[tuple, dict[str, int]]:
@@ -168,7 +190,10 @@ def _padded(ctx):
     return [glue_widths.resize(ctx.operand(name), size) for name, size in (("q", head), ("k", head), ("v", value))]
 
 
-@op("flash_attention", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse, needs=_needs)
+FORWARD = "aiter.ops.triton.attention.mha._flash_attn_forward"
+
+
+@op("flash_attention", source=FORWARD, refuse=_refuse, needs=_needs, space=flash_tiles.forward)
 def flash_attention(ctx):
     from jax_aiter.kernels.triton.worker import glue
 
@@ -206,7 +231,7 @@ def _longest(ctx) -> dict[str, int]:
     return {name: max(1, min(ctx.spec.params[name], size)) for name, size in sizes.items()}
 
 
-@op("flash_attention_varlen", source="aiter.ops.triton.attention.mha._flash_attn_forward", refuse=_refuse, needs=_needs)
+@op("flash_attention_varlen", source=FORWARD, refuse=_refuse, needs=_needs, space=flash_tiles.forward)
 def flash_attention_varlen(ctx):
     from aiter.ops.triton.attention import mha
 
@@ -264,7 +289,7 @@ class _Padded:
                 self.resize(padded, result.shape[-1], result)
 
 
-@op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
+@op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward, space=flash_tiles.backward)
 def flash_attention_bwd(ctx):
     x, first = _Padded(ctx), _first_seen(ctx)
     if _chunk(ctx.spec):
@@ -292,7 +317,7 @@ def _chunked_backward(ctx, x: _Padded):
     return ctx.results
 
 
-@op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward)
+@op("flash_attention_varlen_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward, space=flash_tiles.backward)
 def flash_attention_varlen_bwd(ctx):
     x, (bounds, lengths) = _Padded(ctx), _packed(ctx)
     for gradient in x.gradients:
@@ -303,27 +328,36 @@ def flash_attention_varlen_bwd(ctx):
 
 
 def _backward(ctx, x: _Padded, keys, gradients, lse, batch: int, cu_seqlens_q, cu_seqlens_k, **lengths: int) -> None:
-    from aiter.ops.triton.attention.mha_onekernel_bwd import flash_attn_onekernel_backward
+    from aiter.ops.triton.attention import mha_onekernel_bwd as module
 
-    dq = x.dq
-    dq.zero_()
-    flash_attn_onekernel_backward(
-        x.dout,
-        x.q,
-        *keys,
-        x.out,
-        lse,
-        dq,
-        *gradients,
-        None,
-        ctx.spec.params["scale"],
-        _per_batch(ctx.operand("alibi_slopes"), batch),
-        ctx.spec.params["causal"],
-        cu_seqlens_q,
-        cu_seqlens_k,
-        **lengths,
-        dropout_p=0.0,
-        USE_INT64_STRIDES=True,
-        **({"sliding_window": _left(ctx.spec)} if _left(ctx.spec) > 0 else {}),
-    )
+    from jax_aiter.kernels.triton.worker import altered
+
+    dq, choose = x.dq, module._get_config
+    if cu_seqlens_q is not None or dq.shape[1] > keys[0].shape[1]:
+        dq.zero_()  # nothing is written for queries of no sequence, nor for blocks of those without a key
+    with altered.members(module, _get_config=lambda: _backward_config(ctx, choose())):
+        module.flash_attn_onekernel_backward(
+            x.dout,
+            x.q,
+            *keys,
+            x.out,
+            lse,
+            dq,
+            *gradients,
+            None,
+            ctx.spec.params["scale"],
+            _per_batch(ctx.operand("alibi_slopes"), batch),
+            ctx.spec.params["causal"],
+            cu_seqlens_q,
+            cu_seqlens_k,
+            **lengths,
+            dropout_p=0.0,
+            USE_INT64_STRIDES=not _hopper(ctx.spec),  # `_refuse_backward`: all offsets fit 32 bits
+            **({"sliding_window": _left(ctx.spec)} if _left(ctx.spec) > 0 else {}),
+        )
     x.store()
+
+
+def _backward_config(ctx, config: dict) -> dict:
+    """AITER's, by kernel: whichever of the two forms of the one kernel the call takes has the tile."""
+    return {name: ctx.tiled(own) if name.startswith("onekernel") else own for name, own in config.items()}

@@ -8,6 +8,7 @@ import math
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.attention import paged_tiles
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, dtype_in, first, param_is
 
 UNIFIED = "attention.unified_attention:unified_attention(sinks)"
@@ -23,6 +24,10 @@ def _layout(spec: CallSpec) -> str:
 
 def _block(spec: CallSpec) -> int:
     return spec["key_cache"].shape[{"NHD": 1, "HND": 2, "asm": 3}[_layout(spec)]]
+
+
+def _kv_heads(spec: CallSpec) -> int:
+    return spec["key_cache"].shape[{"NHD": 2, "HND": 1, "asm": 1}[_layout(spec)]]
 
 
 def _unified_needs(spec: CallSpec) -> tuple[str, ...]:
@@ -95,7 +100,8 @@ def _needs_unified(spec: CallSpec) -> bool:
     "paged_attention",
     source="aiter.ops.triton.attention.pa_decode.paged_attn_decode_v1/v2, unified_attention.unified_attention",
     refuse=_refuse_paged,
-    needs=lambda spec: _unified_needs(spec) if spec.has("cu_seqlens") or _needs_unified(spec) else DECODE,
+    needs=lambda spec: _unified_needs(spec) if spec.has("cu_seqlens") or _takes_unified(spec) else DECODE,
+    space=lambda spec: paged_tiles.ragged(spec) if spec.has("cu_seqlens") else paged_tiles.decode(spec, not _needs_unified(spec)),
 )
 def paged_attention(ctx):
     from jax_aiter.kernels.triton.worker import glue
@@ -104,11 +110,16 @@ def paged_attention(ctx):
     if spec.has("cu_seqlens"):
         return _ragged(ctx, out, "query", "cu_seqlens")
     bounds, lengths, tables = _sequences(ctx, None, 1)
-    if _needs_unified(spec):
+    if _takes_unified(spec):
         _unified(ctx, out, bounds, lengths, tables, 1, "query")
     else:
         _decode(ctx, out, lengths, tables)
     return glue.clear_empty(out, lengths)
+
+
+def _takes_unified(spec: CallSpec) -> bool:
+    """Of one query per sequence: whether the unified kernel runs it, because no other knows it or because the tile says so."""
+    return _needs_unified(spec) or spec.tile.get("KERNEL") in paged_tiles.UNIFIED
 
 
 def _caches(ctx, layout: str):
@@ -127,11 +138,13 @@ def _sequences(ctx, bounds, longest: int):
     from jax_aiter.kernels.triton.worker import glue, glue_chunks
 
     tables, block = ctx.operand("block_tables"), _block(ctx.spec)
-    lengths = glue.clip(ctx.operand("context_lens"), tables.shape[1] * block)
+    given, capacity = ctx.operand("context_lens"), tables.shape[1] * block
     chunk = ctx.spec.params.get("attention_chunk_size") or 0
-    split = chunk and chunk < tables.shape[1] * block
-    if bounds is None and (split or _needs_unified(ctx.spec)):
-        bounds = glue.iota(tables.shape[0] + 1)
+    split = chunk and chunk < capacity
+    if bounds is None and (split or _takes_unified(ctx.spec)):
+        bounds, lengths = glue_chunks.single_queries(given, capacity)
+    else:
+        lengths = glue.clip(given, capacity)
     if split:
         assert bounds is not None
         return glue_chunks.local_sequences(bounds, lengths, tables, block, chunk, longest)
@@ -139,48 +152,79 @@ def _sequences(ctx, bounds, longest: int):
 
 
 def _decode(ctx, out, lengths, tables) -> None:
-    """AITER's choice between one pass and partitions of 1024 tokens, as its paged_attention_decode makes it."""
+    """AITER's choice between one pass and partitions of 1024 tokens, as its paged_attention_decode makes it, unless a tile says."""
     import triton.language as tl
     from aiter.ops.triton.attention import pa_decode
+
+    from jax_aiter.kernels.triton.worker import altered
 
     query, (keys, values) = ctx.operand("query"), _caches(ctx, "HND")
     longest = tables.shape[1] * keys.shape[2]
     compute = tl.bfloat16 if ctx.spec["query"].dtype == "bfloat16" else tl.float16
     arguments = (out, query, keys, values, tables, lengths, longest, compute, keys.shape[1])
     arguments += (ctx.spec.params["scale"], None, 1.0, 1.0)
-    partitions = math.ceil(longest / pa_decode._SEQ_PARTITION_SIZE)
-    if longest <= 8192 and (partitions == 1 or query.shape[0] * query.shape[1] > 512):
-        pa_decode.paged_attn_decode_v1(*arguments)
-    else:
-        pa_decode.paged_attn_decode_v2(*arguments, partitions)
+    size = pa_decode._SEQ_PARTITION_SIZE
+    whole = longest <= 8192 and (longest <= size or query.shape[0] * query.shape[1] > 512)
+    config = ctx.tiled({"KERNEL": "v1" if whole else "v2", **({} if whole else {"SEQ_PARTITION_SZ": size}), "num_warps": 4})
+    size, kernel = config.get("SEQ_PARTITION_SZ", size), f"_paged_attn_decode_{config['KERNEL']}"
+    names = f"{kernel}_w_dot_kernel", f"{kernel}_wo_dot_kernel"
+    with altered.members(pa_decode, _SEQ_PARTITION_SIZE=size), altered.launches(lambda own: {**own, **config}, *names):
+        if config["KERNEL"] == "v1":
+            pa_decode.paged_attn_decode_v1(*arguments)
+        else:
+            pa_decode.paged_attn_decode_v2(*arguments, math.ceil(longest / size))
+
+
+def _choices(ctx, module, group: int) -> dict:
+    """What the unified wrapper's module chooses with, for a call of `group` queries per key."""
+    flat, split = module.select_2d_config, module.select_3d_config
+    kernel, whole = ctx.spec.tile.get("KERNEL"), module.use_2d_kernel
+
+    def select_2d(*of, **by):
+        config = ctx.tiled({"KERNEL": "2d", **flat(*of, **by)})
+        return {**{n: v for n, v in config.items() if n != "KERNEL"}, "BLOCK_Q": config["BLOCK_M"] // group}
+
+    def select_3d(*of, **by):
+        attend, reduce = split(*of, **by)
+        config = ctx.tiled({"KERNEL": "3d", **attend})
+        del config["KERNEL"]
+        shared = {name: config[name] for name in ("TILE_SIZE", "NUM_SEGMENTS_PER_SEQ")}
+        return config, ctx.tiled({**reduce, **shared}, "reduce")
+
+    use = whole if kernel is None else lambda *of, **by: kernel == "2d"
+    return {"use_2d_kernel": use, "select_2d_config": select_2d, "select_3d_config": select_3d}
 
 
 def _unified(ctx, out, cu_seqlens, lengths, tables, longest_query: int, query: str) -> None:
-    from aiter.ops.triton.attention.unified_attention import unified_attention
+    from aiter.ops.triton.attention import unified_attention as module
+
+    from jax_aiter.kernels.triton.worker import altered
 
     params, (keys, values) = ctx.spec.params, _caches(ctx, "NHD")
     window = params.get("sliding_window") or 0
-    unified_attention(
-        ctx.operand(query),
-        keys,
-        values,
-        out,
-        cu_seqlens,
-        longest_query,
-        lengths,
-        tables.shape[1] * _block(ctx.spec),
-        params["scale"],
-        True,
-        (window - 1, 0) if window else (-1, -1),
-        tables,
-        _scalar(params.get("logits_soft_cap")),
-        None,
-        ctx.operand("k_scale"),
-        ctx.operand("v_scale"),
-        alibi_slopes=ctx.operand("alibi_slopes"),
-        sinks=ctx.operand("sinks"),
-        **({"shuffled_kv_cache": True} if _layout(ctx.spec) == "asm" else {}),
-    )
+    group = ctx.spec[query].shape[1] // _kv_heads(ctx.spec)
+    with altered.members(module, **_choices(ctx, module, group)):
+        module.unified_attention(
+            ctx.operand(query),
+            keys,
+            values,
+            out,
+            cu_seqlens,
+            longest_query,
+            lengths,
+            tables.shape[1] * _block(ctx.spec),
+            params["scale"],
+            True,
+            (window - 1, 0) if window else (-1, -1),
+            tables,
+            _scalar(params.get("logits_soft_cap")),
+            None,
+            ctx.operand("k_scale"),
+            ctx.operand("v_scale"),
+            alibi_slopes=ctx.operand("alibi_slopes"),
+            sinks=ctx.operand("sinks"),
+            **({"shuffled_kv_cache": True} if _layout(ctx.spec) == "asm" else {}),
+        )
 
 
 def _ragged(ctx, out, query: str, bounds: str):
@@ -203,6 +247,7 @@ def _refuse_unified(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.attention.unified_attention.unified_attention",
     needs=_unified_needs,
     refuse=_refuse_unified,
+    space=paged_tiles.ragged,
 )
 def unified_attention(ctx):
     return _ragged(ctx, ctx.results[0], "q", "cu_seqlens_q")

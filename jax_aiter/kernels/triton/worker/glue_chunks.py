@@ -105,3 +105,19 @@ def packed_bounds(bounds_q: torch.Tensor, bounds_k: torch.Tensor, queries: int, 
         bounds_q, bounds_k, *new, sequences, chunk, PARTS=parts, WIDTH=triton.next_power_of_2(parts)
     )
     return new
+
+
+@triton.jit
+def _single_queries_kernel(given, bounds, lengths, n, capacity, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    value = tl.load(given + i, mask=i < n, other=0)
+    tl.store(lengths + i, tl.minimum(tl.maximum(value, 0), capacity), mask=i < n)
+    tl.store(bounds + i, i, mask=i <= n)
+
+
+def single_queries(lengths: torch.Tensor, capacity: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the queries of sequences that have one each begin, and the sequences' lengths within [0, capacity]: one launch."""
+    n = lengths.shape[0]
+    bounds, bounded = lengths.new_empty((n + 1,)), torch.empty_like(lengths)
+    _single_queries_kernel[(triton.cdiv(n + 1, 256),)](lengths, bounds, bounded, n, capacity, BLOCK=256)
+    return bounds, bounded
