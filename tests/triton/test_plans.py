@@ -37,7 +37,6 @@ LACKED = {
         "gelu_tanh_and_mul": {CLAMP},
         "gemm_a8w8_blockscale_bpreshuffle": {"gemm.basic.gemm_a8w8_blockscale.gemm_a8w8_blockscale_preshuffle"},
         "grouped_gemm": {"gmm.gmm"},  # with a bias
-        "mla_decode_fwd": {"attention.mla_decode.csr_to_dense_block_table"},
         "rms_norm_quant": {"quant.fused_fp8_quant.fused_rms_fp8_per_tensor_static_quant"},  # with a given scale
         "silu_and_mul": {"activation.fused_silu_mul", CLAMP},
     },

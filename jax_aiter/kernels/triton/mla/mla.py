@@ -6,12 +6,11 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
+from jax_aiter.kernels.triton.cache.write import aiters
+from jax_aiter.kernels.triton.mla import latent_tiles
+from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, param_is
 
-#: tokens of a page that makes a matrix tile.
-LEAST_PAGE = 16
-TABLES = "attention.mla_decode:csr_to_dense_block_table"
-TILED, BY_TOKEN = "attention.mla:mla_decode_fwd(skip_reduce)", "attention.mla_decode:decode_attention_fwd"
+OWN = "jax_aiter.kernels.triton.worker.glue_latent.decode"
 
 
 def _refuse(spec: CallSpec) -> str | None:
@@ -22,8 +21,6 @@ def _refuse(spec: CallSpec) -> str | None:
         rule = f"max_seqlen_qo = {longest}, {tokens} tokens, {sequences} sequences; recorded for one query token each"
     if page & (page - 1):
         rule = rule or f"kv_buffer has pages of {page} tokens; AITER's Triton kernel needs a power of two"
-    if page < 16 and spec["kv_buffer"].size > INT32_MAX:
-        rule = rule or f"kv_buffer has {spec['kv_buffer'].size} elements in pages of {page}; AITER's kernel indexes with 32 bits"
     return first(
         param_is(spec, "causal", True),
         # AITER's Triton kernel takes tanh as 2 * sigmoid - 1 of a 16-bit score: off by up to cap * 2^-8.
@@ -37,17 +34,34 @@ def _refuse(spec: CallSpec) -> str | None:
     )
 
 
+def _takes_own(spec: CallSpec) -> bool:
+    """In the worker: AITER's kernel takes a page as its tile, so a matrix product needs enough tokens; up to 0.1.7 there
+    is none."""
+    if spec["kv_buffer"].shape[1] < latent_tiles.LEAST_PAGE or spec.tile.get("KERNEL") == "own":
+        return True
+    wrappers = aiters("attention.mla_decode", "csr_to_dense_block_table"), aiters("attention.mla", "mla_decode_fwd", "skip_reduce")
+    if None in wrappers and spec.tile.get("KERNEL") == "page":
+        from jax_aiter.kernels.triton.worker.errors import RecordError
+
+        raise RecordError("this release of AITER has no Triton kernel that takes a page of a latent cache as its tile")
+    return None in wrappers
+
+
 @op(
     "mla_decode_fwd",
-    source="aiter.ops.triton.attention.mla_decode.decode_attention_fwd, mla.mla_decode_fwd, csr_to_dense_block_table",
-    needs=lambda spec: (TABLES, TILED if spec["kv_buffer"].shape[1] >= LEAST_PAGE else BY_TOKEN),
+    source=f"aiter.ops.triton.attention.mla.mla_decode_fwd, mla_decode.csr_to_dense_block_table; else {OWN}",
+    needs=(),
     refuse=_refuse,
+    space=latent_tiles.decode,
 )
 def mla_decode_fwd(ctx):
     import torch
-    from aiter.ops.triton.attention.mla_decode import csr_to_dense_block_table
 
     from jax_aiter.kernels.triton.worker import glue
+
+    if _takes_own(ctx.spec):
+        return _own(ctx)
+    from aiter.ops.triton.attention.mla_decode import csr_to_dense_block_table
 
     q, cache = ctx.operand("q"), ctx.operand("kv_buffer")
     sequences, page = q.shape[0], cache.shape[1]
@@ -56,46 +70,43 @@ def mla_decode_fwd(ctx):
     lengths = glue.sequence_lengths(ctx.operand("kv_indptr"), ctx.operand("kv_last_page_lens"), page)
     tables = torch.empty((sequences, pages), dtype=torch.int32, device="meta")
     csr_to_dense_block_table(ctx.operand("kv_indices"), ctx.operand("kv_indptr"), tables, pages, sequences)
-    if page >= LEAST_PAGE:
-        return _tiled(ctx, tables, lengths)
-    return _token_by_token(ctx, tables, lengths)
+    return _tiled(ctx, tables, lengths)
+
+
+def _own(ctx):
+    """Straight from the lists of pages: no table, no lengths, two launches."""
+    from jax_aiter.kernels.triton.worker import glue_latent
+
+    pages = ctx.operand("kv_indptr"), ctx.operand("kv_indices"), ctx.operand("kv_last_page_lens")
+    config, (out, lse) = ctx.tiled({"KERNEL": "own", **latent_tiles.own(ctx.spec)}), ctx.results
+    del config["KERNEL"]
+    scale = ctx.spec.params["sm_scale"]
+    glue_latent.decode(ctx.operand("q"), ctx.operand("kv_buffer"), pages, ctx.operand("kv_scale"), scale, out, lse, config)
+    return ctx.results
 
 
 def _tiled(ctx, tables, lengths):
-    """Matrix units, one page per tile; the partial results are joined by a kernel of ours that also gives the lse."""
-    from aiter.ops.triton.attention.mla import mla_decode_fwd as kernel
+    """AITER's kernel, one page per tile; the partial results are joined by a kernel of ours that also gives the lse."""
+    from aiter.ops.triton.attention import mla
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker import altered, glue
 
     q, cache, (out, lse) = ctx.operand("q"), ctx.operand("kv_buffer"), ctx.results
     rank, page = out.shape[-1], cache.shape[1]
     bounds = glue.iota(q.shape[0] + 1)
     shape = (rank, q.shape[-1] - rank)
     longest, scale = tables.shape[1] * page, ctx.spec.params["sm_scale"]
-    parts, tops, sums = kernel(
-        q, cache, out, bounds, lengths, longest, tables, scale, *shape, True, None, ctx.operand("kv_scale"), skip_reduce=True
-    )
+    choose = mla.select_3d_config
+
+    def select(*of, **by):
+        attend, reduce = choose(*of, **by)
+        config = ctx.tiled({"KERNEL": "page", **attend})
+        del config["KERNEL"]
+        return config, reduce
+
+    with altered.members(mla, select_3d_config=select):
+        parts, tops, sums = mla.mla_decode_fwd(
+            q, cache, out, bounds, lengths, longest, tables, scale, *shape, True, None, ctx.operand("kv_scale"), skip_reduce=True
+        )
     glue.join_segments(parts, tops, sums, lengths, out, lse, page)
     return out, lse
-
-
-def _token_by_token(ctx, tables, lengths):
-    """Pages too small for a matrix tile: AITER's split-key kernel with elementwise products."""
-    import torch
-    from aiter.ops.triton.attention.mla_decode import decode_attention_fwd
-
-    from jax_aiter.kernels.triton.worker import glue
-
-    q, cache, (out, lse) = ctx.operand("q"), ctx.operand("kv_buffer"), ctx.results
-    sequences, heads, rank = out.shape
-    splits, page = 8, cache.shape[1]
-    logits = torch.empty((sequences, heads, splits, rank + 1), dtype=torch.float32, device="meta")
-    kv_scale = ctx.operand("kv_scale")
-    if kv_scale is None:
-        kv_scale = torch.ones((1,), dtype=torch.float32, device="meta")
-    # Strides are per token: [pages, page, 1, D] seen as [pages * page, 1, D].
-    tokens = cache.view(-1, 1, cache.shape[-1])
-    values, scale = tokens[..., :rank], ctx.spec.params["sm_scale"]
-    arguments = (tables, lengths, logits, splits, scale, page, 0.0, kv_scale, kv_scale)
-    decode_attention_fwd(q, tokens, values, out, lse, *arguments)
-    return glue.clear_empty(out, lengths), glue.empty_lse(lse, lengths)

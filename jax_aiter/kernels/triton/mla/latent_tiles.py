@@ -1,0 +1,112 @@
+"""The tiles of decoding over a latent cache.
+
+KERNEL "page" is AITER's, whose tile is a page; "own" is ours, BLOCK_H heads by BLOCK_N tokens. A token's latent is key and value to
+every head, so what a program reads counts once for BLOCK_H heads.
+"""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.spec import COMPUTE_UNITS, ITEMSIZE, SHARED_LIMIT, CallSpec, Tile
+from jax_aiter.kernels.triton.rules import next_power_of_2
+from jax_aiter.kernels.triton.tiles.space import WARP, Space
+
+#: tokens of a page that makes a matrix tile.
+LEAST_PAGE = 16
+OWN = frozenset({"BLOCK_H", "BLOCK_N", "SPLITS", "num_warps", "num_stages"})
+PAGE = frozenset({"NUM_SEGMENTS_PER_SEQ", "num_warps", "num_stages", "waves_per_eu"})
+#: 32-bit registers a thread may hold of scores and sums.
+REGISTERS = {"gfx942": 320, "gfx950": 320, "sm_90": 160}
+
+
+def _sizes(spec: CallSpec) -> tuple[int, int, int]:
+    """Heads, rank, rotary part."""
+    _, heads, head = spec["q"].shape
+    rank = spec.results[0].shape[-1]
+    return heads, rank, head - rank
+
+
+def _tokens(spec: CallSpec) -> int:
+    """Of a sequence, if all are as long: lengths are data."""
+    return max(spec["kv_indices"].size * spec["kv_buffer"].shape[1] // max(spec["kv_last_page_lens"].size, 1), 1)
+
+
+def _block_h(spec: CallSpec) -> int:
+    most = 64 if spec.arch.startswith("sm_") else 16
+    return min(max(next_power_of_2(_sizes(spec)[0]), 16), most)
+
+
+def _splits(spec: CallSpec, block_h: int, block_n: int, per_unit: int) -> int:
+    """By which no compute unit has more programs than that, each of two tiles or more: partial sums are as many bytes as the cache
+    before long."""
+    programs = spec["q"].shape[0] * -(-_sizes(spec)[0] // block_h)
+    wanted = per_unit * COMPUTE_UNITS[spec.arch] // programs
+    most = max(min(wanted, _tokens(spec) // (2 * block_n), 64), 1)
+    return 1 << (most.bit_length() - 1)
+
+
+def own(spec: CallSpec) -> dict[str, int]:
+    """How our kernel is launched where no tile says."""
+    block_h = _block_h(spec)
+    hopper = spec.arch.startswith("sm_")
+    block_n = 64 if hopper else 16
+    warps, stages = (8 if block_h == 64 else 4, 2) if hopper else (4, 1)
+    splits = _splits(spec, block_h, block_n, 1 if block_h == 64 else 2)
+    return {"BLOCK_H": block_h, "BLOCK_N": block_n, "SPLITS": splits, "num_warps": warps, "num_stages": stages}
+
+
+def _kernels(spec: CallSpec) -> tuple[str, ...]:
+    return ("own", "page") if spec["kv_buffer"].shape[1] >= LEAST_PAGE else ("own",)
+
+
+def _rule(spec: CallSpec, tile: Tile) -> str | None:
+    if not tile:
+        return None
+    kernel, kernels = tile.get("KERNEL"), _kernels(spec)
+    if kernel not in kernels:
+        return f"KERNEL = {kernel!r}; this call can take {' or '.join(kernels)}"
+    if others := tile.keys() - {"KERNEL"} - (OWN if kernel == "own" else PAGE):
+        return f"{min(others)} is no entry of kernel {kernel!r}"
+    if kernel == "page":
+        return None
+    _, rank, rotary = _sizes(spec)
+    whole = {name: int(tile.get(name, value)) for name, value in own(spec).items()}
+    heads, tokens, _, warps, stages = whole.values()
+    if heads < 16 or tokens < 16:
+        return f"{heads} heads by {tokens} tokens are less than the 16 of a matrix product"
+    size, buffers = ITEMSIZE[spec["q"].dtype], min(stages, 2)  # behind a look-up, later stages are the look-up's
+    shared = size * (rank + rotary) * (heads + buffers * tokens)
+    if shared > SHARED_LIMIT[spec.arch]:
+        return f"its blocks take {shared} bytes of shared memory; {spec.arch} has {SHARED_LIMIT[spec.arch]}"
+    each = heads * (rank + tokens) / (warps * WARP[spec.arch])
+    if each > REGISTERS[spec.arch]:
+        return f"scores and sums are {each:.0f} registers per thread; {spec.arch} has room for {REGISTERS[spec.arch]}"
+    return None
+
+
+def decode(spec: CallSpec) -> Space:
+    """One query per sequence."""
+    kernels = _kernels(spec)
+    values: dict[str, tuple[int | str, ...]] = {
+        "KERNEL": kernels,
+        "BLOCK_H": (16, 32, 64, 128),
+        "BLOCK_N": (16, 32, 64, 128),
+        "SPLITS": (1, 2, 4, 8, 16, 32, 64),
+        "num_warps": (2, 4, 8),
+        "num_stages": (1, 2, 3, 4),
+    }
+    if "page" in kernels:
+        values["NUM_SEGMENTS_PER_SEQ"] = (2, 4, 8, 16, 32, 64, 128)
+        if not spec.arch.startswith("sm_"):
+            values["waves_per_eu"] = (0, 1, 2, 3, 4)
+    starts: list[Tile] = [{"KERNEL": "own", **own(spec)}]
+    if spec.arch.startswith("sm_"):
+        for heads, tokens, warps, stages in ((64, 32, 8, 3), (64, 64, 8, 1), (32, 32, 4, 3), (16, 32, 4, 3), (16, 64, 4, 2)):
+            block = min(heads, _block_h(spec))
+            base: Tile = {"BLOCK_H": block, "BLOCK_N": tokens, "num_warps": warps, "num_stages": stages}
+            starts += [{"KERNEL": "own", **base, "SPLITS": _splits(spec, block, tokens, each)} for each in (1, 2)]
+    if "page" in kernels:
+        starts += [{"KERNEL": "page", "num_warps": warps} for warps in (4, 8)]
+    usable = [tile for i, tile in enumerate(starts) if tile not in starts[:i] and _rule(spec, tile) is None]
+    sequences, (heads, _, _) = spec["q"].shape[0], _sizes(spec)
+    bucket = {"B": sequences, "L": _tokens(spec), "Hq": heads, "page": spec["kv_buffer"].shape[1]}
+    return Space(values, bucket, tuple(usable), lambda tile: _rule(spec, tile))

@@ -1,0 +1,100 @@
+"""Our own decoding over a latent cache: matrix products over any page size, straight from the lists of pages.
+
+AITER's kernel with matrix products takes a page as its tile, of 16 tokens or more; the one that takes smaller pages multiplies
+element by element, for each head anew.
+"""
+
+# pyright: reportMissingImports=false, reportAttributeAccessIssue=false, reportIndexIssue=false
+# pyright: reportArgumentType=false, reportCallIssue=false
+# Triton may be absent where types are checked, and its kernels are no Python functions.
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from jax_aiter.kernels.triton.rules import INT32_MAX
+from jax_aiter.kernels.triton.worker.glue import join_segments
+
+
+@triton.jit
+def _latent_kernel(
+    q, cache, indptr, indices, last_page_lens, kv_scale, parts, tops, sums, lengths, sm_scale, heads,
+    PAGE: tl.constexpr, RANK: tl.constexpr, ROPE: tl.constexpr, SCALED: tl.constexpr, BLOCK_H: tl.constexpr, BLOCK_N: tl.constexpr,
+    SPLITS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    # Blocks of heads go fastest: they read the same tokens, which lie in the cache of the chip then.
+    block, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    first = tl.load(indptr + row)
+    pages = tl.load(indptr + row + 1) - first
+    length = tl.where(pages > 0, (pages - 1) * PAGE + tl.load(last_page_lens + row), 0)
+    if (block == 0) & (split == 0):
+        tl.store(lengths + row, length)
+    span = tl.cdiv(length, SPLITS * BLOCK_N) * BLOCK_N
+    begin = split * span
+    if begin < length:
+        end = tl.minimum(begin + span, length)
+        head = block * BLOCK_H + tl.arange(0, BLOCK_H)
+        c, r = tl.arange(0, RANK), RANK + tl.arange(0, ROPE)
+        mine = head < heads
+        at = (row.to(tl.int64) * heads + head) * (RANK + ROPE)
+        latent = tl.load(q + at[:, None] + c[None, :], mask=mine[:, None], other=0.0)
+        rotary = tl.load(q + at[:, None] + r[None, :], mask=mine[:, None], other=0.0)
+        factor = sm_scale * 1.4426950408889634  # powers of two from here
+        out_factor = 1.0
+        if SCALED:
+            out_factor = tl.load(kv_scale)
+            factor = factor * out_factor
+        top = tl.full((BLOCK_H,), float("-inf"), tl.float32)
+        total = tl.zeros((BLOCK_H,), tl.float32)
+        acc = tl.zeros((BLOCK_H, RANK), tl.float32)
+        for start in range(begin, end, BLOCK_N):
+            token = start + tl.arange(0, BLOCK_N)
+            inside = token < end
+            page = tl.load(indices + first + token // PAGE, mask=inside, other=0)
+            if WIDE:
+                page = page.to(tl.int64)
+            place = (page * PAGE + token % PAGE) * (RANK + ROPE)
+            kv = tl.load(cache + place[:, None] + c[None, :], mask=inside[:, None], other=0.0).to(latent.dtype)
+            k_rotary = tl.load(cache + place[:, None] + r[None, :], mask=inside[:, None], other=0.0).to(latent.dtype)
+            score = tl.dot(latent, tl.trans(kv))
+            score = tl.dot(rotary, tl.trans(k_rotary), acc=score) * factor
+            score = tl.where(inside[None, :], score, float("-inf"))
+            higher = tl.maximum(top, tl.max(score, axis=1))
+            p = tl.math.exp2(score - higher[:, None])
+            old = tl.math.exp2(top - higher)
+            total = total * old + tl.sum(p, axis=1)
+            acc = tl.dot(p.to(kv.dtype), kv, acc=acc * old[:, None])
+            top = higher
+        segment = (row.to(tl.int64) * heads + head) * SPLITS + split
+        tl.store(parts + segment[:, None] * RANK + c[None, :], acc * out_factor, mask=mine[:, None])
+        tl.store(tops + segment, top, mask=mine)
+        tl.store(sums + segment, total, mask=mine)
+
+
+def decode(
+    q: torch.Tensor,
+    cache: torch.Tensor,
+    pages: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
+    kv_scale: torch.Tensor | None,
+    sm_scale: float,
+    out: torch.Tensor,
+    lse: torch.Tensor,
+    config: dict[str, int],
+) -> None:
+    """One query [B, Hq, rank + rotary] per sequence over a cache [pages, page, 1, rank + rotary], into out [B, Hq, rank] and lse.
+
+    pages: kv_indptr, kv_indices, kv_last_page_lens. config: BLOCK_H heads by BLOCK_N tokens, SPLITS of a sequence, launch options.
+    """
+    (rows, heads, rank), page = out.shape, cache.shape[1]
+    options = dict(config)
+    block_h, block_n, splits = (options.pop(name) for name in ("BLOCK_H", "BLOCK_N", "SPLITS"))
+    parts = torch.empty((rows, heads, splits, rank), dtype=torch.float32, device=q.device)
+    tops, sums = (torch.empty((rows, heads, splits), dtype=torch.float32, device=q.device) for _ in range(2))
+    lengths = torch.empty((rows,), dtype=torch.int32, device=q.device)
+    _latent_kernel[(triton.cdiv(heads, block_h), splits, rows)](
+        q, cache, *pages, sums if kv_scale is None else kv_scale, parts, tops, sums, lengths, sm_scale, heads,
+        PAGE=page, RANK=rank, ROPE=q.shape[-1] - rank, SCALED=kv_scale is not None, BLOCK_H=block_h, BLOCK_N=block_n,
+        SPLITS=splits, WIDE=cache.numel() > INT32_MAX, **options,
+    )  # fmt: skip
+    join_segments(parts, tops, sums, lengths, out, lse, block_n)
