@@ -7,9 +7,11 @@ from __future__ import annotations
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS, wide_rows
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.norm.quant import quantised
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
+from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 
 def _by_group(spec: CallSpec) -> bool:
@@ -40,7 +42,9 @@ def _refuse(spec: CallSpec) -> str | None:
     "with a scale: quant.fused_fp8_quant.fused_silu_mul_fp8_per_tensor_static_quant",
     needs=_needs,
     refuse=_refuse,
+    space=row_tiles,
 )
+@launched
 def act_mul_and_quant(ctx):
     (xq, scale), x, params = ctx.results, rows(ctx.operand("x")), ctx.spec.params
     if ctx.operand("scale") is not None:

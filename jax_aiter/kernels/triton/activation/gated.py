@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.rules import FLOAT, HALF, dtype_in, first, fits_int32
+from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 WHOLE_ROWS = ("fusions.fused_clamp_act_mul:fused_clamp_act_mul",)
 
@@ -28,7 +30,9 @@ def wide_rows(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.activation.fused_silu_mul; with a limit: fusions.fused_clamp_act_mul",
     needs=lambda spec: WHOLE_ROWS if _clamped(spec) else ("activation:fused_silu_mul",),
     refuse=lambda spec: first(dtype_in(spec, "x", FLOAT), wide_rows(spec) if _clamped(spec) else None, fits_int32(spec, "x")),
+    space=row_tiles,
 )
+@launched
 def silu_and_mul(ctx):
     from aiter.ops.triton.activation import fused_silu_mul  # pyright: ignore[reportAttributeAccessIssue]  # not in every release
 
@@ -40,7 +44,9 @@ def silu_and_mul(ctx):
     source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul",
     needs=WHOLE_ROWS,
     refuse=lambda spec: first(wide_rows(spec), fits_int32(spec, "x")),
+    space=row_tiles,
 )
+@launched
 def gelu_and_mul(ctx):
     return _whole_rows(ctx, "gelu")
 
@@ -50,7 +56,9 @@ def gelu_and_mul(ctx):
     source="aiter.ops.triton.fusions.fused_clamp_act_mul.fused_clamp_act_mul",
     needs=WHOLE_ROWS,
     refuse=lambda spec: first(wide_rows(spec), fits_int32(spec, "x")),
+    space=row_tiles,
 )
+@launched
 def gelu_tanh_and_mul(ctx):
     return _whole_rows(ctx, "gelu_tanh")
 

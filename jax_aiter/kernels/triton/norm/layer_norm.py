@@ -6,8 +6,10 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32
+from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 MODULE = "aiter.ops.triton.normalization.norm"
 
@@ -17,7 +19,8 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(dtype_in(spec, "x", FLOAT), given, fits_int32(spec, "x"))
 
 
-@op("layer_norm", source=f"{MODULE}.layer_norm", needs=("normalization.norm:layer_norm",), refuse=_refuse)
+@op("layer_norm", source=f"{MODULE}.layer_norm", needs=("normalization.norm:layer_norm",), refuse=_refuse, space=row_tiles)
+@launched
 def layer_norm(ctx):
     from aiter.ops.triton.normalization.norm import layer_norm as kernel
 
@@ -29,7 +32,9 @@ def layer_norm(ctx):
     source=f"{MODULE}.layernorm2d_fwd_with_add",
     needs=("normalization.norm:layernorm2d_fwd_with_add",),
     refuse=_refuse,
+    space=row_tiles,
 )
+@launched
 def layer_norm_with_add(ctx):
     from aiter.ops.triton.normalization.norm import layernorm2d_fwd_with_add
 

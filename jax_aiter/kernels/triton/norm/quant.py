@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import ITEMSIZE, CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.quant.quant import AMAX_FLOOR
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
+from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 WIDE = "aiter.ops.triton.quant.fused_fp8_quant"
 GROUPS = ("quant.fused_fp8_quant:fused_rms_fp8_group_quant(transpose_scale)",)
@@ -47,7 +49,9 @@ def _static(spec: CallSpec) -> tuple[str, ...]:
     source=f"{WIDE}.fused_rms_fp8_group_quant (of one group for a token); with a scale: fused_rms_fp8_per_tensor_static_quant",
     needs=lambda spec: _static(spec) if spec.has("scale") else GROUPS,
     refuse=lambda spec: _refuse(spec, "x"),
+    space=row_tiles,
 )
+@launched
 def rms_norm_quant(ctx):
     from aiter.ops.triton.quant import fused_fp8_quant as own  # pyright: ignore[reportAttributeAccessIssue]  # not in every release
 
@@ -68,7 +72,9 @@ def rms_norm_quant(ctx):
     source=f"{WIDE}.fused_rms_fp8_group_quant with a second input",
     needs=GROUPS,
     refuse=lambda spec: _refuse(spec, "q", "k"),
+    space=lambda spec: row_tiles(spec, "q"),
 )
+@launched
 def fused_qk_rms_norm_quant(ctx):
     from aiter.ops.triton.quant.fused_fp8_quant import fused_rms_fp8_group_quant
 
@@ -95,7 +101,9 @@ def fused_qk_rms_norm_quant(ctx):
     source=f"{WIDE}.fused_rms_gated_fp8_group_quant",
     needs=("quant.fused_fp8_quant:fused_rms_gated_fp8_group_quant", "quant.fused_fp8_quant:calc_rows_per_block"),
     refuse=lambda spec: first(_refuse(spec, "x"), param_is(spec, "transpose_scale", False), _few_columns(spec)),
+    space=row_tiles,
 )
+@launched
 def gated_rms_norm_group_quant(ctx):
     import torch
     from aiter.ops.triton.quant import fused_fp8_quant as own  # pyright: ignore[reportAttributeAccessIssue]  # not in every release

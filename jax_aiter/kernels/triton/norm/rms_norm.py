@@ -4,9 +4,14 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
-from jax_aiter.kernels.spec import CallSpec
+import contextlib
+
+from jax_aiter.kernels.spec import COMPUTE_UNITS, CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, row_fits
+from jax_aiter.kernels.triton.tiles.rows import PER_UNIT, staying
+from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 
 def rows(tensor):
@@ -23,12 +28,25 @@ def _refuse(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.normalization.rmsnorm.rms_norm",
     refuse=_refuse,
     needs=("normalization.rmsnorm:rms_norm",),
+    space=staying,
 )
+@launched
 def rms_norm(ctx):
-    from aiter.ops.triton.normalization.rmsnorm import rms_norm as kernel
-
     x = ctx.operand("x")
-    return kernel(rows(x), ctx.operand("weight"), ctx.spec.params["epsilon"])
+    with _programs(ctx) as module:
+        return module.rms_norm(rows(x), ctx.operand("weight"), ctx.spec.params["epsilon"])
+
+
+@contextlib.contextmanager
+def _programs(ctx):
+    """AITER's module, which gives a compute unit one program that goes from row to row unless the call's tile says how many."""
+    from aiter.ops.triton.normalization import rmsnorm
+
+    from jax_aiter.kernels.triton.worker import altered
+
+    most = COMPUTE_UNITS[ctx.spec.arch] * ctx.tiled({PER_UNIT: 1})[PER_UNIT]
+    with altered.members(rmsnorm, num_programs=lambda x: min(x.shape[0], most)):
+        yield rmsnorm
 
 
 @op(
@@ -36,7 +54,9 @@ def rms_norm(ctx):
     source="aiter.ops.triton.normalization.fused_add_rmsnorm_pad.fused_add_rmsnorm_pad",
     needs=("normalization.fused_add_rmsnorm_pad:fused_add_rmsnorm_pad",),
     refuse=lambda spec: first(_refuse(spec), row_fits(spec.results[0].shape[-1], "y")),
+    space=row_tiles,
 )
+@launched
 def rms_norm_with_add_pad(ctx):
     from aiter.ops.triton.normalization.fused_add_rmsnorm_pad import fused_add_rmsnorm_pad
 
@@ -53,13 +73,13 @@ def rms_norm_with_add_pad(ctx):
         dtype_in(spec, "k", FLOAT),
         fits_int32(spec, "q", "k"),
     ),
+    space=lambda spec: staying(spec, "q"),
 )
+@launched
 def fused_qk_rms_norm(ctx):
-    from aiter.ops.triton.normalization.rmsnorm import rms_norm as kernel
-
-    return tuple(
-        kernel(rows(ctx.operand(name)), ctx.operand(f"{name}_weight"), ctx.spec.params[f"{name}_epsilon"]) for name in "qk"
-    )
+    with _programs(ctx) as module:
+        norms = ((ctx.operand(name), ctx.operand(f"{name}_weight"), ctx.spec.params[f"{name}_epsilon"]) for name in "qk")
+        return tuple(module.rms_norm(rows(x), *by) for x, *by in norms)
 
 
 @op(
@@ -67,11 +87,12 @@ def fused_qk_rms_norm(ctx):
     source="aiter.ops.triton.normalization.rmsnorm.rmsnorm2d_fwd_with_add",
     refuse=_refuse,
     needs=("normalization.rmsnorm:rmsnorm2d_fwd_with_add",),
+    space=staying,
 )
+@launched
 def rms_norm_with_add(ctx):
-    from aiter.ops.triton.normalization.rmsnorm import rmsnorm2d_fwd_with_add
-
     y, residual_out = ctx.results
-    x, residual = ctx.operand("x"), ctx.operand("residual")
-    rmsnorm2d_fwd_with_add(rows(y), rows(x), rows(residual), rows(residual_out), ctx.operand("weight"), ctx.spec.params["epsilon"])
+    inputs = rows(ctx.operand("x")), rows(ctx.operand("residual")), rows(residual_out)
+    with _programs(ctx) as module:
+        module.rmsnorm2d_fwd_with_add(rows(y), *inputs, ctx.operand("weight"), ctx.spec.params["epsilon"])
     return y, residual_out

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
+from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 #: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.
 AMAX_FLOOR = 1e-10
@@ -28,7 +30,9 @@ def _common(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.quant.quant.dynamic_per_tensor_quant_fp8_i8, static_per_tensor_quant_fp8_i8",
     refuse=_common,
     needs=lambda spec: STATIC if spec.has("scale") else DYNAMIC,
+    space=row_tiles,
 )
+@launched
 def per_tensor_quant(ctx):
     return quantise_tensor(ctx.operand("x"), ctx.operand("scale"), *ctx.results)
 
@@ -52,7 +56,9 @@ def quantise_tensor(x, scale, xq, scale_out):
     source="aiter.ops.triton.quant.fused_fp8_quant.fused_flatten_fp8_group_quant (one group per row)",
     refuse=lambda spec: first(_common(spec), absent(spec, "scale")),
     needs=GROUPS,
+    space=row_tiles,
 )
+@launched
 def per_token_quant(ctx):
     # AITER's own per-token kernel divides by zero for an all-zero row; its group kernel with one group does not.
     return quantise_groups(ctx.operand("x"), next_power_of_2(ctx.operand("x").shape[-1]))
@@ -88,7 +94,9 @@ def _refuse_group(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.quant.fused_fp8_quant.fused_flatten_fp8_group_quant",
     refuse=_refuse_group,
     needs=GROUPS,
+    space=row_tiles,
 )
+@launched
 def group_quant(ctx):
     params = ctx.spec.params
     return quantise_groups(ctx.operand("x"), params.get("group_size", 128), bool(params.get("transpose_scale")))

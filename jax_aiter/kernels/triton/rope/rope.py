@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, param_is, power_of_two
+from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 
 def _refuse(spec: CallSpec) -> str | None:
@@ -27,7 +29,9 @@ def _refuse(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.rope.rope.rope_cached_positions_fwd",
     refuse=_refuse,
     needs=("rope.rope:rope_cached_positions_fwd",),
+    space=row_tiles,
 )
+@launched
 def rope(ctx):
     from aiter.ops.triton.rope.rope import RotateStyle, rope_cached_positions_fwd
 
@@ -75,7 +79,9 @@ def _refuse_two(spec: CallSpec) -> str | None:
     source="aiter.ops.triton.rope.rope.rope_cached_thd_positions_2c_fwd",
     refuse=_refuse_two,
     needs=("rope.rope:rope_cached_thd_positions_2c_fwd",),
+    space=lambda spec: row_tiles(spec, "q"),
 )
+@launched
 def rope_2c(ctx):
     from aiter.ops.triton.rope.rope import RotateStyle, rope_cached_thd_positions_2c_fwd
 

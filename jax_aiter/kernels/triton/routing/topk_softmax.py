@@ -8,6 +8,8 @@ from __future__ import annotations
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32
+from jax_aiter.kernels.triton.tiles.rows import WARPS
+from jax_aiter.kernels.triton.tiles.space import Space
 
 NEEDS = ("topk:one_stage_topk", "softmax:softmax")
 
@@ -18,14 +20,22 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(dtype_in(spec, "gating_output", FLOAT), rule, fits_int32(spec, "gating_output"))
 
 
-@op("topk_softmax", source="aiter.ops.triton.topk.one_stage_topk, softmax.softmax", refuse=_refuse, needs=NEEDS)
+def _space(spec: CallSpec) -> Space:
+    rows, experts = spec["gating_output"].shape
+    return Space({"topk.num_warps": WARPS, "softmax.num_warps": WARPS}, {"rows": rows, "experts": experts})
+
+
+@op("topk_softmax", source="aiter.ops.triton.topk.one_stage_topk, softmax.softmax", refuse=_refuse, needs=NEEDS, space=_space)
 def topk_softmax(ctx):
     from aiter.ops.triton.softmax import softmax
     from aiter.ops.triton.topk import one_stage_topk
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker import altered, glue
 
     exact, bounded = glue.router_input(ctx.operand("gating_output"))
-    _, chosen = one_stage_topk(bounded, ctx.spec.params["topk"])
-    glue.router_output(softmax(exact), chosen, ctx.spec.params["renormalize"], *ctx.results)
+    with altered.launches(lambda own: ctx.tiled(own, "topk")):
+        _, chosen = one_stage_topk(bounded, ctx.spec.params["topk"])
+    with altered.launches(lambda own: ctx.tiled(own, "softmax")):
+        probabilities = softmax(exact)
+    glue.router_output(probabilities, chosen, ctx.spec.params["renormalize"], *ctx.results)
     return ctx.results
