@@ -42,3 +42,30 @@ def launches(record: dict) -> list[tuple[str, tuple[int, ...]]]:
         else:
             found.append((step["step"], (step["target"][0], step["nbytes"])))
     return found
+
+
+def flash(arch: str, backward: bool = False, head: int = 128) -> CallSpec:
+    """Causal dense attention of 256 queries and keys."""
+    q, k, lse = f"bfloat16[1,256,4,{head}]", f"bfloat16[1,256,2,{head}]", "float32[1,4,256]"
+    window = {"sliding_window": (-1, -1), "logits_soft_cap": 0.0, "alibi_per_sequence": False}
+    params = {"scale": head**-0.5, "causal": True, **window}
+    if not backward:
+        return call("flash_attention", arch, {"q": q, "k": k, "v": k}, [q, lse], **params)
+    operands = {"dout": q, "q": q, "k": k, "v": k, "out": q, "lse": lse}
+    return call("flash_attention_bwd", arch, operands, [q, k, k, "float32[0]"], **params, with_bias=False)
+
+
+def paged(arch: str, columns: int, **params) -> CallSpec:
+    """One query of eight heads for each of two sequences, over blocks of 16 tokens."""
+    cache = "bfloat16[64,16,2,128]"
+    lists = {"context_lens": "int32[2]", "block_tables": f"int32[2,{columns}]"}
+    operands = {"query": "bfloat16[2,8,128]", "key_cache": cache, "value_cache": cache, **lists}
+    return call("paged_attention", arch, operands, ["bfloat16[2,8,128]"], scale=0.1, kv_layout="NHD", **params)
+
+
+def mla(arch: str, page: int, sequences: int = 2, pages: int = 64, heads: int = 128) -> CallSpec:
+    lists = {"qo_indptr": f"int32[{sequences + 1}]", "kv_indptr": f"int32[{sequences + 1}]", "kv_indices": f"int32[{pages}]"}
+    operands = {"q": f"bfloat16[{sequences},{heads},576]", "kv_buffer": f"bfloat16[{pages},{page},1,576]", **lists}
+    results = [f"bfloat16[{sequences},{heads},512]", f"float32[{sequences},{heads}]"]
+    operands["kv_last_page_lens"] = f"int32[{sequences}]"
+    return call("mla_decode_fwd", arch, operands, results, max_seqlen_qo=1, sm_scale=0.05, logit_cap=0.0, causal=True)

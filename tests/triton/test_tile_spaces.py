@@ -1,0 +1,120 @@
+"""What may be chosen for an op's kernels: the rules that forbid a tile before anything is compiled."""
+
+import numpy as np
+import pytest
+
+from benchmarks.h200.case import Shapes
+from benchmarks.h200.suite import checked, timed
+from jax_aiter.kernels.spec import ARCHS, ITEMSIZE
+from jax_aiter.kernels.triton.adapters import adapters
+from jax_aiter.kernels.triton.tiles import choose, shipped
+
+from .calls import call, flash, mla, paged
+
+OPS = sorted(name for name, adapter in adapters().items() if adapter.space is not None)
+
+
+def space(spec):
+    return adapters()[spec.op].space(spec)
+
+
+def specs(op, arch):
+    cases = [*checked(arch), *(entry.case for entry in timed(arch))]
+    return [case.spec(case.make(Shapes(np.random.PCG64(0))), arch) for case in cases if case.op == op]
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+@pytest.mark.parametrize("op", OPS)
+def test_a_search_has_where_to_begin_and_where_to_go(op, arch):
+    for spec in specs(op, arch):
+        found = space(spec)
+        assert found.refuse({}) is None, "AITER's own configuration"
+        assert found.bucket
+        assert all(isinstance(size, int) and size > 0 for size in found.bucket.values())
+        usable = [start for start in found.starts if found.refuse(start) is None]
+        assert usable or not found.starts, [found.refuse(start) for start in found.starts]
+        for start in usable:
+            near = [tile for name in found.values for tile in found.neighbours(start, name) if found.refuse(tile) is None]
+            assert near, f"{start} stands alone"
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_what_is_shipped_is_allowed(op):
+    """Of the calls that are timed, for which the tables are made; others take the next row that is allowed, or none."""
+    for spec in specs(op, "sm_90"):
+        rows = [row for row in shipped.rows("sm_90") if row.covers(spec) and row.bucket.keys() == space(spec).bucket.keys()]
+        tile, origin = choose.choose(spec, space(spec))
+        assert space(spec).refuse(tile) is None
+        assert not rows or any(space(spec).refuse(row.tile) for row in rows) or origin != choose.OWN
+
+
+def refused(spec, tile, why):
+    rule = space(spec).refuse(tile)
+    assert why in str(rule)
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_tiles_of_dense_attention_that_would_be_wrong(arch):
+    forward, backward = flash(arch), flash(arch, backward=True)
+    refused(forward, {"BLOCK_M": 64, "BLOCK_N": 128}, "mask too few blocks")
+    refused(backward, {"BLOCK_N1": 128, "BLOCK_M2": 64}, "one grid")
+    whole = {
+        "BLOCK_M1": 32,
+        "BLOCK_N1": 128,
+        "BLOCK_M2": 128,
+        "BLOCK_N2": 32,
+        "BLK_SLICE_FACTOR": 2,
+        "num_warps": 8,
+        "num_stages": 1,
+    }
+    assert space(backward).refuse(whole) is None
+    refused(backward, {**whole, "BLK_SLICE_FACTOR": 4}, "less than the 16")
+    refused(backward, {**whole, "BLOCK_M1": 128, "BLOCK_N1": 64, "BLOCK_M2": 64}, "must be multiples")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_tiles_of_dense_attention_that_would_not_fit(arch):
+    tile = {"BLOCK_M": 256, "BLOCK_N": 128, "num_warps": 8, "num_stages": 4, "PRELOAD_V": 0}
+    refused(flash(arch), tile, "bytes of shared memory")
+    refused(flash(arch), {**tile, "BLOCK_N": 32, "num_warps": 1, "num_stages": 1}, "registers per thread")
+    refused(flash(arch), {**tile, "BLOCK_M": 16, "BLOCK_N": 16, "num_stages": 1}, "fewer than 16 for each of 8 warps")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_tiles_of_paged_attention(arch):
+    spec = paged(arch, columns=16)
+    two = {"KERNEL": "2d", "TILE_SIZE": 64, "num_warps": 4, "num_stages": 2}
+    assert space(spec).refuse(two) is None
+    refused(spec, {"TILE_SIZE": 64}, "names its KERNEL")
+    refused(spec, {**two, "SEQ_PARTITION_SZ": 512}, "is no entry of kernel '2d'")
+    refused(spec, {"KERNEL": "v2", "SEQ_PARTITION_SZ": 8}, "no multiple of the cache's blocks of 16")
+    refused(spec, {**two, "BLOCK_M": 2}, "4 queries share a key")
+    refused(paged(arch, columns=17), two, "block_tables has 17")
+    refused(paged(arch, columns=16, sliding_window=32), {**two, "KERNEL": "3d"}, "can take 2d")
+    refused(paged(arch, columns=16, attention_chunk_size=32), two, "with chunks")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_tiles_of_latent_decoding(arch):
+    page, token = mla(arch, page=16), mla(arch, page=1)
+    assert space(page).refuse({"KERNEL": "page", "num_warps": 4}) is None
+    refused(token, {"KERNEL": "page"}, "can take own")
+    refused(page, {"KERNEL": "page", "BLOCK_H": 16}, "is no entry of kernel 'page'")
+    refused(token, {"KERNEL": "own", "BLOCK_N": 8}, "less than the 16")
+    refused(token, {"KERNEL": "own", "BLOCK_N": 128, "BLOCK_H": 64, "num_warps": 8}, "bytes of shared memory")
+    if arch == "sm_90":
+        refused(token, {"KERNEL": "own", "BLOCK_N": 16, "BLOCK_H": 64, "num_warps": 4}, "registers per thread")
+
+
+def test_segments_follow_the_machine():
+    """One program per Hopper unit of a kernel that fills it, and never so many that a segment has no two tiles."""
+    few, many = (space(mla("sm_90", page=1, sequences=n, pages=n * 2048)).starts[0]["SPLITS"] for n in (1, 32))
+    assert (few, many) == (16, 2)
+    assert space(mla("sm_90", page=1, sequences=1, pages=64)).starts[0]["SPLITS"] == 1
+
+
+def test_a_row_op_has_warps_alone():
+    spec = call("per_token_quant", "sm_90", {"x": "bfloat16[64,1024]"}, ["fp8[64,1024]", "float32[64,1]"], quant_dtype="fp8")
+    assert set(space(spec).values) == {"num_warps"}
+    assert space(spec).bucket == {"rows": 64, "columns": 1024}
+    assert ITEMSIZE[spec["x"].dtype] == 2
