@@ -1,6 +1,6 @@
 """Tiles of every op that has some, on the device: what is chosen for speed changes no result beyond the op's tolerance.
 
-One tile per op by default; every start and some others, on every checked call: pytest -m exhaustive
+One tile per op by default; every start and some others, and one on every checked call: pytest -m exhaustive
 """
 
 import dataclasses
@@ -45,8 +45,8 @@ def error(case, arrays, spec):
     return case.error(arrays, [np.asarray(x) for x in out])
 
 
-def check(case, arch, tiles):
-    """At least one of the tiles runs, and all that run are right."""
+def check(case, arch, tiles, enough):
+    """As many of the tiles as are enough run, and all that run are right; skips where none compiles."""
     arrays = case.arrays()
     own = case.spec(arrays, arch)
     space, found = adapters()[own.op].space(own), {}
@@ -55,34 +55,37 @@ def check(case, arch, tiles):
         wrong = error(case, arrays, dataclasses.replace(own, tile=tile))
         if wrong is not None:
             found[str(tile)] = wrong
-            if len(found) == 1 and tiles is some:
-                break
-    if not found:
-        pytest.skip(f"no tile of {case.label} compiles with this release of AITER")
+        if len(found) == enough:
+            break
     assert not [tile for tile, wrong in found.items() if not wrong <= 1], found
+    return len(found)
 
 
 def some(space):
-    """Odd ones until one compiles."""
     rng = random.Random(0)
     return [odd(space, rng) for _ in range(8)]
 
 
 def many(space):
-    rng = random.Random(1)
-    return [*space.starts, *(odd(space, rng) for _ in range(4))]
+    return [*(start for start in space.starts if space.refuse(start) is None), *some(space)[:4]]
+
+
+def calls(op, arch):
+    return [case for case in checked(arch) if case.op == op]
 
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("op", OPS)
 def test_one_tile(arch, op):
-    check(next(case for case in checked(arch) if case.op == op), arch, some)
+    if not check(calls(op, arch)[0], arch, some, 1):
+        pytest.skip("no tile compiles with this release of AITER")
 
 
 @pytest.mark.exhaustive
 @pytest.mark.timeout(7200)
 @pytest.mark.parametrize("op", OPS)
 def test_many_tiles(arch, op):
-    for case in checked(arch):
-        if case.op == op:
-            check(case, arch, many)
+    first, *others = calls(op, arch)
+    ran = check(first, arch, many, 1 << 16) + sum(check(case, arch, some, 1) for case in others)
+    if not ran:
+        pytest.skip("no tile compiles with this release of AITER")
