@@ -146,13 +146,15 @@ def _forward(ctx, query, keys, batch: int, **lengths):
 
 def _choices(ctx, mha) -> dict:
     """What the forward wrapper's module chooses with, for the call."""
+    from aiter.ops.triton._triton_kernels.attention.mha import _attn_fwd
+
     from jax_aiter.kernels.triton.worker import glue_order
 
     choose = mha._get_config
     found = {"_get_config": lambda *of, **by: ctx.tiled(choose(*of, **by))}
     if not _hopper(ctx.spec):
         return found
-    ordered = glue_order.order(mha, mha._attn_fwd) if ctx.spec.params["causal"] else {}
+    ordered = glue_order.order(_attn_fwd) if ctx.spec.params["causal"] else {}
     return {**found, **ordered, "_USE_INT64_STRIDES": fits_int32(ctx.spec, *"qkv") is not None}
 
 

@@ -4,7 +4,6 @@
 # Triton may be absent where types are checked, and its kernels are no Python functions.
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import triton
@@ -23,7 +22,7 @@ def longest_first(
     return program % heads, blocks - 1 - block % blocks, block // blocks
 
 
-def order(wrapper: ModuleType, kernel: Any) -> dict[str, str]:
+def order(kernel: Any) -> dict[str, str]:
     """Members of the wrapper's module by which its kernel takes blocks in this order; none where a release has no such choice."""
     if "SWIZZLE" not in kernel.arg_names:
         return {}
