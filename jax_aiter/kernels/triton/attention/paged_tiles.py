@@ -116,9 +116,9 @@ def decode(spec: CallSpec, separate: bool) -> Space:
     windowed = bool(spec.params.get("sliding_window"))
     # A segment that lies before the window would count as a score of 0.
     kernels = (*(("v1", "v2") if separate else ()), *(("2d",) if windowed else UNIFIED))
-    sequences, kv_heads = spec["block_tables"].shape[0], _cache(spec)[1]
+    sequences, (block, kv_heads, _) = spec["block_tables"].shape[0], _cache(spec)
     starts: list[Tile] = []
-    for keys, warps, stages in ((64, 4, 3), (64, 4, 5), (128, 4, 3), (32, 2, 5)):
+    for keys, warps, stages in ((64, 4, 3), (64, 4, 5), (128, 4, 3), (32, 2, 5), (min(block, 128), 2, 3)):
         base: Tile = {"TILE_SIZE": keys, "num_warps": warps, "num_stages": stages}
         starts.append({"KERNEL": "2d", **base})
         if not windowed:
