@@ -41,6 +41,7 @@ def add(path: Path, unverified: bool, known_only: bool) -> None:
     say(f"AITER: {added.survey}")
     for line in added.survey.lines():
         say(f"  {line}", err=True)
+    say(f"C++ sources of its HIP kernels: {len(added.sources)}, and {len(added.unknown_sources)} not known, left out")
     say(f"AITER {added.location.identity[:18]} ({added.location.state}) is in {added.location.path}")
 
 

@@ -6,10 +6,12 @@ import zipfile
 
 import pytest
 
-from jax_aiter.kernels import store
-from jax_aiter.kernels.store import source, survey
+from jax_aiter.kernels import known_sources, store
+from jax_aiter.kernels.known import Table, file_hash
+from jax_aiter.kernels.store import source, sources, survey
+from jax_aiter.kernels.store.files import UnknownError
 
-from .conftest import FILES, UNUSED
+from .conftest import FILES
 
 pytestmark = pytest.mark.usefixtures("hashes", "root")
 
@@ -24,10 +26,12 @@ def _tar(checkout, path, top):
     return path
 
 
-def _zip(checkout, path, top):
+def _zip(checkout, path, top, meta=""):
+    """meta: as a wheel has it, what is no Python lies in a folder of its own."""
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data in {**FILES, **UNUSED}.items():
-            archive.writestr(f"{top}/{name}", data)
+        for file in sorted(p for p in checkout.rglob("*") if p.is_file() and ".git" not in p.parts):
+            name = file.relative_to(checkout).as_posix()
+            archive.write(file, f"{top}/{name}" if name.startswith("aiter/") else f"{top}/{meta}{name}")
     return path
 
 
@@ -48,22 +52,55 @@ def _git(checkout, path, monkeypatch):
     return path
 
 
-@pytest.mark.parametrize("kind", ["checkout", "tar", "tar-dot", "zip", "git"])
-def test_every_source_gives_the_same_files(kind, checkout, tmp_path, monkeypatch):
+KINDS = ["checkout", "tar", "tar-dot", "zip", "wheel", "git"]
+
+
+def _made(kind, checkout, tmp_path, monkeypatch):
     if kind == "git":
-        path = _git(checkout, tmp_path / "bare", monkeypatch)
-    elif kind == "checkout":
-        path = checkout
-    elif kind == "zip":
-        path = _zip(checkout, tmp_path / "a.zip", "aiter-e404")
-    else:
-        path = _tar(checkout, tmp_path / "a.tgz", "." if kind == "tar-dot" else "aiter-e404")
-    location = store.add_aiter(path)
+        return _git(checkout, tmp_path / "bare", monkeypatch)
+    if kind == "checkout":
+        return checkout
+    if kind in ("zip", "wheel"):
+        return _zip(checkout, tmp_path / "a.zip", "aiter-e404", "aiter_meta/" if kind == "wheel" else "")
+    return _tar(checkout, tmp_path / "a.tgz", "." if kind == "tar-dot" else "aiter-e404")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_source_gives_the_same_files(kind, checkout, tmp_path, monkeypatch):
+    location = store.add_aiter(_made(kind, checkout, tmp_path, monkeypatch))
     assert location.verified
     assert location.identity == store.AITER_COMMIT
     assert _stored(location) == FILES
     assert store.aiter_location() == location
     assert survey.wrong(location) == []
+
+
+COMPILED = {"csrc/kernels/a.cu": b"a kernel", "csrc/include/a.h": b"its header", "3rdparty/ck_helper/ck/b.h": b"another"}
+NOT_COMPILED = {"csrc/kernels/new.cu": b"of no release", "csrc/kernels/a.py": b"no source", "3rdparty/other/a.h": b"nor this"}
+
+
+@pytest.mark.parametrize("unverified", [False, True], ids=["", "unverified"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_sources_of_hip_kernels_come_along_if_they_are_known(kind, unverified, checkout, tmp_path, monkeypatch):
+    for name, data in {**COMPILED, **NOT_COMPILED}.items():
+        (checkout / name).parent.mkdir(parents=True, exist_ok=True)
+        (checkout / name).write_bytes(data)
+    known = Table((), [], {file_hash(data): [(name, 0)] for name, data in COMPILED.items()}, {})
+    monkeypatch.setattr(known_sources, "_table", lambda: known)
+    added = store.add(_made(kind, checkout, tmp_path, monkeypatch), unverified=unverified)
+    expected = {**COMPILED, **({"csrc/kernels/new.cu": b"of no release"} if unverified else {})}
+    assert sorted(added.sources) == sorted(expected)
+    assert added.unknown_sources == (() if unverified else ("csrc/kernels/new.cu",))
+    assert _stored(added.location) == {**FILES, **expected}
+    assert (added.location.identity == store.AITER_COMMIT) == added.location.verified == (not unverified)
+    assert {name: sources.read(added.location, name) for name in COMPILED} == COMPILED
+    altered = added.location.place("csrc/kernels/a.cu")
+    altered.write_bytes(b"another kernel")
+    if unverified:
+        assert sources.read(added.location, "csrc/kernels/a.cu") == b"another kernel"
+        return
+    with pytest.raises(UnknownError, match=r"a\.cu .* is not known: no release has one of its hash"):
+        sources.read(added.location, "csrc/kernels/a.cu")
 
 
 def test_changed_file_is_refused_and_named(checkout, root):

@@ -14,6 +14,7 @@ from jax_aiter.core.text import one_line
 from jax_aiter.kernels.cache import CacheError, cache_root, canonical, digest, explained, locked, write_entry
 from jax_aiter.kernels.disk import TEMPORARY
 from jax_aiter.kernels.known import AITER_COMMIT, files_of, is_wanted
+from jax_aiter.kernels.known_sources import is_known_source, is_source
 from jax_aiter.kernels.manifest import LANDMARK, Fact, manifest
 from jax_aiter.kernels.store.files import is_known
 from jax_aiter.kernels.store.location import KNOWN, UNVERIFIED, Location, entry, in_cache, listing
@@ -33,10 +34,15 @@ class VerificationError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-    """location: the copy. survey: what the source was."""
+    """location: the copy. survey: what the source was.
+
+    sources, unknown_sources: names of C++ sources that were copied, and of those that no release has and that were left out.
+    """
 
     location: Location
     survey: Survey
+    sources: tuple[str, ...] = ()
+    unknown_sources: tuple[str, ...] = ()
 
 
 def add_aiter(
@@ -75,12 +81,13 @@ def add(
             sweep_staging(root)
             staging = Path(tempfile.mkdtemp(dir=root / "aiter", prefix=TEMPORARY))
         try:
-            found = _stage(path, staging, unverified, progress)
+            found, compiled, unknown = _stage(path, staging, unverified, progress)
             survey = compare({name: fact.hash for name, fact in found.items()}, sum(fact.size for fact in found.values()))
             _check(path, found, survey, unverified, known_only)
             if not unverified:
                 found = {name: fact for name, fact in found.items() if name not in survey.unknown}
-            identity = _identity(found)
+            taken = tuple(name for name in compiled if unverified or name not in unknown)
+            identity = _identity(found, compiled if unverified and unknown else {})
             if identity != AITER_COMMIT:
                 write_entry(listing(root, identity), {name: list(fact) for name, fact in found.items()})
             with explained(root):
@@ -88,7 +95,7 @@ def add(
             write_entry(entry(root), {"identity": identity})
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-    return Added(in_cache(root, identity), survey)
+    return Added(in_cache(root, identity), survey, taken, () if unverified else unknown)
 
 
 def sweep_staging(root: Path) -> None:
@@ -98,20 +105,33 @@ def sweep_staging(root: Path) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _stage(path: Path, staging: Path, unverified: bool, progress: Progress | None) -> dict[str, Fact]:
-    """Reads the source; writes what is known, and only if `unverified` the rest too."""
+def _stage(
+    path: Path, staging: Path, unverified: bool, progress: Progress | None
+) -> tuple[dict[str, Fact], dict[str, Fact], tuple[str, ...]]:
+    """Reads the source; writes what is known, and only if `unverified` the rest too.
+
+    C++ sources, which many places lack, are not among the first: they come second, and the names of those that are unknown third.
+    """
     found, expected = dict[str, Fact](), len(manifest())
-    with contextlib.closing(read_source(path, is_wanted)) as files:
+    compiled, unknown = dict[str, Fact](), list[str]()
+    with contextlib.closing(read_source(path, lambda name: is_wanted(name) or is_source(name))) as files:
         for name, data in files:
-            found[name] = Fact.of(data)
-            if unverified or is_known(name, found[name].hash):
+            fact = Fact.of(data)
+            if is_source(name):
+                known = is_known_source(name, fact.hash)
+                compiled[name] = fact
+                unknown += [] if known else [name]
+            else:
+                known = is_known(name, fact.hash)
+                found[name] = fact
+            if unverified or known:
                 with explained(staging):
                     target = staging / name
                     target.parent.mkdir(parents=True, exist_ok=True)
                     target.write_bytes(data)
             if progress is not None:
                 progress(len(found), max(expected, len(found)))
-    return found
+    return found, compiled, tuple(unknown)
 
 
 def _check(path: Path, found: Mapping[str, Fact], survey: Survey, unverified: bool, known_only: bool) -> None:
@@ -139,10 +159,11 @@ def _difference(path: Path, survey: Survey, changed: list[str], extra: list[str]
     )
 
 
-def _identity(found: Mapping[str, Fact]) -> str:
-    if found == manifest():
+def _identity(found: Mapping[str, Fact], strange: Mapping[str, Fact]) -> str:
+    """strange: sources that were taken as they are."""
+    if found == manifest() and not strange:
         return AITER_COMMIT
-    prefix = KNOWN if all(is_known(name, fact.hash) for name, fact in found.items()) else UNVERIFIED
+    prefix = KNOWN if not strange and all(is_known(name, fact.hash) for name, fact in found.items()) else UNVERIFIED
     return prefix + digest(canonical({name: list(fact) for name, fact in found.items()}))[:32]
 
 

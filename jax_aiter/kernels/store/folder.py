@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jax_aiter.kernels.disk import read_plain
+from jax_aiter.kernels.known_sources import FOLDERS
 from jax_aiter.kernels.store.limits import DEPTH, FILE, Total, check_size
 from jax_aiter.kernels.store.names import META, Once, SourceError, Wanted, is_plain
 
@@ -16,7 +17,7 @@ def read_folder(root: Path, wanted: Wanted) -> Iterator[tuple[str, bytes]]:
     """The wanted files below `root`. Links are not followed, neither those of files nor those of folders."""
     total, once = Total(root), Once(root)
     meta = "" if os.path.lexists(root / "hsa") else META
-    for top in ("aiter", f"{meta}hsa"):
+    for top in ("aiter", *(f"{meta}{name}" for name in ("hsa", *FOLDERS))):
         if not os.path.lexists(root / top):
             continue
         for folder, folders, files, handle in os.fwalk(root / top, follow_symlinks=False, onerror=_raise):

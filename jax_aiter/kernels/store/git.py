@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from jax_aiter.kernels.disk import read_plain
+from jax_aiter.kernels.known_sources import FOLDERS
 from jax_aiter.kernels.store.git_objects import Objects
 from jax_aiter.kernels.store.limits import DEPTH, Total, check_size
 from jax_aiter.kernels.store.names import Once, SourceError, Wanted, is_plain
@@ -101,7 +102,7 @@ def _files(objects: Objects, git: Path, tree: bytes, prefix: str, total: Total) 
             continue  # git writes no slash into a name
         if mode != FOLDER:
             yield name, mode, entry
-        elif is_plain(name) and name.count("/") < DEPTH and (prefix or name in ("aiter", "hsa")):
+        elif is_plain(name) and name.count("/") < DEPTH and (prefix or name in ("aiter", "hsa", *FOLDERS)):
             yield from _files(objects, git, entry, f"{name}/", total)
 
 

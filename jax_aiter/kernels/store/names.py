@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from jax_aiter.core.text import one_line
+from jax_aiter.kernels.known_sources import FOLDERS
 from jax_aiter.kernels.manifest import LANDMARK
 
 MAX_NAME = 512
@@ -37,7 +38,8 @@ def is_plain(name: str) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Where AITER's files are inside an archive. top: what stands before their names, with its slash; meta: before ``hsa/``."""
+    """Where AITER's files are inside an archive. top: what stands before their names, with its slash; meta: before ``hsa/`` and
+    the C++ sources."""
 
     top: str
     meta: str
@@ -58,7 +60,7 @@ class Layout:
         if not member.startswith(self.top):
             return None
         member = member[len(self.top) :]
-        if self.meta and member.startswith(f"{self.meta}hsa/"):
+        if self.meta and member.startswith(tuple(f"{self.meta}{folder}/" for folder in ("hsa", *FOLDERS))):
             member = member.removeprefix(self.meta)
         return member if is_plain(member) else None
 

@@ -37,7 +37,7 @@ class FrontEnd:
 
 def identity(source: Source, arch: str) -> str:
     """Under what the front end of `source` is kept, without running it. KernelBuildError if there is no compiler."""
-    parts = [VERSION, compilers.find().identity, shims(), source.name, source.files, source.identity, source.includes, arch]
+    parts = [VERSION, compilers.find().identity, shims(), source.files, source.identity, source.includes, arch]
     return digest(canonical(parts))[:40]
 
 
@@ -50,7 +50,8 @@ def shims() -> str:
 
 def entry(root: Path, source: Source, arch: str) -> Path:
     """The file in the cache that names the results."""
-    return root / "hip" / arch / f"{source.name}-{identity(source, arch)}.json"
+    stem = source.files[0].rpartition("/")[2].partition(".")[0]
+    return root / "hip" / arch / f"{stem}-{identity(source, arch)}.json"
 
 
 def exists(source: Source, arch: str, root: Path) -> bool:
@@ -66,7 +67,7 @@ def front_end(source: Source, arch: str, root: Path) -> FrontEnd:
     path = entry(root, source, arch)
     found = _kept(path, root)
     if found is None:
-        with locked(root, "build", shared=True), locked(root, f"hip-{source.name}-{arch}"):
+        with locked(root, "build", shared=True), locked(root, f"hip-{path.stem[:-33]}-{arch}"):
             found = _kept(path, root)  # another process, or thread, may have compiled it while this one waited
             if found is None:
                 host, bitcode = _compile(source, arch)
