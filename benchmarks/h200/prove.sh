@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# What has to be shown on real GPUs, in two parts of at most ten minutes each, from the repository's root:
+# What has to be shown on real GPUs, in three parts of at most ten minutes each, from the repository's root:
 #
 #     bash benchmarks/h200/prove.sh tests      two GPUs: the test suites on kernels, oracles, example; device time against torch's
-#     bash benchmarks/h200/prove.sh timings    one GPU, nothing beside it: tuning, the timing table, host overhead
+#     bash benchmarks/h200/prove.sh timings    one GPU, nothing beside it: tuning, the table against references, host overhead
+#     bash benchmarks/h200/prove.sh tables     one GPU, nothing beside it: every op against the best of JAX, a model's steps; with the
+#                                              tuning file that JAX_AITER_TUNE names, if any
 #
 # JAX_AITER_CACHE is the folder that benchmarks.h200.pack filled (default: .h200); logs and results go to $OUT (default: out).
 # Needs jax with CUDA, torch, triton 3.6 or 3.7, a C and a C++ compiler, and the packages of the extra "test".
@@ -31,10 +33,14 @@ on() { # on GPU NAME SECONDS COMMAND...: the same on one GPU
   CUDA_VISIBLE_DEVICES=$gpu step "$@"
 }
 
-setup() {
-  step prebuild 240 python3 -m benchmarks.h200.prebuild --jobs "$jobs" &
+native() {
   step build 240 bash -c 'python3 -m pip install -q --no-build-isolation --no-deps --no-index --target /tmp/jax_aiter-built . &&
     cp /tmp/jax_aiter-built/jax_aiter/_ffi*.so jax_aiter/'
+}
+
+setup() {
+  step prebuild 240 python3 -m benchmarks.h200.prebuild --jobs "$jobs" &
+  native &
   wait
 }
 
@@ -66,10 +72,21 @@ timings() {
   SHOW=8 step host 60 python3 -m benchmarks.host_overhead
 }
 
+tables() {
+  export JAX_COMPILATION_CACHE_DIR=/tmp/jax_aiter-xla JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+  step peers_build 150 python3 -m benchmarks.peers --build --jobs "$jobs"
+  step model_build 100 python3 -m benchmarks.model_step --build
+  step peers_compile 240 python3 -m benchmarks.peers --compile --threads "$jobs"
+  step model_compile 150 python3 -m benchmarks.model_step --compile --threads "$jobs"
+  SHOW=60 step peers 240 python3 -m benchmarks.peers --threads "$jobs" --out "$out"
+  SHOW=30 step model_step 120 python3 -m benchmarks.model_step --threads "$jobs" --out "$out"
+}
+
 rm -f "$out/failed"
 case "${1:-}" in
 tests | timings) setup && "$1" ;;
-*) echo "usage: $0 tests|timings" >&2 && exit 2 ;;
+tables) native && tables ;;
+*) echo "usage: $0 tests|timings|tables" >&2 && exit 2 ;;
 esac
 if [ -s "$out/failed" ]; then
   echo "FAILED: $(tr '\n' ' ' <"$out/failed")"

@@ -118,7 +118,7 @@ def _profiled(program: Any, own: Params, state: Any) -> dict[str, Any]:
 
     try:
         kernels = trace.with_jax(some)
-    except trace.NoDeviceEvents as error:
+    except (trace.NoDeviceEvents, RuntimeError, ValueError) as error:  # what `trace.choose` takes for "it does not work here"
         return {"unprofiled": short(error)}
     return {"kernels": len(kernels) / PROFILED, "busy_s": sum(kernel.duration for kernel in kernels) / 1e9 / PROFILED}
 
