@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 from click.testing import CliRunner
 
+import jax_aiter
 from jax_aiter.bind import tuning
 from jax_aiter.cli.main import cli
 from jax_aiter.core.arch import arch_of
@@ -62,3 +63,23 @@ def test_auto_follows_the_file_either_way(tuned, best):
     entry["seconds"] = {"xla": 2e-5, "triton": 1e-5 if best == "triton" else 3e-5}
     tuned.write_text(json.dumps(written))
     assert chosen() == best
+
+
+def test_a_tile_that_was_found_is_what_runs(tmp_path, monkeypatch):
+    """A short search for one product: the file has a tile, and explain says that it is taken and from where."""
+    get("rms_norm")  # skips without AITER's files
+    shapes, path = tmp_path / "shapes.json", tmp_path / "tune.json"
+    operands = {"a": ["bfloat16", 64, 128], "b": ["bfloat16", 128, 128]}
+    shapes.write_text(json.dumps([{"op": "gemm_a16w16", "operands": operands, "params": {"out_dtype": "bfloat16"}}]))
+    how = ["tune", "--shapes", str(shapes), "--out", str(path), "--budget", "5", "--jobs", "2"]
+    done = CliRunner().invoke(cli, how, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    (entry,) = json.loads(path.read_text())["entries"].values()
+    assert entry["bucket"] == {"M": 64, "N": 128, "K": 128}
+    assert entry["tile_seconds"] <= (entry["own_seconds"] or 1)
+    monkeypatch.setenv(tuning.ENVIRONMENT, str(path))
+    a, b = (jax.ShapeDtypeStruct((n, 128), jnp.bfloat16) for n in (64, 128))
+    with config(implementation="triton"):
+        (said,) = jax_aiter.explain(jax_aiter.gemm_a16w16, a, b)
+    assert "measured for this bucket by `jax-aiter tune`" in str(said)
+    assert all(f"{name}=" in str(said) for name in entry["tile"])

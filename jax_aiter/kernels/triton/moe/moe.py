@@ -4,6 +4,9 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
@@ -177,22 +180,37 @@ class Gemm:
             a, a_scale = quantise_groups(a, 128)
             w_scale = w_scale.view(w.shape[0], -(-w.shape[1] // 128), -1)[:, :, : w.shape[2] // 128]
         quantised = self._quant != "none"
-        moe_op.fused_moe(
-            a,
-            w,
-            out,
-            a_scale if quantised else None,
-            w_scale if quantised else None,
-            None,
-            self._ctx.operand("topk_weight"),
-            self._ctx.operand("topk_ids"),
-            *self._routing,
-            weighted,
-            slots_per_row,
-            compute,
-            quantised,
-            False,
-            False,
-            block_shape,
-            self._config,
-        )
+        with _xcds(moe_op, self._config) as config:
+            moe_op.fused_moe(
+                a,
+                w,
+                out,
+                a_scale if quantised else None,
+                w_scale if quantised else None,
+                None,
+                self._ctx.operand("topk_weight"),
+                self._ctx.operand("topk_ids"),
+                *self._routing,
+                weighted,
+                slots_per_row,
+                compute,
+                quantised,
+                False,
+                False,
+                block_shape,
+                config,
+            )
+
+
+@contextlib.contextmanager
+def _xcds(module, config: dict) -> Iterator[dict]:
+    """The configuration without NUM_XCDS, which AITER's wrapper in `module` asks for elsewhere: over how many chiplets, each with
+    a cache of its own, the kernel takes programs to be dealt out in turns. On a GPU that is one piece, 1 keeps them in order."""
+    number, own = config.get("NUM_XCDS"), getattr(module, "get_num_xcds", None)
+    if number is not None and own is not None:
+        module.get_num_xcds = lambda: number
+    try:
+        yield {name: value for name, value in config.items() if name != "NUM_XCDS"}
+    finally:
+        if own is not None:
+            module.get_num_xcds = own

@@ -12,6 +12,7 @@ BLOCK_SCALES = ("per_1x128", "per_128x128")
 _STARTS = {
     "sm_90": (
         tile_of(128, 256, 64, num_warps=8, num_stages=3, GROUP_SIZE_M=8),
+        tile_of(128, 256, 64, num_warps=8, num_stages=3, GROUP_SIZE_M=8, NUM_XCDS=1),
         tile_of(64, 128, 64, num_warps=4, num_stages=4, GROUP_SIZE_M=8),
         tile_of(16, 128, 128, num_warps=4, num_stages=4, GROUP_SIZE_M=1),
     )
@@ -25,6 +26,8 @@ def fused_moe_space(spec: CallSpec) -> Space:
     values = product_values(spec.arch, itemsize)
     if spec.params.get("quant_type", "none") in BLOCK_SCALES:
         values["BLOCK_SIZE_K"] = (128,)  # one scale per 128 along K: a tile may not straddle two
+    if spec.arch.startswith("sm_"):
+        values["NUM_XCDS"] = (8, 1)  # AITER's is 8, which is right for the AMD GPUs
     second = {f"stage2.{name}": values[name] for name in ("BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")}
 
     def valid(tile: Tile) -> str | None:
