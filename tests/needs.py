@@ -32,7 +32,7 @@ def needs_aiter(*folders: str, where: Callable[[Location], bool] = lambda locati
 
 @pytest.hookimpl(wrapper=True)
 def skip_what_a_release_lacks(item):
-    """``pytest_runtest_call``: what a release of AITER has no kernel or wrapper for is skipped; the commit that has all skips none."""
+    """``pytest_runtest_call``: what a release of AITER has no kernel or wrapper for is skipped; a complete one skips none."""
     try:
         return (yield)
     except Exception as error:
