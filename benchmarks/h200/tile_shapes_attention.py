@@ -34,7 +34,8 @@ def paged(b: int, length: int, h: int, hk: int, d: int = 128, block: int = 16) -
         tables = rng.permutation(b * width).reshape(b, width).astype(i32)
         return {"query": normal(rng, b, h, d), **caches, "context_lens": np.full(b, length, i32), "block_tables": tables}
 
-    params = {"scale": d**-0.5, "logits_soft_cap": 0.0, "sliding_window": 0, "kv_layout": "HND", "per_token_scales": False}
+    params = {"scale": d**-0.5, "logits_soft_cap": 0.0, "sliding_window": 0, "kv_layout": "HND"}
+    params |= {"ragged": False, "per_token_scales": False}
     return call("paged_attention", f"B{b}-L{length}", make, ARCH, **params)
 
 
