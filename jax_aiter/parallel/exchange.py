@@ -1,5 +1,6 @@
 """Tokens to the devices that hold their experts, and the results back: two linear maps, each the other's transpose."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.bind import switches
+from jax_aiter.ops.quant import numerics
 from jax_aiter.parallel.plan import Plan
 from jax_aiter.parallel.transport import Wire, move_all
 
@@ -14,10 +16,24 @@ from jax_aiter.parallel.transport import Wire, move_all
 def _dispatch(values: tuple[jax.Array, ...], plan: Plan, wire: Wire) -> tuple[jax.Array, ...]:
     """Each [T, c] -> [room, c]: a token's row on every device that holds any of its experts, zeros after the last that arrives.
 
-    The gradient of a float array sums over the devices in float32; there is none of integers.
+    The first travels coded if the wire says so. The gradient of a float array sums over the devices in float32, past the rounding
+    of a code; there is none of integers.
     """
     with switches.pinned():
-        return tuple(move_all([x[plan.tokens] for x in values], wire.room, plan.sent, plan.received, wire))
+        first, *rest = values
+        sent = values if wire.coded is None else (*_coded(first, wire.coded), *rest)
+        got = move_all([x[plan.tokens] for x in sent], wire.room, plan.sent, plan.received, wire)
+        return tuple(got) if wire.coded is None else (_decoded(got[0], got[1], wire.coded, first.dtype), *got[2:])
+
+
+def _coded(x: jax.Array, dtype: Any) -> tuple[jax.Array, jax.Array]:
+    """Bits of x / scale in `dtype`, and a scale per row."""
+    scale = numerics.amax_scale(x, dtype, axis=-1)
+    return jax.lax.bitcast_convert_type(numerics.saturating_cast(x.astype(jnp.float32) / scale, dtype), jnp.uint8), scale
+
+
+def _decoded(bits: jax.Array, scale: jax.Array, coded: Any, dtype: Any) -> jax.Array:
+    return (jax.lax.bitcast_convert_type(bits, coded).astype(jnp.float32) * scale).astype(dtype)
 
 
 def _dispatch_forward(values, plan, wire):
@@ -45,7 +61,7 @@ def _combine_forward(rows, plan, wire, dtype):
 
 def _combine_backward(wire, dtype, saved, cotangent):
     like, plan = saved
-    return dispatch((cotangent.astype(like.dtype),), plan, wire)[0], None
+    return dispatch((cotangent.astype(like.dtype),), plan, dataclasses.replace(wire, coded=None))[0], None
 
 
 combine: Any = jax.custom_vjp(_combine, nondiff_argnums=(2, 3))

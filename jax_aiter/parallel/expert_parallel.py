@@ -23,6 +23,7 @@ def expert_parallel(
     method: str | None = None,
     capacity: int | None = None,
     num_experts: int | None = None,
+    dispatch_dtype: Any = None,
     activation: str = "silu",
     quant_type: str = "none",
     doweight_stage1: bool = False,
@@ -60,6 +61,10 @@ def expert_parallel(
         many. A number of rows bounds them instead: then the function returns ``(out, lost)``, `lost` being how many rows of all
         devices found no room, the same on every device; a token that lost any is NaN in `out`.
       num_experts: static; if given, it must be G: weights that were not split raise instead of being taken for other experts.
+      dispatch_dtype: an fp8 dtype in which float hidden states travel to their experts, with a float32 scale per token: half
+        the bytes of bfloat16. They arrive in their own dtype, and the gradient passes straight through the rounding. With fp8
+        weights of quant_type ``"per_token"``, which round so anyway, only a rounding to the hidden states' dtype is added. Like
+        `capacity`, it asks auto for an exchange.
       num_local_tokens: int32 ``[1]`` or scalar, or a static int, this device's: later rows are not read and their output is zero.
       the others: as of `fused_moe`; scales and biases of the experts held here, `a1_scale` by row of this device's tokens. A
         per-tensor `a1_scale` or `a2_scale` must be the same on all devices.
@@ -110,6 +115,10 @@ def expert_parallel(
         )
     if capacity is not None:
         capacity = check.integer(op, "capacity", capacity, 0)
-    method = rules.method(op, method, hidden_states.shape[0] * devices, rules.replicated(tokens, axis), capacity)
-    layer = Layer(axis, devices, held, experts, a2_scale, settings, result.dtype)
+    if dispatch_dtype is not None:
+        dispatch_dtype = rules.code(dispatch_dtype, hidden_states.dtype)
+    few = hidden_states.shape[0] * devices <= rules.FEW_TOKENS
+    only = {"capacity": capacity, "dispatch_dtype": dispatch_dtype}
+    method = rules.method(method, few or rules.replicated(tokens, axis), {n: v for n, v in only.items() if v is not None})
+    layer = Layer(axis, devices, held, experts, a2_scale, settings, result.dtype, dispatch_dtype)
     return layer(tokens, num_local_tokens, method, capacity)

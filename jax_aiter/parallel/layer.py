@@ -22,7 +22,7 @@ from jax_aiter.parallel.transport import Wire
 class Layer:
     """axis, devices: the mesh axes and how many devices they span. held, experts: how many experts are here, and what they are.
 
-    settings: those of `fused_moe`.
+    settings: those of `fused_moe`. coded: what hidden states travel in, None for their own dtype.
     """
 
     axis: tuple[str, ...]
@@ -32,6 +32,7 @@ class Layer:
     a2_scale: jax.Array | None
     settings: Mapping[str, Any]
     dtype: Any
+    coded: Any = None
 
     def __call__(self, tokens: Mapping[str, Any], count: Any, method: str, capacity: int | None) -> Any:
         x, weight, ids, scale = (tokens[n] for n in ("hidden_states", "topk_weight", "topk_ids", "a1_scale"))
@@ -40,16 +41,21 @@ class Layer:
             if count is not None:
                 ids = jnp.where(jnp.arange(ids.shape[0])[:, None] < jnp.asarray(count, jnp.int32).reshape(()), ids, -1)
             scale = self._whole_scale(x, ids) if scale is None else scale
-        by_row = scale is not None and scale.ndim == 2
-        values: tuple[Any, ...] = (x, weight, ids, *([scale] if by_row else []))
+        quantised = x.dtype.itemsize == 1  # a float that has no gradient; its bits have none either, nor those of its scales
+        values: tuple[Any, ...] = (
+            _bits(x) if quantised else x,
+            weight,
+            ids,
+            *([_bits(scale)] if scale is not None and scale.ndim == 2 else []),
+        )
 
-        def compute(x, weight, ids, row_scale=None, *, count=None, dtype=self.dtype):
+        def compute(rows, weight, ids, row_scale=None, *, count=None, dtype=self.dtype):
             with config(debug_checks=False):  # they would take for wrong an id of an expert that is elsewhere
                 return fused_moe(
-                    x,
+                    jax.lax.bitcast_convert_type(rows, x.dtype) if quantised else rows,
                     topk_weight=weight,
                     topk_ids=self._local(ids),
-                    a1_scale=row_scale if by_row else scale,
+                    a1_scale=scale if row_scale is None else jax.lax.bitcast_convert_type(row_scale, jnp.float32),
                     a2_scale=self.a2_scale,
                     num_local_tokens=count,
                     output_dtype=dtype,
@@ -70,10 +76,12 @@ class Layer:
         tokens, k = values[2].shape
         most = self.devices * tokens
         room = most if capacity is None else min(capacity, most)
-        wire = Wire(self.axis, self.devices, method, min(tokens, room), tokens * min(k, self.devices), room)
+        wire = Wire(self.axis, self.devices, method, min(tokens, room), tokens * min(k, self.devices), room, self.coded)
         with switches.pinned():
             plan = plans.make(values[2], self.held, self.axis, self.devices, room)
             arrived = jnp.sum(plan.received.sizes).reshape(1)
+            if self.coded is not None:
+                values = (moe_expert.keep(values[0], 1, self.settings["hidden_pad"]), *values[1:])
         rows = exchange.dispatch(values, plan, wire)
         out = exchange.combine(compute(*rows, count=arrived), plan, wire, self.dtype)
         if capacity is None:
@@ -107,3 +115,7 @@ class Layer:
         count = None if count is None else jnp.asarray(count, jnp.int32).reshape(1)
         broken = moe_rules.routing_checks(ids, self.held * self.devices, None, count)
         return data.checked(rules.OP, broken, ids, self.axis)
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, jnp.uint8 if x.dtype.itemsize == 1 else jnp.int32)

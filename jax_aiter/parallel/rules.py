@@ -4,9 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.bind import sharding
 from jax_aiter.core import check
+from jax_aiter.core.axes import FLOATING, FP8_TYPES
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.text import shown
 from jax_aiter.ops.moe.fused_moe import fused_moe
@@ -55,12 +58,21 @@ def replicated(tokens: Mapping[str, Any], axes: tuple[str, ...]) -> bool:
     return not varying & set(axes)
 
 
-def method(op: str, asked: str | None, tokens: int, alike: bool, capacity: int | None) -> str:
-    """tokens: of all devices."""
+def method(asked: str | None, few: bool, only: Mapping[str, Any]) -> str:
+    """few: auto sums. only: arguments that were given and speak of an exchange."""
     if asked is not None:
-        check.choice(op, "method", asked, METHODS)
-    if asked == "psum" and capacity is not None:
-        raise ValueError(f"{op}: capacity bounds the rows of an exchange, method 'psum' has none; got capacity {capacity}")
+        check.choice(OP, "method", asked, METHODS)
+    if asked == "psum" and only:
+        name, value = next(iter(only.items()))
+        raise ValueError(f"{OP}: {name} is about an exchange, method 'psum' has none; got {name} {shown(value)}")
     if asked is not None:
         return asked
-    return "psum" if capacity is None and (alike or tokens <= FEW_TOKENS) else "exchange"
+    return "psum" if few and not only else "exchange"
+
+
+def code(asked: Any, hidden: Any) -> np.dtype:
+    """`dispatch_dtype` of hidden states that are `hidden`."""
+    dtype = check.static_dtype(OP, "dispatch_dtype", asked, FP8_TYPES)
+    if jnp.dtype(hidden).name not in FLOATING:
+        raise ValueError(f"{OP}: dispatch_dtype is for float hidden_states, got {jnp.dtype(hidden).name}, which travel as they are")
+    return dtype

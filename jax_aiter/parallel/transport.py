@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +22,7 @@ class Wire:
     how: "ragged_all_to_all", "all_to_all" (padded), or "exchange": the first where the platform has it, else the second.
     between: how many rows any device may send to any other; what padding fills up to.
     sends, room: rows of the arrays at the two ends, that of the tokens and that of the experts.
+    coded: the fp8 dtype that hidden states travel in, None if they go as they are.
     """
 
     axis: tuple[str, ...]
@@ -29,6 +31,7 @@ class Wire:
     between: int
     sends: int
     room: int
+    coded: Any = None
 
 
 def move(rows: jax.Array, size: int, give: Side, take: Side, wire: Wire) -> jax.Array:

@@ -38,12 +38,12 @@ def equal(layer, reference=one_device, given=None, run=lambda f: f):
     assert_same(got, common.with_gradient(reference)(*given), ulps=ULPS)
 
 
-@common.some(("method", "check_vma"), METHODS, [True, False], default=[("psum", True), ("exchange", False)])
+@common.some(("method", "check_vma"), METHODS, [True, False], default=[("exchange", False)])
 def test_with_and_without_account_of_what_varies(method, check_vma):
     equal(common.split(common.mesh_of(4), method=method, check_vma=check_vma), run=jax.checkpoint)
 
 
-@common.some(("method", "inside"), METHODS, [True, False], default=[("exchange", True), ("psum", False)])
+@common.some(("method", "inside"), METHODS, [True, False], default=[("exchange", True)])
 def test_a_scan_over_layers(method, inside):
     """Two layers with weights of their own, the loop within `shard_map` or around it."""
     floats, ids, ct = case()
@@ -82,7 +82,7 @@ def on(mesh, spec, given):
     return jax.tree.map(lambda x, s: jax.device_put(x, NamedSharding(mesh, s)), given, spec)
 
 
-@common.some(("method", "kind"), METHODS, KINDS, default=[("psum", AxisType.Auto), ("exchange", AxisType.Explicit)])
+@common.some(("method", "kind"), METHODS, KINDS, default=[("exchange", AxisType.Explicit)])
 def test_a_mesh_of_data_and_experts(method, kind):
     """Tokens are split over both axes, experts over one."""
     mesh = common.mesh_of(8, ("d", "e"), (2, 4), kind)
