@@ -73,7 +73,7 @@ def _rule(spec: CallSpec, tile: Tile) -> str | None:
     heads, tokens, _, warps, stages = whole.values()
     if heads < 16 or tokens < 16:
         return f"{heads} heads by {tokens} tokens are less than the 16 of a matrix product"
-    size, buffers = ITEMSIZE[spec["q"].dtype], min(stages, 2)  # behind a look-up, later stages are the look-up's
+    size, buffers = ITEMSIZE[spec["q"].dtype], stages if spec.arch.startswith("sm_") else max(stages - 1, 1)
     shared = size * (rank + rotary) * (heads + buffers * tokens)
     if shared > SHARED_LIMIT[spec.arch]:
         return f"its blocks take {shared} bytes of shared memory; {spec.arch} has {SHARED_LIMIT[spec.arch]}"
@@ -100,7 +100,14 @@ def decode(spec: CallSpec) -> Space:
             values["waves_per_eu"] = (0, 1, 2, 3, 4)
     starts: list[Tile] = [{"KERNEL": "own", **own(spec)}]
     if spec.arch.startswith("sm_"):
-        for heads, tokens, warps, stages in ((64, 32, 8, 3), (64, 64, 8, 1), (32, 32, 4, 3), (16, 32, 4, 3), (16, 64, 4, 2)):
+        for heads, tokens, warps, stages in (
+            (64, 32, 8, 4),
+            (64, 32, 8, 3),
+            (64, 32, 8, 2),
+            (32, 32, 4, 3),
+            (16, 32, 4, 4),
+            (16, 64, 4, 2),
+        ):
             block = min(heads, _block_h(spec))
             base: Tile = {"BLOCK_H": block, "BLOCK_N": tokens, "num_warps": warps, "num_stages": stages}
             starts += [{"KERNEL": "own", **base, "SPLITS": _splits(spec, block, tokens, each)} for each in (1, 2)]

@@ -48,13 +48,16 @@ def _latent_kernel(
         top = tl.full((BLOCK_H,), float("-inf"), tl.float32)
         total = tl.zeros((BLOCK_H,), tl.float32)
         acc = tl.zeros((BLOCK_H, RANK), tl.float32)
+        i = tl.arange(0, BLOCK_N)
+        page = tl.load(indices + first + (begin + i) // PAGE, mask=begin + i < end, other=0)
         for start in range(begin, end, BLOCK_N):
-            token = start + tl.arange(0, BLOCK_N)
+            token = start + i
             inside = token < end
-            page = tl.load(indices + first + token // PAGE, mask=inside, other=0)
-            if WIDE:
-                page = page.to(tl.int64)
-            place = (page * PAGE + token % PAGE) * (RANK + ROPE)
+            number = page.to(tl.int64) if WIDE else page
+            place = (number * PAGE + token % PAGE) * (RANK + ROPE)
+            # Looked up one tile ahead: what a tile's address waits for cannot be asked for in advance.
+            ahead = token + BLOCK_N
+            page = tl.load(indices + first + ahead // PAGE, mask=ahead < end, other=0)
             kv = tl.load(cache + place[:, None] + c[None, :], mask=inside[:, None], other=0.0).to(latent.dtype)
             k_rotary = tl.load(cache + place[:, None] + r[None, :], mask=inside[:, None], other=0.0).to(latent.dtype)
             score = tl.dot(latent, tl.trans(kv))
