@@ -21,6 +21,7 @@ FP8 = ("ENABLE_FP8",)
 PLAIN = ("CK_TILE_USE_BUFFER_ADDRESSING_BUILTIN=0",)
 ROUND = ("OPUS_FP32_to_BF16_DEFAULT=2",)
 
+OPUS = ("csrc/include/opus",)
 CK = "3rdparty/composable_kernel/example/ck_tile"
 
 
@@ -32,7 +33,14 @@ def _kernels(*names: str) -> tuple[str, ...]:
 CATALOGUE: dict[str, tuple[Unit, ...]] = {
     "activation": (Unit(_kernels("activation_kernels"), PLAIN, FAST),),
     "rmsnorm_quant": (Unit(_kernels("rmsnorm_quant_kernels"), ROUND, FAST),),
-    "rmsnorm": (Unit(_kernels("rmsnorm_kernels")),),
+    "rmsnorm": (
+        # AITER defines __HIPCC_RTC__ here, so that it need not read HIP's headers.
+        Unit(_kernels(*(f"rmsnorm/rmsnorm_opus_{part}" for part in ("norm_bf16", "norm_fp16", "norm_fp32", "norm_entry", "quant")))),
+        Unit(_kernels("rmsnorm_kernels")),
+    ),
+    "fused_qk_rmsnorm": (Unit(_kernels("fused_qk_rmsnorm_group_quant"), ROUND, FAST, OPUS),),
+    "gated_rmsnorm_quant": (Unit(_kernels("gated_rmsnorm_quant_kernels"), (), FAST, OPUS),),
+    "fused_qk_norm_rope_cache": (Unit(_kernels("fused_qk_norm_rope_cache_quant"), FP8, (), OPUS),),
     "quant": (Unit(_kernels("quant_kernels"), (*FP8, *PLAIN)),),
     "pos_encoding": (Unit(_kernels("pos_encoding_kernels")),),
     "rope_positions": (
@@ -60,6 +68,7 @@ CATALOGUE: dict[str, tuple[Unit, ...]] = {
     "topk_group": (Unit(_kernels("topk_softmax_kernels_group")),),
     "moe_fused_gate": (Unit(_kernels("moe_fused_gate")),),
     "topk_sigmoid": (
+        Unit(_kernels("topk_gating_kernels", "topk_gating/topk_sigmoid", "topk_gating/topk_softmax", "topk_gating/topk_sqrtsoftplus")),
         Unit(
             ("csrc/py_itfs_ck/topk_sigmoid_kernels.cu", f"{CK}/09_topk_softmax/topk_softmax_api.cpp"),
             includes=(f"{CK}/09_topk_softmax",),

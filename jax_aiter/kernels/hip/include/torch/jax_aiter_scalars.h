@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <hip/hip_bf16.h>
 #include <hip/hip_runtime.h>
 
 namespace c10 {
@@ -21,6 +22,12 @@ constexpr int64_t elementSize(ScalarType type)
     default: return 1;
     }
 }
+
+#if defined(__HIP_DEVICE_COMPILE__)
+using bfloat16_bits = __bf16; // one instruction where the GPU has it
+#else
+using bfloat16_bits = __hip_bfloat16; // by integers: a host's library need not have the other's conversion
+#endif
 
 // A float of few bits: kept as such, computed in float32.
 #define JAX_AITER_FLOAT16(NAME, NATIVE)                                                                                   \
@@ -46,7 +53,7 @@ constexpr int64_t elementSize(ScalarType type)
     __host__ __device__ inline NAME operator op(int a, const NAME& b) { return NAME(float(a) op float(b)); }
 
 JAX_AITER_FLOAT16(Half, _Float16)
-JAX_AITER_FLOAT16(BFloat16, __bf16)
+JAX_AITER_FLOAT16(BFloat16, bfloat16_bits)
 
 #define JAX_AITER_BITS8(NAME)                                                                                             \
     struct alignas(1) NAME {                                                                                              \
