@@ -74,7 +74,10 @@ def search_all(
             wait(pending, timeout=None if budget is None else max(budget - (clock() - start), 0.01), return_when=FIRST_COMPLETED)
             continue
         one = ready if ready is not None else waiting[0]
-        _time(one, root)
+        if over() and one.search.tried:
+            _drop(one)
+        else:
+            _time(one, root)
         if not over():
             _submit(one, pool)
         if not one.batch:
@@ -87,6 +90,12 @@ def search_all(
 def _submit(one: Searching, pool: Pool) -> None:
     one.batch = one.search.batch()
     one.building = {pool.submit(dataclasses.replace(one.spec, tile=tile)): tile for tile in one.batch}
+
+
+def _drop(one: Searching) -> None:
+    for future in one.building:
+        future.cancel()
+    one.batch, one.building = [], {}
 
 
 def _time(one: Searching, root: Path) -> None:
