@@ -99,6 +99,7 @@ def test_what_no_plan_can_say_is_refused(recorded, call, rule):
     assert re.search(rule, recorded[call]["refused"]), recorded[call]
 
 
+@pytest.mark.exhaustive
 def test_records_are_the_same_in_another_process(recorded):
     """Nothing of a process, its addresses above all, is in them."""
     command = [sys.executable, "-m", "tests.hip.recorder_probe", "gfx942", str(UNITS)]

@@ -30,7 +30,7 @@ class Adapter:
 
     op: str
     function: str
-    sources: tuple[str, ...]
+    sources: Callable[[CallSpec], tuple[str, ...]]
     refuse: Callable[[CallSpec], str | None]
     run: Callable[[Any], None]
     needs: Callable[[CallSpec], tuple[tuple[str, str, int], ...]]
@@ -66,18 +66,20 @@ def op(
     name: str,
     *,
     function: str,
-    sources: tuple[str, ...],
+    sources: tuple[str, ...] | Callable[[CallSpec], tuple[str, ...]],
     refuse: Callable[[CallSpec], str | None],
     needs: Callable[[CallSpec], tuple[tuple[str, str, int], ...]] = lambda spec: (),
     arrange: Arranged | None = None,
 ) -> Callable:
     """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array."""
 
+    compiled = sources if callable(sources) else lambda spec: sources
+
     def rules(spec: CallSpec) -> str | None:
         return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
 
     def declare(run: Callable[[Any], None]) -> Callable[[Any], None]:
-        run.__dict__.setdefault("adapters", []).append(Adapter(name, function, sources, rules, run, needs, arrange))
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, function, compiled, rules, run, needs, arrange))
         return run
 
     return declare

@@ -99,7 +99,7 @@ def _cannot_build(adapter: Adapter, spec: CallSpec) -> str | None:
     if location is None:
         return NOWHERE
     try:
-        for name in adapter.sources:
+        for name in adapter.sources(spec):
             if rule := lacking(location, name):
                 return rule
         for need in adapter.needs(spec):

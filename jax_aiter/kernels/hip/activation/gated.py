@@ -13,7 +13,9 @@ NARROW, VECTOR = 128, 8
 def _refuse(spec: CallSpec) -> str | None:
     columns = spec["x"].shape[-1] // 2
     whole = None
-    if columns >= NARROW and columns % VECTOR:
+    if columns % 2:
+        whole = f"x has {columns} columns per half; AITER's HIP kernels take pairs"  # one of release 0.1.7 would do
+    elif columns >= NARROW and columns % VECTOR:
         whole = (
             f"x has {columns} columns per half; from {NARROW} on AITER's HIP kernel writes up to {VECTOR} at a time, past the end "
             f"of a row that is no multiple of {VECTOR}"

@@ -1,32 +1,87 @@
-"""RMS normalisation, with or without a residual."""
+"""RMS normalisation, with or without a residual, quantised or not.
+
+Values of 16 bits take the kernels of the source that came after release 0.1.7, which sum and multiply in float32 as ours means it,
+and store bfloat16 by truncation as AITER builds them; those of the older source sum in 16 bits, and take float32 here.
+"""
 
 from __future__ import annotations
 
 from jax_aiter.kernels.hip.adapters import op
-from jax_aiter.kernels.hip.rules import dtype_in, first, fits_int32
+from jax_aiter.kernels.hip.rules import HALF, absent, dtype_in, first, fits_int32, quantised
 from jax_aiter.kernels.spec import CallSpec
 
-SOURCE = "rmsnorm"
-VECTOR = 8
+OLDER, NEWER = "rmsnorm", "rmsnorm_quant"
+VECTOR, MOST = 8, 8192
 
 
-def _whole(spec: CallSpec) -> str | None:
+def _half(spec: CallSpec) -> bool:
+    return spec["x"].dtype in HALF
+
+
+def _sources(spec: CallSpec) -> tuple[str, ...]:
+    return (NEWER,) if _half(spec) else (OLDER,)
+
+
+def _refuse_half(spec: CallSpec) -> str | None:
     columns = spec["x"].shape[-1]
-    return f"x has {columns} columns; AITER's HIP kernel reads {VECTOR} at a time, and no others" if columns % VECTOR else None
+    rule = None
+    if columns > MOST or columns % 2:
+        rule = f"x has {columns} columns; AITER's HIP kernel takes pairs, and at most {MOST}"
+    return first(dtype_in(spec, "x", HALF), dtype_in(spec, "weight", (spec["x"].dtype,)), rule, fits_int32(spec, "x"))
 
 
-def _float32(spec: CallSpec) -> str | None:
-    """In 16 bits AITER's kernels of this source sum squares, and round between the factors, in 16 bits; ours means float32."""
+def _refuse_float32(spec: CallSpec) -> str | None:
     return first(*(dtype_in(spec, name, ("float32",)) for name in ("x", "weight")), fits_int32(spec, "x"))
 
 
-@op("rms_norm", function="rms_norm", sources=(SOURCE,), refuse=lambda spec: _float32(spec) or _whole(spec))
+def _refuse(spec: CallSpec) -> str | None:
+    return _refuse_half(spec) if _half(spec) else _refuse_float32(spec)
+
+
+def _refuse_plain(spec: CallSpec) -> str | None:
+    columns = spec["x"].shape[-1]
+    rule = None
+    if not _half(spec) and columns % VECTOR:
+        rule = f"x has {columns} columns; AITER's HIP kernel reads {VECTOR} at a time, and no others"
+    return _refuse(spec) or rule
+
+
+@op("rms_norm", function="aiter::rmsnorm; of float32 rms_norm", sources=_sources, refuse=_refuse_plain)
 def rms_norm(ctx):
-    ctx.call(SOURCE, "rms_norm", ctx.results[0].rows, ctx["x"].rows, ctx["weight"], ctx.params["epsilon"])
+    arrays = ctx.results[0].rows, ctx["x"].rows, ctx["weight"], ctx.params["epsilon"]
+    if _half(ctx.spec):
+        ctx.call(NEWER, "aiter::rmsnorm", *arrays, later=(False,))
+    else:
+        ctx.call(OLDER, "rms_norm", *arrays)
 
 
-@op("rms_norm_with_add", function="fused_add_rms_norm", sources=(SOURCE,), refuse=_float32)
+@op("rms_norm_with_add", function="aiter::add_rmsnorm; of float32 fused_add_rms_norm", sources=_sources, refuse=_refuse)
 def rms_norm_with_add(ctx):
-    """AITER's function works in place: `x` becomes the norm, the residual the sum."""
-    y, total = ctx.in_place("x", 0), ctx.in_place("residual", 1)
-    ctx.call(SOURCE, "fused_add_rms_norm", y.rows, total.rows, ctx["weight"], ctx.params["epsilon"])
+    weight, epsilon = ctx["weight"], ctx.params["epsilon"]
+    if _half(ctx.spec):
+        y, total = (result.rows for result in ctx.results)
+        ctx.call(NEWER, "aiter::add_rmsnorm", y, ctx["x"].rows, ctx["residual"].rows, total, weight, epsilon, later=(False,))
+    else:  # in place: `x` becomes the norm, the residual the sum
+        y, total = ctx.in_place("x", 0), ctx.in_place("residual", 1)
+        ctx.call(OLDER, "fused_add_rms_norm", y.rows, total.rows, weight, epsilon)
+
+
+def _refuse_quantised(spec: CallSpec) -> str | None:
+    unquantised = "output_unquantized; AITER's HIP kernel has no such output" if spec.params["output_unquantized"] else None
+    return first(_refuse_half(spec), quantised(spec), absent(spec, "scale"), unquantised)
+
+
+@op(
+    "rms_norm_quant",
+    function="aiter::rmsnorm_quant, aiter::add_rmsnorm_quant",
+    sources=(NEWER,),
+    refuse=_refuse_quantised,
+)
+def rms_norm_quant(ctx):
+    xq, scale, _, total = ctx.results
+    x, residual, params = ctx["x"].rows, ctx.operand("residual"), ctx.params
+    how = ctx["weight"], params["epsilon"], params["group_size"] or 0, params["transpose_scale"]
+    if residual is None:
+        ctx.call(NEWER, "aiter::rmsnorm_quant", xq.rows, x, scale, *how, later=(False,))
+    else:
+        ctx.call(NEWER, "aiter::add_rmsnorm_quant", xq.rows, x, residual.rows, total.rows, scale, *how, later=(False,))
