@@ -35,7 +35,8 @@ def share(rows: list[Row], arch: str, which: str) -> int:
     """Lowers every n-th program of ours from the i-th on ("i/n"); the number of those that no kernel could be built for."""
     number, of = map(int, which.split("/"))
     platform = "cuda" if arch.startswith("sm_") else "rocm"
-    programs = [(row, name, peer) for row in rows for name, peer in row.forms(True).items() if name in ("auto", "triton")]
+    # A row's two programs mostly want the same plans: apart, so that no process waits for what another one builds.
+    programs = [(row, name, row.forms(True)[name]) for name in ("auto", "triton") for row in rows]
     failed = 0
     for row, name, peer in programs[number::of]:
         start = time.monotonic()
