@@ -1,8 +1,12 @@
 """AITER's sources through the compiler: what comes out, where it is kept, what is said when it fails."""
 
 import dataclasses
+import errno
+import os
 import shutil
 import subprocess
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -125,6 +129,22 @@ def test_a_compiler_that_is_killed_leaves_nothing_half_written(root, monkeypatch
 
     monkeypatch.setattr(commands, "run", kill)
     with pytest.raises(KernelBuildError, match=r"was not compiled for gfx942: clang.* was killed by signal 9"):
+        frontend.front_end(unit, ARCH, root)
+    assert not frontend.exists(unit, ARCH, root)
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["missing", "full"])
+def test_a_folder_without_room_is_named_with_the_remedy(activation, root, tmp_path, monkeypatch, full):
+    def no_room(self, data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    unit = dataclasses.replace(needs_source("activation"), defines=("NO_ROOM",))
+    if full:
+        monkeypatch.setattr(Path, "write_bytes", no_room)
+    else:
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    says = r"No space left on device" if full else r"No such file or directory"
+    with pytest.raises(KernelBuildError, match=rf"no place to work: .*{says}; set TMPDIR to a folder with room"):
         frontend.front_end(unit, ARCH, root)
     assert not frontend.exists(unit, ARCH, root)
 

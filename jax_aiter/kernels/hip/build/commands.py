@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
@@ -16,6 +19,19 @@ ISA = {"gfx942": 9402, "gfx950": 9500}
 #: of code objects; those of AITER's own are of the same.
 OBJECT_VERSION = 5
 LONGEST = 1800  # seconds that one compilation may take
+
+
+@contextlib.contextmanager
+def workplace() -> Iterator[Path]:
+    """An empty folder for a compiler, removed at the end. KernelBuildError if there is none to be had, or no room in it."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="jax_aiter-hip-") as name:
+            yield Path(name)
+    except OSError as error:
+        where = error.filename or os.environ.get("TMPDIR", "/tmp")
+        raise KernelBuildError(
+            f"the compiler has no place to work: {where}: {error.strerror}; set TMPDIR to a folder with room"
+        ) from error
 
 
 def run(command: Sequence[str | Path], folder: Path, seconds: float = LONGEST) -> None:

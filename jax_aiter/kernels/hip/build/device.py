@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import tempfile
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
@@ -18,8 +17,7 @@ def code_object(bitcode: Path, symbol: str, arch: str) -> bytes:
     if not _SYMBOL.fullmatch(symbol):
         raise KernelBuildError(f"{one_line(symbol)} is no name of a kernel")
     compiler = compilers.find()
-    with tempfile.TemporaryDirectory(prefix="jax_aiter-hip-") as name:
-        work = Path(name)
+    with commands.workplace() as work:
         # The first reads no more of a module of thousands of kernels than this one needs, but leaves what it calls visible.
         part = ("-recursive", f"-func={symbol}", "-rglob=.*")
         commands.run([compiler.extract, *part, bitcode.absolute(), "-o", work / "part.bc"], work)

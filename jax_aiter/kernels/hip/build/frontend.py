@@ -81,12 +81,8 @@ def front_end(source: Source, arch: str, root: Path) -> FrontEnd:
 
 def _compile(source: Source, arch: str) -> tuple[bytes, bytes]:
     compiler = compilers.find()
-    with tempfile.TemporaryDirectory(prefix="jax_aiter-hip-") as name:
-        work = Path(name)
-        try:
-            left_out = sources.copy(source.where, work / "aiter", source.names)
-        except OSError as error:
-            raise KernelBuildError(f"{work}: {error.strerror}; AITER's sources are copied there for the compiler") from error
+    with commands.workplace() as work:
+        left_out = sources.copy(source.where, work / "aiter", source.names)
         copied = dataclasses.replace(source, where=Location(work / "aiter", "setting", AS_IT_IS, None))
         if copied.identity != source.identity:
             raise KernelBuildError(f"AITER's sources in {source.where.path} changed since they were first read; start again")
@@ -133,10 +129,10 @@ def _unpack(path: Path, root: Path) -> FrontEnd | None:
         if data is None:
             return None
         halves[half] = data
-    stem = _folder() / path.stem
     try:
+        stem = _folder() / path.stem
         stem.with_suffix(".so").write_bytes(halves["host"])
         stem.with_suffix(".bc").write_bytes(halves["bitcode"])
     except OSError as error:
-        raise KernelBuildError(f"{stem.parent}: {error.strerror}; compiled sources are unpacked there") from error
+        raise KernelBuildError(f"{error.filename}: {error.strerror}; compiled sources are unpacked there") from error
     return FrontEnd(stem.with_suffix(".so"), stem.with_suffix(".bc"), path.stem.rpartition("-")[2])
