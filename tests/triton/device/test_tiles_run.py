@@ -16,9 +16,13 @@ from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.provider import plan_for
 from jax_aiter.kernels.triton.sources import lacking
+from jax_aiter.kernels.triton.tiles.rows import rows
 from tests.needs import needs_aiter
 
 OPS = sorted(name for name, adapter in adapters().items() if adapter.space is not None)
+#: Of the ops whose tiles are a number of warps and nothing else, one stands for all by default.
+ALIKE = [op for op in OPS if adapters()[op].space is rows and op != "per_token_quant"]
+FIRST = [pytest.param(op, marks=pytest.mark.exhaustive) if op in ALIKE else op for op in OPS]
 #: steps away from a start that a tile of the default test is.
 STEPS = 2
 
@@ -75,7 +79,7 @@ def calls(op, arch):
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", FIRST)
 def test_one_tile(arch, op):
     if not check(calls(op, arch)[0], arch, some, 1):
         pytest.skip("no tile compiles with this release of AITER")
