@@ -113,6 +113,19 @@ def test_segments_follow_the_machine():
     assert space(mla("sm_90", page=1, sequences=1, pages=64)).starts[0]["SPLITS"] == 1
 
 
+def test_the_longest_blocks_start_first():
+    """Every head, block and sequence once, and of each sequence the blocks from the last to the first."""
+    pytest.importorskip("triton")
+    from jax_aiter.kernels.triton.worker.glue_order import longest_first
+
+    heads, blocks, batch = 3, 5, 2
+    order = [longest_first.fn(program, heads, blocks, batch, 1, 8) for program in range(heads * blocks * batch)]
+    assert sorted(order) == [(h, b, z) for h in range(heads) for b in range(blocks) for z in range(batch)]
+    for sequence in range(batch):
+        found = [block for _, block, z in order if z == sequence]
+        assert found == sorted(found, reverse=True)
+
+
 def test_a_row_op_has_warps_alone():
     spec = call("per_token_quant", "sm_90", {"x": "bfloat16[64,1024]"}, ["fp8[64,1024]", "float32[64,1]"], quant_dtype="fp8")
     assert set(space(spec).values) == {"num_warps"}

@@ -154,8 +154,12 @@ def _choices(ctx, mha) -> dict:
     found = {"_get_config": lambda *of, **by: ctx.tiled(choose(*of, **by))}
     if not _hopper(ctx.spec):
         return found
-    ordered = glue_order.order(_attn_fwd) if ctx.spec.params["causal"] else {}
-    return {**found, **ordered, "_USE_INT64_STRIDES": fits_int32(ctx.spec, *"qkv") is not None}
+    ordered = glue_order.order(_attn_fwd)  # of any call, so that the kernel is hashed with it
+    return {
+        **found,
+        **(ordered if ctx.spec.params["causal"] else {}),
+        "_USE_INT64_STRIDES": fits_int32(ctx.spec, *"qkv") is not None,
+    }
 
 
 def _hopper(spec: CallSpec) -> bool:

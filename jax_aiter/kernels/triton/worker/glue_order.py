@@ -11,11 +11,10 @@ import triton.language as tl
 
 
 @triton.jit
-def longest_first(
-    program, heads, blocks, batch, queries_per_key: tl.constexpr, chiplets: tl.constexpr
-):  # as AITER's remap_workgroup_spatial
-    """Of each sequence the last block first: behind a causal mask it has the most keys, and what starts last should be short.
+def longest_first(program, heads, blocks, batch, queries_per_key: tl.constexpr, chiplets: tl.constexpr):
+    """(head, block, sequence) of a program, as AITER's remap_workgroup_spatial gives them.
 
+    Of each sequence the last block comes first: behind a causal mask it has the most keys, and what starts last should be short.
     Heads go fastest, so those that share keys run side by side.
     """
     block = program // heads
