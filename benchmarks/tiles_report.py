@@ -1,0 +1,74 @@
+"""What a search of tiles found, as a table: python -m benchmarks.tiles_report TUNEFILE ... docs
+
+Writes docs/h200_tiles.json (what is said below, rounded) from tuning files of `jax-aiter tune`, later ones in the place of earlier
+ones' calls, and from that alone docs/h200_tiles.md; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+NAME = "h200_tiles"
+NOTES = """
+Written by `python -m benchmarks.tiles_report` from the tuning files that `jax-aiter tune --shapes` wrote for the calls of
+`benchmarks.h200.tile_shapes` and `benchmarks.h200.tile_shapes_attention`. *XLA* is this package's lowering for GPUs (cuDNN for
+flash attention, for MoE the cheaper of every expert and blocks of one expert's rows), *Triton* AITER's kernels or ours with the
+tile that was found; both are what a jitted call costs in a queue of calls, medians in turns: below some 60 µs that is the host.
+*Searched* and *AITER's tile* are from the search itself, plans repeated inside one program, which for plans of several launches
+takes longer than the queue does (not explained yet): compare these two with each other only.
+""".strip().replace("\n", " ")
+
+
+def summary(files: list[Path]) -> dict[str, Any]:
+    reports = [json.loads(file.read_text()) for file in files]
+    entries = {key: entry for report in reports for key, entry in report["entries"].items()}
+    rows = [
+        {
+            "call": f"{key.split(' ')[1]} {entry['measured']}",
+            "us": {name: _us(seconds) for name, seconds in entry["seconds"].items()},
+            "searched_us": _us(entry["tile_seconds"]),
+            "own_us": _us(entry["own_seconds"]) if entry.get("own_seconds") else None,
+            "tile": entry["tile"],
+            "tried": entry["tried"],
+        }
+        for key, entry in sorted(entries.items())
+        if "tile" in entry
+    ]
+    return {"device": reports[-1]["device"], "jax": reports[-1]["jax"], "rows": rows}
+
+
+def _us(seconds: float) -> float:
+    return float(f"{1e6 * seconds:.4g}")
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = [f"# Tiles found on one {found['device']} (jax {found['jax']})", "", NOTES, ""]
+    lost = [row["call"].split(" ")[0] for row in found["rows"] if row["us"]["triton"] > 1.03 * row["us"]["xla"]]
+    lines += [f"Triton takes more than 3 % longer than XLA in {len(lost)} of {len(found['rows'])} calls: {', '.join(lost)}.", ""]
+    lines += ["| call | Triton, µs | XLA, µs | XLA / Triton | searched, µs | AITER's tile, µs | tiles tried | tile |"]
+    lines += ["|---|--:|--:|--:|--:|--:|--:|---|"]
+    for row in found["rows"]:
+        us, tile = row["us"], " ".join(f"{name}={value}" for name, value in row["tile"].items()) or "AITER's own"
+        own = "" if row["own_us"] is None else f"{row['own_us']:.4g}"
+        cells = [
+            row["call"],
+            f"{us['triton']:.4g}",
+            f"{us['xla']:.4g}",
+            f"{us['xla'] / us['triton']:.2f}",
+            f"{row['searched_us']:.4g}",
+        ]
+        lines.append("| " + " | ".join([*cells, own, str(row["tried"]), tile]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main(files: list[Path], folder: Path) -> None:
+    found = summary(files)
+    (folder / f"{NAME}.json").write_text(json.dumps(found, indent=1) + "\n")
+    (folder / f"{NAME}.md").write_text(table(found))
+
+
+if __name__ == "__main__":
+    main([Path(name) for name in sys.argv[1:-1]], Path(sys.argv[-1]))
