@@ -21,7 +21,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--implementation",
         default=None,
-        help="run the transform suite on this implementation (asm, triton, xla) instead of auto",
+        help="run the transform suite on this implementation (asm, hip, triton, xla) instead of auto",
     )
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 ISAS = ["AVX", "AVX2", "SSE4_2"]
 SAMPLED = ISAS[:2]
 # Not of XLA's numbers on the CPU: the others' folders are found, so that a new family is among them.
-OTHERS = {"asm", "core", "examples", "gpu", "plan", "store", "triton", "virtual"}
+OTHERS = {"asm", "core", "examples", "gpu", "hip", "plan", "store", "triton", "virtual"}
 FAMILIES = sorted(p.parent.name for p in (ROOT / "tests").glob("*/__init__.py") if p.parent.name not in OTHERS)
 LEAST = 20  # tests per run of the sample
 
