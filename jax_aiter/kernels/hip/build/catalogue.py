@@ -1,4 +1,4 @@
-"""AITER's sources by our names: where each release keeps them, and what AITER's own build (optCompilerConfig.json) adds for each."""
+"""AITER's sources by our names: where each release keeps them, and what AITER's build (optCompilerConfig.json) adds for each."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """Files compiled as one translation unit, from AITER's top folder; the first is what a release is asked for. Flags that AITER gives every source are not repeated here."""
+    """Files compiled as one translation unit, from AITER's top folder. Flags that AITER gives every source are not repeated."""
 
     files: tuple[str, ...]
     defines: tuple[str, ...] = ()
@@ -29,13 +29,16 @@ def _kernels(*names: str) -> tuple[str, ...]:
     return tuple(f"csrc/kernels/{name}.cu" for name in names)
 
 
+_RMSNORM = tuple(f"rmsnorm/rmsnorm_opus_{part}" for part in ("norm_bf16", "norm_fp16", "norm_fp32", "norm_entry", "quant"))
+_GATING = ("topk_gating_kernels", *(f"topk_gating/topk_{score}" for score in ("sigmoid", "softmax", "sqrtsoftplus")))
+
 #: by name, the places where it may be, newest release first.
 CATALOGUE: dict[str, tuple[Unit, ...]] = {
     "activation": (Unit(_kernels("activation_kernels"), PLAIN, FAST),),
     "rmsnorm_quant": (Unit(_kernels("rmsnorm_quant_kernels"), ROUND, FAST),),
     "rmsnorm": (
         # AITER defines __HIPCC_RTC__ here, so that it need not read HIP's headers.
-        Unit(_kernels(*(f"rmsnorm/rmsnorm_opus_{part}" for part in ("norm_bf16", "norm_fp16", "norm_fp32", "norm_entry", "quant")))),
+        Unit(_kernels(*_RMSNORM)),
         Unit(_kernels("rmsnorm_kernels")),
     ),
     "fused_qk_rmsnorm": (Unit(_kernels("fused_qk_rmsnorm_group_quant"), ROUND, FAST, OPUS),),
@@ -68,7 +71,7 @@ CATALOGUE: dict[str, tuple[Unit, ...]] = {
     "topk_group": (Unit(_kernels("topk_softmax_kernels_group")),),
     "moe_fused_gate": (Unit(_kernels("moe_fused_gate")),),
     "topk_sigmoid": (
-        Unit(_kernels("topk_gating_kernels", "topk_gating/topk_sigmoid", "topk_gating/topk_softmax", "topk_gating/topk_sqrtsoftplus")),
+        Unit(_kernels(*_GATING)),
         Unit(
             ("csrc/py_itfs_ck/topk_sigmoid_kernels.cu", f"{CK}/09_topk_softmax/topk_softmax_api.cpp"),
             includes=(f"{CK}/09_topk_softmax",),

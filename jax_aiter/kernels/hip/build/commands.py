@@ -65,7 +65,8 @@ def device(compiler: Compiler, source: Source, arch: str, work: Path, include: P
     """All kernels as bitcode that no pass has touched, with the functions of the device libraries that they call."""
     constants = _constants(compiler, source, arch, work)
     linked = [word for path in (*compiler.libraries, constants) for word in ("-Xclang", "-mlink-builtin-bitcode", "-Xclang", path)]
-    flags = ("--cuda-device-only", "-O3", "-Xclang", "-disable-llvm-passes", f"-mcode-object-version={OBJECT_VERSION}", "-emit-llvm")
+    flags = ("--cuda-device-only", "-emit-llvm", "-O3", "-Xclang", "-disable-llvm-passes")
+    flags += (f"-mcode-object-version={OBJECT_VERSION}",)
     common = _common(compiler, source, arch, work, include)
     run([*common, *flags, *linked, "-c", _unit(source, work, "device"), "-o", work / "device.bc"], work)
     return (work / "device.bc").read_bytes()

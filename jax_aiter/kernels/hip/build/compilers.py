@@ -29,9 +29,10 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class Compiler:
-    """clang: the driver. extract, opt, lld: the tools of the same LLVM. version: its first line. headers: the folder that holds ``hip/``.
+    """clang: the driver. extract, opt, lld: the tools of the same LLVM. version: its first line.
 
-    libraries: bitcode of the device functions (ocml, ockl). rocm: ROCm's own headers for fp16, hipCUB and rocPRIM are there too.
+    headers: the folder that holds ``hip/``. libraries: bitcode of the device functions (ocml, ockl). rocm: ROCm's own headers for
+    fp16, hipCUB and rocPRIM are there too.
     """
 
     clang: Path
@@ -106,7 +107,8 @@ def _complete(clang: Path, rocm: Path) -> Compiler:
     homes = [Path(home) / "backends/amd" for home in (spec.submodule_search_locations or ())] if spec is not None else []
     for home in homes:
         if (home / "include/hip/hip_runtime.h").is_file() and (home / "lib/ocml.bc").is_file():
-            return Compiler(clang, extract, opt, lld, version, home / "include", (home / "lib/ocml.bc", home / "lib/ockl.bc"), False)
+            libraries = (home / "lib/ocml.bc", home / "lib/ockl.bc")
+            return Compiler(clang, extract, opt, lld, version, home / "include", libraries, False)
     raise KernelBuildError("no HIP headers and device libraries, which ROCm or Triton's wheel bring")
 
 

@@ -1,4 +1,4 @@
-"""One kernel of a module, as a code object: all but its symbol is made internal and dropped, what is left is optimised and linked."""
+"""One kernel of a module, as a code object: all but its symbol is made internal and dropped, the rest is optimised and linked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SYMBOL = re.compile(r"[A-Za-z_$][A-Za-z0-9_$.]*")
 
 
 def code_object(bitcode: Path, symbol: str, arch: str) -> bytes:
-    """An ELF file with the kernel `symbol` of the module alone. KernelBuildError if there is none, or says what the compiler says."""
+    """An ELF file with the kernel `symbol` of the module alone. KernelBuildError if there is none, or of what the compiler says."""
     if not _SYMBOL.fullmatch(symbol):
         raise KernelBuildError(f"{one_line(symbol)} is no name of a kernel")
     compiler = compilers.find()

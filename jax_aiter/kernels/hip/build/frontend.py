@@ -91,7 +91,7 @@ def _compile(source: Source, arch: str) -> tuple[bytes, bytes]:
             jobs = [both.submit(half, compiler, source, arch, work, INCLUDE) for half in halves]
         errors = [error for job in jobs if (error := job.exception()) is not None]
         if errors:
-            unknown = f" ({len(left_out)} sources that no release has were left out, the first is {left_out[0]})" if left_out else ""
+            unknown = f" ({len(left_out)} sources that no release has were left out, first {left_out[0]})" if left_out else ""
             raise KernelBuildError(f"AITER's {source.files[0]} was not compiled for {arch}: {errors[0]}{unknown}") from errors[0]
         host, bitcode = (job.result() for job in jobs)
         return host, bitcode

@@ -13,6 +13,8 @@ from jax_aiter.kernels.store import Location, sources
 
 #: folders of headers that AITER's build gives to every source.
 HEADERS = ("csrc/include", "csrc/include/ck_tile", "3rdparty/ck_helper", "3rdparty/composable_kernel/include")
+#: AITER's own tensor, in releases that have one.
+TENSOR = "csrc/include/aiter_tensor.h"
 #: of Composable Kernel, a submodule of AITER's repository: newer releases do without it where their sources allow that.
 LANDMARK = "3rdparty/composable_kernel/include/ck_tile/core.hpp"
 
@@ -21,9 +23,9 @@ LANDMARK = "3rdparty/composable_kernel/include/ck_tile/core.hpp"
 class Source:
     """A source of AITER, at a place where AITER was found.
 
-    name: of ours, the same in every release ("activation"). files: compiled as one translation unit, from AITER's top folder. includes: folders
-    of headers, in order. defines, flags: as AITER's build has them for this source. tensor: whose tensors its host functions take,
-    torch's (for which ours stand in) or AITER's own.
+    name: of ours, the same in every release ("activation"). files: compiled as one translation unit, from AITER's top folder.
+    includes: folders of headers, in order. defines, flags: as AITER's build has them for this source. tensor: whose tensors its
+    host functions take, torch's (for which ours stand in) or AITER's own.
     """
 
     where: Location
@@ -70,7 +72,7 @@ def source(where: Location, name: str) -> Source:
     unit, rule = _choose(where, name)
     if rule is not None:
         raise KernelBuildError(rule)
-    torch = any(b"<torch/" in sources.read(where, file) for file in unit.files) or not sources.has(where, "csrc/include/aiter_tensor.h")
+    torch = not sources.has(where, TENSOR) or any(b"<torch/" in sources.read(where, file) for file in unit.files)
     includes = (*HEADERS, *unit.includes)
     without = (*(() if torch else ("AITER_NO_TORCH_TYPES",)), *(() if sources.has(where, LANDMARK) else ("ENABLE_CK=0",)))
     return Source(where, name, unit.files, includes, (*unit.defines, *without), unit.flags, "torch" if torch else "aiter")
