@@ -15,7 +15,7 @@ from jax_aiter.kernels.hip.worker import where
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import Location
 
-#: the Python that has Triton, whose wheel has the HIP headers, where this one has not; as for Triton kernels.
+#: a Python that has jax and Triton, whose wheel has the HIP headers, where this one has no Triton; as for Triton kernels.
 PYTHON = "JAX_AITER_TRITON_PYTHON"
 MAIN = "jax_aiter.kernels.hip.worker.main"
 KILLED = 'Call again to start a new one, or use implementation="xla" for this call'
@@ -32,7 +32,7 @@ class Worker(processes.Worker):
             [arch, str(count), where.text(aiter), str(root)],
             os.environ,
             contextlib.ExitStack(),
-            python_remedy=f"set {PYTHON} to a Python that has triton, whose HIP headers are needed where there is no ROCm",
+            python_remedy=f"set {PYTHON} to a Python that has jax, and triton, whose HIP headers are needed where there is no ROCm",
             killed=KILLED,
         )
         if "error" in self.hello:
