@@ -1,4 +1,4 @@
-"""One routed layer split over devices, and the float64 loop over tokens and slots that it must equal; see `tests.moe.oracle`."""
+"""One routed layer split over devices: its operands, routings, meshes, and a stand-in for the exchange that CPUs lack."""
 
 import functools
 import itertools
@@ -7,16 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from jax.sharding import PartitionSpec as P
 
 from jax_aiter.parallel import expert_parallel
-from tests.moe import oracle
-from tests.oracle import draw, f64
+from tests.oracle import draw
 
 D, INTER = 16, 8
-NAMES = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
-THEIRS = {"swiglu_limit": "limit", "doweight_stage1": "early"}
 
 
 def inputs(tokens, experts, k, *, gate=True, bias=False, dtype="float32", seed=0):
@@ -82,40 +78,6 @@ def with_gradient(function):
         return out, pull(ct.astype(out.dtype))[0]
 
     return run
-
-
-def expected(floats, ids, ct, **settings):
-    """The same of the oracle, in float64."""
-    leaves = {n: oracle.leaf(x) for n, x in floats.items()}
-    if not ids.shape[0]:
-        return np.zeros((0, D)), {n: np.zeros(x.shape) for n, x in floats.items()}
-    theirs = {THEIRS.get(n, n): v for n, v in settings.items()}
-    biases = leaves.get("bias1"), leaves.get("bias2")
-    want = oracle.moe(*(leaves[n] for n in NAMES[:4]), np.asarray(ids), *biases, **theirs)
-    if want.requires_grad:
-        (want * torch.tensor(f64(ct))).sum().backward()
-    return want.detach().numpy(), {n: np.zeros(x.shape) if x.grad is None else x.grad.numpy() for n, x in leaves.items()}
-
-
-def close(got, want, terms, dtype="float32", roundings=4):
-    """Sums of `terms` float32 products err by that many 2^-24 of the terms' magnitudes, here within 8 of the largest entry; 16-bit
-    operands add `roundings` of 2^-8: of the intermediate, of the result, and of each device's part on its way."""
-    top = np.abs(want).max(initial=1e-30)
-    unit = 8 * terms * 2.0**-24 + (roundings * 2.0**-8 if dtype == "bfloat16" else 0)
-    np.testing.assert_allclose(f64(got), want, rtol=0, atol=unit * top)
-
-
-def check(run, floats, ids, sharding=None, **settings):
-    """`run` as of `with_gradient`, against the oracle of `settings`: output and every gradient. sharding: of the cotangent."""
-    dtype, k = floats["w1"].dtype.name, ids.shape[1]
-    ct = jax.device_put(draw(9, ids.shape[0], D).astype(dtype), sharding)
-    out, gradients = run(floats, ids, ct)
-    want, want_gradients = expected(floats, ids, ct, **settings)
-    assert out.dtype == floats["hidden_states"].dtype
-    close(out, want, D + INTER, dtype, 4 + k)
-    for name, gradient in gradients.items():
-        assert gradient.dtype == floats[name].dtype
-        close(gradient, want_gradients[name], D + INTER + ids.size, dtype, 4 + 2 * k)
 
 
 def rows_by_documentation(operand, output, input_offsets, send_sizes, output_offsets, recv_sizes, *, axis_name):

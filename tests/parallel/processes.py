@@ -13,7 +13,7 @@ from jax.sharding import PartitionSpec as P
 from jax_aiter import fused_moe
 from tests.oracle import draw
 
-from . import common
+from . import against, common
 
 
 def whole(x, mesh):
@@ -33,7 +33,7 @@ def main(port: str, rank: int) -> None:
         got = common.with_gradient(common.split(mesh, method=method))(*placed)
         for parts, full in zip(jax.tree.leaves(got), jax.tree.leaves(want), strict=True):
             for shard in parts.addressable_shards:
-                common.close(shard.data, np.asarray(full)[shard.index].astype(np.float64), 4 * (common.D + common.INTER))
+                against.close(shard.data, np.asarray(full)[shard.index].astype(np.float64), 4 * (common.D + common.INTER))
     print(f"rank {rank}: {len(jax.local_devices())} of {len(jax.devices())} devices agree", flush=True)
 
 

@@ -12,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from jax_aiter.parallel import expert_parallel
 from tests.oracle import f64
 
-from . import common
+from . import against, common
 
 METHODS = ("psum", "all_to_all", "ragged_all_to_all")
 DEVICES = (1, 2, 3, 5, 8)
@@ -35,7 +35,7 @@ def test_any_routing_drops_no_token(devices, method):
     floats = common.inputs(devices * tokens, devices * held, k)
     run = common.with_gradient(common.split(common.mesh_of(devices), method=method))
     for kind in common.ROUTINGS:
-        common.check(run, floats, common.routing(kind, devices * tokens, devices * held, k, held))
+        against.check(run, floats, common.routing(kind, devices * tokens, devices * held, k, held))
 
 
 @common.some(
@@ -50,7 +50,7 @@ def test_sizes(tokens, k, held, method):
     devices = 3
     floats = common.inputs(devices * tokens, devices * held, k)
     run = common.with_gradient(common.split(common.mesh_of(devices), method=method))
-    common.check(run, floats, common.routing("some_have_no_expert", devices * tokens, devices * held, k, held))
+    against.check(run, floats, common.routing("some_have_no_expert", devices * tokens, devices * held, k, held))
 
 
 VARIANTS = [
@@ -67,14 +67,14 @@ def test_options_of_fused_moe(number, method):
     kind, settings = VARIANTS[number]
     floats = common.inputs(9, 6, 2, **kind)
     run = common.with_gradient(common.split(common.mesh_of(3), method=method, **settings))
-    common.check(run, floats, common.routing("even", 9, 6, 2, 2), **settings)
+    against.check(run, floats, common.routing("even", 9, 6, 2, 2), **settings)
 
 
 @common.some(("method",), ["all_to_all", "psum"], default=[("all_to_all",)])
 def test_bfloat16(method):
     floats = common.inputs(20, 8, 3, dtype="bfloat16")
     run = common.with_gradient(common.split(common.mesh_of(4), method=method))
-    common.check(run, floats, common.routing("even", 20, 8, 3, 2))
+    against.check(run, floats, common.routing("even", 20, 8, 3, 2))
 
 
 @common.some(("method",), ["exchange", "psum"], default=[("exchange",)])
@@ -98,10 +98,10 @@ def test_what_is_not_read_may_hold_nan(method):
     run = common.with_gradient(lambda floats, ids: layer((floats, count), ids))
     ct = jnp.ones((12, common.D)).at[skipped].set(jnp.nan)
     out, gradients = run(dirty, ids, ct)
-    want, want_gradients = common.expected(floats, ids.at[skipped].set(-1), jnp.ones_like(ct))
-    common.close(out, want, common.D + common.INTER)
+    want, want_gradients = against.expected(floats, ids.at[skipped].set(-1), jnp.ones_like(ct))
+    against.close(out, want, common.D + common.INTER)
     for name, gradient in gradients.items():
-        common.close(gradient, want_gradients[name], common.D + common.INTER + ids.size)
+        against.close(gradient, want_gradients[name], common.D + common.INTER + ids.size)
 
 
 @common.some(("method",), ["all_to_all", "ragged_all_to_all"], default=[("ragged_all_to_all",)])
@@ -118,9 +118,9 @@ def test_a_bound_on_rows_says_what_it_lost(method):
         assert said == len(lost)
         short = np.isin(np.arange(devices * tokens), [t for _, t in lost])
         np.testing.assert_array_equal(np.isnan(f64(out)).all(1), short)
-        want, _ = common.expected(floats, ids, jnp.zeros_like(out))
+        want, _ = against.expected(floats, ids, jnp.zeros_like(out))
         if not short.all():
-            common.close(out[~short], want[~short], common.D + common.INTER)
+            against.close(out[~short], want[~short], common.D + common.INTER)
 
 
 def _bounded(devices, method, capacity):
