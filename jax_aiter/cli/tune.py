@@ -25,6 +25,9 @@ from jax_aiter.kernels.cache import CacheError, write_atomic
 from jax_aiter.kernels.triton.ahead import Builders
 from jax_aiter.kernels.triton.tiles.choose import forced
 
+#: how much the processes that compile let this one go first, which takes times.
+NICE = 10
+
 
 def measure(item: TuneCall, arch: str, searched: Searched | None = None) -> Row:
     """Times XLA and every provider that accepts; a call that no kernel can run has nothing to choose.
@@ -161,7 +164,7 @@ def _measured(
 
         if searches:
             progress.update(task, description=f"compiling tiles of {len(searches)} calls")
-            with Builders(jobs) as pool:
+            with Builders(jobs, NICE) as pool:
                 search_all([s for _, s in searches.values()], pool, budget, lambda searching: one(*searches[id(searching)]))
         for item, searching in found:
             if searching is None:

@@ -53,6 +53,11 @@ class Worker:
             self.hello: dict[str, Any] = self._read()
             self._resources = resources.pop_all()  # all is well: they live until `close`
 
+    def yields(self, by: int) -> None:
+        """Lets other processes go first: `by` is added to its niceness."""
+        with contextlib.suppress(ProcessLookupError):  # a dead one is found out when it is asked
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, by)
+
     def _stop(self) -> None:
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:

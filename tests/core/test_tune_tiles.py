@@ -61,7 +61,7 @@ class Pool:
 
     compiled: ClassVar[list[tuple[int, dict]]] = []
 
-    def __init__(self, jobs):
+    def __init__(self, jobs, nice):
         self.jobs = jobs
 
     def __enter__(self):

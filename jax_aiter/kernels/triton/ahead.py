@@ -94,9 +94,13 @@ def build_tiles(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], 
 
 
 class Builders:
-    """`jobs` threads with a worker process each, which live until the end of the context; what still waits then is dropped."""
+    """`jobs` threads with a worker process each, which live until the end of the context; what still waits then is dropped.
 
-    def __init__(self, jobs: int) -> None:
+    nice: how much the workers let others go first, such as a process that takes the time of something meanwhile.
+    """
+
+    def __init__(self, jobs: int, nice: int = 0) -> None:
+        self._nice = nice
         self._root = cache_root()
         self._location = aiter_location(self._root)
         self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="jax_aiter-build")
@@ -111,7 +115,7 @@ class Builders:
         if not hasattr(self._mine, "workers"):
             self._mine.workers = {}
             self._workers.append(self._mine.workers)
-        return _one(spec, self._root, self._location, self._mine.workers)
+        return _one(spec, self._root, self._location, self._mine.workers, self._nice)
 
     def __enter__(self) -> Builders:
         return self
@@ -123,7 +127,7 @@ class Builders:
                 worker.close()
 
 
-def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]) -> Outcome:
+def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker], nice: int = 0) -> Outcome:
     reason = _refusal(spec)
     if reason is not None:
         return Outcome(spec, "refused", reason)
@@ -133,6 +137,7 @@ def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]
             raise KernelBuildError("AITER's files were not found; run `jax-aiter kernels add PATH` first")
         if spec.arch not in workers or not workers[spec.arch].alive:
             workers[spec.arch] = client.Worker(spec.arch, location, root)
+            workers[spec.arch].yields(nice)
         worker = workers[spec.arch]
         return client.stored_answer(worker.record(wanted), worker.triton)
 
