@@ -42,6 +42,23 @@ EACH(hip_bfloat16, hip_bfloat16)
 EACH(torch_half, c10::Half)
 EACH(torch_bf16, c10::BFloat16)
 
+// x * c - y * s as a kernel writes it: of 16 bit types each operation rounds.
+template <class T>
+static void rotated(const float* in, float* out, int n)
+{
+    for(int i = 0; i + 3 < n; ++i) {
+        T x(in[i]), c(in[i + 1]), y(in[i + 2]), s(in[i + 3]);
+        T result = x * c - y * s;
+        result += x;
+        out[i] = static_cast<float>(result);
+    }
+}
+extern "C" void rotate_hip_half(const float* in, float* out, int n) { rotated<__half>(in, out, n); }
+extern "C" void rotate_hip_bf16(const float* in, float* out, int n) { rotated<__hip_bfloat16>(in, out, n); }
+extern "C" void rotate_hip_bfloat16(const float* in, float* out, int n) { rotated<hip_bfloat16>(in, out, n); }
+extern "C" void rotate_torch_half(const float* in, float* out, int n) { rotated<c10::Half>(in, out, n); }
+extern "C" void rotate_torch_bf16(const float* in, float* out, int n) { rotated<c10::BFloat16>(in, out, n); }
+
 // What a host function would see: 0, or 1 and the rule in `last_rule`.
 template <class F>
 static int refused(F body)

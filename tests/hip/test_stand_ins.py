@@ -82,6 +82,15 @@ def test_a_float_is_rounded_to_the_nearest_and_read_back_as_it_is(built, name):
     np.testing.assert_array_equal(back, patterns.view(TYPES[name]).astype(np.float32))
 
 
+@pytest.mark.parametrize("name", TYPES)
+def test_each_operation_on_a_small_float_rounds(built, name):
+    given = np.random.default_rng(1).normal(size=4096).astype(np.float32)
+    found = np.zeros(given.size, np.float32)
+    getattr(built, f"rotate_{name}")(given.ctypes.data_as(ctypes.c_void_p), found.ctypes.data_as(ctypes.c_void_p), given.size)
+    x, c, y, s = (given.astype(TYPES[name])[i : given.size - 3 + i] for i in range(4))
+    np.testing.assert_array_equal(found[:-3], ((x * c - y * s) + x).astype(np.float32))
+
+
 ARRAYS = [
     np.zeros((3, 4, 5), np.float32),
     np.zeros((3, 4, 5), np.float32).transpose(1, 0, 2),
