@@ -188,8 +188,8 @@ def test_what_a_call_cannot_have_is_refused_by_name():
         vllm_ops.translate("rms_norm", x=jnp.ones((2, 4)), eps=1e-6)
     with pytest.raises(NotSupportedError, match=r"fused_moe: beta is 1\.5, None only: of SiTUv2"):
         vllm_ops.translate("fused_moe", beta=1.5)
-    with pytest.raises(NotSupportedError, match=r"unified_attention: q_descale is .*, None only"):
-        vllm_ops.translate("unified_attention", q_descale=jnp.ones(1))
+    with pytest.raises(NotSupportedError, match=r"unified_attention: q_scales is .*, None only"):
+        vllm_ops.translate("unified_attention", q_scales=jnp.ones(1))
     with pytest.raises(ValueError, match="quant type is 7, must be one of"):
         vllm_ops.translate("fused_moe", quant_method=7)
     with pytest.raises(KeyError):

@@ -24,13 +24,18 @@ CACHE_OPERANDS = {
 
 
 def cache_relayout(params):
-    per_token = {"k_scale": "nb Hk bs", "v_scale": "nb Hk bs"} if params["per_token_scales"] else {}
-    return {**cache_axes(params["kv_layout"]), **per_token}
+    axes = "nb Hk bs" if params["per_token_scales"] else "B Hk" if params.get("per_sequence_scales") else "1"
+    return {**cache_axes(params["kv_layout"]), "k_scale": axes, "v_scale": axes}
 
 
 def scales_per_token(k_scale, v_scale) -> bool:
     """Whether KV scales come as [nb, Hk, bs] rather than [1]; the record checks the sizes of both."""
     return any(getattr(s, "ndim", 0) == 3 for s in (k_scale, v_scale))
+
+
+def scales_per_sequence(k_scale, v_scale) -> bool:
+    """Whether KV scales come as [B, Hk]."""
+    return any(getattr(s, "ndim", 0) == 2 for s in (k_scale, v_scale))
 
 
 def check_paged(op: str, dims, query, key_cache, value_cache, k_scale, v_scale, kv_layout: str) -> None:
@@ -112,10 +117,10 @@ def clamp_lengths(context_lens, block_tables, size: int):
     return jnp.clip(context_lens, 0, block_tables.shape[1] * size)
 
 
-def fold_paged(batched, offsets_name: str | None, query_name: str, per_token: bool):
+def fold_paged(batched, offsets_name: str | None, query_name: str, per_token: bool, per_sequence: bool = False):
     """vmap as more sequences over one cache; batched caches are concatenated and the block tables moved to their part."""
     allowed = {query_name, "block_tables", "context_lens", "key_cache", "value_cache", offsets_name}
-    if per_token:
+    if per_token or per_sequence:
         allowed |= {"k_scale", "v_scale"}
     if not batched.names <= allowed:
         return NotImplemented
@@ -137,6 +142,9 @@ def fold_paged(batched, offsets_name: str | None, query_name: str, per_token: bo
         values[offsets_name] = fold_offsets(batched.broadcast(offsets_name), query.shape[1], (query.shape[1],))
         table = jnp.pad(table, ((0, 0), (0, 1), (0, 0)))
         lengths = jnp.pad(lengths, ((0, 0), (0, 1)))
+    for name in ("k_scale", "v_scale") if per_sequence else ():
+        scales = batched.broadcast(name)
+        values[name] = merged(scales if offsets_name is None else jnp.pad(scales, ((0, 0), (0, 1), (0, 0)), constant_values=1))
     for name, x in ((query_name, query), ("block_tables", table), ("context_lens", lengths)):
         values[name] = merged(x)
     return [split(x, size) for x in batched.bind(**values)]

@@ -15,6 +15,7 @@ UNIFIED = "attention.unified_attention:unified_attention(sinks)"
 DECODE = ("attention.pa_decode:paged_attn_decode_v1", "attention.pa_decode:paged_attn_decode_v2")
 
 
+FP8_QUERY = "attention.unified_attention:unified_attention(q_scales)"  # before, it asserts that there is no q_descale
 SHUFFLED = "attention.unified_attention:unified_attention(shuffled_kv_cache)"
 
 
@@ -31,7 +32,8 @@ def _kv_heads(spec: CallSpec) -> int:
 
 
 def _unified_needs(spec: CallSpec) -> tuple[str, ...]:
-    return (UNIFIED, SHUFFLED) if _layout(spec) == "asm" else (UNIFIED,)
+    fp8 = (FP8_QUERY,) if spec.has("q_descale") or spec["query" if spec.has("query") else "q"].dtype == spec.fp8 else ()
+    return (UNIFIED, *((SHUFFLED,) if _layout(spec) == "asm" else ()), *fp8)
 
 
 def _cache_rules(spec: CallSpec, query: str) -> str | None:
@@ -54,10 +56,20 @@ def _cache_rules(spec: CallSpec, query: str) -> str | None:
             return f"{name} has shape {spec[name].shape}; AITER's Triton kernel takes one scale for the whole cache"
     return first(
         param_is(spec, "per_token_scales", False, None),
-        dtype_in(spec, query, HALF),
+        dtype_in(spec, query, (*HALF, spec.fp8) if query == "q" else HALF),
         dtype_in(spec, "key_cache", (*HALF, spec.fp8)),
+        _fp8_rule(spec, query),
         *(dtype_in(spec, n, ("int32",)) for n in ("block_tables", "context_lens", "cu_seqlens", "cu_seqlens_q")),
     )
+
+
+def _fp8_rule(spec: CallSpec, query: str) -> str | None:
+    if spec[query].dtype == spec.fp8 and _layout(spec) == "asm" and _block(spec) < 32:
+        return f"fp8 queries over kv_layout 'asm' with blocks of {_block(spec)}; AITER's Triton kernel has 32 and more"
+    out = spec.results[0].dtype
+    if out not in (*HALF, spec.fp8):
+        return f"output_dtype = {out}; AITER's Triton kernel is used for bfloat16, float16 and {spec.fp8}"
+    return None
 
 
 def _scalar(value) -> float:
@@ -218,11 +230,12 @@ def _unified(ctx, out, cu_seqlens, lengths, tables, longest_query: int, query: s
             (window - 1, 0) if window else (-1, -1),
             tables,
             _scalar(params.get("logits_soft_cap")),
-            None,
+            ctx.operand("q_descale"),
             ctx.operand("k_scale"),
             ctx.operand("v_scale"),
             alibi_slopes=ctx.operand("alibi_slopes"),
             sinks=ctx.operand("sinks"),
+            output_scale=ctx.operand("output_scale"),
             **({"shuffled_kv_cache": True} if _layout(ctx.spec) == "asm" else {}),
         )
 
