@@ -5,11 +5,12 @@ import dataclasses
 import pytest
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels.cache import canonical, digest
+from jax_aiter.kernels.cache import cache_root, canonical, digest
+from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.spec import ARCHS, CallSpec
 from jax_aiter.kernels.triton import plans
 from jax_aiter.kernels.triton.adapters import VERSION, adapters
-from jax_aiter.kernels.triton.provider import plan_for
+from jax_aiter.kernels.triton.provider import CannotRecord, plan_for
 from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.tiles.rows import rows
 from jax_aiter.kernels.triton.tiles.space import ACCUMULATORS, WARP, product_fits, tile_of
@@ -158,4 +159,9 @@ def test_every_name_of_a_space_reaches_the_kernels(op, arch, recording_root):
     if (rule := lacking(needs_aiter(), adapter.needs(spec))) is not None:
         pytest.skip(rule)
     for tile in complete(adapter.space(spec)):
-        assert plan_for(dataclasses.replace(spec, tile=tile)).kernels
+        try:
+            assert plan_for(dataclasses.replace(spec, tile=tile)).kernels
+        except CannotRecord as error:
+            if "in this release of AITER has no" not in str(error) or plans.aiter_identity(cache_root()) == AITER_COMMIT:
+                raise
+            pytest.skip(str(error))

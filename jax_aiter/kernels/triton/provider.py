@@ -96,11 +96,12 @@ def chosen_plan(spec: CallSpec) -> LaunchPlan:
     tiled, origin = chosen(spec)
     try:
         return plan_for(tiled)
-    except CannotRecord as error:
+    except KernelBuildError as error:
         if not tiled.tile or choose.is_forced(spec):
             raise
+        own = plan_for(spec)
         _say_once(f"{spec.op} runs with AITER's own configuration, as the tile {origin} cannot be used: {error}")
-        return plan_for(spec)
+        return own
 
 
 @functools.cache
