@@ -22,7 +22,7 @@ class Explanation:
     arch: str | None
     implementation: str
     refusals: dict[str, str]
-    details: tuple[str, ...] = ()  # of a hand-written kernel: symbol, code object, grid, and the rule that chose it
+    details: tuple[str, ...] = ()  # of a kernel: symbol, code object, grid, what chose it; of the reference: its form on a GPU
 
     def __str__(self) -> str:
         operands = ", ".join(f"{n}={s}" for n, s in self.operands.items())
@@ -66,6 +66,8 @@ def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
     implementation, refused = select.preferred(call, eqn.params["implementation"])
     shapes = {n: f"{s.dtype.name}{list(s.shape)}" for n, s in operands.items()}
     details = select.details(call, implementation)
+    if implementation == "xla" and call.reference is not None:
+        details = (f"reference: {call.reference.name}",)
     return Explanation(op.name, shapes, params, platform, call.target.arch, implementation, refused, details)
 
 

@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from jax.interpreters import ad, mlir
 from jax.interpreters import batching as jax_batching
 
-from jax_aiter.bind import lowering, sharding, switches
-from jax_aiter.core import symbolic
+from jax_aiter.bind import forms, lowering, sharding, switches
+from jax_aiter.core import machine, symbolic
 
 if TYPE_CHECKING:
     from jax.extend.core import Primitive
@@ -132,7 +132,9 @@ def _primitive() -> "Primitive":
     prim.multiple_results = True
     prim.def_impl(_eager)
     prim.def_abstract_eval(lambda *avals, of, split, results: list(results))
-    mlir.register_lowering(prim, _lower)
+    mlir.register_lowering(prim, functools.partial(_lower, "cpu"))
+    for platform in machine.GPUS:
+        mlir.register_lowering(prim, functools.partial(_lower, platform), platform=platform)
     ad.primitive_jvps[prim] = _jvp
     ad.primitive_transposes[prim] = _transpose
     jax_batching.fancy_primitive_batchers[prim] = _batch
@@ -148,8 +150,12 @@ def _eager(*values, **params):
     return switches.run_compiled(f"the derivative of {params['of']!r}", _jitted(tuple(params.items())), values)
 
 
-def _lower(ctx, *values, of: Map, split: int, results):
-    return lowering.lower_plain(ctx, values, lambda *all: tuple(of.push(all[:split], all[split:])))
+def _lower(platform: str, ctx, *values, of: Map, split: int, results):
+    def push(*all):
+        with machine.traced_for(platform in forms.PLATFORMS):
+            return tuple(of.push(all[:split], all[split:]))
+
+    return lowering.lower_plain(ctx, values, push)
 
 
 def _jvp(values, tangents, *, of: Map, split: int, results):

@@ -7,7 +7,7 @@ import jax
 from jax.core import ShapedArray
 from jax.sharding import AxisType
 
-from jax_aiter.bind import empty, partition, select, sharding, switches
+from jax_aiter.bind import empty, forms, partition, select, sharding, switches
 from jax_aiter.core import symbolic
 from jax_aiter.core.record import Record
 from jax_aiter.kernels.provider import Program
@@ -28,7 +28,8 @@ def lower(
         if limits:
             switches.lower_limits(lambda: symbolic.insist(limits), ctx)
     call = select.make_call(op, platform, arch, structs, params, results, kernel)
-    if op.parallel and partition.can_split(ctx) and select.preferred(call, implementation)[0] != "xla":
+    opaque = call.reference is not None and call.reference.fused
+    if op.parallel and partition.can_split(ctx) and (opaque or select.preferred(call, implementation)[0] != "xla"):
         # Each device's part is lowered by this same function, for its own size, when XLA has split the program.
         def body(*parts):
             options = {"names": names, "implementation": implementation, "arch": arch, "kernel": kernel}
@@ -44,11 +45,13 @@ def lower(
 
         return lower_plan(ctx, choice.plan, *values)
 
+    written = forms.reference(op, platform, call.reference)
+
     def reference(*parts):
         if empty.all_empty(results):
             return empty.zeros(results)
         present = dict(zip(names, parts, strict=True))
-        return tuple(op.reference(**{n: present.get(n) for n in op.operands}, **params))
+        return written(**{n: present.get(n) for n in op.operands}, **params)
 
     with symbolic.named(op.name, {n: a.axes for n, a in op.operand_args(params).items()}, structs):
         return lower_plain(ctx, values, reference)

@@ -8,6 +8,7 @@ from jax.interpreters import ad, mlir
 from jax.interpreters import batching as jax_batching
 
 from jax_aiter.bind import batching, derivative, equation, lowering, partition, switches
+from jax_aiter.core import machine
 from jax_aiter.core.record import Record
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def make(op: Record) -> "Primitive":
     ad.primitive_jvps[prim] = functools.partial(derivative.jvp, op, prim)
     jax_batching.fancy_primitive_batchers[prim] = functools.partial(batching.rule, op, prim)
     mlir.register_lowering(prim, functools.partial(lowering.lower, op, prim, "cpu"))
-    for platform in ("rocm", "cuda"):
+    for platform in machine.GPUS:
         mlir.register_lowering(prim, functools.partial(lowering.lower, op, prim, platform), platform=platform)
     if op.parallel:
         partition.ask_for_devices(prim)

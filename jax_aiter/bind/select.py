@@ -7,8 +7,8 @@ from typing import Any
 
 import jax
 
-from jax_aiter.bind import tuning
-from jax_aiter.core import symbolic
+from jax_aiter.bind import forms, tuning
+from jax_aiter.core import machine, symbolic
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.core.record import Record
@@ -22,9 +22,6 @@ class Choice:
     refusals: Mapping[str, str]  # implementation -> the rule that refused it
 
 
-PREFIX = {"rocm": "gfx", "cuda": "sm_"}
-
-
 def target(platform: str, arch: str | None) -> Target:
     """The target on a platform: the configured arch, else the arch of the machine's own device of that platform."""
     if platform == "cpu":
@@ -32,12 +29,14 @@ def target(platform: str, arch: str | None) -> Target:
     if arch is None and jax.default_backend() in ("gpu", platform):
         found = arch_of(jax.local_devices()[0])
         # A program may be lowered for the other GPU platform too; this machine's device says nothing about that one.
-        arch = found if found is not None and found.startswith(PREFIX.get(platform, "")) else None
+        arch = found if found is not None and found.startswith(machine.GPUS.get(platform, "")) else None
     return Target(platform, arch)
 
 
 def make_call(op: Record, platform: str, arch: str | None, operands, params: Mapping[str, Any], results, kernel=None) -> Call:
-    return Call(op.name, target(platform, arch), dict(operands), dict(params), tuple(results), kernel)
+    where = target(platform, arch)
+    reference = forms.form(op, platform, where.arch, operands, params)
+    return Call(op.name, where, dict(operands), dict(params), tuple(results), kernel, reference)
 
 
 def refusals(call: Call) -> dict[str, str | None]:

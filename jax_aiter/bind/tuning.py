@@ -252,6 +252,8 @@ def preference(call: Call, accepting: Iterable[str]) -> Preference:
         order = tuple(name for name in entry.faster if name in accepting)
         why = f"tuned: {entry} (a kernel must be {MARGIN:.0%} faster than xla)"
         return Preference(order, dict.fromkeys(set(accepting) - set(order), why))
+    if call.reference is not None and call.reference.fused and accepting:
+        return Preference((), dict.fromkeys(accepting, f"auto rule: {call.reference.name} comes before what nothing has measured"))
     rule = SM_90.get(call.op, OTHERS) if call.target.platform == "cuda" else Rule(True, "")
     if rule.kernels:
         return Preference(accepting, {})

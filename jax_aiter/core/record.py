@@ -13,6 +13,7 @@ from jax_aiter.core.arch import FP8, target_arch
 from jax_aiter.core.cases import Case
 from jax_aiter.core.config import FAMILIES
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.machine import Forms
 from jax_aiter.core.reads import Reads
 
 Struct = jax.ShapeDtypeStruct
@@ -29,6 +30,7 @@ class Record:
     abstract: ``(dims, *, **operands, **params) -> structs``; operands arrive as ShapeDtypeStruct after the axes check. Runs all
         remaining validation and no numerics.
     reference: ``(*, **operands, **params) -> arrays``: readable jax.numpy; the lowering where no kernel runs.
+    gpu: the form of the reference on a GPU (`core.machine`): the same results, without a loop whose end depends on data.
     relayout: axes of operands and results that depend on static parameters.
     fixed: axis names whose sizes decide how the call is computed, so that no `jax.export.symbolic_shape` can stand for them.
     parallel: axis names along which the work splits with no communication; they stay sharded.
@@ -51,6 +53,7 @@ class Record:
     abstract: Callable[..., Structs]
     reference: Callable[..., tuple[jax.Array, ...]]
     cases: Callable[[], list[Case]]
+    gpu: Forms | None = None
     relayout: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
     fixed: tuple[str, ...] = ()
     parallel: tuple[str, ...] = ()

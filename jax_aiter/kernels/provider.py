@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 import jax
 
+from jax_aiter.core.machine import Form
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -30,6 +32,7 @@ class Call:
     params: Mapping[str, Any]
     results: tuple[jax.ShapeDtypeStruct, ...]
     kernel: str | None = None  # the one kernel that the caller insists on
+    reference: Form | None = None  # what the reference lowering is on a GPU; None where it is the CPU's
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Attention over blocks of queries and keys: online softmax forward, recomputing backward, no array of queries x keys.
 
-Which keys a query sees is, for every mask here (causal, sliding window, packed sequences, padding), one contiguous interval of key
-indices. So the masks are data, two integers per query, and blocks of keys outside all intervals of a block of queries are skipped.
+Blocks of keys outside all intervals of a block of queries (see `visible`) are skipped, which is a loop that the data ends: on a GPU
+another form runs, see `rows`.
 
 A key or value that a query does not see meets none of its arithmetic, though they share a block: it may hold NaN. What is seen and
 is not finite shows, in the whole row of a query (of a key, in its gradient).
@@ -11,49 +11,18 @@ Heads are grouped: q [N, Hk, G, Sq, D], k [N, Hk, Sk, D], v [N, Hk, Sk, Dv], wit
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import symbolic
+from jax_aiter.core import machine, symbolic
+from jax_aiter.ops.attention import rows, rows_backward
 from jax_aiter.ops.attention.softmax import F32, dot, finish, first_state, online_softmax, readable, shown, soft_cap
+from jax_aiter.ops.attention.visible import Keys, Scores
 
 # A tile of scores, its keys and its values fit a CPU's L2 cache; at S = 1024, D = 64 twice the naive form's speed was measured.
 BLOCK = 128
-
-
-class Keys(NamedTuple):
-    """Per query: it sees keys begin <= j < end; `diagonal` is the key index at its own position (ALiBi measures from there)."""
-
-    begin: jax.Array
-    end: jax.Array
-    diagonal: jax.Array
-
-
-@dataclasses.dataclass(frozen=True)
-class Scores:
-    """How scores come from q and k: ``cap(scale q k) - slope |diagonal - j| + bias``, and a sink: one more score, of no value."""
-
-    scale: float
-    soft_cap: float
-    slopes: jax.Array | None = None  # [N, Hk, G, Sq or 1]
-    bias: jax.Array | None = None  # [Sq, Sk]
-    sinks: jax.Array | None = None  # [Hk, G]
-
-
-def visible_keys(position, first, length, causal: bool, window: tuple[int, int], chunk: int = 0) -> Keys:
-    """The interval of a query at `position` of a sequence of `length` keys, which start at index `first`.
-
-    chunk: if not 0, keys before the query's own chunk of so many positions are hidden.
-    """
-    left, right = window
-    right = 0 if causal else right
-    begin = first + (jnp.clip(position - left, 0, length) if left >= 0 else jnp.zeros_like(position))
-    if chunk:
-        begin = jnp.maximum(begin, first + jnp.clip(position // chunk * chunk, 0, length))
-    end = first + (jnp.clip(position + right + 1, 0, length) if right >= 0 else length + jnp.zeros_like(position))
-    return Keys(begin, end, first + position)
 
 
 def _block_size(size: int) -> int:
@@ -82,7 +51,7 @@ class _Blocked:
         self.bq, self.bk = _block_size(q.shape[3]), _block_size(k.shape[2])
         self.q = _pad(q, 3, self.bq)
         self.k, self.v = (_pad(x, 2, self.bk) for x in (k, v))
-        self.keys = Keys(*(_pad(x, 0, self.bq) for x in keys))  # padded queries see the empty interval [0, 0)
+        self.keys = tuple(_pad(x, 0, self.bq) for x in keys[:3])  # padded queries see the empty interval [0, 0)
         slopes, bias = scores.slopes, scores.bias
         if slopes is not None and slopes.shape[3] != 1:
             slopes = _pad(slopes, 3, self.bq)
@@ -124,6 +93,8 @@ def forward(q, k, v, keys: Keys, scores: Scores):
     n, hk, g, sq, _ = q.shape
     if 0 in (n, hk, g, sq, k.shape[2]):  # a head of no dimensions is no such case: its scores are zeros
         return jnp.zeros((n, hk, g, sq, v.shape[3]), q.dtype), jnp.full((n, hk, g, sq), -jnp.inf, F32)
+    if machine.is_gpu():
+        return rows.forward(q, k, v, keys, scores)
     x = _Blocked(q, k, v, keys, scores)
 
     def block(i):
@@ -153,6 +124,8 @@ def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores, dlse=None):
     if 0 in (*q.shape[:4], sk):
         dbias = None if scores.bias is None else jnp.zeros(scores.bias.shape, F32)
         return jnp.zeros(q.shape, F32), jnp.zeros(k.shape, F32), jnp.zeros(v.shape, F32), dbias
+    if machine.is_gpu():
+        return rows_backward.backward(dout, q, k, v, out, lse, keys, scores, dlse)
     x = _Blocked(q, k, v, keys, scores)
     delta = jnp.sum(dout.astype(F32) * out.astype(F32), axis=-1)
     delta = _pad(delta if dlse is None else delta - dlse, 3, x.bq)  # d lse / d score is the probability, as delta's factor is

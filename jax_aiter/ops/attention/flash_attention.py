@@ -11,9 +11,10 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.ops.attention import cudnn, rows
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import Scores, forward, visible_keys
+from jax_aiter.ops.attention.blocks import forward
 from jax_aiter.ops.attention.flash_attention_bwd import (
     FLASH_ATTENTION_BWD,
     group_heads,
@@ -23,6 +24,7 @@ from jax_aiter.ops.attention.flash_attention_bwd import (
     relayout,
 )
 from jax_aiter.ops.attention.softmax import sinks_cotangent
+from jax_aiter.ops.attention.visible import Scores, dense_keys
 
 
 def _abstract(dims, *, q, k, v, **_):
@@ -37,7 +39,7 @@ def _reference(
     attention_chunk_size=0,
 ):  # fmt: skip
     queries, length = q.shape[1], k.shape[1]
-    keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window, attention_chunk_size)
+    keys = dense_keys(queries, length, causal, sliding_window, attention_chunk_size)
     scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, k.shape[2]), bias, grouped_sinks(sinks, k.shape[2]))
     out, lse = forward(group_heads(q, k.shape[2]), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
     if not return_lse:  # it is saved for the backward pass only, whose rule then takes no cotangent of it
@@ -75,6 +77,7 @@ FLASH_ATTENTION = Op(
     relayout=relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=cudnn.either(cudnn.forward, rows.NAME),
     infinite=("lse",),
     # Not Hq: query heads split without communication only together with their key heads.
     parallel=("B",),

@@ -8,9 +8,11 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.ops.attention import cudnn, rows
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import Scores, backward, forward, visible_keys
+from jax_aiter.ops.attention.blocks import backward, forward
+from jax_aiter.ops.attention.visible import Scores, dense_keys
 
 
 def group_heads(x: jax.Array, kv_heads: int) -> jax.Array:
@@ -65,7 +67,7 @@ def _reference(
     alibi_per_sequence, with_bias, attention_chunk_size=0,
 ):  # fmt: skip
     (b, sq, hq, _), sk, hk = q.shape, k.shape[1], k.shape[2]
-    keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, causal, sliding_window, attention_chunk_size)
+    keys = dense_keys(sq, sk, causal, sliding_window, attention_chunk_size)
     scores = Scores(scale, logits_soft_cap, grouped_slopes(alibi_slopes, hk), bias)
     dout, grouped, out = (group_heads(x, hk) for x in (dout, q, out))
     lse, dlse = (x if x is None else x.reshape(b, hk, hq // max(hk, 1), sq) for x in (lse, dlse))
@@ -79,7 +81,7 @@ def _forward(*, out, lse, **given):
     q, k, v = given["q"], given["k"], given["v"]
     hk, sq, sk = k.shape[2], q.shape[1], k.shape[1]
     mask = given["causal"], given["sliding_window"], given.get("attention_chunk_size", 0)
-    keys = visible_keys(jnp.arange(sq) + sk - sq, 0, sk, *mask)
+    keys = dense_keys(sq, sk, *mask)
     slopes, sinks = grouped_slopes(given["alibi_slopes"], hk), grouped_sinks(given["sinks"], hk)
     scores = Scores(given["scale"], given["logits_soft_cap"], slopes, given["bias"], sinks)
     out, lse = forward(group_heads(q, hk), k.swapaxes(1, 2), v.swapaxes(1, 2), keys, scores)
@@ -111,6 +113,7 @@ FLASH_ATTENTION_BWD = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=cudnn.either(cudnn.backward, rows.NAME),
     parallel=("B",),
     fold="B",
     reads=_reads,

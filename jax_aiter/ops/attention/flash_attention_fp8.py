@@ -10,10 +10,13 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, normal, uniform
+from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import Scores, forward, visible_keys
+from jax_aiter.ops.attention import rows
+from jax_aiter.ops.attention.blocks import forward
 from jax_aiter.ops.attention.flash_attention_bwd import group_heads, merge_heads
+from jax_aiter.ops.attention.visible import Scores, dense_keys
 
 SCALES: tuple[str, ...] = ("q_descale", "k_descale", "v_descale")
 
@@ -39,7 +42,7 @@ def _reference(
 ):  # fmt: skip
     heads, queries, length = k.shape[2], q.shape[1], k.shape[1]
     q_descale, k_descale, v_descale = (jnp.broadcast_to(x, (q.shape[0], heads)) for x in (q_descale, k_descale, v_descale))
-    keys = visible_keys(jnp.arange(queries) + length - queries, 0, length, causal, sliding_window)
+    keys = dense_keys(queries, length, causal, sliding_window)
     k, v = (x.swapaxes(1, 2).astype(jnp.float32) * s[:, :, None, None] for x, s in ((k, k_descale), (v, v_descale)))
     grouped = group_heads(q.astype(jnp.float32), heads) * q_descale[:, :, None, None, None]
     out, lse = forward(grouped, k, v, keys, Scores(scale, 0.0))
@@ -78,6 +81,7 @@ FLASH_ATTENTION_FP8 = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(rows.NAME),
     infinite=("lse",),
     parallel=("B",),
     fold="B",

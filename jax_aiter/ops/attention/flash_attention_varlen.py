@@ -11,11 +11,11 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import flash_attention_varlen_bwd as bwd
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import Scores, forward
-from jax_aiter.ops.attention.flash_attention_bwd import grouped_sinks
+from jax_aiter.ops.attention import rows
 from jax_aiter.ops.attention.softmax import sinks_cotangent
 
 
@@ -26,17 +26,11 @@ def _abstract(dims, *, q, k, v, **_):
     return out, jax.ShapeDtypeStruct((dims["Hq"], dims["Tq"]), jnp.float32)
 
 
-def _reference(
-    *, q, k, v, cu_seqlens_q, cu_seqlens_k, alibi_slopes, sinks, scale, causal, sliding_window, logits_soft_cap,
-    return_lse=False, attention_chunk_size=0, **_,
-):  # fmt: skip
-    hk = k.shape[1]
-    keys, sequence = bwd.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window, attention_chunk_size)
-    scores = Scores(scale, logits_soft_cap, bwd.packed_slopes(alibi_slopes, sequence, hk), sinks=grouped_sinks(sinks, hk))
-    out, lse = forward(bwd.group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
+def _reference(*, return_lse=False, **arguments):
+    out, lse = bwd.attend(**arguments)
     if not return_lse:  # it is saved for the backward pass only, whose rule then takes no cotangent of it
         lse = jax.lax.stop_gradient(lse)
-    return bwd.merge(out), lse.reshape(q.shape[1], q.shape[0])
+    return out, lse
 
 
 def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, alibi_slopes, causal, sliding_window, attention_chunk_size=0, **_):
@@ -68,6 +62,7 @@ FLASH_ATTENTION_VARLEN = Op(
     relayout=bwd.relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(rows.NAME),
     infinite=("lse",),
     batch=lambda batched, **_: bwd.fold(batched, ("q",), ("k", "v"), (0, 1)),
     reads=_reads,

@@ -1,6 +1,5 @@
 """Backward pass of `flash_attention_varlen`, and what both passes know about packed sequences."""
 
-import jax
 import jax.numpy as jnp
 
 from jax_aiter.bind.op import Op
@@ -8,11 +7,15 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import Keys, Scores, backward, forward, visible_keys
+from jax_aiter.ops.attention import rows
+from jax_aiter.ops.attention.blocks import backward, forward
 from jax_aiter.ops.attention.flash_attention_bwd import grouped_sinks
-from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, owners, some_sequence
+from jax_aiter.ops.attention.packing import packing
+from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks
+from jax_aiter.ops.attention.visible import Scores
 
 OFFSETS = {"cu_seqlens_q": Arg("Bp", INT32), "cu_seqlens_k": Arg("Bp", INT32)}
 
@@ -27,38 +30,6 @@ def check_sequences(op: str, dims) -> None:
         raise ValueError(f"{op}: dimension 0 of cu_seqlens_q is 0, must be the number of sequences + 1")
     if "B" in dims and dims["B"] != dims["Bp"] - 1:
         raise ValueError(f"{op}: dimension 0 of alibi_slopes is {dims['B']}, must be the number of sequences {dims['Bp'] - 1}")
-
-
-def group(x: jax.Array, kv_heads: int) -> jax.Array:
-    """[T, Hq, D] -> [1, Hk, G, T, D]."""
-    t, hq, d = x.shape
-    return x.reshape(t, kv_heads, hq // max(kv_heads, 1), d).transpose(1, 2, 0, 3)[None]
-
-
-def merge(x: jax.Array) -> jax.Array:
-    """[1, Hk, G, T, D] -> [T, Hq, D]."""
-    _, hk, g, t, d = x.shape
-    return x[0].transpose(2, 0, 1, 3).reshape(t, hk * g, d)
-
-
-def packed_keys(cu_q, cu_k, queries: int, causal: bool, window: tuple[int, int], chunk: int = 0) -> tuple[Keys, jax.Array]:
-    """The packed keys each packed query sees, and the sequence of each query."""
-    (cu_q,), (cu_k,) = some_sequence(cu_q), some_sequence(cu_k)
-    owner = owners(cu_q, queries)
-    first, length = cu_k[owner.sequence], (cu_k[1:] - cu_k[:-1])[owner.sequence]
-    position = owner.offset + length - (cu_q[1:] - cu_q[:-1])[owner.sequence]
-    begin, end, diagonal = visible_keys(position, first, length, causal, window, chunk)
-    return Keys(jnp.where(owner.owned, begin, 0), jnp.where(owner.owned, end, 0), diagonal), owner.sequence
-
-
-def packed_slopes(slopes, sequence, kv_heads: int):
-    """[Hq] or [B, Hq] -> [1, Hk, G, 1 or T]."""
-    if slopes is None:
-        return None
-    if slopes.ndim == 2 and not slopes.shape[0]:
-        slopes = jnp.zeros((1, slopes.shape[1]), slopes.dtype)  # as `some_sequence` has one
-    by_head = slopes[:, None] if slopes.ndim == 1 else slopes[sequence].T
-    return by_head.reshape(1, kv_heads, by_head.shape[0] // max(kv_heads, 1), by_head.shape[1])
 
 
 def fold(batched, queries: tuple[str, ...], keys: tuple[str, ...], results: tuple[int, ...]):
@@ -95,29 +66,30 @@ def _abstract(dims, *, dout, q, k, v, out, **_):
     return q, k, v
 
 
-def _reference(
-    *, dout, q, k, v, out, lse, cu_seqlens_q, cu_seqlens_k, alibi_slopes, dlse, scale, causal, sliding_window, logits_soft_cap,
-    attention_chunk_size=0, **_,
-):  # fmt: skip
+def _reference(*, dout, q, k, v, out, lse, alibi_slopes, dlse, scale, logits_soft_cap, sinks=None, **mask):
     hk = k.shape[1]
-    keys, sequence = packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window, attention_chunk_size)
-    scores = Scores(scale, logits_soft_cap, packed_slopes(alibi_slopes, sequence, hk))
-    k1, v1 = (x.swapaxes(0, 1)[None] for x in (k, v))
-    lse, dlse = (x if x is None else x.reshape(1, hk, q.shape[1] // max(hk, 1), q.shape[0]) for x in (lse, dlse))
-    dq, dk, dv, _ = backward(group(dout, hk), group(q, hk), k1, v1, group(out, hk), lse, keys, scores, dlse)
-    return merge(dq).astype(q.dtype), dk[0].swapaxes(0, 1).astype(k.dtype), dv[0].swapaxes(0, 1).astype(v.dtype)
+    pack = packing(q, k, **mask)
+    scores = Scores(scale, logits_soft_cap, pack.slopes(alibi_slopes))
+    lse, dlse = (x if x is None else pack.by_query(x, hk) for x in (lse, dlse))
+    dout, q1, out = (pack.queries(x, hk) for x in (dout, q, out))
+    dq, dk, dv, _ = backward(dout, q1, pack.keys(k), pack.keys(v), out, lse, pack.visible, scores, dlse)
+    return pack.packed(dq).astype(q.dtype), pack.packed_keys(dk).astype(k.dtype), pack.packed_keys(dv).astype(v.dtype)
 
 
 def _forward(*, out, lse, **given):
     """For derivatives of this pass: `out` and `lse` are functions of q, k, v and sinks here, not operands of their own."""
-    q, k, v = given["q"], given["k"], given["v"]
-    offsets, hk = (given["cu_seqlens_q"], given["cu_seqlens_k"]), k.shape[1]
-    mask = given["causal"], given["sliding_window"], given.get("attention_chunk_size", 0)
-    keys, sequence = packed_keys(*offsets, q.shape[0], *mask)
-    slopes, sinks = packed_slopes(given["alibi_slopes"], sequence, hk), grouped_sinks(given["sinks"], hk)
-    scores = Scores(given["scale"], given["logits_soft_cap"], slopes, sinks=sinks)
-    out, lse = forward(group(q, hk), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, scores)
-    return _reference(out=merge(out), lse=lse.reshape(q.shape[1], q.shape[0]), **given)
+    wanted = {n: x for n, x in given.items() if n not in ("dout", "dlse")}
+    out, lse = attend(**wanted)
+    return _reference(out=out, lse=lse, **given)
+
+
+def attend(*, q, k, v, alibi_slopes, sinks, scale, logits_soft_cap, **mask):
+    """The attention of both passes: out ``[Tq, Hq, Dv]`` and lse ``[Hq, Tq]``."""
+    hk = k.shape[1]
+    pack = packing(q, k, **mask)
+    scores = Scores(scale, logits_soft_cap, pack.slopes(alibi_slopes), sinks=grouped_sinks(sinks, hk))
+    out, lse = forward(pack.queries(q, hk), pack.keys(k), pack.keys(v), pack.visible, scores)
+    return pack.packed(out), pack.packed_by_query(lse)
 
 
 def data_checks(*, q, k, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, **_):
@@ -155,6 +127,7 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
     relayout=relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(rows.NAME),
     reads=_reads,
     data_checks=data_checks,
     batch=lambda batched, **_: fold(batched, ("dout", "q", "out", "lse", "dlse"), ("k", "v"), (0, 0, 0)),

@@ -10,12 +10,15 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
+from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import flash_attention_varlen_bwd as varlen
+from jax_aiter.ops.attention import packing, rows
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import Scores, forward
+from jax_aiter.ops.attention.blocks import forward
 from jax_aiter.ops.attention.flash_attention_fp8 import SCALES, relayout, scales_per_head
 from jax_aiter.ops.attention.ragged import owners
+from jax_aiter.ops.attention.visible import Scores
 
 
 def _abstract(dims, *, q, k, v, return_lse=False, **_):
@@ -42,12 +45,12 @@ def _reference(
     if sequences == 0:
         return jnp.zeros((*q.shape[:2], v.shape[2]), jnp.bfloat16), jnp.full(lse_shape, -jnp.inf, jnp.float32)
     q_descale, k_descale, v_descale = (jnp.broadcast_to(x, (sequences, heads)) for x in (q_descale, k_descale, v_descale))
-    keys, sequence = varlen.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
+    keys, sequence = packing.packed_keys(cu_seqlens_q, cu_seqlens_k, q.shape[0], causal, sliding_window)
     of_key = owners(cu_seqlens_k, k.shape[0]).sequence
     k, v = (x.astype(jnp.float32) * s[of_key][..., None] for x, s in ((k, k_descale), (v, v_descale)))
     q = q.astype(jnp.float32) * jnp.repeat(q_descale[sequence], q.shape[1] // heads, axis=1)[..., None]
-    out, lse = forward(varlen.group(q, heads), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, Scores(scale, 0.0))
-    return varlen.merge(out).astype(jnp.bfloat16), lse.reshape(lse_shape) if return_lse else jnp.zeros(lse_shape, jnp.float32)
+    out, lse = forward(packing.group(q, heads), k.swapaxes(0, 1)[None], v.swapaxes(0, 1)[None], keys, Scores(scale, 0.0))
+    return packing.merge(out).astype(jnp.bfloat16), lse.reshape(lse_shape) if return_lse else jnp.zeros(lse_shape, jnp.float32)
 
 
 def _reads(*, q, k, cu_seqlens_q, cu_seqlens_k, causal, sliding_window, return_lse=False, **operands):
@@ -71,6 +74,7 @@ FLASH_ATTENTION_VARLEN_FP8 = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(rows.NAME),
     infinite=("lse",),
     reads=_reads,
     data_checks=varlen.data_checks,

@@ -13,6 +13,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import machine
+
 Take = Callable[[jax.Array, Any], jax.Array]
 
 
@@ -23,7 +25,7 @@ def widened(dtype: Any) -> bool:
 
 def read(x: jax.Array, index: Any, take: Take) -> jax.Array:
     """``take(x, index)``, which selects elements of `x` and does nothing else; differentiable in `x`."""
-    return _read(x, index, take) if widened(x.dtype) else take(x, index)
+    return _read(x, index, take) if widened(x.dtype) and not machine.is_gpu() else take(x, index)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
