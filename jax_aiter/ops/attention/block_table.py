@@ -7,8 +7,8 @@ from jax_aiter.bind.batching import merged, split
 from jax_aiter.core import symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.ops.attention import params as params_of
-from jax_aiter.ops.attention.paged import Pages, Queries
-from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, some_sequence, tile_rows, tiles
+from jax_aiter.ops.attention.pages import Pages, Queries
+from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, owners, some_sequence, tile_rows, tiles
 from jax_aiter.ops.cache.dtypes import CACHE_DTYPES, kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, keys_by_token, values_by_token
 from jax_aiter.ops.shared import narrow
@@ -111,6 +111,28 @@ def ragged_queries(query, cu_seqlens, lengths, kv_heads: int, window: int, causa
         return jnp.where(known, flat[jnp.minimum(place, flat.shape[0] - 1)], absent)
 
     return Queries(q, cut.sequence, begin, end, first if anchor_at_first else length - 1), pack
+
+
+def aligned_queries(query, cu_seqlens, lengths, kv_heads: int, longest: int, causal: bool):
+    """As `ragged_queries` without window, but a sequence's queries are one tile of `longest` rows; what is behind is left out."""
+    t, hq, d = query.shape
+    cu_seqlens, lengths = some_sequence(cu_seqlens, lengths)
+    longest = max(longest, 1)
+    count = (cu_seqlens[1:] - cu_seqlens[:-1])[:, None]
+    index = jnp.arange(longest, dtype=jnp.int32)
+    owned = index < count
+    begin, end = visible(lengths[:, None] - count + index, lengths[:, None], owned, causal, 0)
+    token = jnp.where(owned, cu_seqlens[:-1, None] + index, 0)
+    q = query[jnp.clip(token, 0, t - 1)].reshape(*token.shape, kv_heads, hq // kv_heads, d)
+    owner = owners(cu_seqlens, t)
+
+    def pack(x, absent):
+        """[B, longest, Hk, G, ...] -> [T, Hq, ...], tokens without a sequence `absent`."""
+        there = owner.owned & (owner.offset < longest)
+        found = x[owner.sequence, jnp.clip(owner.offset, 0, longest - 1)].reshape(t, hq, *x.shape[4:])
+        return jnp.where(there.reshape(-1, *[1] * (found.ndim - 1)), found, absent)
+
+    return Queries(q, jnp.arange(lengths.shape[0], dtype=jnp.int32), begin, end, lengths - 1), pack
 
 
 def clamp_lengths(context_lens, block_tables, size: int):

@@ -8,10 +8,12 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
+from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import over_table
+from jax_aiter.ops.attention import gathered, over_table
 from jax_aiter.ops.attention.mtp import align, causal_end
-from jax_aiter.ops.attention.paged import Queries, Rule, attend
+from jax_aiter.ops.attention.paged import attend
+from jax_aiter.ops.attention.pages import Queries, Rule
 from jax_aiter.ops.cache.kv_layout import cache_axes
 
 HEAD_DIM = 128
@@ -105,6 +107,7 @@ PA_FWD_ASM = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(gathered.NAME),
     fixed=("bs",),
     parallel=("B",),
     batch=_batch,

@@ -11,13 +11,15 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
-from jax_aiter.ops.attention import pa_metadata
+from jax_aiter.core.machine import always
+from jax_aiter.ops.attention import chunked, pa_metadata
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.block_table import check_offsets, query_checks
 from jax_aiter.ops.attention.mtp import align, causal_end
 from jax_aiter.ops.attention.pa_fwd_asm import HALF, HEAD_DIM, SCALE
 from jax_aiter.ops.attention.pa_work import used_blocks
-from jax_aiter.ops.attention.paged import Pages, Queries, Rule, attend
+from jax_aiter.ops.attention.paged import attend
+from jax_aiter.ops.attention.pages import Pages, Queries, Rule
 from jax_aiter.ops.attention.ragged import offset_checks
 from jax_aiter.ops.cache import paged_reads as reads_of
 from jax_aiter.ops.cache.dtypes import kv_dtypes
@@ -78,7 +80,7 @@ def _reference(
     sequences = jnp.arange(lengths.shape[0], dtype=jnp.int32)
     grouped = q.reshape(lengths.shape[0], max_qlen, kv_heads, -1, HEAD_DIM)
     queries = Queries(grouped, sequences, jnp.zeros_like(end), end, lengths - 1)
-    out, _ = attend(queries, pages, Rule(lambda raw, offset: raw * SCALE), HEAD_DIM)
+    out, _ = attend(queries, pages, Rule(lambda raw, offset: raw * SCALE), HEAD_DIM, listed=kv_indices.shape[0])
     unknown = unreadable(kv_indices, first, count, blocks)
     out = jnp.where(unknown[:, None, None, None, None], jnp.nan, out)
     return (pack(out.reshape(q.shape)).astype(query.dtype),)
@@ -138,6 +140,7 @@ PA_PERSISTENT_FWD = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(chunked.NAME),
     reads=_reads,
     fixed=("bs",),
     data_checks=_data_checks,

@@ -5,13 +5,14 @@ of it may see to the last; a page outside that range is never read. Keys that a 
 where another query of the tile sees them; what is seen and is not finite shows in the whole row.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import symbolic
+from jax_aiter.core import machine, symbolic
+from jax_aiter.ops.attention import chunked, gathered
+from jax_aiter.ops.attention.pages import Pages, Queries, Rule, by_key, grouped
 from jax_aiter.ops.attention.softmax import F32, dot, finish, online_softmax, readable, shown
 
 # Keys per step, enough to amortise the loop, and a bound on the elements that a step may hold.
@@ -20,48 +21,18 @@ ELEMENTS_PER_STEP = 1 << 22
 TILES_PER_STEP = 16  # where their number is symbolic: they are padded to a multiple of it
 
 
-class Queries(NamedTuple):
-    """Tiles of queries: q [N, R, Hk, G, D]; a query sees key positions begin <= p < end of sequence [N]; anchor for ALiBi."""
+def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int, listed: Any = None) -> tuple[jax.Array, jax.Array]:
+    """out f32 [N, R, Hk, G, Dv] and lse f32 [N, R, Hk, G]; queries that see no key give 0 and -inf (or the sink alone).
 
-    q: jax.Array
-    sequence: jax.Array
-    begin: jax.Array  # [N, R]
-    end: jax.Array  # [N, R]
-    anchor: jax.Array  # [N]
-
-
-class Pages(NamedTuple):
-    """Where keys are.
-
-    lookup: (sequence [N], index of the page in it [N, P]) -> page [N, P], outside [0, total) where there is none.
-    read: page [N, P] -> k [N, P, size, Hk, D], v [N, P, size, Hk, Dv], k_scale, v_scale [N, P, size, Hk] or None.
+    listed: where a flat list deals out the pages, its length, and a tile holds all queries of its sequence (`chunked`).
     """
-
-    size: int
-    total: int
-    per_sequence: int
-    lookup: Callable[[jax.Array, jax.Array], jax.Array]
-    read: Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]]
-
-
-class Rule(NamedTuple):
-    """How results come from products.
-
-    score: (q · k float32 [N, R, Hk, G, keys], key position minus anchor [N, keys]) -> score.
-    sinks: float32 [Hk, G] or None.
-    value_scale: a number for all values; what sees no key is zero whatever it holds.
-    """
-
-    score: Callable[[jax.Array, jax.Array], jax.Array]
-    sinks: jax.Array | None = None
-    value_scale: jax.Array | float = 1.0
-
-
-def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int) -> tuple[jax.Array, jax.Array]:
-    """out f32 [N, R, Hk, G, Dv] and lse f32 [N, R, Hk, G]; queries that see no key give 0 and -inf (or the sink alone)."""
     n, r, hk, g, d = queries.q.shape
     if 0 in (n, r, hk, g, pages.per_sequence):
         return jnp.zeros((n, r, hk, g, value_dim), F32), jnp.full((n, r, hk, g), -jnp.inf, F32)
+    if machine.is_gpu() and listed is not None:
+        return chunked.attend(queries, pages, rule, value_dim, listed)
+    if machine.is_gpu():
+        return gathered.attend(queries, pages, rule, value_dim)
     per_step = max(1, KEYS_PER_STEP // pages.size)
     if not symbolic.is_symbolic(pages.per_sequence):
         per_step = max(1, min(pages.per_sequence, per_step))
@@ -70,13 +41,7 @@ def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int) -> tuple[
         cost = per_step * pages.size * max(hk * max(d, value_dim), r * hk * g)
         group = max(1, ELEMENTS_PER_STEP // max(cost, 1))
     group = min(group, TILES_PER_STEP if symbolic.is_symbolic(n) else max(n, 1))
-    if group == n:
-        return _stream(queries, pages, rule, value_dim, per_step)
-    groups = -(-n // group)
-    padded = jax.tree.map(lambda x: jnp.pad(x, [(0, groups * group - n)] + [(0, 0)] * (x.ndim - 1)), queries)
-    split = jax.tree.map(lambda x: x.reshape(groups, group, *x.shape[1:]), padded)
-    out = jax.lax.map(lambda tiles: _stream(tiles, pages, rule, value_dim, per_step), split)
-    return tuple(x.reshape(groups * group, *x.shape[2:])[:n] for x in out)
+    return grouped(queries, group, lambda tiles: _stream(tiles, pages, rule, value_dim, per_step))
 
 
 def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step: int):
@@ -100,7 +65,7 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
         mask = exists[:, None] & (begin[:, :, None] <= position[:, None]) & (position[:, None] < end[:, :, None])
         raw = dot("nrhgd,nkhd->nrhgk", q.astype(k.dtype), k)
         if k_scale is not None:
-            raw = raw * _by_key(k_scale)
+            raw = raw * by_key(k_scale)
         s = jnp.where(mask[:, :, None, None], rule.score(raw, position - anchor[:, None]), -jnp.inf)
         v, finite = readable(v if v_scale is None else v * v_scale.reshape(n, per_step * pages.size, hk, 1))
         lost = shown(finite.swapaxes(1, 2)[:, None], mask[:, :, None])[..., None, None]
@@ -116,9 +81,3 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
     state, sees = jax.lax.fori_loop(0, steps, step, (start, jnp.zeros((n, r), bool)))
     out, lse = finish(state)
     return jnp.where(sees[:, :, None, None, None], out * rule.value_scale, 0.0), lse
-
-
-def _by_key(scale: jax.Array) -> jax.Array:
-    """[N, P, size, Hk] -> [N, 1, Hk, 1, keys]."""
-    n, _, _, hk = scale.shape
-    return scale.reshape(n, -1, hk).swapaxes(1, 2)[:, None, :, None]

@@ -7,8 +7,9 @@ from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
+from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import over_table
+from jax_aiter.ops.attention import gathered, over_table
 
 
 def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, cu_seqlens, ragged, kv_layout, **_):
@@ -55,6 +56,7 @@ PAGED_ATTENTION = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(gathered.NAME),
     fixed=("bs",),
     parallel=("B",),
     batch=_batch,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import symbolic
+from jax_aiter.core import machine, symbolic
 from jax_aiter.ops.shared.running_sum import running_sum
 from jax_aiter.ops.shared.search import search
 
@@ -48,8 +48,8 @@ def tile_rows(tokens: int, sequences: int) -> int:
     """Rows per tile: about the mean length, so that pure decoding gets 1 and a long prefill reads each key once per 64 queries."""
     if symbolic.any_symbolic_size(tokens, sequences):
         return 16
-    rows = 1
-    while rows < 64 and rows * sequences < tokens:
+    rows, most = 1, 256 if machine.is_gpu() else 64  # a GPU gathers the keys of each tile
+    while rows < most and rows * sequences < tokens:
         rows *= 2
     return rows
 

@@ -11,8 +11,9 @@ from jax_aiter.core import check
 from jax_aiter.core.arch import FNUZ, fp8_dtype
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
+from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import over_table
+from jax_aiter.ops.attention import gathered, over_table
 
 
 def _abstract(
@@ -65,6 +66,7 @@ UNIFIED_ATTENTION = Op(
     relayout=cache.cache_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=always(gathered.NAME),
     fixed=("bs",),
     batch=lambda batched, *, per_token_scales, per_sequence_scales=False, **_: cache.fold_paged(
         batched, "cu_seqlens_q", "q", per_token_scales, per_sequence_scales

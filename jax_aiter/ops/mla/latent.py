@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.bind.batching import merged, split
-from jax_aiter.core import check, symbolic
+from jax_aiter.core import check, machine, symbolic
 from jax_aiter.core.reads import Reads, at, spread
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention.paged import Pages, Rule, attend
+from jax_aiter.ops.attention.paged import attend
+from jax_aiter.ops.attention.pages import Pages, Rule
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks
 from jax_aiter.ops.attention.softmax import F32, soft_cap
 from jax_aiter.ops.cache import paged_reads as reads_of
@@ -53,9 +54,9 @@ def output(op: str, dims, *, q, kv_buffer, v_head_dim, q_scale=None, kv_scale=No
 
 def attention(
     *, q, kv_buffer, qo_indptr, kv_indptr, kv_indices, kv_last_page_lens, sm_scale, q_scale=None, kv_scale=None, logit_cap=0.0,
-    causal=True, v_head_dim=VALUE_DIM,
+    causal=True, v_head_dim=VALUE_DIM, longest,
 ):  # fmt: skip
-    """The readable reference: output ``[Tq, Hq, v_head_dim]`` and log-sum-exp ``[Tq, Hq]``."""
+    """The readable reference: output ``[Tq, Hq, v_head_dim]`` and log-sum-exp ``[Tq, Hq]``; longest: queries of a sequence."""
     size, slots = kv_buffer.shape[1], kv_indices.shape[0]
     dtype = jnp.bfloat16 if q.dtype.itemsize == 1 else q.dtype
     count = jnp.clip(kv_indptr[1:] - kv_indptr[:-1], 0, slots)
@@ -68,13 +69,17 @@ def attention(
         k = narrow.read(kv_buffer, page, lambda x, i: x[i])
         return k, k[..., :v_head_dim], None, None
 
-    q32 = q.astype(F32) if q.dtype.itemsize == 1 else q
-    queries, pack = cache.ragged_queries(q32, qo_indptr, lengths, 1, 0, causal, False)
+    wide = dtype if machine.is_gpu() else F32  # bfloat16 holds every fp8 value too
+    q32 = q.astype(wide) if q.dtype.itemsize == 1 else q
+    if machine.is_gpu():
+        queries, pack = cache.aligned_queries(q32, qo_indptr, lengths, 1, longest, causal)
+    else:
+        queries, pack = cache.ragged_queries(q32, qo_indptr, lengths, 1, 0, causal, False)
     kv = cache.tensor_scale(kv_scale, False)
     factor = sm_scale * cache.tensor_scale(q_scale, False) * kv
     rule = Rule(lambda raw, offset: soft_cap(raw * factor, logit_cap), value_scale=kv)
     per_sequence = 0 if kv_last_page_lens.shape[0] == 0 else slots
-    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], per_sequence, lookup, read), rule, v_head_dim)
+    out, lse = attend(queries, Pages(size, kv_buffer.shape[0], per_sequence, lookup, read), rule, v_head_dim, listed=slots)
     return pack(out, 0.0).astype(dtype), pack(lse, -jnp.inf)
 
 

@@ -8,6 +8,8 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
+from jax_aiter.core.machine import always
+from jax_aiter.ops.attention import chunked
 from jax_aiter.ops.mla import latent, metadata
 
 
@@ -19,7 +21,8 @@ def _abstract(dims, *, q, kv_buffer, q_scale, kv_scale, v_head_dim=latent.VALUE_
 
 
 def _reference(*, max_seqlen_qo, return_lse, **arguments):
-    return latent.attention(**{n: x for n, x in arguments.items() if n not in metadata.AXES})  # a work list changes no result
+    given = {n: x for n, x in arguments.items() if n not in metadata.AXES}  # a work list changes no result
+    return latent.attention(**given, longest=max_seqlen_qo)
 
 
 def _data_checks(*, max_seqlen_qo, **operands):
@@ -45,6 +48,7 @@ MLA_DECODE_FWD = Op(
     results={"out": "Tq Hq V", "lse": "Tq Hq"},
     abstract=_abstract,
     reference=_reference,
+    gpu=always(chunked.NAME),
     fixed=("page", "D"),
     infinite=("lse",),
     batch=latent.batch,
