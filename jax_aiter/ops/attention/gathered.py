@@ -1,8 +1,8 @@
 """Attention of tiles of queries over pages: what a GPU does where no kernel reads the pages in place.
 
 All pages of a sequence are gathered once, as far as its table goes, and meet its queries in one product, one softmax and one
-product: no loop ends where a length says, so the host never waits. Lengths only mask. Where the gathered keys and values of all tiles would
-not fit `BYTES`, tiles go in groups of equal size.
+product: no loop ends where a length says, so the host never waits. Lengths only mask. Where the gathered keys and values of all
+tiles would not fit `BYTES`, tiles go in groups of equal size.
 """
 
 import jax

@@ -10,8 +10,9 @@ from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.cases import case, constant, distinct, uniform
+from jax_aiter.core.machine import always
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import asm_signature, reads, rules
+from jax_aiter.ops.moe import aligned, asm_signature, reads, rules
 from jax_aiter.ops.moe import layout as moe_layout
 from jax_aiter.ops.moe import smooth as moe_smooth
 from jax_aiter.ops.moe.fused_moe import fused_moe
@@ -75,6 +76,7 @@ ASM_MOE = Op(
     results={"out": "T D"},
     abstract=_abstract,
     reference=_reference,
+    gpu=always(aligned.NAME),
     reads=_reads,
     data_checks=rules.data_checks,
     cases=_cases,

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import machine
 from jax_aiter.ops.gemm.shuffle_weight import shuffled
+from jax_aiter.ops.moe import aligned, forward, quant
 from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import forward, quant
 from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe.over_rows import bytes_of
 
 RESULTS = {
     "d_hidden_states": "T D",
@@ -61,7 +63,8 @@ def backward(cotangent, operands, params):
         d_w = (jnp.zeros(w1.shape[1:], jnp.float32), jnp.zeros(w2.shape[1:], jnp.float32)) if trained else ()
         return d_w, jnp.zeros(w1.shape[1], jnp.float32), jnp.zeros(width, jnp.float32)
 
-    def step(expert, rows, total, state):
+    def compute(expert, rows):
+        """Of a block: (gradient of its rows, of their weights), and its parts of those of both weights and biases."""
         # Rows of another expert, or of nobody, are zeroed on both sides: whatever they hold, NaN included, adds nothing.
         valid = rows.valid[:, None]
         xb = x.rows(rows.entry // k)
@@ -87,35 +90,44 @@ def backward(cotangent, operands, params):
                 d_weight += g @ expert.b2
             d_u, d_y = d_h, g * weight[:, None]
         d_x = moe_expert.matmul(d_u if expert.s1 is None else d_u * expert.s1, expert.w1, contract=0)
+        d_w = (moe_expert.outer(d_u, xb.values, w1.dtype), moe_expert.outer(d_y, a, w2.dtype)) if trained else ()
+        return (d_x, d_weight), (d_w, jnp.sum(d_h, axis=0), jnp.sum(d_y, axis=0))
 
-        d_w, d_b1, d_b2 = total
-        if trained:
-            d_w = (d_w[0] + moe_expert.outer(d_u, xb.values), d_w[1] + moe_expert.outer(d_y, a))
-        total = (d_w, d_b1 + jnp.sum(d_h, axis=0), d_b2 + jnp.sum(d_y, axis=0))
+    def step(expert, rows, total, state):
+        (d_x, d_weight), parts = compute(expert, rows)
         d_rows, d_weights, stacked = state
         d_rows = jax.lax.dynamic_update_slice(d_rows, d_x, (rows.start, 0))
         d_weights = jax.lax.dynamic_update_slice(d_weights, d_weight, (rows.start,))
-        return total, (d_rows, d_weights, stacked)
+        return jax.tree.map(jnp.add, total, parts), (d_rows, d_weights, stacked)
 
-    def store(e, total, state):
-        d_rows, d_weights, stacked = state
-
-        def put(whole, part, ordered=lambda x: x):
-            return jax.lax.dynamic_update_index_in_dim(whole, ordered(part.astype(whole.dtype)), e, 0)
-
+    def finish(total):
         d_w, d_b1, d_b2 = total
         matrices: Any = d_w if trained else (None, None)
         parts = moe_expert.Expert(matrices[0], matrices[1], None, None, d_b1, d_b2)
         parts = moe_expert.without_padding(parts, intermediate, params)
-        d_w = (parts.w1, parts.w2) if trained else ()
-        as_given = tuple(put(whole, part, ordered) for whole, part in zip(stacked[0], d_w, strict=True))
-        return d_rows, d_weights, (as_given, put(stacked[1], parts.b1), put(stacked[2], parts.b2))
+        d_w = (ordered(parts.w1.astype(w1.dtype)), ordered(parts.w2.astype(w2.dtype))) if trained else ()
+        return d_w, parts.b1, parts.b2
+
+    def store(e, total, state):
+        d_rows, d_weights, stacked = state
+
+        def put(whole, part):
+            return jax.lax.dynamic_update_index_in_dim(whole, part, e, 0)
+
+        return d_rows, d_weights, jax.tree.map(put, stacked, finish(total))
 
     structs = abstract(operands, params)
     zeros = [jnp.zeros(s.shape, s.dtype) for s in structs]
-    stacked = ((zeros[1], zeros[2]) if trained else (), zeros[4], zeros[5])
-    state = (jnp.zeros((tokens * k + block, w1.shape[2]), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
-    d_rows, d_weights, (d_w, d_b1, d_b2) = moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
+    if machine.is_gpu() and 0 not in (tokens * k, w1.shape[0]):
+        size, parts = w1.dtype.itemsize, bytes_of(w1, w2)
+        fit = aligned.block_size(tokens * k, w1.shape[0], size, aligned.COPIES + (8 // size if trained else 0))
+        loaded = parts * (size + 4) // size if trained else parts
+        (d_rows, d_weights), sums = aligned.folded(groups, fit, load, compute, loaded)
+        d_w, d_b1, d_b2 = jax.vmap(finish)(sums)
+    else:
+        stacked = ((zeros[1], zeros[2]) if trained else (), zeros[4], zeros[5])
+        state = (jnp.zeros((tokens * k + block, w1.shape[2]), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
+        d_rows, d_weights, (d_w, d_b1, d_b2) = moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
     d_w1, d_w2 = d_w if trained else (zeros[1], zeros[2])
     d_hidden = moe_expert.keep(moe_groups.combine(groups, d_rows, (tokens, k)), 1, params["hidden_pad"])
     d_topk = moe_groups.combine_scalar(groups, d_weights).reshape(tokens, k)

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import machine
 from jax_aiter.ops.activation.activations import gelu_tanh
 from jax_aiter.ops.gemm.shuffle_weight import unshuffled
 from jax_aiter.ops.moe import groups as moe_groups
@@ -29,14 +30,18 @@ class Expert(NamedTuple):
 
 def matmul(x: jax.Array, w: jax.Array, *, contract: int = 1) -> jax.Array:
     """``x @ w.T`` (or ``x @ w`` for contract=0), accumulated in float32."""
+    if x.dtype != w.dtype and w.dtype.itemsize == 2 and machine.is_gpu():
+        x = x.astype(w.dtype)  # whose products a matrix unit makes; they are summed in float32
     if x.dtype != w.dtype:
         x, w = x.astype(jnp.float32), w.astype(jnp.float32)
     return jax.lax.dot_general(x, w, (((1,), (contract,)), ((), ())), preferred_element_type=jnp.float32)
 
 
-def outer(a: jax.Array, b: jax.Array) -> jax.Array:
-    """``a.T @ b`` in float32: a block's contribution to a weight gradient."""
-    return jax.lax.dot_general(a, b.astype(jnp.float32), (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+def outer(a: jax.Array, b: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """``a.T @ b`` in float32: a block's contribution to a weight gradient. On a GPU the factors are of `dtype`, the weight's."""
+    wide = dtype if machine.is_gpu() else jnp.float32
+    a, b = a.astype(wide), b.astype(wide)
+    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
 
 def keep(x: jax.Array, axis: int, pad: int) -> jax.Array:

@@ -6,10 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.core import machine
 from jax_aiter.ops.moe import batched as moe_batched
+from jax_aiter.ops.moe import dense, quant
 from jax_aiter.ops.moe import expert as moe_expert
 from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe import quant
+from jax_aiter.ops.moe.over_rows import bytes_of, over_rows
 
 
 def routing(operands: Mapping[str, jax.Array | None]) -> moe_groups.Groups:
@@ -32,16 +34,25 @@ def second_scale(operands, params, groups, block, x, load) -> jax.Array | None:
     if params["quant_type"] != "per_tensor" or operands["a2_scale"] is not None:
         return operands["a2_scale"]
 
-    def step(expert, rows, total, top):
+    def largest(expert, rows):
         a = jnp.abs(_intermediate(operands, params, x, expert, rows))
-        return total, jnp.maximum(top, jnp.max(jnp.where(rows.valid[:, None], a, 0.0), initial=0.0))
+        return jnp.max(jnp.where(rows.valid[:, None], a, 0.0), axis=1, initial=0.0)
 
-    top = moe_groups.over_experts(groups, block, load, step, jnp.float32(0))
+    def step(expert, rows, total, top):
+        return total, jnp.maximum(top, jnp.max(largest(expert, rows)))
+
+    if machine.is_gpu():
+        top = over_rows(groups, load, lambda *part: largest(*part)[:, None], 1, bytes_of(operands["w1"], operands["w2"]), 1)
+        top = jnp.max(jnp.where(groups.used[groups.order], top[: groups.order.shape[0], 0], 0.0), initial=0.0)
+    else:
+        top = moe_groups.over_experts(groups, block, load, step, jnp.float32(0))
     return quant.amax_scale(top, operands["w2"].dtype)
 
 
 def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array:
     """[T, D] in the output dtype."""
+    if machine.is_gpu() and dense.suits(operands, params):
+        return dense.forward(operands, params)
     tokens, k = operands["topk_ids"].shape
     width = operands["w2"].shape[1]
     groups = routing(operands)
@@ -50,20 +61,22 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
     load = moe_expert.loader(operands, params)
     scale = second_scale(operands, params, groups, block, x, load)
 
-    def step(expert, rows, total, out):
+    def compute(expert, rows):
         a = _intermediate(operands, params, x, expert, rows)
-        y = moe_expert.second_gemm(expert, moe_expert.requantize(a, scale, operands["w2"].dtype, params))
-        if batched:  # the rows behind this expert's last are done already
-            y = jnp.where(rows.valid[:, None], y, jax.lax.dynamic_slice(out, (rows.start, 0), y.shape))
-        # Otherwise blocks come in order, so rows past this expert's last are written over by the next expert's.
+        return moe_expert.second_gemm(expert, moe_expert.requantize(a, scale, operands["w2"].dtype, params))
+
+    def step(expert, rows, total, out):
+        y = compute(expert, rows)  # the rows behind this expert's last are done already
+        y = jnp.where(rows.valid[:, None], y, jax.lax.dynamic_slice(out, (rows.start, 0), y.shape))
         return total, jax.lax.dynamic_update_slice(out, y, (rows.start, 0))
 
-    batched = moe_batched.rows_per_expert(operands, params)
+    batched = 0 if machine.is_gpu() else moe_batched.rows_per_expert(operands, params)
     if batched:
         start = jnp.pad(moe_batched.first_rows(operands, params, groups, batched), ((0, block), (0, 0)))
         rows = moe_groups.over_experts(moe_batched.rest(groups, batched), block, load, step, start)
     else:
-        rows = moe_groups.over_experts(groups, block, load, step, jnp.zeros((tokens * k + block, width), jnp.float32))
+        both = operands["w1"], operands["w2"]
+        rows = over_rows(groups, load, compute, width, bytes_of(*both), both[0].dtype.itemsize)
     weight = None if params["doweight_stage1"] else operands["topk_weight"]
     out = moe_expert.keep(moe_groups.combine(groups, rows, (tokens, k), weight), 1, params["hidden_pad"])
     return out.astype(params["output_dtype"])

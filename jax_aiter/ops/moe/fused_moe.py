@@ -12,8 +12,9 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, Arg
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.machine import Form, always
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import backward, cases, reads, rules
+from jax_aiter.ops.moe import aligned, backward, cases, dense, reads, rules
 from jax_aiter.ops.moe import forward as moe_forward
 from jax_aiter.ops.moe import layout as moe_layout
 from jax_aiter.ops.moe.quant import GROUP
@@ -92,6 +93,7 @@ FUSED_MOE = Op(
     results={"out": "T D"},
     abstract=_abstract,
     reference=_reference,
+    gpu=lambda arch, operands, params: Form(dense.NAME if dense.suits(operands, params) else aligned.NAME),
     relayout=rules.relayout,
     batch=rules.batch,
     reads=_reads,
@@ -108,6 +110,7 @@ FUSED_MOE_BACKWARD = Op(
     results=backward.RESULTS,
     abstract=_backward_abstract,
     reference=_backward_reference,
+    gpu=always(aligned.NAME),
     reads=_backward_reads,
     data_checks=rules.data_checks,
     relayout=rules.relayout,

@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.bind.op import Op
-from jax_aiter.core import check
+from jax_aiter.core import check, machine, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal
 from jax_aiter.core.gradient import Gradient
+from jax_aiter.core.machine import Form, always
 from jax_aiter.core.reads import NOTHING, Reads, at, spread
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm import product
-from jax_aiter.ops.moe import expert, groups
+from jax_aiter.ops.moe import aligned, dense, expert, groups, over_rows
 from jax_aiter.ops.shared.running_sum import running_sum
 
 FLOATS = ("float32", "bfloat16", "float16", *FP8_TYPES)
@@ -56,23 +57,44 @@ def _abstract(dims, *, lhs, rhs, group_sizes, bias, transpose_rhs, preferred_ele
 
 
 def _reference(*, lhs, rhs, group_sizes, bias, transpose_rhs, preferred_element_type):
-    rows, columns = lhs.shape[0], rhs.shape[1 if transpose_rhs else 2]
+    rows, held, columns = lhs.shape[0], rhs.shape[0], rhs.shape[1 if transpose_rhs else 2]
     last = ends(group_sizes, rows)
-    block = groups.block_rows(rows, rhs.shape[0])
-    padded = jnp.pad(lhs, ((0, block), (0, 0)))
+    found = _groups(last, rows)
 
     def load(g):
         return Loaded(groups.take_row(rhs, g), None if bias is None else groups.take_row(bias, g).astype(jnp.float32))
 
-    def step(loaded, part, total, out):
-        y = expert.matmul(_slice(padded, part), loaded.matrix, contract=1 if transpose_rhs else 0)
-        y = y if loaded.bias is None else y + loaded.bias
-        # Groups come in order: what a block writes behind its group's last row is written over by the next group's.
-        return total, jax.lax.dynamic_update_slice(out, y, (part.start, 0))
+    def product(x, loaded):
+        y = expert.matmul(x, loaded.matrix, contract=1 if transpose_rhs else 0)
+        return y if loaded.bias is None else y + loaded.bias
 
-    out = groups.over_experts(_groups(last, rows), block, load, step, jnp.zeros((rows + block, columns), jnp.float32))
+    if machine.is_gpu() and _dense(rows, held, columns, rhs.dtype.itemsize):
+        every = jax.vmap(lambda matrix, b: product(lhs, Loaded(matrix, b)))(rhs, None if bias is None else bias.astype(jnp.float32))
+        row = jnp.arange(rows, dtype=jnp.int32)
+        out = every[groups.experts_of(found, row, "compare_all"), row]
+    else:
+        padded = jnp.pad(lhs, ((0, over_rows.longest_block(rows, held, rhs.dtype.itemsize)), (0, 0)))
+
+        def compute(loaded, part):
+            return product(_slice(padded, part), loaded)
+
+        out = over_rows.over_rows(found, load, compute, columns, over_rows.bytes_of(rhs), rhs.dtype.itemsize)
     taken = jnp.arange(rows) < (last[-1] if last.shape[0] else 0)
     return (jnp.where(taken[:, None], out[:rows], 0.0).astype(preferred_element_type),)
+
+
+def _dense(rows, held, columns, itemsize: int) -> bool:
+    """Whether every group's matrix for every row is cheaper than blocks of rows with copies of their matrices (`aligned`)."""
+    if symbolic.any_symbolic_size(rows, held, columns) or 0 in (rows, held) or held * rows * columns > dense.ELEMENTS:
+        return False
+    best = aligned.cost(rows, held, aligned.block_size(rows, held, itemsize), itemsize)
+    return aligned.dense_cost(rows, held, itemsize) <= best
+
+
+def _form(arch, operands, params) -> Form:
+    lhs, rhs = operands["lhs"], operands["rhs"]
+    columns = rhs.shape[1 if params["transpose_rhs"] else 2]
+    return Form(dense.NAME if _dense(lhs.shape[0], rhs.shape[0], columns, rhs.dtype.itemsize) else aligned.NAME)
 
 
 def _backward(saved, cotangents, *, implementation, transpose_rhs, preferred_element_type):
@@ -134,6 +156,7 @@ GROUPED_GEMM = Op(
     relayout=_relayout,
     abstract=_abstract,
     reference=_reference,
+    gpu=_form,
     parallel=("N",),
     gradient=Gradient(wrt=("lhs", "rhs", "bias"), saves=("lhs", "rhs", "bias", "group_sizes"), backward=_backward),
     reads=_reads,
@@ -160,22 +183,33 @@ def _abstract_transposed(dims, *, lhs, rhs, group_sizes, preferred_element_type)
 
 def _reference_transposed(*, lhs, rhs, group_sizes, preferred_element_type):
     rows, held = lhs.shape[0], group_sizes.shape[0]
+    found = _groups(ends(group_sizes, rows), rows)
     block = groups.block_rows(rows, held)
+    if machine.is_gpu():
+        block = aligned.block_size(rows, held, lhs.dtype.itemsize, aligned.COPIES * 4 // lhs.dtype.itemsize)
     left, right = (jnp.pad(x, ((0, block), (0, 0))) for x in (lhs, rhs))
 
     def zeroed(x, part):
         return jnp.where(part.valid[:, None], _slice(x, part), jnp.zeros((), x.dtype))
 
+    def outer(part):
+        return expert.outer(zeroed(left, part), zeroed(right, part), lhs.dtype)
+
+    if machine.is_gpu() and 0 not in (rows, held):
+        parts = lhs.shape[1] * rhs.shape[1] * 4
+        _, sums = aligned.folded(found, block, lambda g: (), lambda _, part: ((), outer(part)), parts)
+        return (sums.astype(preferred_element_type),)
+
     def step(loaded, part, total, out):
         # XLA's CPU backend has no batched half-precision product with float32 results, which a vmap of this would be.
-        return total + expert.outer(zeroed(left, part).astype(jnp.float32), zeroed(right, part)), out
+        return total + outer(part), out
 
     def store(g, total, out):
         return jax.lax.dynamic_update_index_in_dim(out, total.astype(out.dtype), g, 0)
 
     shape = (lhs.shape[1], rhs.shape[1])
     out = groups.over_experts(
-        _groups(ends(group_sizes, rows), rows),
+        found,
         block,
         lambda g: (),
         step,
@@ -211,6 +245,7 @@ TRANSPOSED_GROUPED_GEMM = Op(
     results={"out": "G K N"},
     abstract=_abstract_transposed,
     reference=_reference_transposed,
+    gpu=always(aligned.NAME),
     parallel=("K", "N"),
     gradient=Gradient(wrt=("lhs", "rhs"), saves=("lhs", "rhs", "group_sizes"), backward=_backward_transposed),
     reads=_reads_transposed,

@@ -77,9 +77,9 @@ def group(ids: jax.Array, experts: int) -> Groups:
     return Groups(order, inverse, first[:-1], first[1:] - first[:-1], used)
 
 
-def experts_of(groups: Groups, row: jax.Array) -> jax.Array:
+def experts_of(groups: Groups, row: jax.Array, method: str = "scan") -> jax.Array:
     """The expert of each sorted row; the last one's for rows that no expert takes."""
-    after = jnp.searchsorted(groups.first + groups.counts, row, side="right")
+    after = jnp.searchsorted(groups.first + groups.counts, row, side="right", method=method)
     return jnp.minimum(after, groups.first.shape[0] - 1)
 
 

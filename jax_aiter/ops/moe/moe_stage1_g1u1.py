@@ -8,9 +8,10 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, uniform
+from jax_aiter.core.machine import always
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import reads, stage1
+from jax_aiter.ops.moe import aligned, reads, stage1
 from jax_aiter.ops.moe.quant import Quantized
 
 OP = "moe_stage1_g1u1"
@@ -59,6 +60,7 @@ MOE_STAGE1_G1U1 = Op(
     results={"out": "T k I"},
     abstract=_abstract,
     reference=_reference,
+    gpu=always(aligned.NAME),
     reads=lambda **call: reads.stage1(**call, blockscale=False),
     data_checks=stage1.data_checks,
     cases=_cases,

@@ -9,9 +9,10 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case
+from jax_aiter.core.machine import always
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import quant, reads, stage1
+from jax_aiter.ops.moe import aligned, quant, reads, stage1
 from jax_aiter.ops.moe.moe_stage1_g1u1 import MOE_STAGE1_G1U1
 from jax_aiter.ops.moe.quant import GROUP, Quantized
 
@@ -65,6 +66,7 @@ MOE_STAGE1_G1U1_BLOCKSCALE = dataclasses.replace(
     results={"out": "T k I", "out_scale": "T k H"},
     abstract=_abstract,
     reference=_reference,
+    gpu=always(aligned.NAME),
     reads=lambda **call: reads.stage1(**call, blockscale=True),
     cases=_cases,
 )

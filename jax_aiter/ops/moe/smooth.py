@@ -10,6 +10,7 @@ from jax_aiter.ops.moe import expert as moe_expert
 from jax_aiter.ops.moe import forward as moe_forward
 from jax_aiter.ops.moe import groups as moe_groups
 from jax_aiter.ops.moe import quant
+from jax_aiter.ops.moe.over_rows import bytes_of, over_rows
 from jax_aiter.ops.moe.quant import Quantized
 
 SMOOTH = ("fc1_smooth_scale", "fc2_smooth_scale")
@@ -24,23 +25,20 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any], *, stepwise:
     """
     tokens, k = operands["topk_ids"].shape
     groups = moe_forward.routing(operands)
-    block = moe_groups.block_rows(tokens * k, operands["w1"].shape[0])
     hidden, weights = operands["hidden_states"].astype(jnp.float32), operands["topk_weight"].reshape(-1)
     experts, dtype, early = moe_expert.loader(operands, params), operands["w1"].dtype, params["doweight_stage1"]
 
     def load(e):
         return experts(e), *(moe_groups.take_row(operands[n], e) for n in SMOOTH)
 
-    def step(loaded, rows, total, out):
+    def compute(loaded, rows):
         expert, before, between = loaded
         u = moe_expert.first_gemm(expert, _quantised(hidden[rows.entry // k] * before, dtype, stepwise))
         h = moe_expert.preactivation(expert, u, weights[rows.entry], params)
         a = moe_expert.activate(h, operands["w2"].shape[2], params) * between
-        y = moe_expert.second_gemm(expert, quant.quantize(a, "per_token", dtype))
-        return total, jax.lax.dynamic_update_slice(out, y, (rows.start, 0))
+        return moe_expert.second_gemm(expert, quant.quantize(a, "per_token", dtype))
 
-    start = jnp.zeros((tokens * k + block, hidden.shape[1]), jnp.float32)
-    rows = moe_groups.over_experts(groups, block, load, step, start)
+    rows = over_rows(groups, load, compute, hidden.shape[1], bytes_of(operands["w1"], operands["w2"]), dtype.itemsize)
     out = moe_groups.combine(groups, rows, (tokens, k), None if early else operands["topk_weight"])
     return out.astype(params["output_dtype"])
 

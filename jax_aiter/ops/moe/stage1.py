@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core import check, symbolic
+from jax_aiter.core import check, machine, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import Array, constant, integers, normal, uniform
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
-from jax_aiter.ops.moe import expert, groups
+from jax_aiter.ops.moe import aligned, expert, groups
 from jax_aiter.ops.moe import layout as moe_layout
 from jax_aiter.ops.moe.moe_sorting import SLOT_SHIFT, padded_length
+from jax_aiter.ops.moe.over_rows import bytes_of
 from jax_aiter.ops.moe.quant import GROUP, Quantized
 
 ACTIVATIONS = ("silu", "gelu")
@@ -57,7 +58,8 @@ def rows(operands: Mapping[str, Any], params: Mapping[str, Any], x: Quantized) -
     weight = operands.get("sorted_weights")
     weight = None if weight is None else jnp.pad(weight, (0, padding))
 
-    def block(b, state):
+    def block(b):
+        """[block_m, I] of block b of the list, and where its rows belong: behind the last where they do not."""
         e = operands["sorted_expert_ids"][b]
         w, scale = groups.take_row(w1, e), groups.take_row(w1_scale, e)
         w = w if params["weight_layout"] is None else unshuffled(w, params["weight_layout"])
@@ -70,14 +72,20 @@ def rows(operands: Mapping[str, Any], params: Mapping[str, Any], x: Quantized) -
         if weight is not None:
             u = u * jax.lax.dynamic_slice(weight, (b * size,), (size,))[:, None]
         a = expert.activate(u, inter, {"activation": params["activation"], "swiglu_limit": None})
-        place = jnp.where(inside, token * topk + slot, tokens * topk)  # behind the last: dropped
+        return a, jnp.where(inside & (b < used), token * topk + slot, tokens * topk)
+
+    def put(state, a, place):
         return state[0].at[place].set(a, mode="drop"), state[1].at[place].set(True, mode="drop")
 
     start = jnp.zeros((tokens * topk, inter), jnp.float32), jnp.zeros(tokens * topk, bool)
     if 0 in (tokens, topk, blocks):
         return start
     used = jnp.clip(operands["num_valid_ids"][0] // size, 0, blocks)
-    return jax.lax.fori_loop(0, used, block, start)
+    if not machine.is_gpu():
+        return jax.lax.fori_loop(0, used, lambda b, state: put(state, *block(b)), start)
+    together = 1 if symbolic.any_symbolic(w1) else max(1, min(blocks, aligned.BYTES // max(1, bytes_of(w1))))
+    a, place = jax.lax.map(block, jnp.arange(blocks, dtype=jnp.int32), batch_size=together)
+    return put(start, a.reshape(-1, inter), place.reshape(-1))
 
 
 def data_checks(*, input, w1, sorted_token_ids, sorted_expert_ids, num_valid_ids, block_m, topk, **_) -> Mapping[str, jax.Array]:

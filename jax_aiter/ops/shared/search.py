@@ -3,12 +3,19 @@
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.core import symbolic
+from jax_aiter.core import machine, symbolic
+
+PAIRS = 1 << 26  # 0.1 ms of comparisons on a GPU
 
 
 def search(ordered: jax.Array, values: jax.Array, *, side: str = "left", method: str = "scan") -> jax.Array:
-    """``jnp.searchsorted`` in int32, which halves as often as the length says; of a symbolic length as often as any could need."""
+    """``jnp.searchsorted`` in int32, which halves as often as the length says; of a symbolic length as often as any could need.
+
+    On a GPU all pairs are compared instead where they are not too many: a bisection there is a loop of tiny kernels.
+    """
     size = ordered.shape[0]
+    if machine.is_gpu() and symbolic.decided(lambda: size * values.size <= PAIRS):
+        method = "compare_all"
     if not symbolic.is_symbolic(size):
         return jnp.searchsorted(ordered, values, side=side, method=method).astype(jnp.int32)
 
