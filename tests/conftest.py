@@ -23,12 +23,27 @@ def pytest_addoption(parser):
         default=None,
         help="run the transform suite on this implementation (asm, hip, triton, xla) instead of auto",
     )
+    parser.addoption(
+        "--reference",
+        choices=("cpu", "gpu"),
+        default="cpu",
+        help="the form of the references that run on a CPU: its own, or the one that is lowered for GPUs",
+    )
 
 
 def pytest_collection_finish():
     """Thousands of collected tests live to the end: the garbage collector need not walk over them again and again."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _reference_form(request):
+    """With ``--reference gpu`` the CPU is lowered for as GPUs are."""
+    if request.config.getoption("--reference") == "gpu":
+        from jax_aiter.bind import forms
+
+        forms.PLATFORMS.add("cpu")
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ Asked of the StableHLO of every op and case, and of its gradient's, on a machine
 counter with a constant.
 """
 
-import re
-
 import jax
 import jax.numpy as jnp
 import pytest
@@ -92,4 +90,3 @@ def test_the_loops_of_a_cpu_are_found():
     lowered = jax.jit(lambda x: bound(op, case)(x)).lower({"q": q, "k": k, "v": k})
     number, waiting = loops(lowered)
     assert number > len(waiting) > 0
-    assert all(re.search("compare", condition) for condition in waiting)

@@ -1,8 +1,11 @@
 """The form of each reference that is lowered for GPUs, run on the CPU, gives what the CPU's form gives: results and gradients.
 
-The two are different programs of the same arithmetic, which may round differently in two places: sums of other orders, and what a GPU's
-form rounds to the operands' own 16-bit type before a product (probabilities, gradients of scores, hidden rows' gradients), each by at
-most half an ulp of it, averaged by the weighted sum that follows. `assert_same`'s ulps of the output's dtype cover both.
+The two are different programs of the same arithmetic, which may round differently in two places: sums of other orders, and what a
+GPU's form rounds to the operands' own 16-bit type before a product (probabilities, gradients of scores and of hidden rows), each by
+at most half an ulp of it, averaged by the weighted sum that follows. The ulps of `assert_same` cover both.
+
+What must not be read, and axes of size 0, are asked of that form by the suites that ask them of the CPU's, here with the first case of
+each op, and altogether by ``pytest tests/transforms --reference gpu``.
 """
 
 import contextlib
