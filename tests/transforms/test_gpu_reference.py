@@ -4,8 +4,8 @@ The two are different programs of the same arithmetic, which may round different
 GPU's form rounds to the operands' own 16-bit type before a product (probabilities, gradients of scores and of hidden rows), each by
 at most half an ulp of it, averaged by the weighted sum that follows. The ulps of `assert_same` cover both.
 
-What must not be read, and axes of size 0, are asked of that form by the suites that ask them of the CPU's, here with the first case of
-each op, and altogether by ``pytest tests/transforms --reference gpu``.
+What must not be read and axes of size 0 are asked of that form as of the CPU's, here of some cases, and like everything else of all
+by ``pytest tests/transforms --reference gpu``.
 """
 
 import contextlib
@@ -20,10 +20,11 @@ from jax_aiter.core import machine
 from jax_aiter.ops.attention import chunked, gathered, row_blocks
 from jax_aiter.ops.moe import aligned, dense
 
-from .common import ALL, LATER, assert_same, bound, is_float
+from . import test_empty_axes, test_poison
+from .common import ALL, LATER, assert_same, bound, is_float, thinned
+from .emptied import axes, calls
 
 WRITTEN = [(op, case) for op, case in ALL if op.gpu is not None]
-IDS = [f"{op.name}-{case.name}" for op, case in WRITTEN]
 # Steps so small that these small cases take many; and, of a mixture of experts, the way that such cases would not be given.
 SMALL = {
     row_blocks: {"SCORES": 32, "FEWEST": 2, "WORTH_CUTTING": 0, "UNROLLED": 3},
@@ -74,7 +75,7 @@ def weights(shape):
 
 
 @pytest.mark.parametrize("small", [False, pytest.param(True, marks=LATER)], ids=["whole", "steps"])
-@pytest.mark.parametrize(("op", "case"), WRITTEN, ids=IDS)
+@pytest.mark.parametrize(("op", "case"), WRITTEN, ids=[f"{op.name}-{case.name}" for op, case in WRITTEN])
 def test_results_are_those_of_a_cpu(op, case, small, monkeypatch):
     want = results(op, case)
     with on_a_gpu(monkeypatch, small):
@@ -86,7 +87,7 @@ TRAINED = [(op, case) for op, case in WRITTEN if op.gradient is not None and op.
 
 
 @pytest.mark.parametrize("small", [pytest.param(False, marks=LATER), True], ids=["whole", "steps"])
-@pytest.mark.parametrize(("op", "case"), TRAINED, ids=[f"{op.name}-{case.name}" for op, case in TRAINED])
+@thinned(TRAINED)
 def test_gradients_are_those_of_a_cpu(op, case, small, monkeypatch):
     if case.params.get("quant_type", "none") not in ("none", "per_token"):
         pytest.skip("one rounding of a quantised activation apart, which gradients pass straight through")
@@ -94,3 +95,20 @@ def test_gradients_are_those_of_a_cpu(op, case, small, monkeypatch):
     with on_a_gpu(monkeypatch, small):
         got = gradients(op, case)
     assert_near(got, want, case)
+
+
+@thinned(WRITTEN)
+@pytest.mark.parametrize("small", [pytest.param(False, marks=LATER), True], ids=["whole", "steps"])
+def test_what_must_not_be_read_meets_no_arithmetic(op, case, small, monkeypatch, request):
+    with on_a_gpu(monkeypatch, small):
+        test_poison.check_results(op, case, request, groups=2, kinds=("mixed",))
+
+
+@thinned(WRITTEN)
+def test_an_axis_may_be_empty(op, case, monkeypatch):
+    with on_a_gpu(monkeypatch, False):
+        for axis in axes(op, case):
+            for call in calls(op, case, axis):
+                operands = call.draw()
+                results = jax.jit(bound(op, call, "xla"))(operands)
+                test_empty_axes.assert_expected(op, case, call, results)

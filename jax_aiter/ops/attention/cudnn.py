@@ -57,7 +57,7 @@ def _jax_refuses(shapes, causal: bool, left: int | None, backward: bool) -> str 
     out = structs[0]
 
     def run(q, k, v, dout):
-        given, pull = jax.vjp(lambda *x: _call(*x, 1.0, causal, left)[0], q, k, v)
+        given, pull = jax.vjp(lambda q, k, v: _call(q, k, v, 1.0, causal, left)[0], q, k, v)
         return pull(dout) if backward else given
 
     try:
@@ -70,7 +70,7 @@ def _jax_refuses(shapes, causal: bool, left: int | None, backward: bool) -> str 
     return None
 
 
-def _call(q, k, v, scale: float, causal: bool, left: int | None) -> tuple[jax.Array, jax.Array]:
+def _call(q, k, v, scale: float, causal: bool, left: int | None) -> Any:
     from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
     kind = cudnn.MaskType.CAUSAL if causal else cudnn.MaskType.NO_MASK

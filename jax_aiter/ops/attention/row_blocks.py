@@ -106,7 +106,7 @@ def over(plan: Cut, body: Body, carry: Any) -> tuple[Any, Any]:
 
         carry, out = jax.lax.scan(step, carry, (run.first + jnp.arange(run.count, dtype=jnp.int32), starts))
         parts.append(jax.tree.map(_join, out))
-    return carry, jax.tree.map(lambda *x: jnp.concatenate(x, axis=-2) if len(x) > 1 else x[0], *parts)
+    return carry, parts[0] if len(parts) == 1 else jax.tree.map(lambda *x: jnp.concatenate(x, axis=-2), *parts)
 
 
 def _join(x: jax.Array) -> jax.Array:

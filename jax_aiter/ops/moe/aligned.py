@@ -86,7 +86,7 @@ def _each(found: Blocks, together: Any, run: Callable[[Any, Any, Any], tuple[Any
         return run(*parts, carry)
     steps = -(-total // together)
     split = jax.tree.map(lambda x: _split(x, steps, together), parts)
-    carry, out = jax.lax.scan(lambda carry, part: run(*part, carry), carry, split)
+    carry, out = jax.lax.scan(lambda carry, part: run(part[0], part[1], carry), carry, split)
     return carry, jax.tree.map(lambda x: x.reshape(steps * together, *x.shape[2:])[:total], out)
 
 

@@ -100,7 +100,7 @@ def backward(cotangent, operands, params):
         d_weights = jax.lax.dynamic_update_slice(d_weights, d_weight, (rows.start,))
         return jax.tree.map(jnp.add, total, parts), (d_rows, d_weights, stacked)
 
-    def finish(total):
+    def finish(total) -> Any:
         d_w, d_b1, d_b2 = total
         matrices: Any = d_w if trained else (None, None)
         parts = moe_expert.Expert(matrices[0], matrices[1], None, None, d_b1, d_b2)
@@ -128,7 +128,7 @@ def backward(cotangent, operands, params):
         stacked = ((zeros[1], zeros[2]) if trained else (), zeros[4], zeros[5])
         state = (jnp.zeros((tokens * k + block, w1.shape[2]), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
         d_rows, d_weights, (d_w, d_b1, d_b2) = moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
-    d_w1, d_w2 = d_w if trained else (zeros[1], zeros[2])
+    d_w1, d_w2 = d_w if trained else zeros[1:3]
     d_hidden = moe_expert.keep(moe_groups.combine(groups, d_rows, (tokens, k)), 1, params["hidden_pad"])
     d_topk = moe_groups.combine_scalar(groups, d_weights).reshape(tokens, k)
     return d_hidden, d_w1, d_w2, d_topk, d_b1, d_b2

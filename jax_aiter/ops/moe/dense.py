@@ -48,6 +48,6 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
         y = y if expert.b2 is None else y + expert.b2
         return jnp.where(taken[:, None], y * weight[:, None], 0.0)
 
-    biases = [None if (b := operands[n]) is None else b.astype(jnp.float32) for n in ("bias1", "bias2")]
-    out = jnp.sum(jax.vmap(one)(w1, w2, *biases, chosen.any(2), weight), axis=0)
+    b1, b2 = (None if (b := operands[n]) is None else b.astype(jnp.float32) for n in ("bias1", "bias2"))
+    out = jnp.sum(jax.vmap(one)(w1, w2, b1, b2, chosen.any(2), weight), axis=0)
     return moe_expert.keep(out, 1, params["hidden_pad"]).astype(params["output_dtype"])
