@@ -80,7 +80,9 @@ def _part(queries: Queries, pages: Pages, rule: Rule, per_chunk: int, sequence, 
     total = jnp.sum(p, axis=-1)
     v, finite = finite_copy(v)
     shown = mask[:, :, None, None] & ~finite.swapaxes(1, 2)[:, None, :, None]
-    p = jnp.where(shown, jnp.nan, p if v_scale is None else p * by_key(v_scale))
+    if v_scale is not None:
+        p = jnp.where(s <= LOW, 0.0, p * by_key(v_scale))
+    p = jnp.where(shown, jnp.nan, p)
     return top, total, dot("nrhgk,nkhd->nrhgd", p.astype(v.dtype), v)
 
 

@@ -111,7 +111,7 @@ def sorted_rows(groups: Groups, block: int, load: Callable, compute: Callable[[A
         return carry, jax.vmap(lambda e, r: compute(load(e), r))(expert, rows)
 
     _, out = _each(found, _together(loaded_bytes), run, ())
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[found.place], out)
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[found.place], out)
 
 
 def folded(groups: Groups, block: int, load: Callable, compute: Callable[[Any, Rows], tuple[Any, Any]], loaded_bytes: Any):
@@ -129,4 +129,4 @@ def folded(groups: Groups, block: int, load: Callable, compute: Callable[[Any, R
     shapes = jax.eval_shape(each, *one)[1]
     sums = jax.tree.map(lambda x: jnp.zeros((experts, *x.shape[1:]), jnp.float32), shapes)
     sums, out = _each(found, _together(loaded_bytes), run, sums)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[found.place], out), sums
+    return jax.tree.map(lambda x: x.reshape(x.shape[0] * x.shape[1], *x.shape[2:])[found.place], out), sums
