@@ -59,7 +59,7 @@ class Rows:
     def block(self, x: jax.Array, i: Any, axis: int) -> jax.Array:
         """The block i of queries; those behind the last are zeros, which see the empty interval."""
         size, there = self.plan.queries, x.shape[axis]
-        short = -there % size
+        short = -(-there // size) * size - there
         if short != 0:
             x = jnp.pad(x, [(0, short if a == axis % x.ndim else 0) for a in range(x.ndim)])
         return jax.lax.dynamic_slice_in_dim(x, i * size, size, axis)

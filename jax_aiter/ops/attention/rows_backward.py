@@ -47,8 +47,8 @@ def backward(dout, q, k, v, out, lse, keys: Keys, scores: Scores, dlse=None):
 
     dbias = None
     if bias is not None:
-        short = -rows.queries % rows.plan.queries
-        dbias = jnp.zeros((rows.queries + short, rows.keys_count), F32)
+        size = rows.plan.queries
+        dbias = jnp.zeros((-(-rows.queries // size) * size, rows.keys_count), F32)
     dbias, (dq, dk, dv) = row_blocks.by_heads(rows.plan, rows.heads, heads, rows.arrays, dbias)
     return rows.parted(dq), rows.parted(dk), rows.parted(dv), None if dbias is None else dbias[: rows.queries]
 
