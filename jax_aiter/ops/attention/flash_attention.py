@@ -190,8 +190,8 @@ def flash_attention(
       NotSupportedError.
 
     A key, value or bias that a query does not see changes nothing in its row, nor does its cotangent in their gradients, whatever
-    they hold, NaN included. Kernels (also cuDNN's, which is the reference lowering on an NVIDIA GPU where it takes the call) keep this
-    for sequences and for keys that no query sees; of keys that some see, a NaN may reach other queries of the sequence.
+    they hold, NaN included. Kernels (also cuDNN's, which is the reference lowering on an NVIDIA GPU where it takes the call) keep
+    this for sequences and for keys that no query sees; of keys that some see, a NaN may reach other queries of the sequence.
 
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters. Mirrors ``aiter.flash_attn_func``.
     """
