@@ -114,7 +114,8 @@ class Layer:
             return ids
         count = None if count is None else jnp.asarray(count, jnp.int32).reshape(1)
         broken = moe_rules.routing_checks(ids, self.held * self.devices, None, count)
-        return data.checked(rules.OP, broken, ids, self.axis)
+        others = sorted(sharding.varying_axes(jax.typeof(ids)) - set(self.axis))  # of a data axis, say: its sums wait too
+        return data.checked(rules.OP, broken, ids, (*self.axis, *others))
 
 
 def _bits(x: jax.Array) -> jax.Array:
