@@ -8,6 +8,7 @@ struct hip_bfloat16 {
 
     hip_bfloat16() = default;
     __host__ __device__ explicit hip_bfloat16(float value) : data(__hip_bfloat16(value).__x) {}
+    __host__ __device__ hip_bfloat16& operator=(float value) { return *this = hip_bfloat16(value); }
     __host__ __device__ operator float() const { return __hip_bfloat16(__hip_bfloat16_raw{data}); }
 };
 
