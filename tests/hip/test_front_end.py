@@ -15,7 +15,8 @@ from jax_aiter.kernels.cache import read_entry, write_entry
 from jax_aiter.kernels.hip.build import commands, compilers, device, frontend, source
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE
 from jax_aiter.kernels.store import Location, sources
-from tests.hip.compiled import needs_source
+from jax_aiter.kernels.store.location import AS_IT_IS
+from tests.hip.compiled import compiler, needs_source
 from tests.needs import needs_aiter
 
 ARCH = "gfx942"
@@ -66,6 +67,25 @@ def test_one_kernel_is_all_that_its_code_object_holds(activation):
     assert not any(f"{name}.kd".encode() in code for name in names[1:])
     assert len(code) < 20_000
     assert code == device.code_object(activation.bitcode, names[0], ARCH)
+
+
+PASSED = """
+#include <torch/all.h>
+__device__ float twice(float x) { return 2 * x; }
+template <class F> __device__ void apply(float* x, F f) { x[threadIdx.x] = f(x[threadIdx.x]); }
+extern "C" __global__ void passes(float* x) { apply(x, twice); }
+"""
+
+
+def test_a_function_that_a_kernel_passes_and_does_not_call_comes_along(tmp_path, root):
+    compiler()
+    path = tmp_path / "csrc/kernels/passed.cu"
+    path.parent.mkdir(parents=True)
+    path.write_text(PASSED)
+    where = Location(tmp_path, "setting", AS_IT_IS, None)
+    unit = source.Source(where, "passed", ("csrc/kernels/passed.cu",), (), (), (), "torch")
+    found = frontend.front_end(unit, ARCH, root)
+    assert b"passes.kd" in device.code_object(found.bitcode, "passes", ARCH)
 
 
 @pytest.mark.parametrize("symbol", ["no_such_kernel", "--help", "a b"])

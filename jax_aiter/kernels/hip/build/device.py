@@ -18,17 +18,28 @@ def code_object(bitcode: Path, symbol: str, arch: str) -> bytes:
         raise KernelBuildError(f"{one_line(symbol)} is no name of a kernel")
     compiler = compilers.find()
     with commands.workplace() as work:
-        # The first reads no more of a module of thousands of kernels than this one needs, but leaves what it calls visible.
+        # Reads no more of a module of thousands of kernels than this one calls, and leaves that visible.
         part = ("-recursive", f"-func={symbol}", "-rglob=.*")
         commands.run([compiler.extract, *part, bitcode.absolute(), "-o", work / "part.bc"], work)
-        only = ("-passes=internalize,globaldce", f"--internalize-public-api-list={symbol}")
-        commands.run([compiler.opt, *only, work / "part.bc", "-o", work / "kernel.bc"], work)
-        flags = (f"-mcode-object-version={commands.OBJECT_VERSION}", "-O3", "-ffp-contract=fast", "-fPIC", "-nogpulib", "-w")
-        # AITER's own choice: a kernel calls no function.
-        passes = ("-mllvm", "-amdgpu-early-inline-all=true", "-mllvm", "-amdgpu-function-calls=false")
-        target = ("--target=amdgcn-amd-amdhsa", f"-mcpu={arch}", f"--ld-path={compiler.lld}", "-Wl,-s")
-        commands.run([compiler.clang, *target, *flags, *passes, "-x", "ir", work / "kernel.bc", "-o", work / "kernel.co"], work)
-        code = (work / "kernel.co").read_bytes()
+        try:
+            code = _compiled(compiler, work / "part.bc", symbol, arch, work)
+        except KernelBuildError as error:
+            if "undefined" not in str(error):
+                raise
+            # A function that is passed and not called was left behind: all of the module is read then, which may take seconds.
+            code = _compiled(compiler, bitcode.absolute(), symbol, arch, work)
     if symbol.encode() + b".kd\0" not in code:
         raise KernelBuildError(f"the module {bitcode.name} has no kernel {symbol}")
     return code
+
+
+def _compiled(compiler: compilers.Compiler, module: Path, symbol: str, arch: str, work: Path) -> bytes:
+    """The code object of what is left of a module when only `symbol` is seen from outside."""
+    only = ("-passes=internalize,globaldce", f"--internalize-public-api-list={symbol}")
+    commands.run([compiler.opt, *only, module, "-o", work / "kernel.bc"], work)
+    flags = (f"-mcode-object-version={commands.OBJECT_VERSION}", "-O3", "-ffp-contract=fast", "-fPIC", "-nogpulib", "-w")
+    # AITER's own choice: a kernel calls no function.
+    passes = ("-mllvm", "-amdgpu-early-inline-all=true", "-mllvm", "-amdgpu-function-calls=false")
+    target = ("--target=amdgcn-amd-amdhsa", f"-mcpu={arch}", f"--ld-path={compiler.lld}", "-Wl,-s")
+    commands.run([compiler.clang, *target, *flags, *passes, "-x", "ir", work / "kernel.bc", "-o", work / "kernel.co"], work)
+    return (work / "kernel.co").read_bytes()
