@@ -17,6 +17,7 @@ from jax_aiter.ops.attention.pages import Pages, Queries, Rule, by_key
 from jax_aiter.ops.attention.rows import LOW, finite_copy
 from jax_aiter.ops.attention.softmax import F32, dot
 from jax_aiter.ops.shared.running_sum import running_sum
+from jax_aiter.ops.shared.search import at_or_before
 
 NAME = "the list of pages gathered once, in chunks that are joined"
 KEYS = 512  # of a chunk
@@ -40,10 +41,10 @@ def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int, listed: A
     ends = running_sum(own)
 
     def step(state, chunk):
-        sequence = jnp.minimum(jnp.searchsorted(ends, chunk, side="right", method="compare_all"), n - 1).astype(jnp.int32)
+        sequence = jnp.minimum(at_or_before(ends, chunk), n - 1)
         first = (chunk - (ends - own)[sequence]) * per_chunk
         used = jnp.where(chunk < ends[-1], needed[sequence], 0)
-        return _join(state, sequence, _part(queries, pages, rule, per_chunk, sequence, first, used), n), None
+        return _join(state, sequence, _part(queries, pages, rule, per_chunk, sequence, first, used)), None
 
     rows = (n, r, hk, g)
     state = jnp.full(rows, LOW, F32), jnp.zeros(rows, F32), jnp.zeros((*rows, value_dim), F32)
@@ -86,13 +87,13 @@ def _part(queries: Queries, pages: Pages, rule: Rule, per_chunk: int, sequence, 
     return top, total, dot("nrhgk,nkhd->nrhgd", p.astype(v.dtype), v)
 
 
-def _join(state, sequence, part, n):
+def _join(state, sequence, part):
     """The state of each sequence with its parts; a part without keys changes nothing."""
     (top, total, acc), (top1, total1, acc1) = state, part
     new = top.at[sequence].max(top1)
     keep, share = jnp.exp(top - new), jnp.exp(top1 - new[sequence])
 
     def add(x, parts):
-        return x + jax.ops.segment_sum(parts, sequence, num_segments=n)
+        return x.at[sequence].add(parts)  # not a segment sum, whose number of segments cannot be symbolic
 
     return new, add(total * keep, total1 * share), add(acc * keep[..., None], acc1 * share[..., None])

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax_aiter.core import symbolic
 from jax_aiter.ops.moe.groups import Groups, Rows
 from jax_aiter.ops.shared.running_sum import running_sum
+from jax_aiter.ops.shared.search import at_or_before
 
 BALANCE = 160  # FLOP per byte at which a matrix unit and the memory are equally busy: 700 TF/s over 4.4 TB/s, H200 and MI300X alike
 COPIES = 3
@@ -63,20 +64,15 @@ def blocks(groups: Groups, block: int) -> Blocks:
     ends = running_sum(own)
     starts = ends - own
     number = jnp.arange(count(n, experts, block), dtype=jnp.int32)
-    expert = jnp.minimum(_after(ends, number), experts - 1)
+    expert = jnp.minimum(at_or_before(ends, number), experts - 1)
     first = groups.first[expert] + (number - starts[expert]) * block
     row = first[:, None] + jnp.arange(block, dtype=jnp.int32)
     valid = (number < ends[-1])[:, None] & (row < (groups.first + groups.counts)[expert][:, None])
     entry = groups.order[jnp.clip(row, 0, n - 1)]
     sorted_row = jnp.arange(n, dtype=jnp.int32)
-    mine = jnp.minimum(_after(groups.first + groups.counts, sorted_row), experts - 1)
+    mine = jnp.minimum(at_or_before(groups.first + groups.counts, sorted_row), experts - 1)
     place = starts[mine] * block + sorted_row - groups.first[mine]
     return Blocks(expert, Rows(first, entry, valid), jnp.clip(place, 0, number.shape[0] * block - 1))
-
-
-def _after(ends: jax.Array, values: jax.Array) -> jax.Array:
-    """How many ends lie at or before each value; all pairs compared, since a bisection is a loop of small steps."""
-    return jnp.searchsorted(ends, values, side="right", method="compare_all").astype(jnp.int32)
 
 
 def _each(found: Blocks, together: Any, run: Callable[[Any, Any, Any], tuple[Any, Any]], carry: Any) -> tuple[Any, Any]:

@@ -8,6 +8,11 @@ from jax_aiter.core import machine, symbolic
 PAIRS = 1 << 26  # 0.1 ms of comparisons on a GPU
 
 
+def at_or_before(ordered: jax.Array, values: jax.Array) -> jax.Array:
+    """How many of `ordered` are at most each of the values, of any length: all pairs are compared."""
+    return jnp.sum(ordered <= values[:, None], axis=1, dtype=jnp.int32)
+
+
 def search(ordered: jax.Array, values: jax.Array, *, side: str = "left", method: str = "scan") -> jax.Array:
     """``jnp.searchsorted`` in int32, which halves as often as the length says; of a symbolic length as often as any could need.
 
