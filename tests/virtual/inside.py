@@ -31,6 +31,9 @@ def run(
     print(done.stdout[-2000:])
     if done.returncode:
         pytest.fail(f"{' '.join(command)} on {arch}:\n{done.stdout[-6000:]}\n{done.stderr[-2000:]}", pytrace=False)
+    reasons = re.findall(r"^SKIPPED \[\d+\] \S+: (.*)$", done.stdout, re.MULTILINE)
+    if " passed" not in done.stdout and reasons and all("this release of AITER" in reason for reason in reasons):
+        pytest.skip(reasons[0])
     counts = {what: int(n) for n, what in re.findall(r"(\d+) (passed|failed|skipped|xfailed|deselected)", done.stdout)}
     assert counts.get("passed"), done.stdout[-2000:]
     return counts
