@@ -33,7 +33,9 @@ def _kv_heads(spec: CallSpec) -> int:
 
 def _unified_needs(spec: CallSpec) -> tuple[str, ...]:
     fp8 = (FP8_QUERY,) if spec.has("q_descale") or spec["query" if spec.has("query") else "q"].dtype == spec.fp8 else ()
-    return (UNIFIED, *((SHUFFLED,) if _layout(spec) == "asm" else ()), *fp8)
+    # Wrappers that do not know the shuffled layout yet divide by output_scale on the device, between launches.
+    shuffled = _layout(spec) == "asm" or spec.has("output_scale")
+    return (UNIFIED, *((SHUFFLED,) if shuffled else ()), *fp8)
 
 
 def _cache_rules(spec: CallSpec, query: str) -> str | None:
