@@ -11,7 +11,7 @@ import errno
 import fnmatch
 import functools
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
@@ -123,9 +123,10 @@ def has(where: Location, name: str) -> bool:
     return name in known if known is not None else is_plain(name) and os.path.lexists(where.place(name))
 
 
-def copy(where: Location, folder: Path, chosen: Iterable[str]) -> list[str]:
+def copy(where: Location, folder: Path, chosen: Iterable[str], read: Callable[[Location, str], bytes] = read) -> list[str]:
     """Put compared copies of the files into an empty folder of this process alone, for what must read them by their paths.
 
+    read: what compares a file as it reads it; of C++ sources, `sources.read`.
     Returns the names of those that were left out because no release has them. FileError names a file that is altered or gone;
     OSError if the copies cannot be written.
     """

@@ -6,7 +6,6 @@ They are trusted by content wherever they lie, in the cache's copies too: what w
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import canonical, digest
@@ -54,24 +53,6 @@ def below(where: Location, folder: str) -> tuple[str, ...]:
 def together(where: Location, folders: tuple[str, ...]) -> tuple[str, ...]:
     """The sources below any of these folders, in order, each once."""
     return tuple(sorted({name for folder in folders for name in below(where, folder)}))
-
-
-def copy(where: Location, folder: Path, names: tuple[str, ...]) -> list[str]:
-    """Put compared copies into a folder of this process alone. Returns the names of those left out because no release has them.
-
-    FileError names one that cannot be read; OSError if the copies cannot be written.
-    """
-    left_out = []
-    for name in names:
-        try:
-            data = read(where, name)
-        except UnknownError:
-            left_out.append(name)
-            continue
-        target = folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(data)
-    return left_out
 
 
 @functools.lru_cache(maxsize=64)

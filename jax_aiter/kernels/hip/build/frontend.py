@@ -18,7 +18,7 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import canonical, digest, get_code, locked, put_code, read_entry, write_entry
 from jax_aiter.kernels.hip.build import commands, compilers
 from jax_aiter.kernels.hip.build.source import Source
-from jax_aiter.kernels.store import Location, sources
+from jax_aiter.kernels.store import Location, files, sources
 from jax_aiter.kernels.store.location import AS_IT_IS
 
 #: part of every key: raise it when the same sources are compiled in another way.
@@ -82,7 +82,7 @@ def front_end(source: Source, arch: str, root: Path) -> FrontEnd:
 def _compile(source: Source, arch: str) -> tuple[bytes, bytes]:
     compiler = compilers.find()
     with commands.workplace() as work:
-        left_out = sources.copy(source.where, work / "aiter", source.names)
+        left_out = files.copy(source.where, work / "aiter", source.names, sources.read)
         copied = dataclasses.replace(source, where=Location(work / "aiter", "setting", AS_IT_IS, None))
         if copied.identity != source.identity:
             raise KernelBuildError(f"AITER's sources in {source.where.path} changed since they were first read; start again")
