@@ -83,16 +83,17 @@ def calls() -> list[dict[str, Any]]:
     return [*found, {"op": "batched_gemm_bf16", "operands": batch, "params": {"out_dtype": BF16}}]
 
 
-def main() -> None:
+def write(every: list[dict[str, Any]]) -> None:
+    """The calls as a shapes file of ``jax-aiter tune``: FILE, and --ops of those wanted, as this process was given."""
     parser = argparse.ArgumentParser()
     parser.add_argument("file", type=Path)
     parser.add_argument("--ops", default="", help="comma-separated; default: all")
     options = parser.parse_args()
     wanted = {name for name in options.ops.split(",") if name}
-    found = [call for call in calls() if not wanted or call["op"] in wanted]
+    found = [call for call in every if not wanted or call["op"] in wanted]
     options.file.write_text(json.dumps(found))
     print(f"{len(found)} calls of {len({call['op'] for call in found})} ops in {options.file}")
 
 
 if __name__ == "__main__":
-    main()
+    write(calls())

@@ -4,14 +4,12 @@ python -m benchmarks.h200.tile_shapes_attention FILE [--ops NAMES].
 
 from __future__ import annotations
 
-import argparse
-import json
-from pathlib import Path
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from benchmarks.h200 import tile_shapes
 from benchmarks.h200.case import Case, i32, normal
 from benchmarks.h200.shapes import _dense, _latent, _packed, cached, call, rows
 from benchmarks.h200.tune_shapes import described
@@ -50,16 +48,5 @@ def calls() -> list[dict[str, Any]]:
     return [described(case) for case in cases]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--ops", default="", help="comma-separated; default: all")
-    options = parser.parse_args()
-    wanted = {name for name in options.ops.split(",") if name}
-    found = [one for one in calls() if not wanted or one["op"] in wanted]
-    options.file.write_text(json.dumps(found))
-    print(f"{len(found)} calls of {len({one['op'] for one in found})} ops in {options.file}")
-
-
 if __name__ == "__main__":
-    main()
+    tile_shapes.write(calls())
