@@ -14,7 +14,7 @@ from jax_aiter.kernels.triton.provider import CannotRecord, plan_for
 from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.tiles.rows import rows
 from jax_aiter.kernels.triton.tiles.space import ACCUMULATORS, WARP, product_fits, tile_of
-from tests.needs import needs_aiter
+from tests.needs import needs_aiter, skip_without_aiter
 
 from .calls import call, smallest, stored_record
 
@@ -78,8 +78,10 @@ def test_a_value_that_aiter_replaces_is_refused(recording_root):
     """AITER's wrapper gives preshuffled weights two stages, with this Triton."""
     operands = {"xq": "fp8[64,256]", "wq": "fp8[128,256]", "x_scale": "float32[64,2]", "w_scale": "float32[1,2]"}
     spec = call("gemm_a8w8_blockscale_bpreshuffle", "sm_90", operands, ["bfloat16[64,128]"], transpose_scale=False)
-    if adapters()[spec.op].space is None:
-        pytest.skip("its tiles cannot be chosen")
+    adapter = adapters()[spec.op]
+    assert adapter.space is not None
+    if (rule := lacking(needs_aiter("aiter/ops/triton"), adapter.needs(spec))) is not None:
+        skip_without_aiter(rule)
     with pytest.raises(KernelBuildError, match=r"num_stages = 3 .* replaced by AITER, which launches with 2"):
         plan_for(dataclasses.replace(spec, tile={"num_stages": 3}))
 

@@ -83,7 +83,8 @@ def rows(operands: Mapping[str, Any], params: Mapping[str, Any], x: Quantized) -
     used = jnp.clip(operands["num_valid_ids"][0] // size, 0, blocks)
     if not machine.is_gpu():
         return jax.lax.fori_loop(0, used, lambda b, state: put(state, *block(b)), start)
-    together = 1 if symbolic.any_symbolic(w1) else max(1, min(blocks, aligned.BYTES // max(1, bytes_of(w1))))
+    sized = not symbolic.any_symbolic_size(blocks, *w1.shape)  # else one at a time: how many there are decides nothing then
+    together = max(1, min(blocks, aligned.BYTES // max(1, bytes_of(w1)))) if sized else None
     a, place = jax.lax.map(block, jnp.arange(blocks, dtype=jnp.int32), batch_size=together)
     return put(start, a.reshape(-1, inter), place.reshape(-1))
 
