@@ -43,7 +43,7 @@ def copy(empty_root):
 
 
 def _seen(worker_python, root, tmp_path):
-    """The files that a worker is given, which then answers; its arguments are the script, its module, the architecture and the folder."""
+    """The files that a worker is given, which then answers; its arguments: script, module, architecture, folder."""
     answer = json.dumps({"ok": True, "record": record(root)})
     worker_python(
         f"""cp -r "$4" {tmp_path}/given; stat -c %a "$4" > {tmp_path}/mode
