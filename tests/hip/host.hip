@@ -72,6 +72,15 @@ void allocates(at::Tensor&)
     void* p;
     (void)hipMalloc(&p, 80);
 }
+// Two pieces of memory that torch makes, the second of no bytes.
+void workspace(at::Tensor& out)
+{
+    auto made = at::empty({out.numel(), 3}, out.options());
+    auto none = at::empty({0}, out.options());
+    two<float><<<1, 64>>>(made.data_ptr<float>() + 1, none.data_ptr<float>(), 5);
+    two<float><<<1, 64>>>(out.data_ptr<float>(), made.data_ptr<float>(), 5);
+}
+void nothing(at::Tensor&) {}
 void asks(at::Tensor&)
 {
     int n;

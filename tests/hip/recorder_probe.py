@@ -22,7 +22,7 @@ from jax_aiter.kernels.spec import ArraySpec, CallSpec
 
 HERE = Path(__file__).parent
 LDS = {"gfx942": 65536, "gfx950": 163840}
-ONE = ("device", "elsewhere", "checks", "reads", "aborts", "allocates", "asks", "copies", "absent")
+ONE = ("device", "elsewhere", "checks", "reads", "aborts", "allocates", "workspace", "nothing", "asks", "copies", "absent")
 
 
 def calls():
@@ -32,6 +32,7 @@ def calls():
     yield "scaled", lambda c: c.call("s", "sample::launches", c.results[0], c["x"], 0.5, True, c["scale"], 7)
     yield "many", lambda c: c.call("s", "sample::many", c.results[0], 1, -2, 3, 4, 5, 6, 7.0, "eight", 1, None)
     yield "later", lambda c: c.call("s", "sample::device", c.results[0], later=(0.0,))
+    yield "filled", lambda c: (c.fill(c.results[0], b"\x01\x02\x03\x04"), c.call("s", "sample::device", c.results[0]))
     yield "too late", lambda c: c.call("s", "sample::device", c.results[0], later=(1.0,))
     yield "no number", lambda c: c.call("s", "sample::launches", c.results[0], c["x"], None, True, None, 0)
     for name in ONE:

@@ -78,6 +78,19 @@ def test_the_device_is_the_one_that_is_recorded_for(recorded):
     assert recorded["later"] == recorded["device"]
 
 
+def test_memory_that_the_host_code_makes_is_scratch(recorded):
+    record = recorded["workspace"]
+    assert record["buffers"][-1] == {"kind": "scratch", "index": 0, "nbytes": 16 * 3 * 4}
+    scratch = len(record["buffers"]) - 1
+    assert [launch["pointers"] for launch in launches(record)] == [[[0, scratch, 4]], [[0, 2, 0], [8, scratch, 0]]]
+
+
+def test_a_buffer_may_be_filled_before_a_launch(recorded):
+    first, launch = recorded["filled"]["steps"]
+    assert first == {"step": "fill", "target": [2, 0], "nbytes": 64, "value": 0x04030201, "width": 4}
+    assert launch == recorded["device"]["steps"][0]
+
+
 @pytest.mark.parametrize(
     ("call", "rule"),
     [
@@ -85,6 +98,7 @@ def test_the_device_is_the_one_that_is_recorded_for(recorded):
         ("checks", "takes 7 axes, not 1"),
         ("reads", "Ended: AITER's host code reads memory that it was given the address of"),
         ("aborts", "Ended: AITER's host code aborts the process"),
+        ("nothing", "launches no kernel for this call"),
         ("allocates", "AITER's host code calls hipMalloc"),
         ("asks", "AITER's host code calls hipOccupancyMaxActiveBlocksPerMultiprocessor"),
         ("copies", "memory of its own as the source of a copy"),

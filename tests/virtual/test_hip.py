@@ -24,12 +24,14 @@ def _compiler():
         pytest.skip(str(error))
 
 
-# AITER's rope alone takes its compiler 20 s: it is the part of the other architecture.
+# AITER's rope alone takes its compiler 20 s: it is the part of the other architecture. Its moe_sorting and topk_sigmoid, which take
+# 30 s each, are left to `test_every_instance`.
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("_compiler")
 def test_gfx942(python):
     """Two calls of each op, and what programs do with them; with command buffers, which record the launches."""
-    assert run(python, "gfx942", DEVICE, "-k", "not rope", triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 25
+    ops = "not rope and not moe_sorting and not topk_sigmoid"
+    assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 34
 
 
 @pytest.mark.timeout(1800)

@@ -45,7 +45,7 @@ def _in_order(spec: CallSpec, operands: Mapping[str, Any]) -> Sequence[Any]:
     return [operands[name] for name in spec.operands]
 
 
-def _as_they_are(spec: CallSpec, results: Sequence[Any]) -> Sequence[Any]:
+def _as_they_are(spec: CallSpec, operands: Mapping[str, Any], results: Sequence[Any]) -> Sequence[Any]:
     return results
 
 
@@ -54,12 +54,12 @@ class Arranged:
     """jax.numpy around AITER's function, where it takes or leaves something else than the op does.
 
     spec: the description of the call that is recorded. arrays: the operands of that, in order, from the op's. finish: the op's
-    results from the plan's.
+    results from its operands and the plan's results.
     """
 
     spec: Callable[[CallSpec], CallSpec] = _same
     arrays: Callable[[CallSpec, Mapping[str, Any]], Sequence[Any]] = _in_order
-    finish: Callable[[CallSpec, Sequence[Any]], Sequence[Any]] = _as_they_are
+    finish: Callable[[CallSpec, Mapping[str, Any], Sequence[Any]], Sequence[Any]] = _as_they_are
 
 
 def op(

@@ -62,7 +62,7 @@ class HipProvider:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
         adapter, spec = adapters()[call.op], CallSpec.of(call)
         plan = plan_for(_recorded(adapter, spec))
-        return plan if adapter.arrange is None else _program(adapter, spec, plan, call)
+        return plan if adapter.arrange is None else _program(adapter, spec, plan)
 
 
 def _recorded(adapter: Adapter, spec: CallSpec) -> CallSpec:
@@ -70,16 +70,21 @@ def _recorded(adapter: Adapter, spec: CallSpec) -> CallSpec:
     return spec if adapter.arrange is None else adapter.arrange.spec(spec)
 
 
-def _program(adapter: Adapter, spec: CallSpec, plan: LaunchPlan, call: Any) -> Program:
+def _program(adapter: Adapter, spec: CallSpec, plan: LaunchPlan) -> Program:
     """A plan whose operands are made from the op's."""
+    import jax
+    import jax.numpy as jnp
+
     from jax_aiter.bind import switches
     from jax_aiter.kernels.call import call_plan
 
     arrange = adapter.arrange
     assert arrange is not None
+    results = [jax.ShapeDtypeStruct(x.shape, jnp.dtype(x.dtype)) for x in arrange.spec(spec).results]
 
     def run(operands: Any) -> Any:
-        return arrange.finish(spec, call_plan(plan, *arrange.arrays(spec, operands), result_shape_dtypes=call.results))
+        found = call_plan(plan, *arrange.arrays(spec, operands), result_shape_dtypes=results)
+        return arrange.finish(spec, operands, found)
 
     return Program((plan,), switches.pinned()(run))
 

@@ -19,6 +19,8 @@ from jax_aiter.kernels.store import aiter_location, sources
 from tests.oracle import ROUNDOFF, assert_within, draw, f64
 from tests.quantised import assert_quantised
 
+from . import routing_calls
+
 UNIT = ROUNDOFF["float32"]
 HALF = ("bfloat16", "float16")
 FP8 = {"gfx942": "float8_e4m3fnuz", "gfx950": "float8_e4m3fn"}
@@ -41,7 +43,8 @@ class Call:
 
 @functools.cache
 def calls(arch: str) -> list[Call]:
-    return [*_gated(), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes()]
+    more = (make for calls in (routing_calls.plain, routing_calls.grouped, routing_calls.sorting) for make in calls(Call))
+    return [*_gated(), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes(), *more]
 
 
 def truncation(dtype: str) -> float:

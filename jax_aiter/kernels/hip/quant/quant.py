@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_aiter.kernels.hip.adapters import Arranged, op
@@ -55,7 +55,7 @@ def _vector(columns: int) -> int:
     return next((vector for most, vector in VECTORS if columns <= most), VECTOR)
 
 
-def _zero_rows(spec: CallSpec, results: Sequence[Any]) -> Sequence[Any]:
+def _zero_rows(spec: CallSpec, operands: Mapping[str, Any], results: Sequence[Any]) -> Sequence[Any]:
     """AITER gives a row of zeros the scale 0 and divides by it; ours has the floor's."""
     import jax.numpy as jnp
 

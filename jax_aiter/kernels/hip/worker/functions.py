@@ -151,6 +151,9 @@ def _pass(found: Frame, kind: str, value: Any, text: Callable[[str], int]) -> bo
     if _TENSOR.fullmatch(bare.removesuffix("*")) and (reference or bare.endswith("*")):
         found.address(value) if tensor else found.integer(0)
         return tensor or (value is None and not reference)
+    if _TENSOR.fullmatch(bare) and tensor:
+        found.memory(bytes(value))  # too large for registers
+        return True
     if "basic_string<char" in bare and reference and isinstance(value, str):
         found.integer(text(value))
         return True

@@ -11,7 +11,7 @@ from typing import Any
 from jax_aiter.kernels.cache import put_code
 from jax_aiter.kernels.hip.worker import elf, functions
 from jax_aiter.kernels.hip.worker.errors import RecordError
-from jax_aiter.kernels.hip.worker.memory import PLACEMENTS, Array, Memory, own_memory, slots
+from jax_aiter.kernels.hip.worker.memory import PLACEMENTS, Array, Buffer, Memory, own_memory, slots
 from jax_aiter.kernels.hip.worker.runtime import Runtime
 from jax_aiter.kernels.spec import CallSpec
 
@@ -69,6 +69,7 @@ class Recorder:
     def __init__(self) -> None:
         self.steps: list[Launch | Fill | Copy] = []
         self.module: Module | None = None
+        self.memory: Memory | None = None
         self._layouts: dict[tuple[Path, str], tuple[elf.Argument, ...]] = {}
 
     def launched(self, symbol: str, sizes: Sequence[int], lds: int, values: Any) -> None:
@@ -84,6 +85,10 @@ class Recorder:
         if count:
             self.steps.append(Fill(target, value, width, count))
 
+    def allocated(self, nbytes: int) -> int:
+        assert self.memory is not None
+        return self.memory.array("scratch", (nbytes,), "uint8").address
+
     def copied(self, target: int, source: int, size: int) -> None:
         if size:
             self.steps.append(Copy(target, source, size))
@@ -96,12 +101,9 @@ class Host:
         self._runtime, self._recorder, self._modules = runtime, recorder, modules
         self._loaded: dict[str, tuple[Module, ctypes.CDLL, tuple[str, ...]]] = {}
 
-    def call(self, source: str, function: str, values: Sequence[Any], later: Sequence[Any] = ()) -> None:
+    def call(self, source: str, function: str, values: Sequence[Any], later: Sequence[Any] = ()) -> int:
         """As `Context.call`. RecordError: this release has no such function, or it takes other arguments."""
-        if source not in self._loaded:
-            module = self._modules(source)
-            self._loaded[source] = (module, *self._runtime.load(module.host))
-        module, library, names = self._loaded[source]
+        module, library, names = self._load(source)
         candidates = functions.named(names, function)
         if not candidates:
             raise RecordError(f"this release of AITER has no function {function} in its source {source}")
@@ -110,7 +112,27 @@ class Host:
         fitting = next((f for length in lengths for f in candidates if len(f.parameters) == length), candidates[0])
         given = (*values, *later) if len(fitting.parameters) != without else values
         self._recorder.module = module
-        self._runtime.call(library, fitting, [_tensor(v, module.tensor) for v in given])
+        return self._runtime.call(library, fitting, [_tensor(v, module.tensor) for v in given])
+
+    def _load(self, source: str) -> tuple[Module, ctypes.CDLL, tuple[str, ...]]:
+        if source not in self._loaded:
+            module = self._modules(source)
+            self._loaded[source] = (module, *self._runtime.load(module.host))
+        return self._loaded[source]
+
+    def takes(self, source: str, function: str) -> set[int]:
+        """As `Context.takes`."""
+        return {len(found.parameters) for found in functions.named(self._load(source)[2], function)}
+
+    def fill(self, target: Array, pattern: bytes) -> None:
+        """As `Context.fill`."""
+        self._recorder.filled(target.address, int.from_bytes(pattern, "little"), len(pattern), target.nbytes // len(pattern))
+
+    def least_lds(self, nbytes: int) -> None:
+        """As `Context.least_lds`."""
+        for step in self._recorder.steps:
+            if isinstance(step, Launch):
+                step.lds = max(step.lds, nbytes)
 
     def fill_instead(self, kernel: str, target: Array, pattern: bytes) -> None:
         """As `Context.fill_instead`."""
@@ -160,12 +182,28 @@ class Context:
     def scratch(self, shape: Sequence[int], dtype: str) -> Array:
         return self._memory.array("scratch", shape, dtype)
 
-    def call(self, source: str, function: str, *values: Any, later: Sequence[Any] = ()) -> None:
-        """Call one of AITER's host functions with arrays, numbers, strings and None.
+    def nowhere(self, shape: Sequence[int], dtype: str) -> Array:
+        """An array at no address, which some of AITER's functions take for one that is not wanted."""
+        return Array(Buffer("none", 0, 0, 0), tuple(shape), dtype)
+
+    def takes(self, source: str, function: str) -> set[int]:
+        """How many arguments this release's functions of a name take; none if it has no such function."""
+        return self._host.takes(source, function)
+
+    def call(self, source: str, function: str, *values: Any, later: Sequence[Any] = ()) -> int:
+        """Call one of AITER's host functions with arrays, numbers, strings and None; what it returns, if that is an int.
 
         later: parameters that came with a later release; one without them serves a call that has nothing (0 or None) for them.
         """
-        self._host.call(source, function, values, later)
+        return self._host.call(source, function, values, later)
+
+    def fill(self, target: Array, pattern: bytes) -> None:
+        """Fill `target` with 1, 2 or 4 bytes, before what is called next."""
+        self._host.fill(target, pattern)
+
+    def least_lds(self, nbytes: int) -> None:
+        """Give the launches so far no less LDS than this, where AITER's kernels read beyond what they asked for."""
+        self._host.least_lds(nbytes)
 
     def fill_instead(self, kernel: str, target: Array, pattern: bytes) -> None:
         """Put a fill of `target` with 1, 2 or 4 bytes in the place of the one launch of a kernel that sets it to something else."""
@@ -177,6 +215,7 @@ def record(spec: CallSpec, run: Callable[[Context], None], host: Host, recorder:
     taken = []
     for placement in PLACEMENTS:
         memory, recorder.steps = Memory(placement), []
+        recorder.memory = memory
         run(context := Context(spec, memory, host))
         taken.append((memory, recorder.steps, context.aliases))
     (memory, steps, aliases), (other, again, _) = taken
@@ -184,6 +223,8 @@ def record(spec: CallSpec, run: Callable[[Context], None], host: Host, recorder:
         raise RecordError("AITER's host code launches other kernels when its buffers lie elsewhere")
     own = own_memory()
     described = [_step(a, b, (memory, other), own, root) for a, b in zip(steps, again, strict=True)]
+    if all(step["step"] != "launch" for step in described):
+        raise RecordError("AITER's host code launches no kernel for this call")
     names = list(spec.operands)
     buffers = [{"kind": b.kind, "index": b.index, "nbytes": b.nbytes} for b in memory.buffers]
     found = {"op": spec.op, "arch": spec.arch, "buffers": buffers, "steps": described}

@@ -20,10 +20,12 @@ namespace {
 using Launched = int (*)(const char* symbol, const uint32_t* grid_and_block, uint64_t lds, void** arguments);
 using Filled = int (*)(uint64_t target, uint32_t value, int width, uint64_t count);
 using Copied = int (*)(uint64_t target, uint64_t source, uint64_t size);
+using Allocated = uint64_t (*)(uint64_t size);  // 0: it failed
 
 Launched launched;
 Filled filled;
 Copied copied;
+Allocated allocated;
 char architecture[64];
 int compute_units, lds_per_unit;
 
@@ -87,6 +89,14 @@ extern "C" {
 
 [[noreturn]] void jax_aiter_refuse(const char* rule) { throw Rule(rule); }
 
+// Memory that torch would have made: a scratch buffer of the plan.
+void* jax_aiter_scratch(size_t nbytes)
+{
+    uint64_t made = 0;
+    if (nbytes) told([&] { return (made = allocated(nbytes)) == 0; });
+    return reinterpret_cast<void*>(made);
+}
+
 void recorder_device(const char* arch, int units, int lds)
 {
     std::snprintf(architecture, sizeof architecture, "%s", arch);
@@ -94,8 +104,9 @@ void recorder_device(const char* arch, int units, int lds)
     lds_per_unit = lds;
 }
 
-void recorder_listeners(Launched on_launch, Filled on_fill, Copied on_copy)
+void recorder_listeners(Launched on_launch, Filled on_fill, Copied on_copy, Allocated on_allocate)
 {
+    allocated = on_allocate;
     launched = on_launch;
     filled = on_fill;
     copied = on_copy;
@@ -105,23 +116,23 @@ void recorder_listeners(Launched on_launch, Filled on_fill, Copied on_copy)
 const void* recorder_string(const char* text) { return new std::string(text); }
 
 // Calls a C++ function by the System V ABI of x86-64: the first six integers and addresses, the first eight floating-point numbers,
-// and what lies on the stack. 0: it returned; 1: a rule or an exception, with its text; else the signal that ended it.
+// and what lies on the stack. `returned` is what an integer function returns. 0: it returned; 1: a rule or an exception, with its text; else the signal that ended it.
 struct Stack {
     uint64_t words[256];
 };
 
-int recorder_call(void* function, const uint64_t* i, const double* x, const Stack* stack, char* text, size_t size)
+int recorder_call(void* function, const uint64_t* i, const double* x, const Stack* stack, uint64_t* returned, char* text, size_t size)
 {
-    using Function = void (*)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, double, double, double, double, double,
-                              double, double, double, Stack);
+    using Function = uint64_t (*)(uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, uint64_t, double, double, double, double, double,
+                                  double, double, double, Stack);
     text[0] = 0;
     Signals signals;
     active = &signals;
     int ended = sigsetjmp(back, 1);
     if (ended == 0) {
         try {
-            reinterpret_cast<Function>(function)(i[0], i[1], i[2], i[3], i[4], i[5], x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7],
-                                                 *stack);
+            *returned = reinterpret_cast<Function>(function)(i[0], i[1], i[2], i[3], i[4], i[5], x[0], x[1], x[2], x[3], x[4], x[5],
+                                                             x[6], x[7], *stack);
         } catch (const std::exception& error) {
             std::snprintf(text, size, "%s", error.what());
             ended = 1;

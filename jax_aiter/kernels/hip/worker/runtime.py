@@ -19,6 +19,7 @@ _LAUNCHED = ctypes.CFUNCTYPE(
     ctypes.c_int, ctypes.c_char_p, ctypes.POINTER(ctypes.c_uint32), ctypes.c_uint64, ctypes.POINTER(ctypes.c_void_p)
 )
 _FILLED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint64)
+_ALLOCATED = ctypes.CFUNCTYPE(ctypes.c_uint64, ctypes.c_uint64)
 _COPIED = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_uint64, ctypes.c_uint64, ctypes.c_uint64)
 #: what the signals that end a call mean for whoever wanted a plan.
 ENDED = {
@@ -33,7 +34,10 @@ class Ended(RecordError):
 
 
 class Runtime:
-    """The recording HIP of this process. launched, filled, copied: called for what is recorded, in order; they may raise."""
+    """The recording HIP of this process. launched, filled, copied, allocated: called for what is recorded, in order.
+
+    They may raise.
+    """
 
     def __init__(self, clang: Path, headers: Path, folder: Path, device: tuple[str, int, int], listener: Any) -> None:
         self._clang, self._folder = clang, folder
@@ -47,6 +51,7 @@ class Runtime:
             _LAUNCHED(lambda symbol, sizes, lds, values: self._heard(listener.launched, symbol.decode(), sizes[:6], lds, values)),
             _FILLED(lambda *args: self._heard(listener.filled, *args)),
             _COPIED(lambda *args: self._heard(listener.copied, *args)),
+            _ALLOCATED(self._allocated(listener)),
         )
         self._library.recorder_listeners(*self._kept)
         self._names = set(elf.names(library.read_bytes()).defined)
@@ -58,6 +63,15 @@ class Runtime:
             self._raised = error
             return 1
         return 0
+
+    def _allocated(self, listener: Any) -> Callable[[int], int]:
+        """An address for so many bytes; 0 if the listener raised."""
+
+        def allocate(nbytes: int) -> int:
+            found: list[int] = []
+            return 0 if self._heard(lambda: found.append(listener.allocated(nbytes))) else found[0]
+
+        return allocate
 
     def load(self, path: Path) -> tuple[ctypes.CDLL, tuple[str, ...]]:
         """A library of AITER's host code and the names it defines. What of HIP it wants and is not recorded refuses when called."""
@@ -80,19 +94,20 @@ class Runtime:
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         self._names |= set(wanted)
 
-    def call(self, library: ctypes.CDLL, function: functions.Function, values: Sequence[Any]) -> None:
-        """Call a function of AITER; RecordError with AITER's own words or the rule."""
+    def call(self, library: ctypes.CDLL, function: functions.Function, values: Sequence[Any]) -> int:
+        """Call a function of AITER; what it returns if that is an int. RecordError with AITER's own words or the rule."""
         frame = functions.frame(function, values, lambda text: self._library.recorder_string(text.encode()))
-        text = ctypes.create_string_buffer(4096)
+        text, returned = ctypes.create_string_buffer(4096), ctypes.c_uint64()
         address = ctypes.cast(getattr(library, function.name), ctypes.c_void_p)
         self._raised = None
-        ended = self._library.recorder_call(address, *map(ctypes.byref, frame.laid_out()), text, len(text))
+        ended = self._library.recorder_call(address, *map(ctypes.byref, (*frame.laid_out(), returned)), text, len(text))
         if self._raised is not None:
             raise self._raised
         if ended > 1:
             raise Ended(ENDED.get(ended, f"AITER's host code ends with signal {ended}"))
         if ended:
             raise RecordError(text.value.decode(errors="replace"))
+        return ctypes.c_int32(returned.value & 0xFFFFFFFF).value
 
 
 def _has(library: ctypes.CDLL, name: str) -> bool:
