@@ -112,7 +112,7 @@ def grouped(make):
 
         operands = {"gating_output": logits, "correction_bias": correction_bias}
         yield make("biased_grouped_topk", name, operands, {**shared, "routed_scaling_factor": factor}, biased)
-    how = {"topk": 2, "num_expert_group": 8, "topk_group": 2, "renormalize": False, "routed_scaling_factor": 1.0}
+    how = {"topk": 2, "num_expert_group": 8, "topk_group": 8, "renormalize": False, "routed_scaling_factor": 1.0}
     yield _with_nan(make, "grouped_topk", {**how, "scoring_func": "softmax"}, {})
     yield _with_nan(make, "biased_grouped_topk", how, {"correction_bias": jnp.zeros(32, jnp.float32)})
 
