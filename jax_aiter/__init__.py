@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from jax_aiter.ops.norm.rms_norm_with_add_pad import rms_norm_with_add_pad as rms_norm_with_add_pad
     from jax_aiter.ops.quant.convert_fp8 import convert_fp8 as convert_fp8
     from jax_aiter.ops.quant.group_quant import group_quant as group_quant
+    from jax_aiter.ops.quant.pack_int4 import pack_int4 as pack_int4
     from jax_aiter.ops.quant.per_tensor_quant import per_tensor_quant as per_tensor_quant
     from jax_aiter.ops.quant.per_token_quant import per_token_quant as per_token_quant
     from jax_aiter.ops.rope.rope import rope as rope

@@ -39,6 +39,8 @@ def expert_parallel(
     swiglu_limit: float | None = None,
     gate_mode: str = "separated",
     output_dtype: Any = None,
+    w1_zp: jax.Array | None = None,
+    w2_zp: jax.Array | None = None,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> Any:
@@ -66,8 +68,8 @@ def expert_parallel(
         weights of quant_type ``"per_token"``, which round so anyway, only a rounding to the hidden states' dtype is added. Like
         `capacity`, it asks auto for an exchange.
       num_local_tokens: int32 ``[1]`` or scalar, or a static int, this device's: later rows are not read and their output is zero.
-      the others: as of `fused_moe`; scales and biases of the experts held here, `a1_scale` by row of this device's tokens. A
-        per-tensor `a1_scale` or `a2_scale` must be the same on all devices.
+      the others: as of `fused_moe`; scales, zero points and biases of the experts held here, `a1_scale` by row of this device's
+        tokens. A per-tensor `a1_scale` or `a2_scale` must be the same on all devices.
 
     Returns:
       ``[T, D]`` in `output_dtype`, for this device's tokens: `fused_moe` of all experts up to rounding, each device's part being
@@ -104,6 +106,7 @@ def expert_parallel(
         "kernel": kernel,
     }
     experts = {"w1": w1, "w2": w2, "w1_scale": w1_scale, "w2_scale": w2_scale, "bias1": bias1, "bias2": bias2}
+    experts |= {"w1_zp": w1_zp, "w2_zp": w2_zp}
     tokens = {"hidden_states": hidden_states, "topk_weight": topk_weight, "topk_ids": topk_ids, "a1_scale": a1_scale}
     others = {"a2_scale": a2_scale, "num_local_tokens": num_local_tokens}
     result = rules.validate({**tokens, **experts, **others}, {**settings, "output_dtype": output_dtype})

@@ -42,6 +42,14 @@ ROWS = (
         instead=("jax_aiter.fused_moe", "jax_aiter.gemm_a16w16", "jax_aiter.silu_and_mul"),
     ),
     Row(
+        name="fused_experts (int4_w4a16)",
+        where="fused_moe.py with quantization/moe_wna16.py",
+        aiter="aiter.ops.triton moe_op.fused_moe with use_int4_w4a16",
+        lacks="vLLM runs a Triton kernel of its own, of which AITER has a copy; `fused_moe` of quant_type 'int4_w4a16' runs "
+        "AITER's, and takes packed weights, scales and zero points as moe_wna16 keeps them",
+        instead=("jax_aiter.fused_moe", "jax_aiter.pack_int4"),
+    ),
+    Row(
         name="rocm_aiter_asm_moe_tkw1",
         aliases=("asm_moe_tkw1",),
         aiter="aiter.fused_moe_bf16_asm.asm_moe_tkw1",

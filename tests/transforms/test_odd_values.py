@@ -101,8 +101,11 @@ CALLS = {n: a_call(n) for n in sorted({op.name for op, _, _ in FUNCTIONS})}
 WRAPPERS = {"sparse_attn_indexer": "fp8_paged_mqa_logits", "rope_positions": "rope"}
 WRAPPERS |= dict.fromkeys(("rms_norm_add_quant", "rms_norm_group_quant", "rms_norm_add_group_quant"), "rms_norm_quant")
 WRAPPERS |= {"act_mul_and_group_quant": "act_mul_and_quant"}
-# Functions without operands, and so without a record.
-PLAIN = {"rope_tables": {"config": {"head_dim": 8, "rope_theta": 1e4, "max_position_embeddings": 16}, "length": 5}}
+# Functions without a record.
+PLAIN = {
+    "rope_tables": {"config": {"head_dim": 8, "rope_theta": 1e4, "max_position_embeddings": 16}, "length": 5},
+    "pack_int4": {"values": jax.ShapeDtypeStruct((2, 4), jnp.int8), "axis": 0},
+}
 
 
 def arguments_of(name):

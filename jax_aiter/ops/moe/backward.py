@@ -11,10 +11,9 @@ import jax.numpy as jnp
 
 from jax_aiter.core import machine
 from jax_aiter.ops.gemm.shuffle_weight import shuffled
-from jax_aiter.ops.moe import aligned, forward, quant
+from jax_aiter.ops.moe import aligned, forward, int4, quant
 from jax_aiter.ops.moe import expert as moe_expert
 from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe.over_rows import bytes_of
 
 RESULTS = {
     "d_hidden_states": "T D",
@@ -45,8 +44,9 @@ def backward(cotangent, operands, params):
     """The six results above for the cotangent [T, D] of the output; weight gradients in the order in which the weights stand."""
     tokens, k = operands["topk_ids"].shape
     w1, w2 = operands["w1"], operands["w2"]
-    width, intermediate = w2.shape[1:]
+    width, intermediate = w2.shape[1], int4.columns(w2, params)
     early, trained, layout = params["doweight_stage1"], params["quant_type"] == "none", params["weight_layout"]
+    dtype = int4.compute_dtype(operands, params)
     groups = forward.routing(operands)
     block = moe_groups.block_rows(tokens * k, w1.shape[0])
     x = moe_expert.inputs(operands, params, groups)
@@ -77,7 +77,7 @@ def backward(cotangent, operands, params):
         u = moe_expert.first_gemm(expert, xb)
         h = moe_expert.preactivation(expert, u, weight, params)
         a, pull = jax.vjp(lambda h: moe_expert.activate(h, intermediate, params), h)
-        a = quant.dequantize(moe_expert.requantize(a, a2_scale, w2.dtype, params)).astype(jnp.float32)
+        a = quant.dequantize(moe_expert.requantize(a, a2_scale, dtype, params)).astype(jnp.float32)
 
         q = moe_expert.matmul(g if expert.s2 is None else g * expert.s2, expert.w2, contract=0)
         d_h = pull(q if early else q * weight[:, None])[0]
@@ -119,14 +119,14 @@ def backward(cotangent, operands, params):
     structs = abstract(operands, params)
     zeros = [jnp.zeros(s.shape, s.dtype) for s in structs]
     if machine.is_gpu() and 0 not in (tokens * k, w1.shape[0]):
-        size, parts = w1.dtype.itemsize, bytes_of(w1, w2)
+        parts, size = int4.loaded(operands, params)
         fit = aligned.block_size(tokens * k, w1.shape[0], size, aligned.COPIES + (8 // size if trained else 0))
         loaded = parts * (size + 4) // size if trained else parts
         (d_rows, d_weights), sums = aligned.folded(groups, fit, load, compute, loaded)
         d_w, d_b1, d_b2 = jax.vmap(finish)(sums)
     else:
         stacked = ((zeros[1], zeros[2]) if trained else (), zeros[4], zeros[5])
-        state = (jnp.zeros((tokens * k + block, w1.shape[2]), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
+        state = (jnp.zeros((tokens * k + block, width), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
         d_rows, d_weights, (d_w, d_b1, d_b2) = moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
     d_w1, d_w2 = d_w if trained else zeros[1:3]
     d_hidden = moe_expert.keep(moe_groups.combine(groups, d_rows, (tokens, k)), 1, params["hidden_pad"])

@@ -7,7 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jax_aiter.core.cases import Case, case, constant, distinct, integers, normal, uniform
+from jax_aiter.core.cases import Array, Case, case, constant, distinct, integers, normal, uniform
+from jax_aiter.ops.moe import int4
 from jax_aiter.ops.moe.quant import GROUP
 
 FNUZ = jnp.float8_e4m3fnuz  # what a machine without a GPU emulates
@@ -45,6 +46,26 @@ def _scales(quant_type: str, experts: int, model: int, inter: int) -> dict:
     return {"quant_type": quant_type, "w1_scale": uniform(*w1, low=0.01, high=0.02), "w2_scale": uniform(*w2, low=0.01, high=0.02)}
 
 
+def _int4(call: dict, groups: int) -> dict:
+    """The call with weights of 4 bits and zero points: `groups` along D, half as many along I."""
+    experts, wide, model = call["w1"].shape
+    inter, dtype = call["w2"].shape[2], call["output_dtype"]
+
+    def codes(*shape: int) -> Array:
+        return integers(*shape, low=0, high=256, dtype=jnp.uint8)
+
+    return {
+        **call,
+        "quant_type": int4.W4A16,
+        "w1": codes(experts, wide, model // 2),
+        "w2": codes(experts, model, inter // 2),
+        "w1_scale": uniform(experts, wide, groups, low=0.01, high=0.1, dtype=dtype),
+        "w2_scale": uniform(experts, model, groups // 2, low=0.01, high=0.1, dtype=dtype),
+        "w1_zp": codes(experts, wide // 2, groups),
+        "w2_zp": codes(experts, model // 2, groups // 2),
+    }
+
+
 def forward() -> list[Case]:
     bf16 = jnp.bfloat16
     quantized = _call(3, 2, 1, 16, 8, dtype=bf16, w1=normal(2, 16, 16, dtype=FNUZ, std=20), w2=normal(2, 16, 8, dtype=FNUZ, std=20))
@@ -71,12 +92,13 @@ def forward() -> list[Case]:
         case("shuffled", **_call(2, 2, 1, 32, 32, dtype=bf16, weight_layout=(16, 16))),
         case("per_tensor", **{**quantized, **_scales("per_tensor", 2, 16, 8)}),
         case("per_token_int8", **{**_call(4, 3, 2, 16, 8, dtype=bf16), **ints, **_scales("per_token", 3, 16, 8)}),
+        case("int4", **_int4(_call(4, 2, 2, 16, 8, hidden_pad=3, intermediate_pad=1), 2)),
         case("per_1x128", **{**_call(4, 2, 1, 128, 128, dtype=bf16), **blocks, **_scales("per_1x128", 2, 128, 128)}),
     ]
 
 
 def backward() -> list[Case]:
-    chosen = {c.name: c for c in forward() if c.name in ("silu", "masked_padded", "shuffled", "per_token_int8")}
+    chosen = {c.name: c for c in forward() if c.name in ("silu", "masked_padded", "shuffled", "per_token_int8", "int4")}
     return [
         Case(
             name,

@@ -10,11 +10,12 @@ from jax_aiter.core import machine
 from jax_aiter.ops.activation.activations import gelu_tanh
 from jax_aiter.ops.gemm.shuffle_weight import unshuffled
 from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe import quant
+from jax_aiter.ops.moe import int4, quant
 from jax_aiter.ops.moe.quant import Quantized
 
 SWIGLU_ALPHA = 1.702
 SWIGLU_LIMIT = 7.0
+FLOAT_ROWS = ("none", int4.W4A16)  # quant_types that round no activations
 
 
 class Expert(NamedTuple):
@@ -75,16 +76,19 @@ def loader(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) 
     w1, w2 = operands["w1"], operands["w2"]
     assert w1 is not None
     assert w2 is not None
-    intermediate = w2.shape[2]
+    intermediate = int4.columns(w2, params)
 
     def weight(w: jax.Array, name: str, e: jax.Array) -> tuple[jax.Array, jax.Array | None]:
         plain = moe_groups.take_row(w, e)
         if params["weight_layout"] is not None:
             plain = unshuffled(plain, params["weight_layout"])
-        scales = operands[f"{name}_scale"]
+        scales, zeros = operands[f"{name}_scale"], operands.get(f"{name}_zp")
         if scales is None:
             return plain, None
         scale = moe_groups.take_row(scales, e)
+        if int4.packed(params):
+            zero = None if zeros is None else moe_groups.take_row(zeros, e)
+            return int4.dequantised(plain, scale, zero, int4.compute_dtype(operands, params)), None
         plain = plain.astype(jnp.float32)
         if params["quant_type"] != "per_1x128":
             return plain, scale
@@ -144,7 +148,7 @@ def inputs(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any], 
     assert hidden is not None
     assert w1 is not None
     hidden = keep(hidden, 1, params["hidden_pad"])
-    if params["quant_type"] == "none" or hidden.dtype == w1.dtype:
+    if params["quant_type"] in FLOAT_ROWS or hidden.dtype == w1.dtype:
         if scale is not None and params["quant_type"] == "per_1x128":
             scale = keep(scale, 1, params["hidden_pad"] // quant.GROUP)  # of groups that are padding altogether
         return Quantized(hidden, scale)
@@ -169,8 +173,8 @@ def preactivation(expert: Expert, u: jax.Array, weight: jax.Array, params: Mappi
 
 
 def requantize(a: jax.Array, a2_scale: jax.Array | None, dtype, params: Mapping[str, Any]) -> Quantized:
-    """The intermediate as the second GEMM takes it: in the weights' float type, or quantised again."""
-    if params["quant_type"] == "none":
+    """The intermediate as the second GEMM takes it: in its float type, or quantised again."""
+    if params["quant_type"] in FLOAT_ROWS:
         return Quantized(a.astype(dtype), None)
     return quant.quantize(a, params["quant_type"], dtype, a2_scale)
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jax_aiter.core import machine
 from jax_aiter.ops.moe import batched as moe_batched
-from jax_aiter.ops.moe import dense, quant
+from jax_aiter.ops.moe import dense, int4, quant
 from jax_aiter.ops.moe import expert as moe_expert
 from jax_aiter.ops.moe import groups as moe_groups
 from jax_aiter.ops.moe.over_rows import bytes_of, over_rows
@@ -26,7 +26,7 @@ def _intermediate(operands, params, x: quant.Quantized, expert, rows: moe_groups
     tokens = rows.entry // operands["topk_ids"].shape[1]
     weight = operands["topk_weight"].reshape(-1)[rows.entry]
     u = moe_expert.first_gemm(expert, x.rows(tokens))
-    return moe_expert.activate(moe_expert.preactivation(expert, u, weight, params), operands["w2"].shape[2], params)
+    return moe_expert.activate(moe_expert.preactivation(expert, u, weight, params), int4.columns(operands["w2"], params), params)
 
 
 def second_scale(operands, params, groups, block, x, load) -> jax.Array | None:
@@ -63,7 +63,7 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
 
     def compute(expert, rows):
         a = _intermediate(operands, params, x, expert, rows)
-        return moe_expert.second_gemm(expert, moe_expert.requantize(a, scale, operands["w2"].dtype, params))
+        return moe_expert.second_gemm(expert, moe_expert.requantize(a, scale, int4.compute_dtype(operands, params), params))
 
     def step(expert, rows, total, out):
         y = compute(expert, rows)  # the rows behind this expert's last are done already
@@ -75,8 +75,7 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
         start = jnp.pad(moe_batched.first_rows(operands, params, groups, batched), ((0, block), (0, 0)))
         rows = moe_groups.over_experts(moe_batched.rest(groups, batched), block, load, step, start)
     else:
-        both = operands["w1"], operands["w2"]
-        rows = over_rows(groups, load, compute, width, bytes_of(*both), both[0].dtype.itemsize)
+        rows = over_rows(groups, load, compute, width, *int4.loaded(operands, params))
     weight = None if params["doweight_stage1"] else operands["topk_weight"]
     out = moe_expert.keep(moe_groups.combine(groups, rows, (tokens, k), weight), 1, params["hidden_pad"])
     return out.astype(params["output_dtype"])

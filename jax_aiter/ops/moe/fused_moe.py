@@ -14,13 +14,14 @@ from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.machine import Form, always
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import aligned, backward, cases, dense, reads, rules
+from jax_aiter.ops.moe import aligned, backward, cases, dense, int4, reads, rules
 from jax_aiter.ops.moe import forward as moe_forward
 from jax_aiter.ops.moe import layout as moe_layout
+from jax_aiter.ops.moe.expert import FLOAT_ROWS
 from jax_aiter.ops.moe.quant import GROUP
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "swiglu", "none")
-QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128")
+QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128", int4.W4A16)
 GATE_MODES = ("separated", "interleave")
 DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
 
@@ -45,10 +46,11 @@ def _smooth(reference):
 
     def forward(**arguments):
         quant_type = arguments["quant_type"]
-        if quant_type != "none":
+        if quant_type not in FLOAT_ROWS:
             raise NotSupportedError(
-                f"fused_moe: forward mode and second derivatives need quant_type 'none', got {quant_type!r}: they are those of the "
-                "reference, which rounds activations. jax.grad or jax.vjp, once, passes straight through the rounding."
+                f"fused_moe: forward mode and second derivatives need quant_type 'none' or {int4.W4A16!r}, got {quant_type!r}: "
+                "they are those of the reference, which rounds activations. jax.grad or jax.vjp, once, passes straight through the "
+                "rounding."
             )
         return reference(**arguments)
 
@@ -148,6 +150,8 @@ def fused_moe(
     swiglu_limit: float | None = None,
     gate_mode: str = "separated",
     output_dtype: Any = None,
+    w1_zp: jax.Array | None = None,
+    w2_zp: jax.Array | None = None,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> jax.Array:
@@ -171,9 +175,18 @@ def fused_moe(
         weights arrive quantised, activations are quantised here and the intermediate is quantised again in the same way (per token
         over its row of I, per 128 columns, or over the whole call). fp8 rounds to nearest even, int8 truncates, as AITER's kernels
         do. One-stage kernels take a row's amax over the columns one workgroup holds, the reference over all of I.
+        ``"int4_w4a16"`` (vLLM's and AITER's name): weights of 4 bits, hidden states as they are. uint8 ``[E, 2I, D/2]`` and
+        ``[E, D, I/2]`` hold two codes each, the even column in the low four bits; a code q stands for ``(q - zero)·scale``, zero
+        being 8 without zero points, rounded to the hidden states' dtype. ``jnp.uint4`` ``[E, 2I, D]`` and ``jnp.int4`` (q - 8) are
+        taken too and packed in every call: pack weights that stay with `pack_int4`. AITER's own form, ``"per_1x32"`` with
+        ``jnp.int4`` weights, has scales ``[E, D/32, 2I]`` and ``[E, I/32, D]``.
       doweight_stage1: multiply the first GEMM's result (before bias and activation) by `topk_weight`, and the output not.
       w1_scale, w2_scale: float32 dequantisation scales: per_tensor ``[E]``; per_token ``[E, 2I]`` (or I) and ``[E, D]``; per_1x128
         ``[E, 2I/128, D/128]`` and ``[E, D/128, I/128]``. Trailing ones, and blocks flattened as AITER keeps them, are accepted.
+        int4_w4a16, any float dtype: ``[E, 2I, D/g]`` and ``[E, D, I/g]`` for groups of g columns, ``[E, 2I]`` and ``[E, D]`` for
+        whole rows.
+      w1_zp, w2_zp: int4_w4a16 only: zero points, uint8 ``[E, 2I/2, D/g]`` and ``[E, D/2, I/g]``, the even row in the low four bits,
+        or ``jnp.uint4`` ``[E, 2I, D/g]`` and ``[E, D, I/g]``; both or none.
       a1_scale: float32; for quantised hidden states their scale: ``[1]``, ``[T, 1]`` or ``[T, D/128]``; for float ones a static
         scale ``[1]``, per_tensor only.
       a2_scale: float32 ``[1]``, static scale of the intermediate, per_tensor only.
@@ -202,18 +215,24 @@ def fused_moe(
     `grouped_gemm`'s Triton kernels: sorted rows, both halves of the intermediate and their cotangents stand in memory, rounded to
     the weights' dtype; elsewhere it is the reference's, which keeps none of them.
 
-    Raises NotSupportedError for quant_type ``"per_1x32"``. Mirrors ``aiter.fused_moe.fused_moe``.
+    Raises NotSupportedError for quant_type ``"per_1x32"`` of other weights (MXFP4). Mirrors ``aiter.fused_moe.fused_moe``.
     """
     op = "fused_moe"
     if isinstance(quant_type, str) and quant_type == "per_1x32":
-        raise NotSupportedError(
-            f"{op}: quant_type 'per_1x32' (MXFP4) needs gfx950 kernels and has no reference; use one of {list(QUANT_TYPES)}"
-        )
+        if not int4.aiters(w1, w2):
+            raise NotSupportedError(
+                f"{op}: quant_type 'per_1x32' (MXFP4) needs gfx950 kernels and has no reference, but with int4 weights; "
+                f"use one of {list(QUANT_TYPES)}"
+            )
+        quant_type, w1_scale, w2_scale = int4.W4A16, int4.by_row(w1_scale), int4.by_row(w2_scale)
     check.choice(op, "quant_type", quant_type, QUANT_TYPES)
     check.choice(op, "activation", activation, ACTIVATIONS)
     check.choice(op, "gate_mode", gate_mode, GATE_MODES)
     quant_type = "per_1x128" if quant_type == "per_128x128" else quant_type
     w1, w2, layout = moe_layout.plain(op, w1, w2)
+    if quant_type == int4.W4A16:
+        w1, w2 = int4.codes_of(op, "w1", w1, w1_zp), int4.codes_of(op, "w2", w2, w2_zp)
+        w1_zp, w2_zp = int4.zeros_of(op, "w1_zp", w1_zp), int4.zeros_of(op, "w2_zp", w2_zp)
     if swiglu_limit is not None:
         swiglu_limit = check.real(op, "swiglu_limit", swiglu_limit, low=0.0, open_low=True)
     if output_dtype is None:
@@ -233,6 +252,8 @@ def fused_moe(
         bias1=bias1,
         bias2=bias2,
         num_local_tokens=_count(op, num_local_tokens),
+        w1_zp=w1_zp,
+        w2_zp=w2_zp,
         activation=activation,
         quant_type=quant_type,
         doweight_stage1=check.boolean(op, "doweight_stage1", doweight_stage1),
@@ -259,6 +280,7 @@ def _weight_scale(scale: Any, w: Any, quant_type: str) -> Any:
         "per_tensor": ((experts,), [(experts, 1), (experts, 1, 1)]),
         "per_token": ((experts, rows), [(experts, rows, 1)]),
         "per_1x128": (blocks, [(experts, blocks[1] * blocks[2])]),
+        int4.W4A16: ((experts, rows, 1), [(experts, rows)]),
     }
     want, others = spellings.get(quant_type, ((), []))
     return scale.reshape(want) if tuple(shape) in others else scale

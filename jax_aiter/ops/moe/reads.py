@@ -8,6 +8,7 @@ import numpy as np
 
 from jax_aiter.core.reads import NOTHING, Mask, Reads, at, grid, spread, stacked
 from jax_aiter.ops.gemm.shuffle_weight import SHUFFLE_WEIGHT
+from jax_aiter.ops.moe import int4
 from jax_aiter.ops.moe.quant import GROUP
 
 #: fused_moe's names of operands by those of the other ops
@@ -35,6 +36,11 @@ def _blocks(kept: np.ndarray) -> Mask:
     return kept.reshape(-1, GROUP).any(1)
 
 
+def _any(kept: np.ndarray, parts: int) -> Mask:
+    """Of so many parts of equal size, those that hold anything kept."""
+    return np.any(kept.reshape(parts, -1), axis=1) if parts else np.zeros(0, bool)
+
+
 class Routed:
     """Masks of fused_moe's operands for groups that each read some (token, slot) entries."""
 
@@ -46,8 +52,9 @@ class Routed:
         local = get("num_local_tokens")
         self.local = np.arange(len(self.expert))[None] < (len(self.expert) if local is None else int(local[0]))
         self.model = inside(w2.shape[1], params["hidden_pad"])
-        self.inter = inside(w2.shape[2], params["intermediate_pad"])
-        projections = w1.shape[1] // w2.shape[2]
+        inter = int4.columns(w2, params)
+        self.inter = inside(inter, params["intermediate_pad"])
+        projections = w1.shape[1] // inter
         alternating = params.get("gate_mode", "separated") == "interleave"
         self.rows = np.repeat(self.inter, projections) if alternating else np.tile(self.inter, projections)
 
@@ -74,10 +81,22 @@ class Routed:
             found |= {"w1_scale": experts, "w2_scale": experts}
         elif quant == "per_token":
             found |= {"w1_scale": spread(experts, rows), "w2_scale": spread(experts, model), "a1_scale": spread(tokens, None)}
+        elif quant == int4.W4A16:
+            found |= self._codes(experts)
         elif quant == "per_1x128":
             model, inter, rows = (_blocks(x)[None] for x in kept)
             found |= {"w1_scale": spread(experts, rows, model), "w2_scale": spread(experts, model, inter)}
             found["a1_scale"] = spread(tokens, model)
+        return found
+
+    def _codes(self, experts: np.ndarray) -> dict[str, Mask]:
+        """Weights of two codes to a byte, their scales by group of columns, and their zero points of two rows to a byte."""
+        found = {}
+        for name, rows, columns in (("w1", self.rows, self.model), ("w2", self.model, self.inter)):
+            groups = _any(columns, self.operands[f"{name}_scale"].shape[2])
+            found[name] = spread(experts, rows[None], _any(columns, len(columns) // 2)[None])
+            found[f"{name}_scale"] = spread(experts, rows[None], groups[None])
+            found[f"{name}_zp"] = spread(experts, _any(rows, len(rows) // 2)[None], groups[None])
         return found
 
     def _weight(self, name: str, rows: np.ndarray, columns: np.ndarray) -> Mask:

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 
 from jax_aiter.bind.batching import Batched
 from jax_aiter.core import check, symbolic
-from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
+from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg, check_dtype
 from jax_aiter.ops.gemm.shuffle_weight import check_tiles
 from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe import int4
 from jax_aiter.ops.moe.quant import GROUP
 
 OP = "fused_moe"
@@ -20,22 +21,25 @@ QUANTIZED = {"per_tensor": FP8_TYPES, "per_token": (*FP8_TYPES, "int8"), "per_1x
 
 OPERANDS = {
     "hidden_states": Arg("T D", WEIGHT_TYPES),
-    "w1": Arg("E N1 D", WEIGHT_TYPES),
-    "w2": Arg("E D I", WEIGHT_TYPES),
+    "w1": Arg("E N1 D", (*WEIGHT_TYPES, *int4.CODES)),
+    "w2": Arg("E D I", (*WEIGHT_TYPES, *int4.CODES)),
     "topk_weight": Arg("T k", F32),
     "topk_ids": Arg("T k", INT32),
     "expert_mask": Arg("G", INT32, optional=True),
-    "w1_scale": Arg("E", F32, optional=True),
-    "w2_scale": Arg("E", F32, optional=True),
+    "w1_scale": Arg("E", FLOATING, optional=True),
+    "w2_scale": Arg("E", FLOATING, optional=True),
     "a1_scale": Arg("1", F32, optional=True),
     "a2_scale": Arg("1", F32, optional=True),
     "bias1": Arg("E N1", FLOATING, optional=True),
     "bias2": Arg("E D", FLOATING, optional=True),
     "num_local_tokens": Arg("1", INT32, optional=True),
+    "w1_zp": Arg("E", int4.CODES, optional=True),
+    "w2_zp": Arg("E", int4.CODES, optional=True),
 }
 SCALE_AXES = {
     "per_token": {"w1_scale": "E N1", "w2_scale": "E D", "a1_scale": "T 1"},
     "per_1x128": {"w1_scale": "E N1/128 D/128", "w2_scale": "E D/128 I/128", "a1_scale": "T D/128"},
+    int4.W4A16: int4.AXES,
 }
 
 
@@ -49,10 +53,11 @@ def validate(operands: Mapping[str, jax.ShapeDtypeStruct | None], params: Mappin
     assert hidden is not None
     assert w1 is not None
     assert w2 is not None
-    rows, model, intermediate = w1.shape[1], w1.shape[2], w2.shape[2]
+    rows, model, intermediate = w1.shape[1], w2.shape[1], int4.columns(w2, params)
     if rows not in (intermediate, 2 * intermediate):
+        twice = ", times two codes" if int4.packed(params) else ""
         raise ValueError(
-            f"{OP}: dimension 1 of w1 is {rows}, must be I or 2·I with I = {intermediate} (dimension 2 of w2): "
+            f"{OP}: dimension 1 of w1 is {rows}, must be I or 2·I with I = {intermediate} (dimension 2 of w2{twice}): "
             "one projection, or gate rows followed by up rows"
         )
     if params["activation"] == "swiglu" and rows != 2 * intermediate:
@@ -81,6 +86,12 @@ def validate(operands: Mapping[str, jax.ShapeDtypeStruct | None], params: Mappin
 def _validate_types(operands, params, hidden, w1, w2) -> None:
     quant = params["quant_type"]
     check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
+    if int4.packed(params):
+        int4.validate(OP, operands, params)
+        return
+    for name in ("w1_zp", "w2_zp"):
+        if operands[name] is not None:
+            raise ValueError(f"{OP}: {name} is given, quant_type {quant!r} has no zero points")
     given = [n for n in ("w1_scale", "w2_scale", "a1_scale", "a2_scale") if operands[n] is not None]
     if quant == "none":
         if w1.dtype.name not in FLOATING:
@@ -94,6 +105,7 @@ def _validate_types(operands, params, hidden, w1, w2) -> None:
     for name in ("w1_scale", "w2_scale"):
         if name not in given:
             raise TypeError(f"{OP}: {name} is required with quant_type {quant!r}, got None")
+        check_dtype(OP, name, operands[name].dtype, F32)
     ready = hidden.dtype == w1.dtype
     if not ready and hidden.dtype.name not in FLOATING:
         raise TypeError(f"{OP}: hidden_states has dtype {hidden.dtype.name}, must be {w1.dtype.name} (that of w1) or a float")
@@ -142,7 +154,7 @@ def routing_checks(topk_ids, experts: int, expert_mask, num_local_tokens=None) -
 
 
 TOKENS = ("hidden_states", "topk_weight", "topk_ids")
-EXPERTS = ("w1", "w2", "w1_scale", "w2_scale", "bias1", "bias2")
+EXPERTS = ("w1", "w2", "w1_scale", "w2_scale", "w1_zp", "w2_zp", "bias1", "bias2")
 
 
 def batch(batched: Batched, **params: Any):

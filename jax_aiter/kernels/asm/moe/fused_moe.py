@@ -17,6 +17,7 @@ from jax_aiter.kernels.asm.moe import g1u0, g1u1, tkw1
 from jax_aiter.kernels.asm.moe.checks import gated, need_common
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.provider import Call, Unasked
+from jax_aiter.ops.moe import int4
 
 SOURCE = "aiter/fused_moe.py fused_moe_1stage, csrc/py_itfs_cu/asm_fmoe.cu"
 # (quant_type, gate and up in w1, topk_weight applied in the first stage) -> what selects among a family's kernels
@@ -29,11 +30,15 @@ FAMILIES = {
 }
 
 
+FOUR_BITS = (
+    "AITER's hand-written kernels multiply weights of 4 bits with fp8 hidden states only (fmoe_int4fp8_g1u1), which is not it"
+)
 RULES = {table: family.never for family in (g1u1, tkw1, g1u0) for table in family.TABLES}
 
 
 @op("fused_moe", source=SOURCE, tables=RULES, never=lambda row: RULES[row.table](row), unlisted=g1u0.unlisted)
 def select(call: Call) -> Selected:
+    need(call.params["quant_type"] != int4.W4A16, f"quant_type = {int4.W4A16!r}; {FOUR_BITS}")
     key = (call.params["quant_type"], gated(call), bool(call.params["doweight_stage1"]))
     family = FAMILIES.get(key)
     need(

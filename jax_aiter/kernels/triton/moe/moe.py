@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, fused_moe_space
+from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, W4A16, columns, fused_moe_space
 from jax_aiter.kernels.triton.quant.quant import DYNAMIC, GROUPS, STATIC, quantise_groups, quantise_tensor
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, next_power_of_2, param_is
 
@@ -22,7 +22,7 @@ SWIGLU_LIMIT = 7.0  # of "swiglu" unless the call gives one
 
 
 def _gated(spec: CallSpec) -> bool:
-    return spec["w1"].shape[1] == 2 * spec["w2"].shape[2]
+    return spec["w1"].shape[1] == 2 * columns(spec, "w2")
 
 
 def _pads(spec: CallSpec) -> tuple[int, int]:
@@ -32,7 +32,7 @@ def _pads(spec: CallSpec) -> tuple[int, int]:
 
 def _aiters_activation(spec: CallSpec) -> bool:
     """Whether AITER has a kernel for all that stands between the GEMMs; ours adds biases, limits, padding and the rest."""
-    inter, params = spec["w2"].shape[2], spec.params
+    inter, params = columns(spec, "w2"), spec.params
     more = spec.has("bias1") or params.get("swiglu_limit") is not None or _pads(spec)[1] or _interleaved(spec)
     if more or not _gated(spec):
         return False
@@ -46,8 +46,8 @@ def _interleaved(spec: CallSpec) -> bool:
 
 def _refuse(spec: CallSpec) -> str | None:
     quant = spec.params.get("quant_type", "none")
-    weights = HALF if quant == "none" else (spec.fp8,)
-    inter = spec["w2"].shape[-1]
+    weights = {"none": HALF, W4A16: ("uint8",)}.get(quant, (spec.fp8,))
+    inter = columns(spec, "w2")
     rule = None
     for name, size in (("D", spec["hidden_states"].shape[1]), ("I", inter)):
         if quant in BLOCK_SCALES and size % 128:
@@ -59,7 +59,7 @@ def _refuse(spec: CallSpec) -> str | None:
     if max(slots * 2 * inter, spec["hidden_states"].size) > INT32_MAX:
         rule = rule or f"T * k * 2I = {slots * 2 * inter}; AITER's activation kernel indexes with 32 bits"
     return first(
-        param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES),
+        param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES, W4A16),
         param_is(spec, "activation", *ACTIVATIONS),
         param_is(spec, "weight_layout", None),
         dtype_in(spec, "hidden_states", HALF),
@@ -77,7 +77,7 @@ def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
     own = ("moe.moe_op:fused_moe",)
     activation = WHOLE_ROWS if spec.params.get("activation") in GELU and _aiters_activation(spec) else ()
-    given = {"none": (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
+    given = {"none": (), W4A16: (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
     return *own, "utils.moe_config_utils:get_optimal_moe_config", *activation, *given
 
 
@@ -98,7 +98,7 @@ def fused_moe(ctx):
     x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
     quant, early = spec.params.get("quant_type", "none"), bool(spec.params.get("doweight_stage1"))
     (tokens, model), experts, (_, topk) = x.shape, w2.shape[0], ctx.operand("topk_ids").shape
-    config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=quant != "none", M=tokens)
+    config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=quant not in ("none", W4A16), use_int4_w4a16=quant == W4A16, M=tokens)
     if quant in BLOCK_SCALES:
         config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
     config = ctx.tiled(config)
@@ -109,10 +109,10 @@ def fused_moe(ctx):
     gemm, second = Gemm(ctx, config, routing, quant), Gemm(ctx, ctx.tiled(config, "stage2"), routing, quant)
 
     gate_up = torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
-    gemm(x, w1, gate_up, topk, ctx.operand("w1_scale"), ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
+    gemm(x, "w1", gate_up, topk, ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
     hidden = _activate(ctx, gate_up.view(tokens * topk, w1.shape[1]), ids)
     parts = torch.empty((tokens, topk, model), dtype=x.dtype, device="meta")
-    second(hidden, w2, parts, 1, ctx.operand("w2_scale"), ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
+    second(hidden, "w2", parts, 1, ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
     bias, pad = ctx.operand("bias2"), _pads(spec)[0]
     if bias is None and not pad:
         return glue.sum_slots(parts, ctx.results[0])
@@ -134,7 +134,7 @@ def _activate(ctx, gate_up, ids):
         from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
 
         return fused_clamp_act_mul(gate_up, activation=activation)
-    experts, _, inter = spec["w2"].shape
+    experts, inter = spec["w2"].shape[0], columns(spec, "w2")
     limit = spec.params.get("swiglu_limit")
     return glue_moe.activate(
         gate_up,
@@ -155,16 +155,19 @@ class Gemm:
     def __init__(self, ctx, config: dict, routing, quant: str) -> None:
         self._ctx, self._config, self._routing, self._quant = ctx, config, routing, quant
 
-    def __call__(self, a, w, out, slots_per_row: int, w_scale, a_scale, *, pad: int, weighted: bool) -> None:
-        """pad: the last columns of w, which are not read; of `a` too, or it comes without."""
+    def __call__(self, a, name: str, out, slots_per_row: int, a_scale, *, pad: int, weighted: bool) -> None:
+        """name: of the weight. pad: its last columns, which are not read; of `a` too, or it comes without."""
         import triton.language as tl
         from aiter.ops.triton.moe import moe_op
 
         from jax_aiter.kernels.triton.worker import glue_moe
 
-        w = w[:, :, : w.shape[2] - pad]
-        if a.shape[1] != w.shape[2]:
-            a = a[:, : w.shape[2]] if self._quant == "none" else glue_moe.first_columns(a, w.shape[2])
+        w, w_scale, zeros = (self._ctx.operand(n) for n in (name, f"{name}_scale", f"{name}_zp"))
+        whole = columns(self._ctx.spec, name)
+        if self._quant != W4A16:  # whose kernel reads as many columns as `a` has
+            w = w[:, :, : whole - pad]
+        if a.shape[1] != whole - pad:
+            a = a[:, : whole - pad] if self._quant in ("none", W4A16) else glue_moe.first_columns(a, whole - pad)
         compute = tl.bfloat16 if self._ctx.spec["hidden_states"].dtype == "bfloat16" else tl.float16
         block_shape = None
         if self._quant == "per_tensor":
@@ -179,15 +182,17 @@ class Gemm:
             block_shape = [128, 128]
             a, a_scale = quantise_groups(a, 128)
             w_scale = w_scale.view(w.shape[0], -(-w.shape[1] // 128), -1)[:, :, : w.shape[2] // 128]
-        quantised = self._quant != "none"
+        elif self._quant == W4A16:
+            block_shape = [0, whole // w_scale.shape[2]]
+        quantised = self._quant not in ("none", W4A16)
         with _xcds(moe_op, self._config) as config:
             moe_op.fused_moe(
                 a,
                 w,
                 out,
                 a_scale if quantised else None,
-                w_scale if quantised else None,
-                None,
+                w_scale,
+                zeros,
                 self._ctx.operand("topk_weight"),
                 self._ctx.operand("topk_ids"),
                 *self._routing,
@@ -196,7 +201,7 @@ class Gemm:
                 compute,
                 quantised,
                 False,
-                False,
+                self._quant == W4A16,
                 block_shape,
                 config,
             )

@@ -7,6 +7,13 @@ from jax_aiter.kernels.triton.rules import first
 from jax_aiter.kernels.triton.tiles.space import BLOCKS, Space, of_part, product_fits, product_values, tile_of
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
+W4A16 = "int4_w4a16"  # two codes to a byte, hidden states of 16 bits
+
+
+def columns(spec: CallSpec, name: str) -> int:
+    """K of a weight [E, N, K]."""
+    return spec[name].shape[2] * (2 if spec.params.get("quant_type") == W4A16 else 1)
+
 
 #: shapes that did well at many, some and few rows per expert.
 _STARTS = {
@@ -22,7 +29,11 @@ _STARTS = {
 def fused_moe_space(spec: CallSpec) -> Space:
     """One tile for both GEMMs, as their blocks of rows are those of the sort; the second may have its own columns and depth."""
     itemsize, slots = ITEMSIZE[spec["w1"].dtype], spec["topk_ids"].size
-    (experts, _, model), inter = spec["w1"].shape, spec["w2"].shape[2]
+    experts, model, inter = spec["w1"].shape[0], columns(spec, "w1"), columns(spec, "w2")
+    sizes = (itemsize, itemsize)
+    if spec.params.get("quant_type") == W4A16:  # the kernel loads a byte, a scale and perhaps a zero point for every element
+        itemsize = ITEMSIZE[spec["hidden_states"].dtype]
+        sizes = (itemsize, 1 + ITEMSIZE[spec["w1_scale"].dtype] + spec.has("w1_zp"))
     values = product_values(spec.arch, itemsize)
     if spec.params.get("quant_type", "none") in BLOCK_SCALES:
         values["BLOCK_SIZE_K"] = (128,)  # one scale per 128 along K: a tile may not straddle two
@@ -33,7 +44,6 @@ def fused_moe_space(spec: CallSpec) -> Space:
     def valid(tile: Tile) -> str | None:
         if (depth := tile.get("BLOCK_SIZE_K", values["BLOCK_SIZE_K"][0])) not in values["BLOCK_SIZE_K"]:
             return f"BLOCK_SIZE_K = {depth}; it must be one of {values['BLOCK_SIZE_K']}"
-        sizes = (itemsize, itemsize)
         return first(*(product_fits(spec.arch, of_part(tile, part), sizes) for part in ("stage1", "stage2")))
 
     bucket = {"rows": max(slots // experts, 1), "D": model, "I": inter}
