@@ -31,13 +31,14 @@ def _compiler():
 def test_gfx942(python):
     """Two calls of each op, and what programs do with them; with command buffers, which record the launches."""
     ops = "not rope and not moe_sorting and not topk_sigmoid"
-    assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 34
+    assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 50
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("_compiler")
 def test_gfx950(python):
-    assert run(python, "gfx950", DEVICE, "-k", "rope and not rope_2c", triton=True)["passed"] == 3
+    chosen = "(rope and not rope_2c) or (two_calls and (paged or concat))"
+    assert run(python, "gfx950", DEVICE, "-k", chosen, triton=True)["passed"] == 5
 
 
 @pytest.mark.exhaustive

@@ -175,10 +175,11 @@ def paged_attention(
 
     Blocks at or past the context length are never read, whatever the table holds there, and what a query does not see (unused
     slots, other sequences, keys after its own or before its window) may hold NaN and changes nothing in its row; a block number
-    outside ``[0, nb)`` below the length counts as absent (its tokens are not attended to). The hand-written kernels cannot leave a
-    block out: they give NaN for such a sequence. They weigh values in unused slots of a sequence's last block, and in block 0,
-    with zero, so those must be finite (on the Triton kernels, keys before a window that lie in the tile where it begins); and with
-    fp8 and int8 caches they quantise queries and attention weights too (see `pa_fwd_asm`). Raises TypeError or ValueError for
+    outside ``[0, nb)`` below the length counts as absent (its tokens are not attended to). The hand-written and the HIP kernels
+    cannot leave a block out: they give NaN for such a sequence. They weigh values in unused slots of a sequence's last block, and
+    in block 0, with zero, so those must be finite (on the Triton kernels, keys before a window that lie in the tile where it
+    begins; on the HIP ones, all values before a window); and with fp8 and int8 caches they quantise queries and attention weights
+    too (see `pa_fwd_asm`; the HIP kernels without a scale). Raises TypeError or ValueError for
     wrong shapes, dtypes or parameters; `debug_checks` reports bad lengths and block numbers. Mirrors
     ``PagedAttention.forward_decode``.
     """

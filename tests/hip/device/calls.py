@@ -20,6 +20,8 @@ from tests.oracle import ROUNDOFF, assert_within, draw, f64
 from tests.quantised import assert_quantised
 
 from . import routing_calls
+from .attention_calls import attention_calls
+from .cache_calls import cache_calls
 
 UNIT = ROUNDOFF["float32"]
 HALF = ("bfloat16", "float16")
@@ -44,7 +46,8 @@ class Call:
 @functools.cache
 def calls(arch: str) -> list[Call]:
     more = (make for calls in (routing_calls.plain, routing_calls.grouped, routing_calls.sorting) for make in calls(Call))
-    return [*_gated(), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes(), *more]
+    paged = (*cache_calls(Call, FP8[arch]), *attention_calls(Call, FP8[arch]))
+    return [*_gated(), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes(), *more, *paged]
 
 
 def truncation(dtype: str) -> float:

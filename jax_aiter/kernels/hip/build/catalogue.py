@@ -7,12 +7,16 @@ import dataclasses
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """Files compiled as one translation unit, from AITER's top folder. Flags that AITER gives every source are not repeated."""
+    """Files compiled as one translation unit, from AITER's top folder. Flags that AITER gives every source are not repeated.
+
+    headers: files that a release may lack beside these.
+    """
 
     files: tuple[str, ...]
     defines: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
     includes: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
 
 FAST = ("-ffast-math",)
@@ -32,7 +36,8 @@ def _kernels(*names: str) -> tuple[str, ...]:
 _RMSNORM = tuple(f"rmsnorm/rmsnorm_opus_{part}" for part in ("norm_bf16", "norm_fp16", "norm_fp32", "norm_entry", "quant"))
 _GATING = ("topk_gating_kernels", *(f"topk_gating/topk_{score}" for score in ("sigmoid", "softmax", "sqrtsoftplus")))
 
-#: by name, the places where it may be, newest release first.
+#: by name, the places where it may be, newest release first. csrc/kernels/attention*.cu of release 0.1.7 are not among them:
+#: AITER's Python calls the templates below, and those of attention_v1.cu hold no kernel for gfx950 (they assert instead).
 CATALOGUE: dict[str, tuple[Unit, ...]] = {
     "activation": (Unit(_kernels("activation_kernels"), PLAIN, FAST),),
     "rmsnorm_quant": (Unit(_kernels("rmsnorm_quant_kernels"), ROUND, FAST),),
@@ -78,6 +83,15 @@ CATALOGUE: dict[str, tuple[Unit, ...]] = {
         ),
     ),
     "mla_reduce": (Unit(_kernels("mla/reduce")),),
-    "attention_v1": (Unit(_kernels("attention_v1"), FP8),),
-    "attention": (Unit(_kernels("attention"), FP8),),
 }
+
+_PA = "csrc/cpp_itfs/pa"
+_VARIANTS = ("3rdparty/composable_kernel/include/ck_tile/ops/fmha/block/variants.hpp",)
+
+
+def _paged(name: str) -> Unit:
+    return Unit((f"{_PA}/{name}.cpp.jinja",), FP8, (), (_PA,), (f"{_PA}/{name}.cuh", *_VARIANTS))
+
+
+#: the sources that are templates, named with their values (`templates.named`): AITER compiles one when a call asks for it.
+TEMPLATES: dict[str, tuple[Unit, ...]] = {"pa_v1": (_paged("pa_v1"),), "pa": (_paged("pa"),)}

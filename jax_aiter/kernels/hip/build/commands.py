@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.core.text import one_line
+from jax_aiter.kernels.hip.build import templates
 from jax_aiter.kernels.hip.build.compilers import Compiler
 from jax_aiter.kernels.hip.build.source import Source
 
@@ -73,9 +74,16 @@ def device(compiler: Compiler, source: Source, arch: str, work: Path, include: P
 
 
 def _unit(source: Source, work: Path, half: str) -> Path:
-    """A file of the source's files, one after the other. Bitcode keeps the name by which a compiler was given its input."""
+    """A file of the source's files, one after the other, or of the template's text.
+
+    Bitcode keeps the name by which a compiler was given its input.
+    """
     unit = Path(f"{half}.hip")
-    (work / unit).write_text("".join(f'#include "aiter/{file}"\n' for file in source.files))
+    if source.values is None:
+        text = "".join(f'#include "aiter/{file}"\n' for file in source.files)
+    else:
+        text = "".join(templates.rendered((work / "aiter" / file).read_text(), dict(source.values), file) for file in source.files)
+    (work / unit).write_text(text)
     return unit
 
 

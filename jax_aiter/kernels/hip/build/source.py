@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Literal
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels.hip.build.catalogue import CATALOGUE, Unit
+from jax_aiter.kernels.cache import canonical, digest
+from jax_aiter.kernels.hip.build import templates
+from jax_aiter.kernels.hip.build.catalogue import CATALOGUE, TEMPLATES, Unit
 from jax_aiter.kernels.store import Location, sources
 
 #: folders of headers that AITER's build gives to every source.
@@ -25,7 +27,7 @@ class Source:
 
     name: of ours, the same in every release ("activation"). files: compiled as one translation unit, from AITER's top folder.
     includes: folders of headers, in order. defines, flags: as AITER's build has them for this source. tensor: whose tensors its
-    host functions take, torch's (for which ours stand in) or AITER's own.
+    host functions take, torch's (for which ours stand in) or AITER's own. values: of a template, None where the files are none.
     """
 
     where: Location
@@ -35,6 +37,7 @@ class Source:
     defines: tuple[str, ...]
     flags: tuple[str, ...]
     tensor: Literal["torch", "aiter"]
+    values: tuple[tuple[str, templates.Value], ...] | None = None
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -54,7 +57,8 @@ class Source:
     @property
     def identity(self) -> str:
         """It differs where a file does that the compiler may read, or a flag."""
-        return "-".join((self.tree, *_plain(self.defines), *_plain(self.flags)))
+        values = () if self.values is None else (digest(canonical([list(pair) for pair in self.values]))[:16],)
+        return "-".join((self.tree, *_plain(self.defines), *_plain(self.flags), *values))
 
 
 def _plain(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -75,7 +79,10 @@ def source(where: Location, name: str) -> Source:
     torch = not sources.has(where, TENSOR) or any(b"<torch/" in sources.read(where, file) for file in unit.files)
     includes = (*HEADERS, *unit.includes)
     without = (*(() if torch else ("AITER_NO_TORCH_TYPES",)), *(() if sources.has(where, LANDMARK) else ("ENABLE_CK=0",)))
-    return Source(where, name, unit.files, includes, (*unit.defines, *without), unit.flags, "torch" if torch else "aiter")
+    base, values = templates.parts(name)
+    given = tuple(sorted(values.items())) if base in TEMPLATES else None
+    defines, whose = (*unit.defines, *without), "torch" if torch else "aiter"
+    return Source(where, name, unit.files, includes, defines, unit.flags, whose, given)
 
 
 def all_sources(where: Location) -> Mapping[str, Source]:
@@ -86,6 +93,7 @@ def all_sources(where: Location) -> Mapping[str, Source]:
 @functools.lru_cache(maxsize=256)
 def _choose(where: Location, name: str) -> tuple[Unit, str | None]:
     """The first unit of that name whose file the release has; where it has none, the rule for the newest."""
-    units = CATALOGUE[name]
+    base, _ = templates.parts(name)
+    units = TEMPLATES[base] if base in TEMPLATES else CATALOGUE[base]
     unit = next((unit for unit in units if all(sources.has(where, file) for file in unit.files)), units[0])
-    return unit, next(filter(None, (sources.lacking(where, file) for file in unit.files)), None)
+    return unit, next(filter(None, (sources.lacking(where, file) for file in (*unit.files, *unit.headers))), None)

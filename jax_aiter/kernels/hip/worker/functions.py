@@ -157,8 +157,8 @@ def _pass(found: Frame, kind: str, value: Any, text: Callable[[str], int]) -> bo
     if "basic_string<char" in bare and reference and isinstance(value, str):
         found.integer(text(value))
         return True
-    if bare == "ihipStream_t*" and value is None:
-        found.integer(0)
+    if bare.endswith("*") and not reference and (tensor or value is None):  # of a stream, or of an array as an address alone
+        found.integer(value.address if isinstance(value, Tensor) else 0)
         return True
     if bare in ("float", "double") and isinstance(value, (int, float)):
         found.real(struct.pack("<f" if bare == "float" else "<d", value))

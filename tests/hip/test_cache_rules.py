@@ -1,0 +1,112 @@
+"""What AITER's HIP cache writers and paged attention are not asked: each rule names the argument and its value."""
+
+import dataclasses
+
+import pytest
+
+from jax_aiter.kernels.hip.adapters import adapter
+from jax_aiter.kernels.spec import ArraySpec, CallSpec
+from tests.attention.oracle import cache_shapes
+
+FP8 = "float8_e4m3fnuz"
+BLOCKS, TOKENS, LENGTH = 6, 3, 5
+
+
+def writer(op, layout="asm", dtype="bfloat16", kind=None, heads=2, size=64, value=None, block=16):
+    kind = kind or dtype
+    keys, values = cache_shapes(layout, BLOCKS, block, heads, size, 8 if kind == "bfloat16" else 16)
+    operands = {"key": ArraySpec((TOKENS, heads, size), dtype), "value": ArraySpec((TOKENS, heads, value or size), dtype)}
+    operands |= {"key_cache": ArraySpec(keys, kind), "value_cache": ArraySpec(values, kind)}
+    if op != "reshape_and_cache":
+        operands |= dict.fromkeys(("k_dequant_scales", "v_dequant_scales"), ArraySpec((BLOCKS, heads, block), "float32"))
+    results = tuple(x for name, x in operands.items() if name not in ("key", "value"))
+    operands["slot_mapping"] = ArraySpec((TOKENS,), "int32")
+    return CallSpec(op, "gfx942", operands, {"kv_layout": layout}, results)
+
+
+def quantising(**how):
+    return writer("reshape_and_cache_with_pertoken_quant", **{"kind": FP8, **how})
+
+
+def latents(dtype="bfloat16", kind="bfloat16", blocks=BLOCKS, block=16):
+    cache = ArraySpec((blocks, block, 24), kind)
+    operands = {"kv_c": ArraySpec((TOKENS, 16), dtype), "k_pe": ArraySpec((TOKENS, 8), dtype), "kv_cache": cache}
+    operands["slot_mapping"] = ArraySpec((TOKENS,), "int32")
+    return CallSpec("concat_and_cache_mla", "gfx942", operands, {"head_axis": False}, (cache,))
+
+
+def paged(layout="NHD", dtype="bfloat16", kind=None, block=16, group=4, size=128, value=None, more=(), sequences=2, **params):
+    kind = kind or dtype
+    keys, values = cache_shapes(layout, BLOCKS, block, 2, size, 8 if kind == "bfloat16" else 16)
+    query = ArraySpec((sequences, 2 * group, size), dtype)
+    operands = {"query": query, "key_cache": ArraySpec(keys, kind), "value_cache": ArraySpec(values, kind)}
+    operands |= {
+        "block_tables": ArraySpec((sequences, LENGTH), "int32"),
+        "context_lens": ArraySpec((sequences,), "int32"),
+        **dict(more),
+    }
+    given = {"scale": 0.1, "logits_soft_cap": 0.0, "sliding_window": 0, "kv_layout": layout, "ragged": False}
+    given |= {"per_token_scales": False, "attention_chunk_size": 0, **params}
+    result = dataclasses.replace(query, shape=(*query.shape[:2], value or size))
+    return CallSpec("paged_attention", "gfx942", operands, given, (result,))
+
+
+TAKEN = {
+    "NHD": writer("reshape_and_cache", "NHD"),
+    "vllm": writer("reshape_and_cache", "vllm"),
+    "asm fp8": writer("reshape_and_cache", "asm", "float16", FP8),
+    "scales": quantising(),
+    "one head's scales": quantising(layout="vllm", heads=1, kind="int8"),
+    "latents": latents(kind=FP8),
+    "paged NHD": paged(),
+    "paged HND of 64": paged("HND", kind=FP8, block=64),
+    "paged asm": paged("asm", "float16", FP8, block=48),
+    "paged window": paged(sliding_window=3, more={"alibi_slopes": ArraySpec((8,), "float32")}.items()),
+}
+REFUSED = {
+    "HND": (writer("reshape_and_cache", "HND"), "kv_layout = 'HND'"),
+    "int8": (writer("reshape_and_cache", kind="int8"), "key_cache has dtype int8"),
+    "two sizes": (writer("reshape_and_cache", "NHD", value=32), "heads of 64 and 32 elements"),
+    "scales by slot": (quantising(layout="vllm"), "kv_layout = 'vllm' with 2 heads"),
+    "scales in NHD": (quantising(layout="NHD"), "kv_layout = 'NHD'"),
+    "long heads": (quantising(size=528), "heads of 528 elements"),
+    "not quantised": (quantising(kind="bfloat16"), "key_cache has dtype bfloat16"),
+    "other latents": (latents(kind="float8_e5m2"), "kv_cache has dtype float8_e5m2"),
+    "large blocks": (latents(blocks=1, block=2**27), "elements in a block"),
+    "ragged": (paged(more={"cu_seqlens": ArraySpec((3,), "int32")}.items()), "cu_seqlens is given"),
+    "sinks": (paged(more={"sinks": ArraySpec((8,), "float32")}.items()), "sinks is given"),
+    "float32": (paged(dtype="float32"), "query has dtype float32"),
+    "int8 cache": (paged("vllm", kind="int8"), "key_cache has dtype int8"),
+    "scales of tokens": (paged(kind=FP8, per_token_scales=True), "scales per token and head"),
+    "heads of 96": (paged(size=96), "head sizes 96 and 96"),
+    "values of 64": (paged(value=64), "head sizes 128 and 64"),
+    "groups": (paged(group=17), "Hq / Hk = 17"),
+    "blocks of 64": (paged(block=64), "blocks of 64 tokens; AITER's HIP kernel takes powers of two, at most 32"),
+    "blocks of 24": (paged(block=24), "blocks of 24 tokens"),
+    "blocks of 8": (paged("asm", block=8), "blocks of 8 tokens; AITER's HIP kernel reads 16"),
+    "cap in vllm": (paged("vllm", logits_soft_cap=2.0), "logits_soft_cap = 2.0 with kv_layout = 'vllm'"),
+    "window in asm": (paged("asm", sliding_window=4), "sliding_window = 4 with kv_layout = 'asm'"),
+    "capped window": (paged(logits_soft_cap=2.0, sliding_window=4), "logits_soft_cap = 2.0 and sliding_window = 4"),
+    "chunks": (paged(attention_chunk_size=16), "attention_chunk_size = 16"),
+    "32 bits": (paged(sequences=2**21), "partial results"),
+}
+
+
+@pytest.mark.parametrize("name", TAKEN)
+def test_taken(name):
+    assert adapter(TAKEN[name].op).refuse(TAKEN[name]) is None
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused(name):
+    spec, rule = REFUSED[name]
+    assert rule in (adapter(spec.op).refuse(spec) or "")
+
+
+@pytest.mark.parametrize("spec", list(TAKEN.values()), ids=list(TAKEN))
+def test_nothing_to_launch(spec):
+    """Without tokens, or sequences."""
+    name = "query" if spec.has("query") else next(iter(spec.operands))
+    empty = dataclasses.replace(spec[name], shape=(0, *spec[name].shape[1:]))
+    reason = adapter(spec.op).refuse(dataclasses.replace(spec, operands={**spec.operands, name: empty}))
+    assert "nothing to launch" in (reason or "")
