@@ -34,9 +34,9 @@ def words(slot_mapping: Any, capacity: int) -> Any:
 def writer(cache: str, scales: Mapping[str, tuple[str, ...]] = MappingProxyType({})) -> Arranged:
     """Slots as AITER takes them, and what an fp8 cache wants; cache: the operand that tells the capacity.
 
-    scales: of each scale, the tokens that it divides. They follow the other operands, 1 where the call has none; a cache that is not
-    fp8 has none, as the kernels read none of it. Tokens end where fp8 does: kernels of releases after 0.1.7 make NaN of what is
-    larger, and all of them of infinity.
+    scales: of each scale, the tokens that it divides. They follow the other operands, 1 where the call has none; a cache that is
+    not fp8 has none, as the kernels read none of it. Tokens end where fp8 does: kernels of releases after 0.1.7 make NaN of what
+    is larger, and all of them of infinity.
     """
 
     def quantised(spec: CallSpec) -> bool:
