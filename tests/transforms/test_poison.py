@@ -37,7 +37,7 @@ TILED = {("triton", "flash_attention"), ("triton", "flash_attention_bwd"), ("tri
 # And where a kernel finds the scale, its largest value and its cast drop a NaN.
 HIDING = {("triton", f"{n}_quant") for n in ("group", "rms_norm", "fused_qk_rms_norm", "gated_rms_norm_group")}
 HIDING |= {("triton", "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant")}
-HIDING |= {("hip", "group_quant")}
+HIDING |= {("hip", n) for n in ("group_quant", "topk_softmax", "topk_sigmoid", "grouped_topk", "biased_grouped_topk")}
 
 
 def within(table, op, request) -> bool:

@@ -63,7 +63,7 @@ def plain(make):
         sigmoid = op == "topk_sigmoid"
         if sigmoid and (dtype == "float32" or renormalize):
             continue  # later releases than 0.1.7 alone
-        for tokens, experts in itertools.product((1, 9) if sigmoid else (1, 7, 33), sizes[op]):
+        for tokens, experts in itertools.product((1, 9) if sigmoid else (1, 9, 33), sizes[op]):
             if tokens != 9 and experts not in (8, 60, 192):
                 continue
             logits, topk = _logits(tokens, experts, dtype), min(experts, 6)
