@@ -16,7 +16,7 @@ GAP = 1e-6
 
 
 def _logits(tokens: int, experts: int, dtype: str):
-    """All different in a row, in every dtype."""
+    """All different in a row, in bfloat16 of up to 512."""
     rows = [np.random.default_rng(1000 * tokens + row).permutation(experts) for row in range(tokens)]
     return jnp.asarray(np.stack(rows) / 16 - experts / 32, dtype)
 
@@ -64,8 +64,8 @@ def plain(make):
         if sigmoid and (dtype == "float32" or renormalize):
             continue  # later releases than 0.1.7 alone
         for tokens, experts in itertools.product((1, 9) if sigmoid else (1, 9, 33), sizes[op]):
-            if tokens != 9 and experts not in (8, 60, 192):
-                continue
+            if (tokens != 9 and experts not in (8, 60, 192)) or (experts > 512 and dtype == "bfloat16"):
+                continue  # no 1024 numbers are apart there
             logits, topk = _logits(tokens, experts, dtype), min(experts, 6)
             x = f64(logits)
 
