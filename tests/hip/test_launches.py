@@ -26,6 +26,16 @@ ARGUMENTS = {
     "?:shuffle_scale &num_rows i:num_cols_factor",
     "fused_add_rms_norm_kernel": "&input &residual &weight f:epsilon i:num_tokens i:hidden_size",
     "rms_norm_kernel": "&out &input &weight f:epsilon i:num_tokens i:hidden_size",
+    "topkGatingSoftmax": "&input &finished &output i:num_rows &indices &source_rows i:k i:start_expert i:end_expert "
+    "i:output_stride i:indices_stride",
+    "moeSoftmax": "&input &finished &output i:num_cols",
+    "moeTopK": "&inputs_after_softmax &finished &output &indices &source_rows i:num_experts i:k i:start_expert i:end_expert "
+    "?:need_renorm",
+    **dict.fromkeys(
+        ("grouped_topk_kernel", "grouped_topk_opt_sort_kernel"),
+        "&gating_output &correction_bias &topk_weights &topk_ids q:stride_tk i:num_experts i:topk i:topk_group i:num_tokens "
+        "f:routed_scaling_factor",
+    ),
     "kn_entry_1c_sbhd_cached_indirect": "&output &input &cos &sin &positions i:max_position i:size_h i:size_d i:size_f "
     "i:stride_i_s i:stride_i_b i:stride_i_h i:stride_i_d i:stride_o_s i:stride_o_b i:stride_o_h i:stride_o_d",
 }
@@ -91,6 +101,45 @@ def rope(dtype, tokens, heads, size, columns, reuse, style):
     return CallSpec("rope", "gfx942", operands, params, (operands["x"],)), [(symbol, (tokens, 64), names)]
 
 
+def routed(op, tokens, experts, topk, dtype, **params):
+    operands = {"gating_output": array(f"{dtype}[{tokens},{experts}]")}
+    operands |= {"correction_bias": array(f"{dtype}[{experts}]")} if op == "biased_grouped_topk" else {}
+    results = array(f"float32[{tokens},{topk}]"), array(f"int32[{tokens},{topk}]")
+    return CallSpec(op, "gfx942", operands, {"topk": topk, **params}, results)
+
+
+def softmax(dtype, tokens, experts, topk, rows, renormalize):
+    """rows: of a workgroup of eight waves."""
+    spec = routed("topk_softmax", tokens, experts, topk, dtype, renormalize=renormalize)
+    names = {"input": "gating_output", "finished": 0, "output": "result0", "indices": "result1", "source_rows": "scratch0"}
+    names |= {
+        "num_rows": tokens,
+        "k": topk,
+        "start_expert": 0,
+        "end_expert": experts,
+        "output_stride": topk,
+        "indices_stride": topk,
+    }
+    return spec, [(f"Lb{int(renormalize)}E", (-(-tokens // rows), 64), names)]
+
+
+def softmax_of_any(tokens, experts, topk, renormalize):
+    spec = routed("topk_softmax", tokens, experts, topk, "float32", renormalize=renormalize)
+    first = {"input": "gating_output", "finished": 0, "output": "scratch1", "num_cols": experts}
+    second = {"inputs_after_softmax": "scratch1", "finished": 0, "output": "result0", "indices": "result1"}
+    second |= {"source_rows": "scratch0", "num_experts": experts, "k": topk, "start_expert": 0, "end_expert": experts}
+    return spec, [("Softmax", (tokens, 256), first), ("TopK", (tokens, 256), {**second, "need_renorm": renormalize})]
+
+
+def grouped(op, tokens, experts, topk, topk_group, symbol, lds):
+    how = {"num_expert_group": 8, "topk_group": topk_group, "renormalize": True, "routed_scaling_factor": 2.5}
+    biased = op == "biased_grouped_topk"
+    spec = routed(op, tokens, experts, topk, "bfloat16", **how, **({} if biased else {"scoring_func": "softmax"}))
+    names = {"gating_output": "gating_output", "correction_bias": "correction_bias" if biased else 0, "topk_weights": "result0"}
+    names |= {"topk_ids": "result1", "stride_tk": topk, "num_experts": experts, "topk": topk, "topk_group": topk_group}
+    return spec, [(symbol, (tokens, 64, lds), {**names, "num_tokens": tokens, "routed_scaling_factor": 2.5})]
+
+
 CALLS = {
     "one column": gated("silu_and_mul", "bfloat16", 3, 2, 1, 1),
     "two at a time": gated("silu_and_mul", "float16", 5, 128, 2, 1),
@@ -110,10 +159,18 @@ CALLS = {
     "wide norm": norm("rms_norm", 2, 4096, 1024),
     "sum and norm": norm("rms_norm_with_add", 3, 33, 33),
     "sums and norms": norm("rms_norm_with_add", 300, 4096, 256),
+    "softmax, 16 rows a wave": softmax("bfloat16", 33, 64, 6, 128, True),
+    "softmax, 2 rows a wave": softmax("float32", 65, 256, 8, 16, False),
+    "softmax of 60": softmax_of_any(5, 60, 4, True),
+    "groups of 20 experts": grouped("grouped_topk", 3, 160, 6, 3, "grouped_topk_kernel", 768),
+    # one more float32 than AITER asks for: it marks a group behind the last where all are NaN
+    "biased groups of 4 experts": grouped("biased_grouped_topk", 3, 32, 4, 2, "grouped_topk_kernel", 164),
+    "DeepSeek-V3": grouped("biased_grouped_topk", 3, 256, 8, 4, "grouped_topk_opt_sort_kernel", 1216),
     "rope": rope("bfloat16", 5, 3, 64, 32, True, "neox"),
     "rope of pairs": rope("float32", 4, 17, 128, 64, False, "gptj"),
 }
-COSTLY = {name: [pytest.mark.exhaustive] for name in CALLS if name.startswith("rope")}  # 20 s of the compiler
+# 20 s of the compiler
+COSTLY = {name: [pytest.mark.exhaustive] for name in CALLS if name.startswith(("rope", "groups of 20", "biased", "DeepSeek"))}
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +206,7 @@ def test_arguments(name):
     plan = plan_for(spec)
     launches = [step for step in plan.steps if isinstance(step, Launch)]
     assert len(launches) == len(wanted)
-    for launch, (symbol, (blocks, threads), arguments) in zip(launches, wanted, strict=True):
+    for launch, (symbol, (blocks, threads, *lds), arguments) in zip(launches, wanted, strict=True):
         assert symbol in launch.symbol
-        assert (launch.grid, launch.block[0], launch.shared_bytes) == ((blocks, 1, 1), threads, 0)
+        assert (launch.grid, launch.block[0], [launch.shared_bytes]) == ((blocks, 1, 1), threads, lds or [0])
         assert passed(plan, launch) == {**arguments, **({"epsilon": pytest.approx(1e-6)} if "epsilon" in arguments else {})}
