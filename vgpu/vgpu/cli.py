@@ -19,7 +19,7 @@ def _parser() -> argparse.ArgumentParser:
         "--check",
         default="memory",
         metavar="LIST",
-        help="comma separated: memory, uninit, races, order=SEED, none (default: %(default)s)",
+        help="comma separated: memory, uninit, races, hazard, order=SEED, none (default: %(default)s)",
     )
     run.add_argument("--memory", type=float, metavar="GIB", help="memory per device (default: 16)")
     run.add_argument("--profile", metavar="FILE", help="append one JSON line per kernel launch")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 ARCHITECTURES = ("gfx942", "gfx950")
 ARITHMETIC = ("silicon", "fma")
-_CHECKS = ("memory", "uninit", "races", "none")
+_CHECKS = ("memory", "uninit", "races", "hazard", "none")
 
 # XLA calls hipBLASLt for dots unless told otherwise, and times candidate kernels, which says nothing here.
 # With both off, dots become XLA's own kernels: real device code.
@@ -32,7 +32,8 @@ class Options:
       devices: number of virtual devices, 1 to 64.
       check: comma separated. "memory": every access of a kernel lies in a live allocation (the default).
         "uninit": also report loads of bytes nobody wrote. "races": also report conflicting accesses of two
-        workgroups. "order=SEED": run streams in a bad but allowed order. "none": no checks.
+        workgroups. "hazard": also report missing waits, barriers and wait states within a workgroup. "order=SEED": run streams
+        in a bad but allowed order. "none": no checks.
       memory: GiB per device; allocating more fails as on hardware. None: 16.
       profile: file that receives one JSON line per kernel launch.
       dump_code: folder that receives every code object that is loaded.

@@ -1,45 +1,10 @@
 // A C interface for tests and tools: load a code object and launch a kernel over host arrays, without HIP.
-#include <sys/mman.h>
+#include "isa/capi.h"
 
 #include <cstring>
-#include <map>
-#include <memory>
-#include <string>
-#include <vector>
 
-#include "isa/device.h"
 #include "isa/inst.h"
 #include "isa/registry.h"
-
-#define VGPU_API extern "C" __attribute__((visibility("default")))
-
-struct vgpu_isa {
-  vgpu::Arch arch;
-  vgpu::MemoryMap memory;
-  std::vector<std::shared_ptr<vgpu::Module>> modules;
-  std::map<void*, std::pair<void*, size_t>> blocks;  // user pointer -> mapping
-  std::string error, text;
-
-  ~vgpu_isa() {
-    modules.clear();
-    for (auto& b : blocks) munmap(b.second.first, b.second.second);
-  }
-  int fail(const std::string& what) {
-    error = what;
-    return -1;
-  }
-  vgpu::Module* module(int id) {
-    if (id >= 0 && static_cast<size_t>(id) < modules.size()) return modules[static_cast<size_t>(id)].get();
-    fail("no module " + std::to_string(id));
-    return nullptr;
-  }
-  const vgpu::Kernel* kernel(int id, const char* name) {
-    vgpu::Module* m = module(id);
-    const vgpu::Kernel* k = m ? m->kernel(name) : nullptr;
-    if (m && !k) fail(std::string("no kernel ") + name);
-    return k;
-  }
-};
 
 VGPU_API vgpu_isa* vgpu_isa_open(const char* arch) {
   vgpu::Arch a;
@@ -135,6 +100,10 @@ VGPU_API int vgpu_isa_launch(vgpu_isa* m, int id, const char* name, const uint32
   options.check_memory = checks & 1;
   options.check_uninit = checks & 2;
   options.check_races = checks & 4;
+  options.check_hazards = checks & (8 | 16);
+  if (checks & 16) options.hazards = &m->hazards, options.executed = &m->executed;
+  m->hazards.clear();
+  m->executed.clear();
   options.threads = threads;
   options.max_instructions = max_instructions;
   vgpu::Counts c;

@@ -171,6 +171,9 @@ struct LaunchOptions {
   bool check_memory = true;      // every access inside a live allocation
   bool check_uninit = false;     // loads of bytes nobody wrote (needs memory->track_initialised(true))
   bool check_races = false;      // conflicting accesses of two workgroups to one global byte
+  bool check_hazards = false;    // within a workgroup: missing waits, barriers and wait states
+  std::vector<std::string>* hazards = nullptr;   // when given: receives the hazards, and the kernel runs on
+  std::vector<uint64_t>* executed = nullptr;     // with check_hazards: the instructions that ran, as dword indices into the code
   unsigned threads = 0;          // worker threads for this launch incl. the caller; 0 = all cores
   Counts* counts = nullptr;      // filled (not added to) when given
   uint64_t max_instructions = 0; // per launch; 0 = no limit. Exceeding it is an error ("watchdog")

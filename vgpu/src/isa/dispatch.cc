@@ -2,7 +2,8 @@
 #include <cstdlib>
 #include <new>
 
-#include "isa/code.h"
+#include "isa/hazard.h"
+#include "isa/launch_state.h"
 #include "isa/scheduler.h"
 
 namespace vgpu::isa {
@@ -118,6 +119,9 @@ void start_group(const LaunchState& launch, uint64_t linear, Worker& worker, Wor
     set_ids(launch, w);
     w.set_mode(initial_mode(k));
   }
+  if (!launch.hazards) return;
+  if (!g.hazards) g.hazards = std::make_shared<HazardGroup>(*launch.hazards);
+  g.hazards->start(g);
 }
 
 }  // namespace vgpu::isa

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "isa/hazard.h"
 #include "isa/module.h"
 #include "isa/pool.h"
 #include "isa/race.h"
@@ -114,6 +115,7 @@ Status launch(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t dynamic_lds,
     state.lds_bytes = lds;
     state.total_groups = uint64_t{grid.x} * grid.y * grid.z;
     if (options.check_races) state.races = std::make_unique<RaceDetector>();
+    if (options.check_hazards) state.hazards = std::make_unique<HazardLaunch>(*state.code, options.hazards);
 
     size_t args = std::max<size_t>(kernarg_size, kernel.kernarg_size);
     for (const KernelArg& a : kernel.args) args = std::max<size_t>(args, a.offset + a.size);
@@ -138,6 +140,7 @@ Status launch(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t dynamic_lds,
     const unsigned helpers = static_cast<unsigned>(std::min<uint64_t>(wanted, state.total_groups) - 1);
     run_with_helpers(helpers, [&state] { work(state); });
     if (options.counts) *options.counts = state.counts;
+    if (state.hazards && options.executed) *options.executed = state.hazards->executed();
     if (!state.error.empty()) return Status::error(state.error);
   } catch (const std::exception& e) {
     return Status::error("kernel " + kernel.name + ": " + e.what());

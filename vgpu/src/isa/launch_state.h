@@ -10,6 +10,7 @@
 
 namespace vgpu::isa {
 
+class HazardLaunch;
 class RaceDetector;
 struct Code;
 
@@ -27,6 +28,7 @@ struct LaunchState {
   std::atomic<uint64_t> instructions{0};
   std::atomic<bool> stop{false};
   std::unique_ptr<RaceDetector> races;
+  std::unique_ptr<HazardLaunch> hazards;
 
   std::mutex mutex;       // guards the two below
   std::string error;      // the first one

@@ -4,7 +4,8 @@
 
 #include <algorithm>
 
-#include "isa/code.h"
+#include "isa/hazard.h"
+#include "isa/launch_state.h"
 #include "isa/pool.h"
 #include "isa/special.h"
 
@@ -19,7 +20,9 @@ constexpr uint32_t kSlice = 8;
 // for it.
 constexpr unsigned kPatience = 1 << 15;
 
-// Runs until the slice ends or the wave yields. Returns the instructions executed.
+// Runs until the slice ends or the wave yields. Returns the instructions executed. The checks of hazards are compiled into a
+// loop of their own: they must cost nothing when they are off.
+template <bool kHazards>
 uint32_t run_slice(Wave& w) {
   const Code& code = *w.code;
   Worker& worker = *w.worker;
@@ -39,17 +42,12 @@ uint32_t run_slice(Wave& w) {
       ++n;
       ++w.executed;
       ++worker.by_class[static_cast<int>(op.cls)];
+      if (kHazards) w.group->hazards->before(w, at, op);
       if (w.special) exec_special(w, op, fn);
       else fn(w, op);
     }
   } catch (const ExecError& e) {
-    const Workgroup& g = *w.group;
-    char where[256];
-    snprintf(where, sizeof where, "pc 0x%llx (kernel entry %+lld): ", static_cast<unsigned long long>(code.base() + at * 4),
-             static_cast<long long>(code.base() + at * 4) - static_cast<long long>(worker.launch->kernel->entry));
-    char who[128];
-    snprintf(who, sizeof who, "; workgroup (%u, %u, %u), wave %u", g.id[0], g.id[1], g.id[2], w.index);
-    throw ExecError("kernel " + worker.launch->kernel->name + ": " + e.what() + "; at " + where + text_at(code, at) + who);
+    throw ExecError(report_text(w, at, e.what()));
   }
   return n;
 }
@@ -127,13 +125,14 @@ class Residents {
     uint64_t executed = 0;
     for (auto& wave : g.waves) {
       if (wave->state != WaveState::Ready) continue;
-      executed += run_slice(*wave);
+      executed += g.hazards ? run_slice<true>(*wave) : run_slice<false>(*wave);
       if (wave->state == WaveState::Barrier) ++g.at_barrier;
       if (wave->state == WaveState::Done) ++g.done;
     }
     // Waves that ended do not hold a barrier up.
     if (g.at_barrier && g.at_barrier + g.done == g.waves.size()) {
       g.at_barrier = 0;
+      if (g.hazards) g.hazards->barrier();
       for (auto& wave : g.waves)
         if (wave->state == WaveState::Barrier) wave->state = WaveState::Ready;
     }

@@ -18,6 +18,7 @@ struct Op;
 struct Workgroup;
 struct LaunchState;
 struct Code;
+class HazardGroup;
 using Handler = void (*)(Wave&, const Op&);
 
 // Classes of the profile, one per field of Counts.
@@ -136,6 +137,7 @@ struct Workgroup {
   std::vector<uint8_t> scratch;
   uint32_t at_barrier = 0, done = 0;
   uint64_t executed = 0;
+  std::shared_ptr<HazardGroup> hazards;  // null: not checked
 };
 
 // Value of a scalar or constant source, in the low width*32 bits.

@@ -51,6 +51,12 @@ BODIES = {
   v_add_u32 v3, s9, v3
   global_store_dword v2, v3, s[4:5]
 """,
+    # The same, without waiting for the source
+    "hasty_add": """
+  global_load_dword v3, v2, s[6:7]
+  v_add_u32 v3, s9, v3
+  global_store_dword v2, v3, s[4:5]
+""",
     # A delay of `value` turns, then out[i] = source[i] + 1
     "slow_add": """
   s_mov_b32 s14, 0

@@ -95,6 +95,24 @@ def test_read_of_bytes_nobody_wrote(program):
     assert program(UNINITIALISED.format(whole=False)).stdout == "4\n"  # without the check it runs
 
 
+UNAWAITED = """
+add = function("{kernel}")
+source, out = upload(np.arange(64, dtype=np.int32)), malloc(256)
+launch(add, out, source, 64, 1)
+print(download(out, 64).sum())
+"""
+
+
+def test_a_load_that_is_not_awaited(program):
+    options = vgpu.Options(check="hazard")
+    assert program(UNAWAITED.format(kernel="add"), options).stdout == "2080\n"
+    assert program(UNAWAITED.format(kernel="hasty_add")).stdout == "2080\n"  # without the check nothing shows
+    done = program(UNAWAITED.format(kernel="hasty_add"), options)
+    assert done.returncode != 0
+    for text in ("kernel hasty_add: hazard: v3 is read by lane 0", "s_waitcnt vmcnt(0)", "global_load_dword v3", "v_add_u32"):
+        assert text in done.stderr, done.stderr
+
+
 def test_fresh_memory_is_poisoned(program):
     assert program("print(download(malloc(64), 4, np.uint8))").stdout == "[255 255 255 255]\n"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-CHECK_MEMORY = 1
+CHECK_MEMORY, CHECK_HAZARD, COLLECT_HAZARDS = 1, 8, 16
 
 
 def library_path() -> Path:
@@ -40,6 +40,7 @@ class Machine:
         lib.vgpu_isa_opcodes.restype = ctypes.c_char_p
         self.handle = ctypes.c_void_p(lib.vgpu_isa_open(arch.encode()))
         self.images: list[bytes] = []
+        self.live: dict[int, Buffer] = {}  # by address
 
     def error(self) -> str:
         return self.lib.vgpu_isa_error(self.handle).decode()
@@ -58,6 +59,31 @@ class Machine:
         if module < 0:
             raise RuntimeError(self.error())
         return module
+
+    def hazards(self) -> list[str]:
+        """Those of the latest launch with COLLECT_HAZARDS."""
+        self.lib.vgpu_isa_hazards.restype = ctypes.c_char_p
+        return self.lib.vgpu_isa_hazards(self.handle).decode().splitlines()
+
+    def executed(self) -> np.ndarray:
+        """The instructions that the same launch executed, as dword indices into the module's code."""
+        return self._fetch(np.uint64, self.lib.vgpu_isa_executed).astype(np.int64)
+
+    def code(self, module: int) -> np.ndarray:
+        """The dwords of the module's code."""
+        return self._fetch(np.uint32, self.lib.vgpu_isa_code, module)
+
+    def _fetch(self, dtype: type, function, *args: int) -> np.ndarray:
+        function.restype = ctypes.c_size_t
+        count = function(self.handle, *args, None, ctypes.c_size_t(0))
+        out = np.empty(count, dtype)
+        function(self.handle, *args, out.ctypes.data_as(ctypes.c_void_p), ctypes.c_size_t(count))
+        return out
+
+    def poke(self, module: int, index: int, word: int) -> None:
+        """Replaces a dword of the module's loaded code."""
+        if self.lib.vgpu_isa_poke(self.handle, module, ctypes.c_size_t(index), ctypes.c_uint32(word)):
+            raise RuntimeError(self.error())
 
     def array(self, data: np.ndarray) -> Buffer:
         return Buffer(self, data)
@@ -106,13 +132,18 @@ class Buffer:
             raise RuntimeError(machine.error())
         self.pointer = int(pointer)
         ctypes.memmove(self.pointer, data.ctypes.data, data.nbytes)
+        machine.live[self.pointer] = self
 
     def numpy(self) -> np.ndarray:
         out = np.empty(self.shape, self.dtype)
         ctypes.memmove(out.ctypes.data, self.pointer, self.bytes)
         return out
 
+    def fill(self, content: bytes) -> None:
+        ctypes.memmove(self.pointer, content, self.bytes)
+
     def free(self) -> None:
+        self.machine.live.pop(self.pointer, None)
         self.machine.lib.vgpu_isa_free(self.machine.handle, ctypes.c_void_p(self.pointer))
 
     def __enter__(self) -> Buffer:

@@ -4,6 +4,7 @@
 #include "core/module.h"
 #include "core/options.h"
 #include "core/profile.h"
+#include "core/record.h"
 #include "core/work.h"
 
 namespace vgpu::hip {
@@ -15,10 +16,12 @@ Error run_kernel(const KernelWork& work, const Place& place) {
   launch_options.check_memory = options.check_memory;
   launch_options.check_uninit = options.check_uninit;
   launch_options.check_races = options.check_races;
+  launch_options.check_hazards = options.check_hazards;
   launch_options.threads = options.threads;
   launch_options.max_instructions = options.max_instructions;
   launch_options.slice = options.slice;
   launch_options.fma_arithmetic = options.fma_arithmetic;
+  if (!options.record.empty()) record_launch(work);
   Counts counts;
   if (!options.profile.empty()) launch_options.counts = &counts;
   const Kernel& kernel = *work.function->kernel;

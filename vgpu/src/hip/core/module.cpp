@@ -10,6 +10,7 @@
 #include "core/memory.h"
 #include "core/offload_bundle.h"
 #include "core/options.h"
+#include "core/record.h"
 
 namespace vgpu::hip {
 namespace {
@@ -48,6 +49,7 @@ Error load_module(const void* image, size_t size, LoadedModule** out) {
   auto module = load_code_object(code.data, code.size, Options::get().arch, memory::map(), &message);
   if (!module) return Error(hipErrorInvalidImage, message);
   auto loaded = std::make_unique<LoadedModule>();
+  keep_code_object(module.get(), code.data, code.size);
   loaded->module = std::move(module);
   Registry& r = registry();
   std::lock_guard<std::mutex> lock(r.mutex);

@@ -33,8 +33,9 @@ void parse_checks(const std::string& list, Options& options) {
     if (item == "memory") options.check_memory = true;
     else if (item == "uninit") options.check_memory = options.check_uninit = true;
     else if (item == "races") options.check_memory = options.check_races = true;
+    else if (item == "hazard") options.check_memory = options.check_hazards = true;
     else if (item.rfind("order=", 0) == 0) options.order_seed = number("VGPU_CHECK order", item.substr(6));
-    else if (item != "none") reject("VGPU_CHECK", item, "expected memory, uninit, races, order=SEED or none");
+    else if (item != "none") reject("VGPU_CHECK", item, "expected memory, uninit, races, hazard, order=SEED or none");
   }
 }
 
@@ -57,6 +58,7 @@ Options parse() {
   if (const char* checks = text_of("VGPU_CHECK")) parse_checks(checks, options);
   if (const char* profile = text_of("VGPU_PROFILE")) options.profile = profile;
   if (const char* folder = text_of("VGPU_DUMP_CODE")) options.dump_code = folder;
+  if (const char* folder = text_of("VGPU_RECORD")) options.record = folder;
   if (const char* threads = text_of("VGPU_THREADS")) options.threads = number("VGPU_THREADS", threads);
   if (const char* limit = text_of("VGPU_MAX_INSTRUCTIONS")) {
     options.max_instructions = number("VGPU_MAX_INSTRUCTIONS", limit);

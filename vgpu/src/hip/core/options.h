@@ -17,9 +17,11 @@ struct Options {
   bool check_memory = false;       // VGPU_CHECK=memory
   bool check_uninit = false;       // VGPU_CHECK=uninit
   bool check_races = false;        // VGPU_CHECK=races
+  bool check_hazards = false;      // VGPU_CHECK=hazard
   std::optional<uint64_t> order_seed;  // VGPU_CHECK=order=SEED
   std::string profile;             // VGPU_PROFILE: file, JSON lines
   std::string dump_code;           // VGPU_DUMP_CODE: folder that receives every loaded code object
+  std::string record;              // VGPU_RECORD: folder that receives the first launch of every kernel
   unsigned threads = 0;            // VGPU_THREADS; 0 = all cores
   uint64_t max_instructions = 0;   // VGPU_MAX_INSTRUCTIONS per launch; 0 = no limit
   uint32_t slice = 0;              // VGPU_SLICE: instructions a wave runs before the next one's turn; 0 = default
