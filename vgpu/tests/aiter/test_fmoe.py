@@ -53,10 +53,17 @@ DEFECTIVE = {("gfx942", "fp16", "Fp8", 128), ("gfx950", "bf16", "Fp8", 128), ("g
 BROKEN = pytest.mark.xfail(strict=True, reason="AITER's object computes only the last 256 columns")
 # The same, mended in release 0.1.9; the older objects by the first digits of their SHA-256.
 MENDED = {"bc02a7bc584f4976", "c70b6a13496281a7"}
+TILES = (128, 256)
+MORE_TILES = (192, 320, 384, 448, 512)
 CASES = [
     pytest.param(arch, out, kind, act, tile, marks=[BROKEN] if (arch, out, kind, tile) in DEFECTIVE else [])
     for arch in ("gfx942", "gfx950") for out in ("bf16", "fp16") for kind in ("Fp8", "Int8") for act in ("silu", "gelu")
-    for tile in (128, 256)
+    for tile in TILES
+]  # fmt: skip
+CASES += [
+    pytest.param(arch, out, kind, act, tile, marks=[pytest.mark.exhaustive])
+    for arch in ("gfx942", "gfx950") for out in ("bf16", "fp16") for kind in ("Fp8", "Int8") for act in ("silu", "gelu")
+    for tile in MORE_TILES
 ]  # fmt: skip
 
 
