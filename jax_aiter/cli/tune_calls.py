@@ -18,7 +18,7 @@ from jax_aiter.core.cases import Array, Case, case, constant, distinct, normal, 
 from jax_aiter.kernels.provider import Call
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import compositions
-from jax_aiter.ops.catalogue import all_ops
+from jax_aiter.ops.catalogue import all_ops, inferred
 
 BF16 = jnp.dtype("bfloat16")
 # Larger float operands are drawn on the device: their values do not change the time, and a host draw takes longer than tuning.
@@ -188,7 +188,7 @@ def _from_json(call: Mapping[str, Any], what: str, where: str) -> TuneCall:
         n: dtype(v) if n.endswith("dtype") and isinstance(v, str) else tuple(v) if isinstance(v, list) else v
         for n, v in call.get("params", {}).items()
     }
-    op.infer(structs, params)
+    params, _ = inferred(op, structs, params)
     values = call.get("values", {})
     arrays = {n: _filled(op.name, n, struct, structs, params, values.get(n)) for n, struct in structs.items()}
     return TuneCall(op, Case(what, arrays, params))

@@ -32,6 +32,7 @@ class Record:
     reference: ``(*, **operands, **params) -> arrays``: readable jax.numpy; the lowering where no kernel runs.
     gpu: the form of the reference on a GPU (`core.machine`): the same results, without a loop whose end depends on data.
     relayout: axes of operands and results that depend on static parameters.
+    defaults: parameters that a description of a call may leave out (`ops.catalogue`), where the public function's do not say it.
     fixed: axis names whose sizes decide how the call is computed, so that no `jax.export.symbolic_shape` can stand for them.
     parallel: axis names along which the work splits with no communication; they stay sharded.
     fold: the axis (or ``...``) into which `jax.vmap` folds its batch; operands without it stay unbatched.
@@ -55,6 +56,7 @@ class Record:
     cases: Callable[[], list[Case]]
     gpu: Forms | None = None
     relayout: Callable[[Mapping[str, Any]], Mapping[str, str]] | None = None
+    defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     fixed: tuple[str, ...] = ()
     parallel: tuple[str, ...] = ()
     fold: str | None = None

@@ -46,7 +46,7 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
 
     from jax_aiter.core.config import config
     from jax_aiter.kernels.provider import Call, Target
-    from jax_aiter.ops.catalogue import all_ops
+    from jax_aiter.ops.catalogue import all_ops, inferred
 
     def dtype(name: str):
         return jnp.dtype(FP8[arch] if name == "fp8" else name)
@@ -62,7 +62,7 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
     operands = {name: given[name] for name in op.operands if name in given}
     params = {name: param(name, value) for name, value in call.get("params", {}).items()}
     with config(arch=arch):
-        results = op.infer(operands, params)
+        params, results = inferred(op, operands, params)
     platform = "cuda" if arch.startswith("sm_") else "rocm"
     return CallSpec.of(Call(op.name, Target(platform, arch), operands, params, tuple(results)))
 

@@ -11,6 +11,17 @@ from jax_aiter.core.cases import Array, Case, case, constant, distinct, integers
 from jax_aiter.ops.moe import int4
 from jax_aiter.ops.moe.quant import GROUP
 
+#: of a call that says nothing of them
+DEFAULTS = {
+    "activation": "silu",
+    "quant_type": "none",
+    "doweight_stage1": False,
+    "hidden_pad": 0,
+    "intermediate_pad": 0,
+    "swiglu_limit": None,
+    "gate_mode": "separated",
+    "weight_layout": None,
+}
 FNUZ = jnp.float8_e4m3fnuz  # what a machine without a GPU emulates
 
 
@@ -23,15 +34,8 @@ def _call(
         "w2": normal(experts, model, inter, dtype=dtype, std=inter**-0.5),
         "topk_weight": uniform(tokens, k, low=0.1),
         "topk_ids": distinct(tokens, k, experts),
-        "activation": "silu",
-        "quant_type": "none",
-        "doweight_stage1": False,
-        "hidden_pad": 0,
-        "intermediate_pad": 0,
-        "swiglu_limit": None,
-        "gate_mode": "separated",
         "output_dtype": jnp.dtype(dtype),
-        "weight_layout": None,
+        **DEFAULTS,
         **more,
     }
 

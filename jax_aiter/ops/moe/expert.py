@@ -68,7 +68,7 @@ def _keep_intermediate(x: jax.Array, axis: int, intermediate: int, params: Mappi
 
 def interleaved(params: Mapping[str, Any]) -> bool:
     """Whether rows of gate and up alternate in w1."""
-    return params.get("gate_mode", "separated") == "interleave"
+    return params["gate_mode"] == "interleave"
 
 
 def loader(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) -> Callable[[jax.Array], Expert]:

@@ -101,6 +101,7 @@ FUSED_MOE = Op(
     reads=_reads,
     gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(rules.OPERANDS), backward=_backward, forward=_smooth(_reference)),
     data_checks=rules.data_checks,
+    defaults={"weight_layout": None},
     cases=cases.forward,
 )
 
@@ -122,6 +123,7 @@ FUSED_MOE_BACKWARD = Op(
         backward=None,
         forward=_smooth(_backward_reference),
     ),
+    defaults=cases.DEFAULTS,
     cases=cases.backward,
 )
 

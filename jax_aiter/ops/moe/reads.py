@@ -9,6 +9,7 @@ import numpy as np
 from jax_aiter.core.reads import NOTHING, Mask, Reads, at, grid, spread, stacked
 from jax_aiter.ops.gemm.shuffle_weight import SHUFFLE_WEIGHT
 from jax_aiter.ops.moe import int4
+from jax_aiter.ops.moe.expert import interleaved
 from jax_aiter.ops.moe.quant import GROUP
 
 #: fused_moe's names of operands by those of the other ops
@@ -55,8 +56,7 @@ class Routed:
         inter = int4.columns(w2, params)
         self.inter = inside(inter, params["intermediate_pad"])
         projections = w1.shape[1] // inter
-        alternating = params.get("gate_mode", "separated") == "interleave"
-        self.rows = np.repeat(self.inter, projections) if alternating else np.tile(self.inter, projections)
+        self.rows = np.repeat(self.inter, projections) if interleaved(params) else np.tile(self.inter, projections)
 
     def masks(self, entries: np.ndarray) -> dict[str, Mask]:
         """entries: bool [G, T, k], of which those without an expert here count for nothing."""

@@ -71,7 +71,7 @@ def rows(operands: Mapping[str, Any], params: Mapping[str, Any], x: Quantized) -
         u = expert.first_gemm(expert.Expert(w, w, scale, None, None, None), x.rows(jnp.where(inside, token, 0)))
         if weight is not None:
             u = u * jax.lax.dynamic_slice(weight, (b * size,), (size,))[:, None]
-        a = expert.activate(u, inter, {"activation": params["activation"], "swiglu_limit": None})
+        a = expert.activate(u, inter, {"activation": params["activation"], "swiglu_limit": None, "gate_mode": "separated"})
         return a, jnp.where(inside & (b < used), token * topk + slot, tokens * topk)
 
     def put(state, a, place):
