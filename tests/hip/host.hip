@@ -81,6 +81,11 @@ void workspace(at::Tensor& out)
     two<float><<<1, 64>>>(out.data_ptr<float>(), made.data_ptr<float>(), 5);
 }
 void nothing(at::Tensor&) {}
+void given(at::Tensor out, at::Tensor in)
+{
+    two<float><<<1, 64, 256>>>(out.data_ptr<float>(), in.data_ptr<float>(), in.size(0));
+}
+int difference(int a, int b) { return a - b; }
 void asks(at::Tensor&)
 {
     int n;

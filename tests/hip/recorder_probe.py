@@ -33,14 +33,24 @@ def calls():
     yield "many", lambda c: c.call("s", "sample::many", c.results[0], 1, -2, 3, 4, 5, 6, 7.0, "eight", 1, None)
     yield "later", lambda c: c.call("s", "sample::device", c.results[0], later=(0.0,))
     yield "filled", lambda c: (c.fill(c.results[0], b"\x01\x02\x03\x04"), c.call("s", "sample::device", c.results[0]))
+    yield "given", lambda c: c.call("s", "sample::given", c.results[0], c["x"])
+    yield "nowhere", lambda c: (c.call("s", "sample::given", c.results[0], c.nowhere((3,), "float32")), c.least_lds(512))
+    yield "asked", lambda c: c.call("s", "sample::many", c.results[0], *_asked(c), 3, 4, 5, 6, 7.0, "eight", 1, None)
     yield "too late", lambda c: c.call("s", "sample::device", c.results[0], later=(1.0,))
     yield "no number", lambda c: c.call("s", "sample::launches", c.results[0], c["x"], None, True, None, 0)
     for name in ONE:
         yield name, lambda c, name=name: c.call("s", f"sample::{name}", c.results[0])
 
 
+def _asked(c) -> tuple[int, int]:
+    """What a function of AITER's returns, and how many arguments another takes."""
+    (taken,) = c.takes("s", "sample::many")
+    assert not c.takes("s", "sample::absent")
+    return c.call("s", "sample::difference", 3, 10), taken
+
+
 def compiled(folder: Path, arch: str):
-    source = SimpleNamespace(files=("host.hip",), file="host.hip", includes=(), defines=(), flags=(), tensor="torch")
+    source = SimpleNamespace(files=("host.hip",), file="host.hip", includes=(), defines=(), flags=(), values=None, tensor="torch")
     (folder / "aiter").mkdir()
     (folder / "aiter/host.hip").write_text((HERE / "host.hip").read_text())
     for half in (commands.host, commands.device):

@@ -85,6 +85,25 @@ def test_memory_that_the_host_code_makes_is_scratch(recorded):
     assert [launch["pointers"] for launch in launches(record)] == [[[0, scratch, 4]], [[0, 2, 0], [8, scratch, 0]]]
 
 
+def test_a_tensor_is_passed_by_value(recorded):
+    (launch,) = launches(recorded["given"])
+    assert (launch["pointers"], launch["shared"]) == ([[0, 2, 0], [8, 0, 0]], 256)
+    assert struct.unpack_from("<q", bytes.fromhex(launch["arguments"]), 16) == (16,)
+
+
+def test_a_tensor_may_have_no_memory_and_a_launch_more_lds(recorded):
+    (launch,) = launches(recorded["nowhere"])
+    assert (launch["pointers"], launch["shared"]) == ([[0, 2, 0]], 512)
+    assert struct.unpack("<16xq", bytes.fromhex(launch["arguments"])) == (3,)
+
+
+def test_a_function_may_be_asked_for_a_number_and_for_its_arguments(recorded):
+    (launch,) = launches(recorded["asked"])
+    assert struct.unpack_from("<q", bytes.fromhex(launch["arguments"]), 16) == (
+        (3 - 10) + 11 + 3 + 4 + 5 + 6 + 7 + len("eight") + 1,
+    )
+
+
 def test_a_buffer_may_be_filled_before_a_launch(recorded):
     first, launch = recorded["filled"]["steps"]
     assert first == {"step": "fill", "target": [2, 0], "nbytes": 64, "value": 0x04030201, "width": 4}
