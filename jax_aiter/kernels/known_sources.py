@@ -1,9 +1,9 @@
 """AITER's C++ sources, known by their content as its other files are (see `known`), in a list of their own.
 
 What the HIP provider compiles is AITER's kernels, their host functions, and of Composable Kernel the headers and the four
-examples that they use. The list (`known_sources.txt.xz`, which ``python -m jax_aiter.kernels.known_build`` writes) covers those
-of every tagged release, of `AITER_COMMIT` and of the packages on PyPI; Composable Kernel is a submodule of AITER's repository, so
-of it the packages' alone.
+examples that they use; and the scripts by which AITER's build writes the instances of Composable Kernel's GEMMs are run. The list
+(`known_sources.txt.xz`, which ``python -m jax_aiter.kernels.known_build`` writes) covers those of every tagged release, of
+`AITER_COMMIT` and of the packages on PyPI; Composable Kernel is a submodule of AITER's repository, so of it the packages' alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ SOURCES = Path(__file__).with_name("known_sources.txt.xz")
 FOLDERS = ("csrc", "3rdparty")
 _KERNELS = "3rdparty/composable_kernel"
 _WANTED = re.compile(
-    rf"(?:csrc|3rdparty/ck_helper|{_KERNELS}/include|{_KERNELS}/example/ck_tile/(?:02|09|10|13)[^/]*)/.*\.(?:cu|cuh|h|hpp|cpp|inc|jinja)"
+    rf"(?:csrc|3rdparty/ck_helper|{_KERNELS}/(?:library/)?include|{_KERNELS}/example/ck_tile/(?:02|09|10|13)[^/]*)/.*"
+    r"\.(?:cu|cuh|h|hpp|cpp|inc|jinja)"
+    r"|csrc/ck_[^/]*/[^/]*\.py"
 )
 
 

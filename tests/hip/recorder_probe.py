@@ -5,6 +5,7 @@
 A process each time: the recording HIP is loaded for all of it, and a call that a signal ended leaves it as it was.
 """
 
+import dataclasses
 import json
 import sys
 import tempfile
@@ -38,6 +39,8 @@ def calls():
     yield "asked", lambda c: c.call("s", "sample::many", c.results[0], *_asked(c), 3, 4, 5, 6, 7.0, "eight", 1, None)
     yield "too late", lambda c: c.call("s", "sample::device", c.results[0], later=(1.0,))
     yield "no number", lambda c: c.call("s", "sample::launches", c.results[0], c["x"], None, True, None, 0)
+    for factor in (0.5, -0.5):
+        yield f"opens {factor}", lambda c, f=factor: c.call("s", "sample::opens", c.results[0], c["scale"], f, 3, returns=True)
     for name in ONE:
         yield name, lambda c, name=name: c.call("s", f"sample::{name}", c.results[0])
 
@@ -49,20 +52,42 @@ def _asked(c) -> tuple[int, int]:
     return c.call("s", "sample::difference", 3, 10), taken
 
 
-def compiled(folder: Path, arch: str):
-    source = SimpleNamespace(files=("host.hip",), file="host.hip", includes=(), defines=(), flags=(), values=None, tensor="torch")
-    (folder / "aiter").mkdir()
-    (folder / "aiter/host.hip").write_text((HERE / "host.hip").read_text())
+@dataclasses.dataclass
+class Part:
+    """`part.hip`, given when it is called; of its functions one is there, and another only said to be."""
+
+    folder: Path
+    arch: str
+
+    def has(self, function: str) -> bool:
+        return "sample::part<" in function
+
+    def library(self, function: str) -> Path:
+        self.folder.mkdir(exist_ok=True)
+        return compiled("part.hip", self.folder, self.arch).host
+
+
+def compiled(file: str, folder: Path, arch: str):
+    source = SimpleNamespace(files=(file,), file=file, includes=(), defines=(), flags=(), tensor="torch", values=None)
+    (folder / "aiter").mkdir(exist_ok=True)
+    (folder / "aiter" / file).write_text((HERE / file).read_text())
     for half in (commands.host, commands.device):
         half(compilers.find(), source, arch, folder, INCLUDE)
-    return Module(folder / "host.so", "torch", lambda symbol: code_object(folder / "device.bc", symbol, arch))
+    part = folder.parent / f"{folder.name}-part"
+
+    def code(symbol: str) -> bytes:
+        module = part if "scaled" in symbol and file == "host.hip" else folder
+        return code_object(module / "device.bc", symbol, arch)
+
+    return Module(folder / "host.so", "torch", code, Part(part, arch))
 
 
 def main(arch: str, units: str) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, recorder, compiler = Path(name), Recorder(), compilers.find()
         runtime = Runtime(compiler.clang, compiler.headers, folder, (arch, int(units), LDS[arch]), recorder)
-        module = compiled(folder, arch)
+        (folder / "module").mkdir()
+        module = compiled("host.hip", folder / "module", arch)
         host = Host(runtime, recorder, lambda _: module)
         x, out, scale = ArraySpec((16,), "float32"), ArraySpec((16,), "float32"), ArraySpec((8,), "float32")
         spec = CallSpec("sample", arch, {"x": x, "scale": scale}, {}, (out,))

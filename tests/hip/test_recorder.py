@@ -71,6 +71,15 @@ def test_more_arguments_than_there_are_registers(recorded):
     assert struct.unpack_from("<q", bytes.fromhex(launch["arguments"]), 16) == (1 - 2 + 3 + 4 + 5 + 6 + 7 + len("eight") + 1,)
 
 
+def test_a_function_of_another_library_is_given_when_it_is_called(recorded):
+    """The call begins anew then: what it launched before is recorded once."""
+    own, other = launches(recorded["opens 0.5"])
+    assert own["kernel"].startswith("void sample::two<float>(")
+    assert other["kernel"].startswith("void sample::scaled<float>(")
+    assert (other["grid"], other["pointers"]) == ([3, 1, 1], [[0, 2, 0], [8, 1, 0]])
+    assert struct.unpack_from("<fi", bytes.fromhex(other["arguments"]), 16) == (0.5, 3)
+
+
 def test_the_device_is_the_one_that_is_recorded_for(recorded):
     (launch,) = launches(recorded["device"])
     assert (launch["grid"], launch["block"]) == ([UNITS, 1, 1], [64, 1, 1])
@@ -124,6 +133,7 @@ def test_a_buffer_may_be_filled_before_a_launch(recorded):
         ("absent", "this release of AITER has no function sample::absent"),
         ("too late", r"sample::device\(at::Tensor&\) takes 1 arguments, not 2"),
         ("no number", "takes no NoneType as double"),
+        ("opens -0.5", "what was compiled for it has no function .*part"),
     ],
 )
 def test_what_no_plan_can_say_is_refused(recorded, call, rule):

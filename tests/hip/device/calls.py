@@ -19,7 +19,7 @@ from jax_aiter.kernels.store import aiter_location, sources
 from tests.oracle import ROUNDOFF, assert_within, draw, f64
 from tests.quantised import assert_quantised
 
-from . import routing_calls
+from . import gemms, routing_calls
 from .attention_calls import attention_calls
 from .cache_calls import cache_calls
 
@@ -47,7 +47,7 @@ class Call:
 def calls(arch: str) -> list[Call]:
     more = (make for calls in (routing_calls.plain, routing_calls.grouped, routing_calls.sorting) for make in calls(Call))
     paged = (*cache_calls(Call, FP8[arch]), *attention_calls(Call, FP8[arch]))
-    return [*_gated(), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes(), *more, *paged]
+    return [*_gated(), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes(), *more, *paged, *gemms.calls(Call, FP8[arch])]
 
 
 def truncation(dtype: str) -> float:

@@ -9,9 +9,10 @@ from typing import Literal
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import canonical, digest
-from jax_aiter.kernels.hip.build import templates
+from jax_aiter.kernels.hip.build import ck, templates
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE, TEMPLATES, Unit
-from jax_aiter.kernels.store import Location, sources
+from jax_aiter.kernels.known import file_hash
+from jax_aiter.kernels.store import Location, files, sources
 
 #: folders of headers that AITER's build gives to every source.
 HEADERS = ("csrc/include", "csrc/include/ck_tile", "3rdparty/ck_helper", "3rdparty/composable_kernel/include")
@@ -56,9 +57,14 @@ class Source:
 
     @property
     def identity(self) -> str:
-        """It differs where a file does that the compiler may read, or a flag."""
+        """It differs where a file does that the compiler may read, or a flag, or a table by which calls are dispatched."""
         values = () if self.values is None else (digest(canonical([list(pair) for pair in self.values]))[:16],)
-        return "-".join((self.tree, *_plain(self.defines), *_plain(self.flags), *values))
+        return "-".join((self.tree, *_plain(self.defines), *_plain(self.flags), *values, *self._table))
+
+    @property
+    def _table(self) -> tuple[str, ...]:
+        table = ck.SCRIPTS[self.name].table if self.name in ck.SCRIPTS else ""
+        return (file_hash(files.read(self.where, table)),) if table and files.has(self.where, table) else ()
 
 
 def _plain(words: tuple[str, ...]) -> tuple[str, ...]:
@@ -94,6 +100,7 @@ def all_sources(where: Location) -> Mapping[str, Source]:
 def _choose(where: Location, name: str) -> tuple[Unit, str | None]:
     """The first unit of that name whose file the release has; where it has none, the rule for the newest."""
     base, _ = templates.parts(name)
-    units = TEMPLATES[base] if base in TEMPLATES else CATALOGUE[base]
+    units = TEMPLATES.get(base) or CATALOGUE.get(base) or ck.UNITS[base]
     unit = next((unit for unit in units if all(sources.has(where, file) for file in unit.files)), units[0])
-    return unit, next(filter(None, (sources.lacking(where, file) for file in (*unit.files, *unit.headers))), None)
+    needed = (*unit.files, *unit.headers, *ck.needed(base))
+    return unit, next(filter(None, (sources.lacking(where, file) for file in needed)), None)

@@ -55,11 +55,23 @@ _OPTIONAL = re.compile(rf"std::optional<({_TENSOR.pattern})>")
 
 def demangle(name: str) -> str:
     """A C++ name as people write it; itself if it is none."""
+    found = _demangled(name)
+    if found is None and FLOAT16 in name:  # which a C++ library of before 2023 does not know; another 16 bit float stands for it
+        found = _demangled(name.replace(FLOAT16, "Dh"))
+        found = found and re.sub(r"\bhalf\b", "_Float16", found)
+    return found or name
+
+
+#: a _Float16 in C++'s names.
+FLOAT16 = "DF16_"
+
+
+def _demangled(name: str) -> str | None:
     abi = ctypes.CDLL("libstdc++.so.6").__cxa_demangle
     abi.restype, abi.argtypes = ctypes.c_void_p, (ctypes.c_char_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)
     found = abi(name.encode(), None, None, None)
     if not found:
-        return name
+        return None
     text = ctypes.string_at(found).decode()
     free = ctypes.CDLL(None).free
     free.argtypes = (ctypes.c_void_p,)
@@ -129,11 +141,16 @@ class Frame:
         return integers, reals, (ctypes.c_uint64 * WORDS).from_buffer_copy(bytes(self.stack).ljust(8 * WORDS, b"\0"))
 
 
-def frame(function: Function, values: Sequence[Any], text: Callable[[str], int]) -> Frame:
-    """`values` as the function's parameters; `text` makes a std::string, by its address. RecordError names what does not fit."""
+def frame(function: Function, values: Sequence[Any], text: Callable[[str], int], *, returns: bool = False) -> Frame:
+    """`values` as the function's parameters; `text` makes a std::string, by its address. RecordError names what does not fit.
+
+    returns: the function returns a tensor, for which its caller has room.
+    """
     if len(values) != len(function.parameters):
         raise RecordError(f"this release's {function.signature} takes {len(function.parameters)} arguments, not {len(values)}")
     found = Frame()
+    if returns:
+        found.address(Tensor())
     for kind, value in zip(function.parameters, values, strict=True):
         if not _pass(found, kind, value, text):
             raise RecordError(f"this release's {function.signature} takes no {type(value).__name__} as {kind}")

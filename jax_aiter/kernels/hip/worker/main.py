@@ -15,9 +15,12 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.hip.adapters import adapter
 from jax_aiter.kernels.hip.build import compilers
+from jax_aiter.kernels.hip.build.ck import UNITS
+from jax_aiter.kernels.hip.build.ck_compile import Family
 from jax_aiter.kernels.hip.build.device import code_object
 from jax_aiter.kernels.hip.build.frontend import front_end
 from jax_aiter.kernels.hip.build.source import source
+from jax_aiter.kernels.hip.worker import ck
 from jax_aiter.kernels.hip.worker.errors import RecordError
 from jax_aiter.kernels.hip.worker.record import Host, Module, Recorder, record
 from jax_aiter.kernels.hip.worker.runtime import Ended, Runtime
@@ -41,6 +44,8 @@ def start(arch: str, units: str, where: str, cache: str) -> tuple[dict[str, Any]
 
     def module(name: str) -> Module:
         of = source(place, name)
+        if name in UNITS:
+            return ck.module(Family(of, arch, int(units), root, Path(folder.name) / name), of.tensor)
         made = front_end(of, arch, root)
         return Module(made.host, of.tensor, functools.cache(lambda symbol: code_object(made.bitcode, symbol, arch)))
 

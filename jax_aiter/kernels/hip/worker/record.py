@@ -6,13 +6,14 @@ import ctypes
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from jax_aiter.kernels.cache import put_code
 from jax_aiter.kernels.hip.worker import elf, functions
 from jax_aiter.kernels.hip.worker.errors import RecordError
 from jax_aiter.kernels.hip.worker.memory import PLACEMENTS, Array, Buffer, Memory, own_memory, slots
 from jax_aiter.kernels.hip.worker.runtime import Runtime
+from jax_aiter.kernels.hip.worker.slots import Wanted
 from jax_aiter.kernels.spec import CallSpec
 
 #: numbers of dtypes: torch's, and AITER's own, which knows no variants of fp8.
@@ -35,6 +36,19 @@ class Module:
     host: Path
     tensor: str
     code: Callable[[str], bytes]
+    instances: Instances | None = None
+
+
+class Instances(Protocol):
+    """Functions that a module's library calls and that are compiled when it does."""
+
+    def has(self, function: str) -> bool:
+        """Whether a function, as people write it, is one of them."""
+        ...
+
+    def library(self, function: str) -> Path:
+        """The library that has it, compiled now; `Module.code` then knows the kernels that it launches."""
+        ...
 
 
 @dataclasses.dataclass
@@ -101,7 +115,9 @@ class Host:
         self._runtime, self._recorder, self._modules = runtime, recorder, modules
         self._loaded: dict[str, tuple[Module, ctypes.CDLL, tuple[str, ...]]] = {}
 
-    def call(self, source: str, function: str, values: Sequence[Any], later: Sequence[Any] = ()) -> int:
+    def call(
+        self, source: str, function: str, values: Sequence[Any], later: Sequence[Any] = (), returns: bool = False
+    ) -> int:
         """As `Context.call`. RecordError: this release has no such function, or it takes other arguments."""
         module, library, names = self._load(source)
         candidates = functions.named(names, function)
@@ -112,12 +128,25 @@ class Host:
         fitting = next((f for length in lengths for f in candidates if len(f.parameters) == length), candidates[0])
         given = (*values, *later) if len(fitting.parameters) != without else values
         self._recorder.module = module
-        return self._runtime.call(library, fitting, [_tensor(v, module.tensor) for v in given])
+        tensors, given_now = [_tensor(v, module.tensor) for v in given], set()
+        made = self._recorder.memory.buffers if self._recorder.memory is not None else []
+        before = len(self._recorder.steps), len(made)
+        while True:
+            try:
+                return self._runtime.call(library, fitting, tensors, returns=returns)
+            except Wanted as wanted:
+                if module.instances is None or wanted.name in given_now:
+                    raise
+                given_now.add(wanted.name)
+                del self._recorder.steps[before[0] :], made[before[1] :]
+                part, _ = self._runtime.load(module.instances.library(functions.demangle(wanted.name)))
+                self._runtime.bind(wanted.name, part)
 
     def _load(self, source: str) -> tuple[Module, ctypes.CDLL, tuple[str, ...]]:
         if source not in self._loaded:
             module = self._modules(source)
-            self._loaded[source] = (module, *self._runtime.load(module.host))
+            left_open = None if module.instances is None else module.instances.has
+            self._loaded[source] = (module, *self._runtime.load(module.host, left_open))
         return self._loaded[source]
 
     def takes(self, source: str, function: str) -> set[int]:
@@ -190,12 +219,13 @@ class Context:
         """How many arguments this release's functions of a name take; none if it has no such function."""
         return self._host.takes(source, function)
 
-    def call(self, source: str, function: str, *values: Any, later: Sequence[Any] = ()) -> int:
+    def call(self, source: str, function: str, *values: Any, later: Sequence[Any] = (), returns: bool = False) -> int:
         """Call one of AITER's host functions with arrays, numbers, strings and None; what it returns, if that is an int.
 
         later: parameters that came with a later release; one without them serves a call that has nothing (0 or None) for them.
+        returns: it returns a tensor, one of those it was given.
         """
-        return self._host.call(source, function, values, later)
+        return self._host.call(source, function, values, later, returns)
 
     def fill(self, target: Array, pattern: bytes) -> None:
         """Fill `target` with 1, 2 or 4 bytes, before what is called next."""

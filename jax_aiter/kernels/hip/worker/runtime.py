@@ -12,6 +12,7 @@ from typing import Any
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.hip.worker import elf, functions
 from jax_aiter.kernels.hip.worker.errors import RecordError
+from jax_aiter.kernels.hip.worker.slots import Slots, Wanted
 
 SOURCE = Path(__file__).parent / "recorder.cc"
 OPTIONS = ("-std=c++17", "-O1", "-fPIC", "-shared", "-w", "-D__HIP_PLATFORM_AMD__")
@@ -55,6 +56,7 @@ class Runtime:
         )
         self._library.recorder_listeners(*self._kept)
         self._names = set(elf.names(library.read_bytes()).defined)
+        self._slots = Slots()
 
     def _heard(self, listen: Callable[..., None], *args: Any) -> int:
         try:
@@ -73,15 +75,24 @@ class Runtime:
 
         return allocate
 
-    def load(self, path: Path) -> tuple[ctypes.CDLL, tuple[str, ...]]:
-        """A library of AITER's host code and the names it defines. What of HIP it wants and is not recorded refuses when called."""
+    def load(self, path: Path, later: Callable[[str], bool] | None = None) -> tuple[ctypes.CDLL, tuple[str, ...]]:
+        """A library of AITER's host code and the names it defines. What of HIP it wants and is not recorded refuses when called.
+
+        later: which other functions, by their names as people write them, may be given when they are called (`bind`).
+        """
         names = elf.names(path.read_bytes())
         process = ctypes.CDLL(None)
         wanted = [n for n in names.undefined if n not in self._names and n not in names.defined and not _has(process, n)]
+        open_ = [n for n in wanted if later is not None and later(functions.demangle(n))]
+        wanted = [n for n in wanted if n not in open_]
         if unknown := [n for n in wanted if not n.lstrip("_").startswith("hip") or n.startswith("__hip_fatbin")]:
             raise RecordError(f"AITER's host code in {path.name} wants what nothing here has: {', '.join(unknown[:5])}")
         if wanted:
             self._stubs(path.stem, wanted)
+        if open_:
+            library = self._folder / f"lib{path.stem}-slots.so"
+            self._slots.make(open_, library, lambda source: compile_library(self._clang, [*OPTIONS, str(source)], library))
+            self._names |= set(open_)
         return ctypes.CDLL(str(path)), names.defined
 
     def _stubs(self, stem: str, wanted: Sequence[str]) -> None:
@@ -94,9 +105,16 @@ class Runtime:
         ctypes.CDLL(str(library), mode=ctypes.RTLD_GLOBAL)
         self._names |= set(wanted)
 
-    def call(self, library: ctypes.CDLL, function: functions.Function, values: Sequence[Any]) -> int:
-        """Call a function of AITER; what it returns if that is an int. RecordError with AITER's own words or the rule."""
-        frame = functions.frame(function, values, lambda text: self._library.recorder_string(text.encode()))
+    def bind(self, name: str, library: ctypes.CDLL) -> None:
+        """Give a function that was left open: the library's own of that name."""
+        self._slots.bind(name, library)
+
+    def call(self, library: ctypes.CDLL, function: functions.Function, values: Sequence[Any], *, returns: bool = False) -> int:
+        """Call a function of AITER; what it returns if that is an int.
+
+        RecordError with AITER's own words or the rule, `Wanted` one that was left open. returns: as `functions.frame` has it.
+        """
+        frame = functions.frame(function, values, lambda text: self._library.recorder_string(text.encode()), returns=returns)
         text, returned = ctypes.create_string_buffer(4096), ctypes.c_uint64()
         address = ctypes.cast(getattr(library, function.name), ctypes.c_void_p)
         self._raised = None
@@ -106,7 +124,7 @@ class Runtime:
         if ended > 1:
             raise Ended(ENDED.get(ended, f"AITER's host code ends with signal {ended}"))
         if ended:
-            raise RecordError(text.value.decode(errors="replace"))
+            raise Wanted.of(text.value) or RecordError(text.value.decode(errors="replace"))
         return ctypes.c_int32(returned.value & 0xFFFFFFFF).value
 
 

@@ -60,6 +60,15 @@ struct ArrayRef {
 };
 using IntArrayRef = ArrayRef<int64_t>;
 
+// The product of the first `axes` sizes.
+inline int64_t size_to_dim_(int axes, IntArrayRef sizes)
+{
+    int64_t product = 1;
+    for(int axis = 0; axis < axes; ++axis)
+        product *= sizes[axis];
+    return product;
+}
+
 } // namespace c10
 
 namespace caffe2 {

@@ -80,3 +80,9 @@ __host__ __device__ inline __half __hmul(__half a, __half b) { return a * b; }
 __host__ __device__ inline __half2 __hadd2(__half2 a, __half2 b) { return _Float16_2(a.data + b.data); }
 __host__ __device__ inline __half2 __hmul2(__half2 a, __half2 b) { return _Float16_2(a.data * b.data); }
 __device__ inline __half2 __hfma2(__half2 a, __half2 b, __half2 c) { return __builtin_elementwise_fma(a.data, b.data, c.data); }
+__device__ inline __half __hneg(__half a) { return _Float16(-a.data); }
+__device__ inline __half hceil(__half a) { return __ocml_ceil_f16(a.data); }
+__device__ inline __half hfloor(__half a) { return __ocml_floor_f16(a.data); }
+__device__ inline __half hexp(__half a) { return __ocml_exp_f16(a.data); }
+__device__ inline __half hlog(__half a) { return __ocml_log_f16(a.data); }
+__device__ inline __half hsin(__half a) { return __ocml_sin_f16(a.data); }

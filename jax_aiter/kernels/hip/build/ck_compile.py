@@ -1,0 +1,140 @@
+"""A GEMM of Composable Kernel, compiled as calls need it: what dispatches, the instances it chooses, the kernels these launch.
+
+AITER compiles every instance with all of its kernels, some hundred, for an hour. Here the host code of what dispatches is compiled
+once, with the instances left open; of an instance the host code, when a call is dispatched to it; and of its kernels, some sixteen
+by how the loop begins and ends, the one that is launched, which is named by its symbol.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.cache import canonical, digest, get_code, locked, put_code, read_entry, write_entry
+from jax_aiter.kernels.hip.build import ck_script, commands, compilers, frontend
+from jax_aiter.kernels.hip.build.ck import PARTS
+from jax_aiter.kernels.hip.build.ck_script import Instance
+from jax_aiter.kernels.hip.build.device import code_object
+from jax_aiter.kernels.hip.build.source import Source
+from jax_aiter.kernels.store import Location, files, sources
+from jax_aiter.kernels.store.location import AS_IT_IS
+
+#: part of every key: raise it when the same sources are compiled in another way.
+VERSION = 1
+#: types as the files spell them, and as a C++ name has them. fp8 is a structure, whose name differs with releases.
+TYPES = {"I8": "signed char", "F32": "float", "F16": "_Float16", "B16": "unsigned short"}
+WRITTEN = "blob"  # as AITER calls the folder
+
+
+class Family:
+    """One source of `ck`, for an architecture with so many compute units. work: an empty folder of this process alone."""
+
+    def __init__(self, source: Source, arch: str, units: int, root: Path, work: Path) -> None:
+        self._arch, self._root, self._work, tree = arch, root, work, work / "aiter"
+        self._left_out = files.copy(source.where, tree, source.names, sources.read)
+        if dataclasses.replace(source, where=Location(tree, "setting", AS_IT_IS, None)).tree != source.tree:
+            raise KernelBuildError(f"AITER's sources in {source.where.path} changed since they were first read; start again")
+        blob = tree / WRITTEN / source.name
+        ck_script.write(source, arch, units, tree, blob)
+        self._blob, self._instances = blob, ck_script.instances(blob)
+        #: the folder with what the script wrote comes last, as in AITER's build
+        self._source = dataclasses.replace(source, includes=(*source.includes, f"{WRITTEN}/{source.name}"))
+        compiled = [compilers.find().identity, frontend.shims(), source.tree, source.defines, source.flags]
+        self._key = [VERSION, *compiled, source.name, arch]
+        self._made = {"folders": list(source.folders), "tree": source.tree}  # by which `prune` goes
+
+    def dispatcher(self) -> Path:
+        """The library of the functions that dispatch; the instances' are undefined in it."""
+        headers = [digest(path.read_bytes()) for path in sorted(self._blob.glob("*.h"))]
+        return self._library(self._source.name, self._source.files, headers)
+
+    def has(self, function: str) -> bool:
+        """Whether a C++ function, as people write it, is an instance's, or of another source that AITER compiles with this one."""
+        return _name(function) in self._instances or _name(function) in PARTS
+
+    def instance(self, function: str) -> tuple[Instance | None, Path]:
+        """The instance of that function, and the library that has it."""
+        if (part := PARTS.get(_name(function))) is not None:
+            return None, self._library(Path(part).stem, (part,), [])
+        found = [instance for instance in self._instances[_name(function)] if _fits(instance.types, _types(function))]
+        if len(found) != 1:
+            raise KernelBuildError(f"AITER's script wrote {len(found)} instances of {function}")
+        return found[0], self._library(Path(found[0].file).stem, (self._path(found[0].file),), self._texts(found[0]))
+
+    def kernel(self, instance: Instance, symbol: str, declaration: str) -> bytes:
+        """The code object of one kernel of an instance. declaration: the symbol as people write it."""
+        key = digest(canonical(["ck", *self._key, *self._texts(instance), symbol]))
+        path = self._root / "kernels" / self._arch / f"{key}.json"
+
+        def make() -> bytes:
+            (self._blob / "kernels").mkdir(exist_ok=True)
+            file = self._blob / "kernels" / f"{key[:40]}.hip"
+            lines = [*(f'#include "{name}"' for name in instance.includes), f"template __global__ {declaration};", ""]
+            file.write_text("\n".join(lines))
+            with commands.workplace() as work:
+                (work / "all.bc").write_bytes(self._half(commands.device, (self._path(f"kernels/{file.name}"),), work))
+                return code_object(work / "all.bc", symbol, self._arch)
+
+        return self._kept(path, "code", make)
+
+    def _path(self, file: str) -> str:
+        return f"{WRITTEN}/{self._source.name}/{file}"
+
+    def _texts(self, instance: Instance) -> list[str]:
+        return [digest((self._blob / name).read_bytes()) for name in (instance.file, *instance.includes)]
+
+    def _library(self, stem: str, of: tuple[str, ...], texts: list[str]) -> Path:
+        library = self._work / f"{stem}.so"
+        if not library.exists():
+            key = digest(canonical([*self._key, *of, *texts]))[:40]
+            path = self._root / "hip" / self._arch / f"{self._source.name}-{key}.json"
+
+            def make() -> bytes:
+                with commands.workplace() as work:
+                    return self._half(commands.host, of, work)
+
+            library.write_bytes(self._kept(path, "host", make))
+        return library
+
+    def _half(self, half: Callable[..., bytes], of: tuple[str, ...], work: Path) -> bytes:
+        (work / "aiter").symlink_to(self._work / "aiter")
+        try:
+            return half(compilers.find(), dataclasses.replace(self._source, files=of), self._arch, work, frontend.INCLUDE)
+        except KernelBuildError as error:
+            unknown = f" ({len(self._left_out)} sources that no release has were left out)" if self._left_out else ""
+            raise KernelBuildError(f"AITER's {of[0]} was not compiled for {self._arch}: {error}{unknown}") from error
+
+    def _kept(self, path: Path, what: str, make: Callable[[], bytes]) -> bytes:
+        """What an entry of the cache names; made once by all processes that want it."""
+        data = self._read(path, what)
+        if data is None:
+            with locked(self._root, "build", shared=True), locked(self._root, f"ck-{path.stem[-24:]}-{self._arch}"):
+                data = self._read(path, what)  # another process may have made it while this one waited
+                if data is None:
+                    data = make()
+                    write_entry(path, {**self._made, what: put_code(self._root, data)})
+        return data
+
+    def _read(self, path: Path, what: str) -> bytes | None:
+        stored = read_entry(path)
+        name = stored.get(what) if isinstance(stored, dict) else None
+        return get_code(self._root, name) if isinstance(name, str) and len(name) == 64 and name.isalnum() else None
+
+
+def _name(function: str) -> str:
+    """``at::Tensor name<types>(parameters)``, or without types and what it returns."""
+    return function.partition("(")[0].partition("<")[0].split()[-1]
+
+
+def _types(function: str) -> tuple[str, ...]:
+    inside = function.partition("(")[0].partition("<")[2].rpartition(">")[0]
+    return tuple(word.strip() for word in inside.split(",") if word.strip())
+
+
+def _fits(spelt: tuple[str, ...], types: tuple[str, ...]) -> bool:
+    """Whether types are those that a file spells, of which some may have defaults."""
+    return len(spelt) <= len(types) and all(
+        TYPES[name] == type_ if name in TYPES else type_ not in TYPES.values() for name, type_ in zip(spelt, types, strict=False)
+    )
