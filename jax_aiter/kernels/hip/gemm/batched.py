@@ -8,6 +8,8 @@ from jax_aiter.kernels.hip.rules import first
 from jax_aiter.kernels.spec import CallSpec
 
 SCALED, PLAIN = "batched_gemm_a8w8", "batched_gemm_bf16"
+#: the least step along K of AITER's tiles for bfloat16, which it compiles without padding.
+STEP = 32
 
 
 def _no_bias(spec: CallSpec) -> str | None:
@@ -28,8 +30,11 @@ def batched_gemm_a8w8(ctx):
 
 
 def _refuse_plain(spec: CallSpec) -> str | None:
+    k, steps = spec["XQ"].shape[-1], None
+    if k % STEP:
+        steps = f"K = {k}; AITER's CK kernels of this op take multiples of {STEP}, most of them of 64 or 128"
     types = (only(spec, "XQ", "bfloat16"), only(spec, "WQ", "bfloat16"), written(spec, ("bfloat16",)))
-    return first(*types, _no_bias(spec), loaded(spec, "XQ", "WQ"))
+    return first(*types, _no_bias(spec), steps, loaded(spec, "XQ", "WQ"))
 
 
 @op(PLAIN, function=PLAIN, sources=(PLAIN,), needs=lambda spec: ((PLAIN, PLAIN, 5),), refuse=_refuse_plain)

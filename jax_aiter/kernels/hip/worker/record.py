@@ -115,9 +115,7 @@ class Host:
         self._runtime, self._recorder, self._modules = runtime, recorder, modules
         self._loaded: dict[str, tuple[Module, ctypes.CDLL, tuple[str, ...]]] = {}
 
-    def call(
-        self, source: str, function: str, values: Sequence[Any], later: Sequence[Any] = (), returns: bool = False
-    ) -> int:
+    def call(self, source: str, function: str, values: Sequence[Any], later: Sequence[Any] = (), returns: bool = False) -> int:
         """As `Context.call`. RecordError: this release has no such function, or it takes other arguments."""
         module, library, names = self._load(source)
         candidates = functions.named(names, function)
@@ -162,6 +160,13 @@ class Host:
         for step in self._recorder.steps:
             if isinstance(step, Launch):
                 step.lds = max(step.lds, nbytes)
+
+    def unread(self, offset: int, size: int) -> None:
+        """As `Context.unread`."""
+        for step in self._recorder.steps:
+            if isinstance(step, Launch):
+                first, *others = step.values
+                step.values = (first[:offset] + bytes(size) + first[offset + size :], *others)
 
     def fill_instead(self, kernel: str, target: Array, pattern: bytes) -> None:
         """As `Context.fill_instead`."""
@@ -234,6 +239,10 @@ class Context:
     def least_lds(self, nbytes: int) -> None:
         """Give the launches so far no less LDS than this, where AITER's kernels read beyond what they asked for."""
         self._host.least_lds(nbytes)
+
+    def unread(self, offset: int, size: int) -> None:
+        """Zero bytes of the first argument of the launches so far, which no kernel reads and AITER's host code did not write."""
+        self._host.unread(offset, size)
 
     def fill_instead(self, kernel: str, target: Array, pattern: bytes) -> None:
         """Put a fill of `target` with 1, 2 or 4 bytes in the place of the one launch of a kernel that sets it to something else."""
