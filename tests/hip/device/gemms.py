@@ -5,9 +5,13 @@ Sizes are whole tiles and not: a tile has a kernel for each, and one for how the
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from tests.oracle import ROUNDOFF, assert_within, f64
 
+#: the ops, whose kernels take a compiler up to half a minute each.
+OPS = ("batched_gemm_a8w8", "batched_gemm_bf16", "gemm_a8w8", "gemm_a8w8_blockscale", "gemm_a8w8_blockscale_bpreshuffle",
+       "gemm_a8w8_bpreshuffle")  # fmt: skip
 UNIT = ROUNDOFF["float32"]
 #: the first and the last call of an op run by default, here by one kernel.
 FIRST, LAST = (5, 48, 528), (1, 48, 528)
@@ -22,6 +26,11 @@ SHUFFLED = [(5, 64, 512), (3, 96, 1536), (1, 1536, 1536), (300, 64, 1664), (257,
 BLOCKS = [(5, 144, 256), (128, 128, 512), (300, 272, 384), (1, 24, 256)]
 SHUFFLED_BLOCKS = [(5, 64, 384), (64, 128, 512), (129, 192, 640), (6, 64, 384)]
 BATCHES = [(3, 5, 48, 528), (2, 64, 16, 512), (2, 7, 2056, 528), (2, 33, 40, 2064), (1, 70, 136, 528), (2, 65, 136, 1040)]
+
+
+def costly(ops: list[str], but: tuple[str, ...] = ("gemm_a8w8",)) -> list:
+    """The ops as parameters of a test, of these all but some behind the marker `exhaustive`."""
+    return [pytest.param(op, marks=[pytest.mark.exhaustive] if op in OPS and op not in but else []) for op in ops]
 
 
 def calls(call, fp8: str):

@@ -17,11 +17,10 @@ from jax_aiter.kernels.hip.provider import HipProvider
 from jax_aiter.kernels.provider import Call, Target
 from jax_aiter.ops import catalogue
 
+from . import gemms
 from .calls import calls
 
 OPS = sorted(adapters())
-#: whose kernels take a compiler up to half a minute each; one op stands for them by default.
-COSTLY = {op for op in OPS if "gemm" in op} - {"gemm_a8w8"}
 
 
 def run(op: str, operands, params):
@@ -51,7 +50,7 @@ def refusal(call, arch: str) -> str | None:
     return HipProvider().refuse(Call(call.op, Target("rocm", arch), structs, call.params, results))
 
 
-@pytest.mark.parametrize("op", [pytest.param(op, marks=[pytest.mark.exhaustive] if op in COSTLY else []) for op in OPS])
+@pytest.mark.parametrize("op", gemms.costly(OPS))
 def test_two_calls(arch, op):
     found = of(op, arch)
     for call in (found[0], found[-1]):
@@ -78,7 +77,7 @@ def test_every_checked_call(arch, op):
     """The calls that other providers are held to; those that a rule refuses are refused."""
     errors = {}
     for case in checked(arch):
-        if case.op == op and op not in COSTLY | {"gemm_a8w8"}:  # of a size for a GPU
+        if case.op == op and op not in gemms.OPS:  # whose calls are of a size for a GPU
             arrays = case.arrays()
             if refusal(types.SimpleNamespace(op=op, operands=arrays, params=case.params), arch) is None:
                 errors[case.label] = case.error(arrays, [np.asarray(x) for x in run(op, arrays, case.params)])

@@ -10,6 +10,7 @@ from jax_aiter.kernels.call import export_checks
 from jax_aiter.kernels.hip.adapters import adapters
 from jax_aiter.ops import catalogue
 
+from . import gemms
 from .calls import calls
 
 OPS = sorted(adapters())
@@ -24,7 +25,7 @@ def run(call, operands):
     return catalogue.named(call.op)(**operands, **call.params, implementation="hip")
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", gemms.costly(OPS, but=()))
 def test_a_batch_is_its_elements(call):
     """The first and the second element are the same call, whose batch is one larger call, or a call each."""
     batch = {name: jnp.stack([x, x]) for name, x in call.operands.items()}
@@ -33,7 +34,7 @@ def test_a_batch_is_its_elements(call):
         call.check([x[element] for x in out])
 
 
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", gemms.costly(OPS))
 def test_an_exported_program(call):
     fn = jax.jit(lambda operands: run(call, operands))
     data = export.export(fn, platforms=["rocm"], disabled_checks=export_checks())(call.operands).serialize()
