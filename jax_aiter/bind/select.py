@@ -86,7 +86,7 @@ def choose(op: Record, call: Call, implementation: str | None) -> Choice:
             return Choice(name, by_name[name].plan(call), {n: why for n, why in refused.items() if n != name})
         except KernelBuildError as error:
             refused[name] = str(error)
-            _warn_once(f"{op.name} runs its reference lowering because the {name} kernel could not be built: {error}")
+            _warn_once(f"{op.name} does without its {name} kernel, which could not be built: {error}")
     for name, reason in reasons.items():
         if isinstance(reason, Missing):
             _warn_once(f"{op.name} runs its reference lowering; the {name} kernels need something that is missing: {reason}")

@@ -21,6 +21,8 @@ class Settings:
     debug_checks: turn out-of-range data (expert ids, slots, block tables, lengths) into errors (``JAX_AITER_DEBUG_CHECKS=1``).
     source: the folder to take AITER's files from, a checkout or one with installed packages (``JAX_AITER_SOURCE``).
     unverified: take files of AITER that no known release has as they are (``JAX_AITER_UNVERIFIED=1``).
+    build: what is not cached of Triton and HIP kernels may be compiled while a program is traced; ``JAX_AITER_BUILD=0`` for
+      processes that should not wait for a compiler: there a call whose plan is not cached takes the next implementation.
     """
 
     enabled: bool = True
@@ -30,9 +32,10 @@ class Settings:
     debug_checks: bool = False
     source: str | None = None
     unverified: bool = False
+    build: bool = True
 
     def __post_init__(self):
-        for name in ("enabled", "debug_checks", "unverified"):
+        for name in ("enabled", "debug_checks", "unverified", "build"):
             value = getattr(self, name)
             if not isinstance(value, bool):
                 raise TypeError(f"{name} must be True or False, got {type(value).__name__} {shown(value)}")
@@ -77,6 +80,7 @@ def settings_from_env(env: Mapping[str, str]) -> Settings:
             debug_checks=_flag(env, "JAX_AITER_DEBUG_CHECKS", False),
             source=env.get("JAX_AITER_SOURCE") or None,
             unverified=_flag(env, "JAX_AITER_UNVERIFIED", False),
+            build=_flag(env, "JAX_AITER_BUILD", True),
         )
     except ValueError as error:
         if "environment variable" in str(error):

@@ -54,6 +54,12 @@ class Unusable(str):
     """A refusal as files are damaged, altered or not to be read: auto goes on with the next implementation, and says so once."""
 
 
+NOT_BUILT = (
+    "no plan of this call is in the cache, and none is built in this process, by JAX_AITER_BUILD=0 or config(build=False); "
+    "`jax-aiter kernels build` makes plans ahead"
+)
+
+
 class Unasked(str):
     """A reason to pass over a kernel that auto never overcomes: it computes something else, close as that may be."""
 

@@ -95,8 +95,8 @@ def _prune(root: Path, everything: bool) -> None:
             shutil.rmtree(copy)
             copy.with_name(f"{copy.name}.json").unlink(missing_ok=True)
     for path in _plans(root):
-        of_another = plans is not None and path.parts[-4] != plans
-        if everything or of_another or read_entry(path) is None:
+        stored = read_entry(path)
+        if everything or stored is None or _of_another(path, stored, plans, location):
             path.unlink(missing_ok=True)
     if everything and not linked:
         entry(root).unlink(missing_ok=True)
@@ -117,6 +117,13 @@ def _prune(root: Path, everything: bool) -> None:
     for folder in sorted(_folders(root / "plans", 3), reverse=True):
         if not os.listdir(folder):
             folder.rmdir()
+
+
+def _of_another(path: Path, stored: Any, plans: str | None, location: Location | None) -> bool:
+    """Whether a plan is of another AITER: one of HIP kernels says of which sources, the folder of the others is named for it."""
+    if isinstance(stored, dict) and isinstance(made_of := stored.get("sources"), list):
+        return not all(_is_of(source, location) for source in made_of)
+    return plans is not None and path.parts[-4] != plans
 
 
 def _is_of(stored: Any, location: Location | None) -> bool:

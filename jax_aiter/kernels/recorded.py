@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.core.text import one_line
 from jax_aiter.kernels.cache import DamagedError, canonical, digest, explained, locked, read_entry, write_entry
 from jax_aiter.kernels.marker import others_can_write
@@ -27,12 +28,12 @@ class Refused(Exception):
 class Plans:
     """The plans of one kind of kernels.
 
-    identity: which AITER they are of, by the cache's folder. tool: what compiles them, as entries call it. version: that of this
-    environment, None if it has none: then the newest entry serves. key: what besides the call tells plans apart. to_plan: from a
-    record and the operands' names.
+    identity: which AITER a call's plan is of, by the cache's folder. tool: what compiles them, as entries call it. version: that of
+    this environment, None if it has none: then the newest entry serves. key: what besides the call tells plans apart. to_plan: from
+    a record and the operands' names.
     """
 
-    identity: Callable[[Path], str]
+    identity: Callable[[CallSpec, Path], str]
     tool: str
     version: Callable[[], str | None]
     key: Callable[[CallSpec], Any]
@@ -41,7 +42,7 @@ class Plans:
     def path(self, spec: CallSpec, root: Path) -> Path:
         """Where the plan of this call is kept, without the version (see `find`)."""
         key = digest(canonical([spec.to_json(), self.key(spec)]))
-        return root / "plans" / self.identity(root)[:24] / spec.arch / spec.op / key[:40]
+        return root / "plans" / self.identity(spec, root)[:24] / spec.arch / spec.op / key[:40]
 
     def entries(self, spec: CallSpec, root: Path) -> list[Path]:
         base = self.path(spec, root)
@@ -54,6 +55,15 @@ class Plans:
         """Whether an entry is there, without reading it."""
         with explained(root):
             return any(path.is_file() for path in self.entries(spec, root))
+
+    def refusal(self, spec: CallSpec, root: Path) -> str | None:
+        """Why recording this call is known to fail, None if nothing says so."""
+        with explained(root):
+            for path in self.entries(spec, root):
+                if path.is_file():
+                    status = path.stat()
+                    return _refusal(path, status.st_mtime_ns, status.st_size)
+        return None
 
     def find(self, spec: CallSpec, root: Path) -> LaunchPlan | None:
         """The stored plan: of this environment's version, or, where there is none, of the newest that built one.
@@ -105,6 +115,24 @@ class Plans:
             stored = {"spec": spec.to_json(), self.tool: version, **stored}
             write_entry(base.with_name(f"{base.name}-{version}.json"), stored)
         return self._load(stored, spec, root)
+
+
+@functools.lru_cache(maxsize=1024)
+def _refusal(path: Path, modified: int, size: int) -> str | None:
+    """Keyed by the file's stamp: every trace of a call asks, and the file seldom changes."""
+    stored = read_entry(path)
+    return str(stored["refused"]) if isinstance(stored, dict) and "refused" in stored else None
+
+
+def stored_answer(answer: dict[str, Any], tool: str) -> dict[str, Any]:
+    """What the cache keeps of a worker's answer; KernelBuildError if it failed. tool: what may have failed, beside AITER."""
+    if answer["ok"]:
+        return {"record": answer["record"]}
+    if answer["refused"]:
+        return {"refused": answer["error"]}
+    if answer.get("known"):  # of a compiler, or of the cache where the worker stores what it compiled; the text names the remedy
+        raise KernelBuildError(answer["error"])
+    raise KernelBuildError(f'recording failed in {tool}: {answer["error"]}. Use implementation="xla" for this call')
 
 
 @functools.cache

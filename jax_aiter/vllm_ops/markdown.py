@@ -16,7 +16,7 @@ HEAD = """# vLLM's AITER operations in this package's terms
 Printed by `jax-aiter ops --vllm` from `jax_aiter.vllm_ops`, whose rows a program can ask too: `vllm_ops.find(name)` gives a row and
 `vllm_ops.translate(name, **arguments)` our op's name and its arguments for a call with vLLM's. The names are those that vLLM's
 `_aiter_ops.py` registers and wraps, and what its ROCm code calls of AITER beside them. Every op also runs on XLA; "asm" are AITER's
-hand-written kernels, "hip" its HIP kernels (where they are asked for by name) and "triton" its Triton kernels, which take the calls
+hand-written kernels, "hip" its HIP kernels and "triton" its Triton kernels, which take the calls
 that their rules allow (`jax_aiter.explain` says which).
 What vLLM's operation writes into a buffer, ours returns, in place where the buffer is donated."""
 

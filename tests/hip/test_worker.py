@@ -2,17 +2,13 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import types
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import pytest
 
-import jax_aiter
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import cache
 from jax_aiter.kernels.hip import client
@@ -128,19 +124,3 @@ def test_a_full_disk_is_told_from_a_failure_of_aiter(monkeypatch, tmp_path):
     answer = main._answer({"spec": SPEC.to_json()}, types.SimpleNamespace(), types.SimpleNamespace(), tmp_path)
     assert {k: answer[k] for k in ("ok", "refused", "known")} == {"ok": False, "refused": False, "known": True}
     assert "kernels prune" in answer["error"]
-
-
-def test_auto_does_not_ask_for_it_and_goes_on(worker_python, root):
-    worker_python("exit 3")
-
-    def lowered(implementation):
-        def call(x):
-            with jax_aiter.config(arch="gfx942"):
-                return jax_aiter.silu_and_mul(x, implementation=implementation)
-
-        struct = jax.ShapeDtypeStruct(X.shape, jnp.bfloat16)
-        return jax.jit(call).trace(struct).lower(lowering_platforms=("rocm",)).as_text()
-
-    assert "custom_call" not in lowered(None) or not re.search("run_plan", lowered(None))
-    with pytest.raises(Exception, match=r"ended with status 3|cannot run this call"):
-        lowered("hip")

@@ -49,7 +49,7 @@ def full_disk(worker_python, root, monkeypatch, tmp_path):
 
 def full_disk_in_the_worker(worker_python, root, monkeypatch, tmp_path):
     """The worker stores code objects itself; what it answers then is tested below."""
-    _worker_says(worker_python, {"ok": False, "refused": False, "cache": True, "error": "kernel cache x: full; prune it"})
+    _worker_says(worker_python, {"ok": False, "refused": False, "known": True, "error": "kernel cache x: full; prune it"})
 
 
 def killed_worker(worker_python, root, monkeypatch, tmp_path):
@@ -95,7 +95,7 @@ def test_explicit_raises_with_the_remedy_and_auto_says_once_that_it_takes_the_re
         lowered("triton")
     with pytest.warns(RuntimeWarning, match=REMEDIES[breaks]) as caught:
         text = lowered(None)
-    assert "runs its reference lowering because the triton kernel could not be built" in str(caught[0].message)
+    assert "does without its triton kernel, which could not be built" in str(caught[0].message)
     assert len(caught) == 1
     assert not any(target in text for target in CUSTOM_CALL_TARGETS)
     with warnings.catch_warnings():
@@ -120,7 +120,7 @@ def test_the_worker_tells_a_full_disk_from_a_failure_of_aiter(monkeypatch, tmp_p
     monkeypatch.setitem(sys.modules, "jax_aiter.kernels.triton.worker.record", recording)
     monkeypatch.setattr(os, "replace", fail)
     answer = main._answer({"spec": SPEC.to_json()}, tmp_path)
-    assert {k: answer[k] for k in ("ok", "refused", "cache")} == {"ok": False, "refused": False, "cache": True}
+    assert {k: answer[k] for k in ("ok", "refused", "known")} == {"ok": False, "refused": False, "known": True}
     assert "jax-aiter kernels prune" in answer["error"]
 
 

@@ -24,8 +24,9 @@ class Adapter:
     """How one op is run with AITER's HIP kernels.
 
     function: AITER's own, for people. sources: what a call needs compiled, by the names of `build.catalogue`. needs: functions of
-    these that a call needs with more arguments than every release has, as `declared.lacking` takes them. arrange: the operands that
-    the plan takes, from the op's, where they are not the same (`Arranged`).
+    these that not every release has, or not with so many arguments, as `declared.lacking` takes them. Both are asked of the call
+    that is recorded. entry: what AITER's own entry point does with a call. arrange: the operands that the plan takes, from the
+    op's, where they are not the same (`Arranged`).
     """
 
     op: str
@@ -34,7 +35,25 @@ class Adapter:
     refuse: Callable[[CallSpec], str | None]
     run: Callable[[Any], None]
     needs: Callable[[CallSpec], tuple[tuple[str, str, int], ...]]
+    entry: Callable[[CallSpec], Entry]
     arrange: Arranged | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """What AITER's own entry point does with a call, which auto does too.
+
+    rule: by what it takes this kernel: a row of a tuned table, or a rule of its code. elsewhere: what it launches instead, None if
+    it takes this kernel. asked: auto does not take the kernel even for want of that.
+    """
+
+    rule: str
+    elsewhere: str | None = None
+    asked: bool = False
+
+
+def _undeclared(spec: CallSpec) -> Entry:
+    return Entry("the caller", 'nothing says that AITER takes this kernel by itself: implementation="hip" does', asked=True)
 
 
 def _same(spec: CallSpec) -> CallSpec:
@@ -69,17 +88,22 @@ def op(
     sources: tuple[str, ...] | Callable[[CallSpec], tuple[str, ...]],
     refuse: Callable[[CallSpec], str | None],
     needs: Callable[[CallSpec], tuple[tuple[str, str, int], ...]] = lambda spec: (),
+    entry: str | Callable[[CallSpec], Entry] = _undeclared,
     arrange: Arranged | None = None,
 ) -> Callable:
-    """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array."""
+    """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array.
+
+    entry: a rule, where AITER's entry point takes this kernel for all calls.
+    """
 
     compiled = sources if callable(sources) else lambda spec: sources
+    taken = entry if callable(entry) else lambda spec: Entry(entry)
 
     def rules(spec: CallSpec) -> str | None:
         return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
 
     def declare(run: Callable[[Any], None]) -> Callable[[Any], None]:
-        run.__dict__.setdefault("adapters", []).append(Adapter(name, function, compiled, rules, run, needs, arrange))
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, function, compiled, rules, run, needs, taken, arrange))
         return run
 
     return declare

@@ -12,6 +12,7 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import worker as processes
 from jax_aiter.kernels.hip.plans import units
 from jax_aiter.kernels.hip.worker import where
+from jax_aiter.kernels.recorded import stored_answer
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import Location
 
@@ -40,6 +41,10 @@ class Worker(processes.Worker):
             raise KernelBuildError(self.hello["error"])
         self.compiler: str = self.hello["compiler"]
 
+    def record(self, spec: CallSpec) -> dict[str, Any]:
+        """What the plan cache keeps of a call; KernelBuildError if the worker died, or failed."""
+        return {**stored_answer(self.ask({"spec": spec.to_json()}), "AITER"), "made_by": self.compiler}
+
 
 _workers = processes.Workers()
 close_workers = _workers.close
@@ -49,11 +54,4 @@ def record(spec: CallSpec, aiter: Location, root: Path) -> dict[str, Any]:
     """What the plan cache keeps of a call; KernelBuildError if the worker failed."""
     count = units(spec)
     worker = _workers.get((spec.arch, count, aiter, root), lambda: Worker(spec.arch, count, aiter, root))
-    answer = worker.ask({"spec": spec.to_json()})
-    if answer["ok"]:
-        return {"record": answer["record"], "made_by": worker.compiler}
-    if answer["refused"]:
-        return {"refused": answer["error"]}
-    if answer.get("known"):  # of the compiler or the cache; the text names the remedy
-        raise KernelBuildError(answer["error"])
-    raise KernelBuildError(f'recording failed in AITER: {answer["error"]}. Use implementation="xla" for this call')
+    return worker.record(spec)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.announce import announced
 from jax_aiter.kernels.cache import CacheError, cache_root
@@ -13,11 +14,11 @@ from jax_aiter.kernels.hip import client, declared
 from jax_aiter.kernels.hip.adapters import Adapter, adapters
 from jax_aiter.kernels.hip.build import compilers
 from jax_aiter.kernels.hip.build.source import lacking
-from jax_aiter.kernels.hip.plans import PLANS, Refused
+from jax_aiter.kernels.hip.plans import PLANS, Refused, made_of
 from jax_aiter.kernels.plan import Launch, LaunchPlan
-from jax_aiter.kernels.provider import Program, Unasked
+from jax_aiter.kernels.provider import NOT_BUILT, Missing, Program, Unasked, Unusable
 from jax_aiter.kernels.spec import FP8, CallSpec
-from jax_aiter.kernels.store import aiter_location
+from jax_aiter.kernels.store import Location, aiter_location
 
 ARCHS = ("gfx942", "gfx950")
 NOWHERE = "AITER's files were not found; install amd-aiter, or add a checkout with `jax-aiter kernels add PATH`"
@@ -40,34 +41,43 @@ class HipProvider:
         for name, array in spec.operands.items():
             if array.dtype.startswith("float8_e4m3") and array.dtype != FP8[arch]:
                 return f"{name} has dtype {array.dtype}; {arch} computes in {FP8[arch]} (see convert_fp8)"
-        return adapter.refuse(spec) or _cannot_build(adapter, spec)
+        return adapter.refuse(spec) or _cannot_build(recorded(adapter, spec))
 
     def passes_over(self, call: Any) -> str | None:
-        return Unasked('HIP kernels run where they are asked for: implementation="hip"')
+        """As AITER's own entry point does."""
+        entry = adapters()[call.op].entry(CallSpec.of(call))
+        return Unasked(entry.elsewhere) if entry.asked and entry.elsewhere else entry.elsewhere
 
     def details(self, call: Any) -> tuple[str, ...]:
-        """AITER's function; what it launches is known once it was recorded."""
-        adapter = adapters()[call.op]
-        lines = [f"AITER's {adapter.function}"]
-        try:
-            plan = PLANS.find(_recorded(adapter, CallSpec.of(call)), cache_root())
-        except (CacheError, KernelBuildError, Refused):
-            plan = None
-        if plan is not None:
-            lines += [f"kernel {step.symbol}, grid {step.grid}" for step in plan.steps if isinstance(step, Launch)]
-        where = aiter_location()
+        """AITER's function, and what it launches, which is known once it was recorded."""
+        adapter, spec = adapters()[call.op], CallSpec.of(call)
+        entry, where = adapter.entry(spec), aiter_location()
+        lines = [f"AITER's {adapter.function}", *_launches(recorded(adapter, spec)), f"chosen by {entry.rule}"]
+        lines += [f"taken for want of another kernel: {entry.elsewhere}"] if entry.elsewhere else []
         return tuple(lines) if where is None or where.verified else (*lines, f"AITER's files are {where.state}")
 
     def plan(self, call: Any) -> LaunchPlan | Program:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
         adapter, spec = adapters()[call.op], CallSpec.of(call)
-        plan = plan_for(_recorded(adapter, spec))
+        plan = plan_for(recorded(adapter, spec))
         return plan if adapter.arrange is None else _program(adapter, spec, plan)
 
 
-def _recorded(adapter: Adapter, spec: CallSpec) -> CallSpec:
+def recorded(adapter: Adapter, spec: CallSpec) -> CallSpec:
     """The description of the call that is recorded for a call."""
     return spec if adapter.arrange is None else adapter.arrange.spec(spec)
+
+
+def _launches(spec: CallSpec) -> list[str]:
+    """The kernels of a call that was recorded; of another, what its first use costs."""
+    try:
+        plan = PLANS.find(spec, cache_root())
+    except (CacheError, KernelBuildError, Refused):
+        plan = None
+    if plan is None:
+        names = ", ".join(adapters()[spec.op].sources(spec))
+        return [f"no plan is cached: the first trace waits while AITER's source {names} is compiled (seconds, once), then a kernel"]
+    return [f"kernel {step.symbol}, grid {step.grid}" for step in plan.steps if isinstance(step, Launch)]
 
 
 def _program(adapter: Adapter, spec: CallSpec, plan: LaunchPlan) -> Program:
@@ -89,36 +99,40 @@ def _program(adapter: Adapter, spec: CallSpec, plan: LaunchPlan) -> Program:
     return Program((plan,), switches.pinned()(run))
 
 
-def _cannot_build(adapter: Adapter, spec: CallSpec) -> str | None:
-    """None if the plan is cached or the means to record it are there, else what is missing.
-
-    Plain reasons, not those that auto warns of: it would not have taken these kernels.
-    """
+def _cannot_build(spec: CallSpec) -> str | None:
+    """None if the plan of what is recorded is cached or the means to record it are there, else what is missing."""
     try:
         root = cache_root()
-        if PLANS.exists(_recorded(adapter, spec), root):
-            return None
         location = aiter_location(root)
+        if location is not None and (rule := _lacking(location, spec)) is not None:
+            return rule
+        if PLANS.exists(spec, root):
+            return PLANS.refusal(spec, root)
     except (CacheError, KernelBuildError) as error:
-        return str(error)
+        return Unusable(error)
     if location is None:
         return NOWHERE
-    try:
-        for name in adapter.sources(spec):
-            if rule := lacking(location, name):
-                return rule
-        for need in adapter.needs(spec):
-            if rule := declared.lacking(location, *need):
-                return rule
-    except KernelBuildError as error:
-        return str(error)
+    if not config.build:
+        return NOT_BUILT
     if os.environ.get(client.PYTHON):
         return None  # that one finds the compiler, or says what is missing
     try:
         compilers.find()
     except KernelBuildError as error:
-        return str(error)
+        return Missing(error)
     return None
+
+
+def _lacking(location: Location, spec: CallSpec) -> str | None:
+    """The rule by which this release has not what a call needs, None if it has."""
+    adapter = adapters()[spec.op]
+    try:
+        rules = (lacking(location, name) for name in adapter.sources(spec))
+        return next(filter(None, rules), None) or next(
+            filter(None, (declared.lacking(location, *need) for need in adapter.needs(spec))), None
+        )
+    except KernelBuildError as error:  # of a source that is not known: a reason as good as its absence
+        return str(error)
 
 
 def plan_for(spec: CallSpec) -> LaunchPlan:
@@ -139,4 +153,4 @@ def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
     if location is None:
         raise KernelBuildError(NOWHERE)
     with announced(f"compiling AITER's HIP kernels for {spec.op} on {spec.arch}"):
-        return client.record(spec, location, root), "hip"
+        return {**client.record(spec, location, root), "sources": made_of(location, spec)}, "hip"

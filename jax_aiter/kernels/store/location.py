@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from jax_aiter.core.config import config
@@ -80,6 +81,12 @@ def aiter_location(root: Path | None = None) -> Location | None:
     if config.source is not None:
         return _named(config.source)
     return _in_cache(root or cache_root()) or _package()
+
+
+def plans_of(root: Path, identity: Callable[[Location], str]) -> str:
+    """Of which AITER plans are looked for: the one that is found, else (plans were brought along without it) the pinned commit."""
+    location = aiter_location(root)
+    return AITER_COMMIT if location is None else identity(location)
 
 
 def _in_place(path: Path, source: str, meta: Path | None) -> Location:

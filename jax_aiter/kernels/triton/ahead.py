@@ -138,8 +138,7 @@ def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker]
         if spec.arch not in workers or not workers[spec.arch].alive:
             workers[spec.arch] = client.Worker(spec.arch, location, root)
             workers[spec.arch].yields(nice)
-        worker = workers[spec.arch]
-        return client.stored_answer(worker.record(wanted), worker.triton)
+        return workers[spec.arch].record(wanted)
 
     try:
         if plans.find(spec, root) is not None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import worker as processes
+from jax_aiter.kernels.recorded import stored_answer
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import Location, files
 
@@ -51,26 +52,13 @@ class Worker(processes.Worker):
             raise KernelBuildError(f"{self.hello['error']} (in {python}); {self.hello.get('remedy') or INSTALL}")
         self.triton: str = self.hello["triton"]
 
-    def record(self, spec: CallSpec) -> dict[str, Any]:
-        """The worker's answer for one call; KernelBuildError if it died."""
+    def record(self, spec: CallSpec) -> tuple[dict[str, Any], str]:
+        """What the plan cache keeps of a call, and Triton's version; KernelBuildError if the worker died, or failed."""
         answer = self.ask({"spec": spec.to_json()})
         if not answer["ok"] and self._left_out:
             listed = f"{len(self._left_out)} files of AITER that no release has were left out, the first is {self._left_out[0]}"
             answer["error"] += f" ({listed}; {files.OPT_IN})"
-        return answer
-
-
-def stored_answer(answer: dict[str, Any], triton: str) -> tuple[dict[str, Any], str]:
-    """What the plan cache keeps of an answer, and Triton's version; KernelBuildError if the worker failed."""
-    if answer["ok"]:
-        return {"record": answer["record"]}, triton
-    if answer["refused"]:
-        return {"refused": answer["error"]}, triton
-    if answer.get("cache"):  # the worker could not store what it compiled; the text names the remedy
-        raise KernelBuildError(answer["error"])
-    raise KernelBuildError(
-        f'recording failed in AITER or Triton {triton}: {answer["error"]}. Use implementation="xla" for this call'
-    )
+        return stored_answer(answer, f"AITER or Triton {self.triton}"), self.triton
 
 
 def _sources(resources: contextlib.ExitStack, aiter: Location) -> tuple[Path, list[str]]:

@@ -10,7 +10,8 @@ from typing import Any
 from jax_aiter.kernels.cache import read_entry
 from jax_aiter.kernels.recorded import Plans, Refused
 from jax_aiter.kernels.spec import CallSpec
-from jax_aiter.kernels.store import AITER_COMMIT, aiter_location, files
+from jax_aiter.kernels.store import files
+from jax_aiter.kernels.store.location import plans_of
 from jax_aiter.kernels.triton.adapters import VERSION
 from jax_aiter.kernels.triton.convert import to_plan
 
@@ -18,9 +19,8 @@ __all__ = ["Refused", "aiter_identity", "configured", "exists", "find", "find_or
 
 
 def aiter_identity(root: Path) -> str:
-    """Which AITER the plans are of: that of the files found, else (plans were brought along without them) the pin."""
-    location = aiter_location(root)
-    return AITER_COMMIT if location is None else files.triton_identity(location)
+    """Which AITER the plans are of: its Triton half's."""
+    return plans_of(root, files.triton_identity)
 
 
 @functools.cache  # asked twice per traced call, and finding a distribution takes a millisecond
@@ -33,7 +33,7 @@ def triton_version() -> str | None:
 
 
 PLANS = Plans(
-    identity=aiter_identity,
+    identity=lambda spec, root: aiter_identity(root),
     tool="triton",
     version=triton_version,
     key=lambda spec: VERSION,

@@ -10,11 +10,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.announce import announced
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.provider import Missing, Program, Unusable
+from jax_aiter.kernels.provider import NOT_BUILT, Missing, Program, Unusable
 from jax_aiter.kernels.spec import ARCHS, FP8, CallSpec
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
@@ -148,7 +149,7 @@ def _cannot_build(spec: CallSpec) -> str | None:
         root = cache_root()
         if plans.exists(chosen(spec)[0], root):
             return None
-        return _lacking(spec, root)
+        return _lacking(spec, root) or (None if config.build else NOT_BUILT)
     except (CacheError, KernelBuildError) as error:
         return Unusable(error)
 
@@ -191,5 +192,4 @@ def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
             "install amd-aiter"
         )
     with announced(f"compiling AITER's Triton kernels for {spec.op} on {spec.arch}"):
-        worker = client.worker(spec.arch, location, root)
-        return client.stored_answer(worker.record(spec), worker.triton)
+        return client.worker(spec.arch, location, root).record(spec)

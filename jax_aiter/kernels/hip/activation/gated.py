@@ -8,6 +8,7 @@ from jax_aiter.kernels.spec import CallSpec
 
 SOURCE = "activation"
 NARROW, VECTOR = 128, 8
+ENTRY = "aiter's function of this name is this one"
 
 
 def _refuse(spec: CallSpec) -> str | None:
@@ -36,16 +37,16 @@ def _limited(spec: CallSpec) -> tuple[tuple[str, str, int], ...]:
     return ((SOURCE, "aiter::silu_and_mul", 3),) if spec.params["limit"] else ()
 
 
-@op("silu_and_mul", function="aiter::silu_and_mul", sources=(SOURCE,), refuse=_refuse, needs=_limited)
+@op("silu_and_mul", function="aiter::silu_and_mul", sources=(SOURCE,), refuse=_refuse, entry=ENTRY, needs=_limited)
 def silu_and_mul(ctx):
     _record(ctx, "silu_and_mul", ctx.params["limit"])
 
 
-@op("gelu_and_mul", function="aiter::gelu_and_mul", sources=(SOURCE,), refuse=_unlimited)
+@op("gelu_and_mul", function="aiter::gelu_and_mul", sources=(SOURCE,), refuse=_unlimited, entry=ENTRY)
 def gelu_and_mul(ctx):
     _record(ctx, "gelu_and_mul")
 
 
-@op("gelu_tanh_and_mul", function="aiter::gelu_tanh_and_mul", sources=(SOURCE,), refuse=_unlimited)
+@op("gelu_tanh_and_mul", function="aiter::gelu_tanh_and_mul", sources=(SOURCE,), refuse=_unlimited, entry=ENTRY)
 def gelu_tanh_and_mul(ctx):
     _record(ctx, "gelu_tanh_and_mul")

@@ -22,6 +22,10 @@ OBJECT_VERSION = 5
 LONGEST = 1800  # seconds that one compilation may take
 
 
+class Failed(KernelBuildError):
+    """A compiler that says no, as it will say again."""
+
+
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
     """An empty folder for a compiler, removed at the end. KernelBuildError if there is none to be had, or no room in it."""
@@ -47,8 +51,10 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float = LONGEST) -
     if done.returncode:
         lines = [one_line(line) for line in done.stderr.splitlines()]
         errors = [line for line in lines if "error:" in line][:3] or lines[-3:]
-        how = f"was killed by signal {-done.returncode}" if done.returncode < 0 else f"ended with status {done.returncode}"
-        raise KernelBuildError(f"{words[0]} {how}: {' | '.join(errors)}")
+        said = " | ".join(errors)
+        if done.returncode < 0:
+            raise KernelBuildError(f"{words[0]} was killed by signal {-done.returncode}: {said}")
+        raise Failed(f"{words[0]} ended with status {done.returncode}: {said}")
 
 
 def host(compiler: Compiler, source: Source, arch: str, work: Path, include: Path) -> bytes:

@@ -6,7 +6,9 @@ and store bfloat16 by truncation as AITER builds them; those of the older source
 
 from __future__ import annotations
 
-from jax_aiter.kernels.hip.adapters import op
+from collections.abc import Callable
+
+from jax_aiter.kernels.hip.adapters import Entry, op
 from jax_aiter.kernels.hip.rules import HALF, absent, dtype_in, first, fits_int32, quantised
 from jax_aiter.kernels.spec import CallSpec
 
@@ -46,7 +48,24 @@ def _refuse_plain(spec: CallSpec) -> str | None:
     return _refuse(spec) or rule
 
 
-@op("rms_norm", function="aiter::rmsnorm; of float32 rms_norm", sources=_sources, refuse=_refuse_plain)
+def _needs(function: str) -> Callable[[CallSpec], tuple[tuple[str, str, int], ...]]:
+    """Newer releases have others in the place of the older source's functions, which only Python's half calls as they are."""
+    return lambda spec: () if _half(spec) else ((OLDER, function, 4),)
+
+
+def _entry(newer: str, older: str) -> Callable[[CallSpec], Entry]:
+    half = f"{newer} takes it for 16 bits and up to {MOST} columns"
+    return lambda spec: Entry(half if _half(spec) else f"{older} is AITER's one function for float32 in this release")
+
+
+@op(
+    "rms_norm",
+    function="aiter::rmsnorm; of float32 rms_norm",
+    sources=_sources,
+    refuse=_refuse_plain,
+    needs=_needs("rms_norm"),
+    entry=_entry("aiter.rms_norm", "aiter.rms_norm_cu"),
+)
 def rms_norm(ctx):
     arrays = ctx.results[0].rows, ctx["x"].rows, ctx["weight"], ctx.params["epsilon"]
     if _half(ctx.spec):
@@ -55,7 +74,14 @@ def rms_norm(ctx):
         ctx.call(OLDER, "rms_norm", *arrays)
 
 
-@op("rms_norm_with_add", function="aiter::add_rmsnorm; of float32 fused_add_rms_norm", sources=_sources, refuse=_refuse)
+@op(
+    "rms_norm_with_add",
+    function="aiter::add_rmsnorm; of float32 fused_add_rms_norm",
+    sources=_sources,
+    refuse=_refuse,
+    needs=_needs("fused_add_rms_norm"),
+    entry=_entry("aiter.rmsnorm2d_fwd_with_add", "aiter.fused_add_rms_norm_cu"),
+)
 def rms_norm_with_add(ctx):
     weight, epsilon = ctx["weight"], ctx.params["epsilon"]
     if _half(ctx.spec):
@@ -76,6 +102,7 @@ def _refuse_quantised(spec: CallSpec) -> str | None:
     function="aiter::rmsnorm_quant, aiter::add_rmsnorm_quant",
     sources=(NEWER,),
     refuse=_refuse_quantised,
+    entry=f"aiter.rmsnorm2d_fwd_with_dynamicquant and its relative with a residual take it for 16 bits and up to {MOST} columns",
 )
 def rms_norm_quant(ctx):
     xq, scale, _, total = ctx.results

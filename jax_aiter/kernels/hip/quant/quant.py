@@ -37,6 +37,7 @@ def _whole(columns: int, vector: int) -> str | None:
     function="aiter::dynamic_per_tensor_quant",
     sources=(SOURCE,),
     refuse=lambda spec: _refuse(spec) or _whole(spec["x"].shape[-1], VECTOR),
+    entry="aiter.per_tensor_quant_hip, which aiter.get_hip_quant gives, calls nothing else",
 )
 def per_tensor_quant(ctx):
     xq, scale = ctx.results
@@ -72,6 +73,7 @@ def _zero_rows(spec: CallSpec, operands: Mapping[str, Any], results: Sequence[An
     sources=(SOURCE,),
     refuse=lambda spec: _refuse(spec) or _whole(spec["x"].shape[-1], _vector(spec["x"].shape[-1])),
     arrange=Arranged(finish=_zero_rows),
+    entry="aiter.per_token_quant_hip, which aiter.get_hip_quant gives, calls nothing else",
 )
 def per_token_quant(ctx):
     _by_rows(ctx, ctx["x"].rows)
@@ -87,6 +89,7 @@ def _refuse_groups(spec: CallSpec) -> str | None:
     function="aiter::dynamic_per_token_scaled_quant on a row per group",
     sources=(SOURCE,),
     refuse=_refuse_groups,
+    entry="aiter.per_group_quant_hip, which aiter.get_hip_quant gives, calls nothing else",
 )
 def group_quant(ctx):
     _by_rows(ctx, ctx["x"].view(-1, ctx.params["group_size"]), transpose=bool(ctx.params["transpose_scale"]))

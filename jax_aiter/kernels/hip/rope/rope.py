@@ -29,6 +29,7 @@ def _arrays(spec: CallSpec, operands: Mapping[str, Any]) -> list[Any]:
 
 
 ARRANGED = Arranged(_spec, _arrays)
+ENTRY = "aiter.RotaryEmbedding takes it unless AITER_ROPE_TRITON_BACKEND=1"
 
 
 def _refuse(spec: CallSpec, *names: str) -> str | None:
@@ -60,6 +61,7 @@ def _record(ctx, source: str, function: str, *names: str) -> None:
     sources=(ONE,),
     refuse=lambda spec: _refuse(spec, "x"),
     arrange=ARRANGED,
+    entry=ENTRY,
 )
 def rope(ctx):
     _record(ctx, ONE, "rope_cached_positions_fwd_impl", "x")
@@ -71,6 +73,7 @@ def rope(ctx):
     sources=(TWO,),
     refuse=lambda spec: _refuse(spec, "q", "k"),
     arrange=ARRANGED,
+    entry=ENTRY,
 )
 def rope_2c(ctx):
     _record(ctx, TWO, "rope_cached_positions_2c_fwd_impl", "q", "k")

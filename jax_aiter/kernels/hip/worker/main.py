@@ -14,7 +14,7 @@ from typing import Any
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.hip.adapters import adapter
-from jax_aiter.kernels.hip.build import compilers
+from jax_aiter.kernels.hip.build import commands, compilers
 from jax_aiter.kernels.hip.build.ck import UNITS
 from jax_aiter.kernels.hip.build.ck_compile import Family
 from jax_aiter.kernels.hip.build.device import code_object
@@ -42,11 +42,21 @@ def start(arch: str, units: str, where: str, cache: str) -> tuple[dict[str, Any]
     except KernelBuildError as error:
         return {"error": str(error)}, dict
 
+    #: auto asks at every trace: a source that does not compile costs its seconds once.
+    failed: dict[str, KernelBuildError] = {}
+
     def module(name: str) -> Module:
+        if name in failed:
+            raise failed[name]
         of = source(place, name)
         if name in UNITS:
             return ck.module(Family(of, arch, int(units), root, Path(folder.name) / name), of.tensor)
-        made = front_end(of, arch, root)
+        try:
+            made = front_end(of, arch, root)
+        except KernelBuildError as error:
+            if isinstance(error.__cause__, commands.Failed):
+                failed[name] = error
+            raise
         return Module(made.host, of.tensor, functools.cache(lambda symbol: code_object(made.bitcode, symbol, arch)))
 
     host = Host(runtime, recorder, module)

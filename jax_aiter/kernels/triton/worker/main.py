@@ -25,7 +25,7 @@ def _answer(request: dict[str, Any], cache: Path) -> dict[str, Any]:
     except RecordError as error:
         return {"ok": False, "refused": True, "error": str(error)}
     except CacheError as error:
-        return {"ok": False, "refused": False, "cache": True, "error": str(error)}
+        return {"ok": False, "refused": False, "known": True, "error": str(error)}
     except Exception as error:  # the parent must hear of everything, with the place it happened
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"{type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})"
