@@ -1,7 +1,7 @@
 """The example's language model, trained by its command and served in FP8 on AITER's kernels: the text that the CPU gives.
 
 Hand-written kernels do attention, routing and the experts; where torch and triton are at hand (JAX_AITER_TRITON_PYTHON), AITER's
-Triton kernels do the norms, quantisation, GEMMs and rope, else XLA does.
+Triton kernels do the norms and GEMMs, and its HIP kernels quantisation and rope if there is a compiler, else Triton, else XLA.
 """
 
 import dataclasses
@@ -19,7 +19,9 @@ import pytest
 import jax_aiter
 from examples.moe_lm import cache as paged
 from examples.moe_lm import decode, model, quantize, serve
+from jax_aiter.kernels.hip.build import compilers
 from jax_aiter.kernels.known import AITER_COMMIT
+from jax_aiter.kernels.store import aiter_location, sources
 
 from . import common
 
@@ -30,7 +32,8 @@ SIZES = {"layers": 1, "dim": 512, "heads": 4, "kv-heads": 1, "experts": 128, "to
 TEXT = (ROOT / "LICENSE").read_bytes()
 PROMPTS = TEXT[544:560], TEXT[200:208], TEXT[616:648]
 LENGTH = 8  # bytes to append to each prompt
-ON_TRITON = {"per_token_quant", "gemm_a8w8", "gemm_a16w16", "rms_norm_with_add", "rope"}
+ON_TRITON = {"gemm_a8w8", "gemm_a16w16"}
+ON_HIP = {"per_token_quant", "rope"}
 
 
 def served(params, config):
@@ -115,7 +118,14 @@ def test_decoding_runs_on_aiters_kernels(both, arch):
         "paged_attention": "asm",
     }
     if "JAX_AITER_TRITON_PYTHON" in os.environ:
-        assert {name: chosen[name] for name in ON_TRITON} == dict.fromkeys(ON_TRITON, "triton")
+        compiled = "triton" if compilers.missing(another=True) else "hip"
+        assert {name: chosen[name] for name in ON_TRITON | ON_HIP} == {
+            **dict.fromkeys(ON_TRITON, "triton"),
+            **dict.fromkeys(ON_HIP, compiled),
+        }
+        # The HIP kernel of 16 bits came after release 0.1.7.
+        newer = sources.has(aiter_location(), "csrc/kernels/rmsnorm_quant_kernels.cu")
+        assert chosen["rms_norm_with_add"] == (compiled if newer else "triton")
 
 
 @pytest.mark.timeout(1800)

@@ -1,5 +1,7 @@
 """What tests of the HIP provider need: a compiler, and AITER's sources."""
 
+import stat
+
 import pytest
 
 from jax_aiter.core.errors import KernelBuildError
@@ -24,3 +26,18 @@ def needs_source(name: str) -> Source:
     if (rule := source.lacking(where, name)) is not None:
         skip_without_aiter(rule)
     return source.source(where, name)
+
+
+def program(path, says, status=0):
+    """A program that says something."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho '{says}'\nexit {status}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    return path
+
+
+def whole(folder, name="clang++", version="22.1.0"):
+    """What is found as a compiler, without HIP's headers: its path."""
+    for tool in compilers.TOOLS:
+        program(folder / tool, "")
+    return program(folder / name, f"clang version {version}")

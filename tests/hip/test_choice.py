@@ -22,6 +22,7 @@ from jax_aiter.kernels.hip.build import compilers
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE
 from jax_aiter.kernels.provider import Unasked
 from jax_aiter.ops.catalogue import all_ops
+from tests.hip.compiled import whole
 from tests.hip.test_worker import HELLO, SPEC, answering
 from tests.needs import needs_aiter
 
@@ -31,7 +32,11 @@ FUNCTION = "void silu_and_mul(torch::Tensor& out, torch::Tensor& input) {}\n"
 
 @pytest.fixture
 def release(root, tmp_path, monkeypatch):
-    """A release that has the source of the gated activations and nothing of Triton's, taken as it is; nothing was warned of yet."""
+    """A release that has the source of the gated activations and nothing of Triton's, taken as it is; nothing was warned of yet.
+
+    There is a compiler, whatever the machine has.
+    """
+    monkeypatch.setenv(compilers.VARIABLE, str(whole(tmp_path / "llvm")))
     folder = tmp_path / "release"
     for name, text in ((CATALOGUE["activation"][-1].files[0], FUNCTION), ("aiter/ops/triton/__init__.py", "")):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -165,10 +170,11 @@ def test_what_aiter_would_not_take_comes_behind_the_other_kernels(asked, worker_
 
 
 @pytest.mark.parametrize("arch", provider.ARCHS)
-def test_of_every_op_and_case_auto_takes_what_aiter_takes(arch, monkeypatch):
+def test_of_every_op_and_case_auto_takes_what_aiter_takes(arch, monkeypatch, tmp_path):
     """Where a HIP kernel can run a call: that one, unless its entry names another, or hand-written assembly is AITER's choice."""
     needs_aiter()
     monkeypatch.setenv(client.PYTHON, "the one that compiles")
+    monkeypatch.setenv(compilers.VARIABLE, str(whole(tmp_path)))
     seen = 0
     for op in (all_ops()[name] for name in sorted(adapters.adapters())):
         for case in op.cases():

@@ -1,12 +1,12 @@
 """Which compiler is taken, and what is said where there is none that will do."""
 
 import os
-import stat
 
 import pytest
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.hip.build import compilers
+from tests.hip.compiled import program, whole
 
 
 @pytest.fixture
@@ -16,19 +16,6 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("ROCM_PATH", str(tmp_path / "rocm"))
     monkeypatch.delenv(compilers.VARIABLE, raising=False)
     return tmp_path
-
-
-def program(path, says, status=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"#!/bin/sh\necho '{says}'\nexit {status}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
-
-
-def whole(folder, name="clang++", version="22.1.0"):
-    for tool in compilers.TOOLS:
-        program(folder / tool, "")
-    return program(folder / name, f"clang version {version}")
 
 
 @pytest.fixture
@@ -119,3 +106,12 @@ def test_one_that_the_user_names_is_the_only_candidate(folder, wheel, monkeypatc
         compilers.find()
     monkeypatch.setenv(compilers.VARIABLE, str(whole(folder / "mine", "clang++", "21.0.0")))
     assert compilers.find().clang == folder / "mine/clang++"
+
+
+def test_another_python_may_bring_the_headers_but_no_compiler(folder, monkeypatch):
+    """Auto takes no HIP kernel that the worker's Python could not compile either."""
+    monkeypatch.setattr(compilers.importlib.util, "find_spec", lambda name: None)
+    assert "no clang++ was found" in str(compilers.missing(another=True))
+    monkeypatch.setenv(compilers.VARIABLE, str(whole(folder / "llvm")))
+    assert compilers.missing(another=True) is None
+    assert compilers.HEADERS in str(compilers.missing(another=False))

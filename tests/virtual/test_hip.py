@@ -24,21 +24,21 @@ def _compiler():
         pytest.skip(str(error))
 
 
-# AITER's rope alone takes its compiler 20 s: it is the part of the other architecture. Its moe_sorting and topk_sigmoid, which take
-# 30 s each, are left to `test_every_instance`.
+# AITER's rope alone takes its compiler 20 s: that of one tensor, which the example on gfx942 takes too. Its moe_sorting and
+# topk_sigmoid, which take 30 s each, are left to `test_every_instance`.
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("_compiler")
 def test_gfx942(python):
     """Two calls of each op, and what programs do with them; with command buffers, which record the launches."""
-    ops = "not rope and not moe_sorting and not topk_sigmoid"
-    assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 50
+    ops = "not rope_2c and not moe_sorting and not topk_sigmoid"
+    assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 53
 
 
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("_compiler")
 def test_gfx950(python):
-    chosen = "(rope and not rope_2c) or (two_calls and (paged or concat))"
-    assert run(python, "gfx950", DEVICE, "-k", chosen, triton=True)["passed"] == 5
+    chosen = "silu_and_mul or group_quant or (two_calls and (paged or concat))"
+    assert run(python, "gfx950", DEVICE, "-k", chosen, triton=True)["passed"] >= 8
 
 
 @pytest.mark.exhaustive

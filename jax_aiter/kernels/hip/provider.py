@@ -114,13 +114,8 @@ def _cannot_build(spec: CallSpec) -> str | None:
         return NOWHERE
     if not config.build:
         return NOT_BUILT
-    if os.environ.get(client.PYTHON):
-        return None  # that one finds the compiler, or says what is missing
-    try:
-        compilers.find()
-    except KernelBuildError as error:
-        return Missing(error)
-    return None
+    lacks = compilers.missing(another=bool(os.environ.get(client.PYTHON)))
+    return None if lacks is None else Missing(lacks)
 
 
 def _lacking(location: Location, spec: CallSpec) -> str | None:

@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
@@ -21,6 +21,7 @@ VARIABLE = "JAX_AITER_CLANG"
 OLDEST, NEWEST = 19, 29  # older ones do not know gfx950
 #: of LLVM, beside the compiler: what takes one kernel out of a module, and the linker of code objects.
 TOOLS = ("llvm-extract", "opt", "ld.lld")
+HEADERS = "no HIP headers and device libraries, which ROCm or Triton's wheel bring"
 REMEDY = (
     f"install ROCm, or LLVM {OLDEST} or later (Debian and Ubuntu: apt-get install clang-22 lld-22 llvm-22) and "
     f'pip install "jax_aiter[triton]", or set {VARIABLE} to a clang++'
@@ -63,19 +64,36 @@ def _identity(compiler: Compiler) -> str:
 
 def find() -> Compiler:
     """The compiler that is used. KernelBuildError says what was looked for, what each candidate lacks, and what to install."""
-    return _find(os.environ.get(VARIABLE), os.environ.get("ROCM_PATH", "/opt/rocm"), os.environ.get("PATH", ""))
+    found, lacks = _find(*_environment())
+    if found is None:
+        raise KernelBuildError(f"AITER's HIP kernels cannot be compiled: {'; '.join(lacks.values())}; {REMEDY}")
+    return found
+
+
+def missing(another: bool) -> str | None:
+    """None if there is a compiler, else as `find` says. another: another Python compiles, whose Triton may have the HIP headers."""
+    try:
+        find()
+    except KernelBuildError as error:
+        return None if another and HEADERS in _find(*_environment())[1] else str(error)
+    return None
+
+
+def _environment() -> tuple[str | None, str, str]:
+    return os.environ.get(VARIABLE), os.environ.get("ROCM_PATH", "/opt/rocm"), os.environ.get("PATH", "")
 
 
 @functools.lru_cache(maxsize=8)
-def _find(named: str | None, rocm: str, path: str) -> Compiler:
-    lacks = []
+def _find(named: str | None, rocm: str, path: str) -> tuple[Compiler | None, Mapping[str, str]]:
+    """The compiler, and what those before it lack: each thing, with the compiler. Every trace of a call asks."""
+    lacks: dict[str, str] = {}
     for clang in _candidates(named, Path(rocm), path):
         try:
-            return _complete(clang, Path(rocm))
+            return _complete(clang, Path(rocm)), lacks
         except KernelBuildError as error:
-            lacks.append(f"{clang}: {error}")
+            lacks[str(error)] = f"{clang}: {error}"
     looked = f"{VARIABLE}={one_line(named)} is no compiler" if named else "no ROCm and no clang++ was found"
-    raise KernelBuildError(f"AITER's HIP kernels cannot be compiled: {'; '.join(lacks) or looked}; {REMEDY}")
+    return None, lacks or {looked: looked}
 
 
 def _candidates(named: str | None, rocm: Path, path: str) -> Iterator[Path]:
@@ -109,7 +127,7 @@ def _complete(clang: Path, rocm: Path) -> Compiler:
         if (home / "include/hip/hip_runtime.h").is_file() and (home / "lib/ocml.bc").is_file():
             libraries = (home / "lib/ocml.bc", home / "lib/ockl.bc")
             return Compiler(clang, extract, opt, lld, version, home / "include", libraries, False)
-    raise KernelBuildError("no HIP headers and device libraries, which ROCm or Triton's wheel bring")
+    raise KernelBuildError(HEADERS)
 
 
 def _version(clang: Path) -> str:
