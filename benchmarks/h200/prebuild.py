@@ -12,8 +12,9 @@ import numpy as np
 
 from benchmarks.h200.case import Shapes
 from benchmarks.h200.suite import checked, timed
+from jax_aiter.kernels.ahead import Outcome
 from jax_aiter.kernels.cache import cache_root
-from jax_aiter.kernels.triton.ahead import Outcome, build_all
+from jax_aiter.kernels.triton.ahead import build_all
 
 
 def main() -> None:

@@ -12,6 +12,8 @@ from jax_aiter.cli.say import Group, say
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import cache_root
 
+KINDS = ("hip", "triton")
+
 
 @click.group(cls=Group)
 def kernels() -> None:
@@ -98,32 +100,33 @@ def prune(everything: bool) -> None:
 @click.option("--arch", "archs", multiple=True, required=True, type=click.Choice(["gfx942", "gfx950", "sm_90"]))
 @click.option("--ops", default="", help="Comma-separated op names; default: all.")
 @click.option("--shapes", type=click.Path(path_type=Path, exists=True), help="JSON list of calls; default: the ops' own cases.")
+@click.option("--implementation", "kinds", multiple=True, type=click.Choice(KINDS), help="Whose plans; default: of both kinds.")
 @click.option("--jobs", default=1, type=click.IntRange(1), help="Worker processes.")
 @click.option("--hip", is_flag=True, help="Compile AITER's HIP sources instead, once for all calls.")
 @click.option("--sources", default="", help="With --hip: comma-separated names of sources; default: all.")
-def build(archs: tuple[str, ...], ops: str, shapes: Path | None, jobs: int, hip: bool, sources: str) -> None:
-    """Record and compile plans ahead of time; what is cached already is skipped."""
-    from jax_aiter.kernels.triton.ahead import build_all, own_cases, read_calls, spec_of
+def build(
+    archs: tuple[str, ...], ops: str, shapes: Path | None, kinds: tuple[str, ...], jobs: int, hip: bool, sources: str
+) -> None:
+    """Record and compile plans ahead of time; what is cached already is skipped.
+
+    Of each call the plan of its Triton kernel and, on gfx942 and gfx950, of its HIP kernel, where AITER has one. A process that
+    finds its plans starts no worker and needs no compiler: JAX_AITER_BUILD=0 there makes sure of it.
+    """
+    from jax_aiter.cli.build_plans import build_plans, specs_of
 
     if hip:
-        if ops or shapes is not None:
+        if ops or shapes is not None or kinds:
             raise click.UsageError("--hip compiles sources, whatever the calls: it takes neither --ops nor --shapes")
         _build_sources(archs, [name for name in sources.split(",") if name], jobs)
         return
     if sources:
         raise click.UsageError("--sources needs --hip")
-    wanted = {name for name in ops.split(",") if name}
     try:
-        calls = own_cases() if shapes is None else read_calls(shapes)
-        if unknown := wanted - {call["op"] for call in calls}:
-            raise ValueError(f"--ops: no call of {', '.join(sorted(unknown))}")
-        calls = [call for call in calls if not wanted or call["op"] in wanted]
-        specs = [spec_of(call, arch) for arch in archs for call in calls]
+        specs = specs_of(archs, {name for name in ops.split(",") if name}, shapes)
     except (ValueError, TypeError) as error:
         raise click.ClickException(str(error)) from error
     with _progress("building plans") as progress:
-        task = progress.add_task("plans", total=len(specs))
-        outcomes = build_all(specs, jobs, lambda outcome: progress.advance(task))
+        outcomes = build_plans(specs, kinds, jobs, progress)
     _report([(outcome.status, f"{outcome.spec.op} on {outcome.spec.arch}", outcome.reason) for outcome in outcomes], "plans")
 
 

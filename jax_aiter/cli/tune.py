@@ -21,8 +21,9 @@ from jax_aiter.cli.tune_tiles import Searching, search_all
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import _native
+from jax_aiter.kernels.ahead import Builders
 from jax_aiter.kernels.cache import CacheError, write_atomic
-from jax_aiter.kernels.triton.ahead import Builders
+from jax_aiter.kernels.triton.ahead import KIND
 from jax_aiter.kernels.triton.tiles.choose import forced
 
 #: how much the processes that compile let this one go first, which takes times.
@@ -164,7 +165,7 @@ def _measured(
 
         if searches:
             progress.update(task, description=f"compiling tiles of {len(searches)} calls")
-            with Builders(jobs, NICE) as pool:
+            with Builders(KIND, jobs, NICE) as pool:
                 search_all([s for _, s in searches.values()], pool, budget, lambda searching: one(*searches[id(searching)]))
         for item, searching in found:
             if searching is None:

@@ -15,10 +15,10 @@ import jax
 
 from jax_aiter.bind.searched import Searched
 from jax_aiter.cli.tile_times import Bench
+from jax_aiter.kernels.ahead import Outcome
 from jax_aiter.kernels.cache import cache_root
 from jax_aiter.kernels.spec import CallSpec, Tile
 from jax_aiter.kernels.triton import plans
-from jax_aiter.kernels.triton.ahead import Outcome
 from jax_aiter.kernels.triton.tiles.search import Search, key
 from jax_aiter.kernels.triton.tiles.space import Space
 

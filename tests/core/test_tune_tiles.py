@@ -16,10 +16,10 @@ from jax_aiter.cli import tune as tune_command
 from jax_aiter.cli.main import cli
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import mock_driver
+from jax_aiter.kernels.ahead import Outcome
 from jax_aiter.kernels.args import Pointer, Scalar
 from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.triton.adapters import Adapter
-from jax_aiter.kernels.triton.ahead import Outcome
 from jax_aiter.kernels.triton.tiles.space import Space
 
 COPY, ADD = "mock_copy_u32", "mock_add_u32"

@@ -1,5 +1,6 @@
 """`jax-aiter kernels build --hip`: every source of a release, several at once, what is there already left alone."""
 
+import json
 import threading
 
 import pytest
@@ -8,10 +9,13 @@ from click.testing import CliRunner
 from jax_aiter.cli.kernels import kernels
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.hip import client
 from jax_aiter.kernels.hip.build import ahead, compilers, frontend, source
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE
 from jax_aiter.kernels.store import Location
 from jax_aiter.kernels.store.location import AS_IT_IS
+from tests.hip.test_choice import lowered
+from tests.hip.test_worker import answering
 
 COMPILER = "the compiler of this test"
 
@@ -48,6 +52,7 @@ def compiled(monkeypatch):
 
     monkeypatch.setattr(frontend, "_compile", compile_)
     monkeypatch.setattr(compilers, "find", lambda: type("Compiler", (), {"identity": COMPILER}))
+    monkeypatch.delenv(client.PYTHON, raising=False)
     return asked
 
 
@@ -115,3 +120,73 @@ def test_without_a_compiler_the_command_says_what_to_install(where, root, monkey
         done = run()
     assert done.exit_code == 1
     assert "JAX_AITER_CLANG=/nowhere/clang++ is no compiler; install ROCm, or LLVM 19" in " ".join(done.output.split())
+
+
+CALLS = [
+    {"op": "silu_and_mul", "operands": {"x": ["bfloat16", 4, 64]}, "params": {"limit": 0.0}},
+    {"op": "silu_and_mul", "operands": {"x": ["float32", 4, 64]}, "params": {"limit": 0.0}},
+    {"op": "moe_sorting_of_none", "operands": {}},
+]
+
+
+@pytest.fixture
+def shapes(tmp_path):
+    def write(calls):
+        (tmp_path / "calls.json").write_text(json.dumps(calls))
+        return str(tmp_path / "calls.json")
+
+    return write
+
+
+def plans(*arguments):
+    return CliRunner().invoke(kernels, ["build", "--arch", "gfx942", *arguments], catch_exceptions=False)
+
+
+def test_plans_of_calls_are_made_ahead_and_a_second_run_goes_on_where_the_first_stopped(
+    where, root, compiled, worker_python, shapes, monkeypatch
+):
+    """Afterwards a process makes nothing: neither has it a worker, nor may it start one."""
+    answering(worker_python, root)
+    arguments = ("--shapes", shapes(CALLS[:2]), "--jobs", "2", "--implementation", "hip")
+    with config(source=str(where.path), unverified=True, implementation=None):
+        first = plans(*arguments)
+        assert first.exit_code == 0, first.output
+        assert "1 built, 0 cached, 1 refused, 0 failed" in first.output
+        assert "refused: silu_and_mul on gfx942: x has dtype float32" in first.output
+        assert compiled == [("activation", "gfx942")], "its source, once, before the calls"
+        assert "0 built, 1 cached, 1 refused, 0 failed" in plans(*arguments).output
+        assert compiled == [("activation", "gfx942")]
+        monkeypatch.setenv(client.PYTHON, "/bin/false")
+        monkeypatch.setenv(compilers.VARIABLE, "/bin/false")
+        assert lowered()
+        with config(build=False):
+            assert lowered()
+
+
+def test_a_source_that_does_not_compile_fails_its_calls_and_no_others(where, root, compiled, worker_python, shapes, monkeypatch):
+    def fail(unit, arch):
+        raise KernelBuildError(f"error: {unit.name}")
+
+    monkeypatch.setattr(frontend, "_compile", fail)
+    worker_python("exit 3")
+    with config(source=str(where.path), unverified=True):
+        done = plans("--shapes", shapes(CALLS[:1]), "--implementation", "hip")
+    assert done.exit_code == 1
+    assert "failed: silu_and_mul on gfx942: error: activation" in done.output
+
+
+def test_where_nothing_compiles_the_other_plans_are_made_and_an_explicit_wish_is_refused(where, root, shapes, monkeypatch):
+    monkeypatch.setenv(compilers.VARIABLE, "/nowhere/clang++")
+    monkeypatch.delenv(client.PYTHON, raising=False)
+    float32 = {"op": "silu_and_mul", "operands": {"x": ["float16", 4, 6]}, "params": {"limit": 0.0}}
+    with config(source=str(where.path), unverified=True):
+        done = plans("--shapes", shapes([float32]), "--ops", "silu_and_mul")
+        asked = plans("--shapes", shapes([float32]), "--implementation", "hip")
+    assert "no plans of HIP kernels: AITER's HIP kernels cannot be compiled: JAX_AITER_CLANG=/nowhere/clang++" in done.output
+    assert asked.exit_code == 1
+    assert "cannot be compiled" in asked.output
+
+
+def test_calls_of_no_op_are_an_error(where, root, shapes):
+    with config(source=str(where.path), unverified=True):
+        assert "is not one of" in plans("--shapes", shapes(CALLS[2:])).output

@@ -14,7 +14,7 @@ def test_build_is_resumable_and_reports_refusals(recording_root, tmp_path):
     quant = {"op": "per_token_quant", "operands": {"x": ["bfloat16", 3, 64]}, "params": {"quant_dtype": "int8"}}
     shapes = tmp_path / "shapes.json"
     shapes.write_text(json.dumps([norm, quant]))
-    arguments = ["build", "--arch", "gfx942", "--shapes", str(shapes), "--jobs", "2"]
+    arguments = ["build", "--arch", "gfx942", "--shapes", str(shapes), "--jobs", "2", "--implementation", "triton"]
 
     first = CliRunner().invoke(kernels, arguments)
     assert first.exit_code == 0, first.output

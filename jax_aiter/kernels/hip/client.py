@@ -10,7 +10,7 @@ from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import worker as processes
-from jax_aiter.kernels.hip.plans import units
+from jax_aiter.kernels.hip.plans import EVERY_COMPILER, made_of, units
 from jax_aiter.kernels.hip.worker import where
 from jax_aiter.kernels.recorded import stored_answer
 from jax_aiter.kernels.spec import CallSpec
@@ -40,18 +40,24 @@ class Worker(processes.Worker):
             self.close()
             raise KernelBuildError(self.hello["error"])
         self.compiler: str = self.hello["compiler"]
+        self._aiter = aiter
 
-    def record(self, spec: CallSpec) -> dict[str, Any]:
-        """What the plan cache keeps of a call; KernelBuildError if the worker died, or failed."""
-        return {**stored_answer(self.ask({"spec": spec.to_json()}), "AITER"), "made_by": self.compiler}
+    def record(self, spec: CallSpec) -> tuple[dict[str, Any], str]:
+        """What the plan cache keeps of a call, and under which version; KernelBuildError if the worker died, or failed."""
+        answer = stored_answer(self.ask({"spec": spec.to_json()}), "AITER")
+        return {**answer, "made_by": self.compiler, "sources": made_of(self._aiter, spec)}, EVERY_COMPILER
 
 
 _workers = processes.Workers()
 close_workers = _workers.close
 
 
-def record(spec: CallSpec, aiter: Location, root: Path) -> dict[str, Any]:
-    """What the plan cache keeps of a call; KernelBuildError if the worker failed."""
+def elsewhere() -> bool:
+    """Whether another Python than this one compiles."""
+    return bool(os.environ.get(PYTHON))
+
+
+def worker(spec: CallSpec, aiter: Location, root: Path) -> Worker:
+    """The living worker of this process for a call, started if there is none."""
     count = units(spec)
-    worker = _workers.get((spec.arch, count, aiter, root), lambda: Worker(spec.arch, count, aiter, root))
-    return worker.record(spec)
+    return _workers.get((spec.arch, count, aiter, root), lambda: Worker(spec.arch, count, aiter, root))

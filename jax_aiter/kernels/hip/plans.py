@@ -17,7 +17,7 @@ from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import Location
 from jax_aiter.kernels.store.location import plans_of
 
-__all__ = ["PLANS", "Refused", "made_of", "units"]
+__all__ = ["EVERY_COMPILER", "PLANS", "Refused", "made_of", "units"]
 
 
 def units(spec: CallSpec) -> int:
@@ -42,10 +42,11 @@ def _identity(where: Location, names: tuple[str, ...]) -> str:
 
 
 #: A plan is as good whichever compiler made it, so entries do not tell them apart.
+EVERY_COMPILER = "hip"
 PLANS = Plans(
     identity=lambda spec, root: plans_of(root, lambda where: _identity(where, adapter(spec.op).sources(spec))),
     tool="compiler",
-    version=lambda: "hip",
+    version=lambda: EVERY_COMPILER,
     key=lambda spec: ["hip", VERSION, frontend.VERSION, frontend.shims(), units(spec)],
     to_plan=to_plan,
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from jax_aiter.kernels.hip import client, declared
 from jax_aiter.kernels.hip.adapters import Adapter, adapters
 from jax_aiter.kernels.hip.build import compilers
 from jax_aiter.kernels.hip.build.source import lacking
-from jax_aiter.kernels.hip.plans import PLANS, Refused, made_of
+from jax_aiter.kernels.hip.plans import PLANS, Refused
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 from jax_aiter.kernels.provider import NOT_BUILT, Missing, Program, Unasked, Unusable
 from jax_aiter.kernels.spec import FP8, CallSpec
@@ -104,7 +103,7 @@ def _cannot_build(spec: CallSpec) -> str | None:
     try:
         root = cache_root()
         location = aiter_location(root)
-        if location is not None and (rule := _lacking(location, spec)) is not None:
+        if location is not None and (rule := unserved(location, spec)) is not None:
             return rule
         if PLANS.exists(spec, root):
             return PLANS.refusal(spec, root)
@@ -114,11 +113,11 @@ def _cannot_build(spec: CallSpec) -> str | None:
         return NOWHERE
     if not config.build:
         return NOT_BUILT
-    lacks = compilers.missing(another=bool(os.environ.get(client.PYTHON)))
+    lacks = compilers.missing(another=client.elsewhere())
     return None if lacks is None else Missing(lacks)
 
 
-def _lacking(location: Location, spec: CallSpec) -> str | None:
+def unserved(location: Location, spec: CallSpec) -> str | None:
     """The rule by which this release has not what a call needs, None if it has."""
     adapter = adapters()[spec.op]
     try:
@@ -148,4 +147,4 @@ def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
     if location is None:
         raise KernelBuildError(NOWHERE)
     with announced(f"compiling AITER's HIP kernels for {spec.op} on {spec.arch}"):
-        return {**client.record(spec, location, root), "sources": made_of(location, spec)}, "hip"
+        return client.worker(spec, location, root).record(spec)

@@ -1,31 +1,17 @@
-"""Builds plans ahead of time: many calls, several workers, picks up where an earlier run stopped."""
+"""Builds plans of Triton kernels ahead of time; and calls as a file of shapes describes them, whoever runs them."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels.cache import CacheError, cache_root
+from jax_aiter.kernels.ahead import Kind, Outcome, build
 from jax_aiter.kernels.spec import FP8, CallSpec
-from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.adapters import adapters, compositions
 from jax_aiter.kernels.triton.provider import chosen
-
-
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """What became of one call: "cached", "built", "refused" (by a rule or while recording) or "failed", and why."""
-
-    spec: CallSpec
-    status: str
-    reason: str = ""
 
 
 def read_calls(path: Path) -> list[dict[str, Any]]:
@@ -68,7 +54,7 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
 
 
 def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], None]) -> list[Outcome]:
-    """Record and compile every call that is not cached, with the tile that it takes; `jobs`, `done` as in `build_tiles`."""
+    """Record and compile every call that is not cached, with the tile that it takes; `jobs`, `done` as in `ahead.build`."""
     wanted = []
     for spec in specs:
         composition = compositions().get(spec.op)
@@ -78,77 +64,8 @@ def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], No
 
 
 def build_tiles(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], None]) -> list[Outcome]:
-    """Record and compile these calls with the tiles they name, with `jobs` worker processes; `done` is called after each."""
-    lock = threading.Lock()
-
-    def report(future: Future[Outcome]) -> None:
-        if not future.cancelled() and future.exception() is None:
-            with lock:
-                done(future.result())
-
-    with Builders(jobs) as builders:
-        futures = [builders.submit(spec) for spec in specs]
-        for future in futures:
-            future.add_done_callback(report)
-        return [future.result() for future in as_completed(futures)]
-
-
-class Builders:
-    """`jobs` threads with a worker process each, which live until the end of the context; what still waits then is dropped.
-
-    nice: how much the workers let others go first, such as a process that takes the time of something meanwhile.
-    """
-
-    def __init__(self, jobs: int, nice: int = 0) -> None:
-        self._nice = nice
-        self._root = cache_root()
-        self._location = aiter_location(self._root)
-        self._threads = ThreadPoolExecutor(jobs, thread_name_prefix="jax_aiter-build")
-        self._mine = threading.local()
-        self._workers: list[dict[str, client.Worker]] = []
-
-    def submit(self, spec: CallSpec) -> Future[Outcome]:
-        """Record and compile one call with the tile it names."""
-        return self._threads.submit(self._build, spec)
-
-    def _build(self, spec: CallSpec) -> Outcome:
-        if not hasattr(self._mine, "workers"):
-            self._mine.workers = {}
-            self._workers.append(self._mine.workers)
-        return _one(spec, self._root, self._location, self._mine.workers, self._nice)
-
-    def __enter__(self) -> Builders:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
-        for workers in self._workers:
-            for worker in workers.values():
-                worker.close()
-
-
-def _one(spec: CallSpec, root: Path, location, workers: dict[str, client.Worker], nice: int = 0) -> Outcome:
-    reason = _refusal(spec)
-    if reason is not None:
-        return Outcome(spec, "refused", reason)
-
-    def build(wanted: CallSpec):
-        if location is None:
-            raise KernelBuildError("AITER's files were not found; run `jax-aiter kernels add PATH` first")
-        if spec.arch not in workers or not workers[spec.arch].alive:
-            workers[spec.arch] = client.Worker(spec.arch, location, root)
-            workers[spec.arch].yields(nice)
-        return workers[spec.arch].record(wanted)
-
-    try:
-        if plans.find(spec, root) is not None:
-            return Outcome(spec, "cached")
-        plans.find_or_build(spec, root, build)
-    except plans.Refused as refusal:
-        return Outcome(spec, "refused", str(refusal))
-    except (KernelBuildError, CacheError) as error:
-        return Outcome(spec, "failed", str(error))
-    return Outcome(spec, "built")
+    """As `build_all`, with the tiles that the calls name."""
+    return build(KIND, specs, jobs, done)
 
 
 def _refusal(spec: CallSpec) -> str | None:
@@ -156,13 +73,21 @@ def _refusal(spec: CallSpec) -> str | None:
     return f"AITER has no Triton kernel for {spec.op}" if adapter is None else adapter.refuse(spec)
 
 
-def own_cases() -> list[dict[str, Any]]:
-    """Every case of every op that has Triton kernels, as calls of a shapes file."""
+KIND = Kind(
+    plans=plans.PLANS,
+    refuse=_refusal,
+    key=lambda spec: spec.arch,
+    start=lambda spec, where, root: client.Worker(spec.arch, where, root),
+)
+
+
+def own_cases(names: Iterable[str]) -> list[dict[str, Any]]:
+    """Every case of these ops, as calls of a shapes file."""
     from jax_aiter.ops.catalogue import all_ops
 
     ops = all_ops()
     calls = []
-    for name in sorted(adapters().keys() & ops.keys()):
+    for name in sorted(ops.keys() & set(names)):
         for case in ops[name].cases():
             operands = {key: [_portable(array.struct.dtype.name), *array.shape] for key, array in case.operands.items()}
             params = {key: _portable(getattr(value, "name", value)) for key, value in case.params.items()}

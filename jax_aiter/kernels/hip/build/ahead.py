@@ -40,6 +40,13 @@ def build_all(
     Raises KernelBuildError if there is no compiler.
     """
     compilers.find()
+    return build_pairs(where, [(name, arch) for arch in archs for name in names(chosen)], root, jobs, done)
+
+
+def build_pairs(
+    where: Location, pairs: Iterable[tuple[str, str]], root: Path, jobs: int, done: Callable[[Outcome], None]
+) -> list[Outcome]:
+    """As `build_all`, of sources for architectures, in pairs."""
 
     def one(name: str, arch: str) -> Outcome:
         outcome = _one(where, name, arch, root)
@@ -47,7 +54,7 @@ def build_all(
         return outcome
 
     with ThreadPoolExecutor(jobs) as pool:
-        return [job.result() for job in [pool.submit(one, name, arch) for arch in archs for name in names(chosen)]]
+        return [job.result() for job in [pool.submit(one, name, arch) for name, arch in pairs]]
 
 
 def _one(where: Location, name: str, arch: str, root: Path) -> Outcome:

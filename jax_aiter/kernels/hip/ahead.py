@@ -1,0 +1,63 @@
+"""Builds plans of HIP kernels ahead of time: first the sources that the calls need, several at once, then a kernel each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from jax_aiter.kernels.ahead import Kind, Outcome, build
+from jax_aiter.kernels.hip import client
+from jax_aiter.kernels.hip.adapters import adapters
+from jax_aiter.kernels.hip.build import ahead as sources
+from jax_aiter.kernels.hip.build import compilers
+from jax_aiter.kernels.hip.plans import PLANS, units
+from jax_aiter.kernels.hip.provider import ARCHS, recorded, unserved
+from jax_aiter.kernels.spec import CallSpec
+from jax_aiter.kernels.store import Location
+
+KIND = Kind(
+    plans=PLANS,
+    refuse=lambda spec: None,  # `wanted` did
+    key=lambda spec: (spec.arch, units(spec)),
+    start=lambda spec, where, root: client.Worker(spec.arch, units(spec), where, root),
+)
+
+
+def wanted(specs: Iterable[CallSpec], where: Location) -> tuple[list[CallSpec], list[Outcome]]:
+    """What is to be recorded for calls, each once, and those that a rule refuses."""
+    found, refused = {}, []
+    for spec in specs:
+        adapter = adapters().get(spec.op)
+        reason = f"no HIP kernel of AITER's is recorded for {spec.op}" if adapter is None else None
+        if spec.arch not in ARCHS:
+            reason = f"AITER's HIP kernels are compiled for {' and '.join(ARCHS)}"
+        if adapter is not None and reason is None:
+            call = recorded(adapter, spec)
+            reason = adapter.refuse(spec) or unserved(where, call)
+            found |= {repr(call.to_json()): call} if reason is None else {}
+        refused += [Outcome(spec, "refused", reason)] if reason is not None else []
+    return list(found.values()), refused
+
+
+def needed(specs: Iterable[CallSpec], root: Path) -> list[tuple[str, str]]:
+    """The sources, and the architectures to compile them for, of the plans that are not cached; none if only the workers can."""
+    if compilers.missing(another=False) is not None:
+        return []
+    pairs = ((name, spec.arch) for spec in specs if not PLANS.exists(spec, root) for name in adapters()[spec.op].sources(spec))
+    return list(dict.fromkeys(pairs))
+
+
+def build_all(
+    specs: Iterable[CallSpec], where: Location, root: Path, jobs: int, done: Callable[[Outcome | sources.Outcome], None]
+) -> list[Outcome]:
+    """Record and compile what `wanted` gave and is not cached; `done` is called after each source of `needed` and each call."""
+    outcomes = sources.build_pairs(where, needed(specs := list(specs), root), root, jobs, done)
+    failed = {(o.name, o.arch): o.reason for o in outcomes if o.status == "failed"}
+    lost, left = [], []
+    for spec in specs:
+        reasons = [failed[pair] for name in adapters()[spec.op].sources(spec) if (pair := (name, spec.arch)) in failed]
+        lost += [Outcome(spec, "failed", reasons[0])] if reasons else []
+        left += [] if reasons else [spec]
+    for outcome in lost:
+        done(outcome)
+    return [*lost, *build(KIND, left, jobs, done)]
