@@ -61,7 +61,7 @@ class Pool:
 
     compiled: ClassVar[list[tuple[int, dict]]] = []
 
-    def __init__(self, jobs, nice):
+    def __init__(self, kind, jobs, nice):
         self.jobs = jobs
 
     def __enter__(self):
