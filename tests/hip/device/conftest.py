@@ -12,6 +12,8 @@ from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.hip.provider import ARCHS
 from tests.needs import needs_aiter
 
+from .ran import write_record
+
 if not gpu_plugin_installed():  # on a plain machine `tests/virtual` runs them; here they would all skip
     collect_ignore_glob = ["test_*.py"]
 
@@ -34,3 +36,7 @@ def arch() -> str:
     if found not in ARCHS:
         pytest.skip(f"needs a device of {', '.join(ARCHS)}: run under `vgpu run`")
     return found
+
+
+def pytest_sessionfinish():
+    write_record()

@@ -14,11 +14,11 @@ from benchmarks.h200.suite import checked
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.hip.adapters import adapters
 from jax_aiter.kernels.hip.provider import HipProvider
-from jax_aiter.kernels.provider import Call, Target
 from jax_aiter.ops import catalogue
 
 from . import gemms
 from .calls import calls
+from .ran import agreeing, call_of
 
 OPS = sorted(adapters())
 
@@ -44,17 +44,15 @@ def of(op: str, arch: str):
 
 
 def refusal(call, arch: str) -> str | None:
-    record = catalogue.named(call.op)
-    structs = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in call.operands.items()}
-    results = record.infer(structs, call.params)
-    return HipProvider().refuse(Call(call.op, Target("rocm", arch), structs, call.params, results))
+    return HipProvider().refuse(call_of(call.op, call.operands, call.params, arch))
 
 
 @pytest.mark.parametrize("op", gemms.costly(OPS))
 def test_two_calls(arch, op):
     found = of(op, arch)
     for call in (found[0], found[-1]):
-        call.check(run(op, call.operands, call.params))
+        with agreeing(op, call.operands, call.params, arch):
+            call.check(run(op, call.operands, call.params))
 
 
 @pytest.mark.exhaustive
@@ -64,7 +62,8 @@ def test_every_instance(arch, op):
     failed = {}
     for call in of(op, arch):
         try:
-            call.check(run(op, call.operands, call.params))
+            with agreeing(op, call.operands, call.params, arch):
+                call.check(run(op, call.operands, call.params))
         except AssertionError as error:
             failed[call.label] = str(error)[:500]
     assert not failed, failed
