@@ -51,6 +51,7 @@ def _arrays(spec: CallSpec, operands: Mapping[str, Any]) -> list[Any]:
     sources=(SOURCE,),
     refuse=_refuse,
     arrange=Arranged(_spec, _arrays),
+    entry="aiter.fused_moe sorts with it",
 )
 def moe_sorting(ctx):
     (tokens, topk), experts = ctx["topk_ids"].shape, ctx.params["num_experts"] + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_aiter.kernels.hip.adapters import Arranged, op
+from jax_aiter.kernels.hip.adapters import Arranged, Entry, op
 from jax_aiter.kernels.hip.rules import FLOAT, dtype_in, first, fits_int32
 from jax_aiter.kernels.spec import CallSpec
 
@@ -17,6 +17,8 @@ WAVE = 64
 SCORES = (64 << 10) // 4 - 1024
 #: (E, groups, topk_group, topk) that AITER has a kernel of its own for.
 DEEPSEEK = (256, 8, 4, 8)
+#: tokens per compute unit up to which AITER takes it, and experts of a group beyond which it has no other.
+TOKENS, LARGE = 212, 32
 
 
 def _vector(experts: int) -> int:
@@ -46,7 +48,7 @@ def _record(ctx, function: str, *arrays: Any, more: tuple[Any, ...] = ()) -> Non
     ctx.least_lds(4 * (ctx["gating_output"].shape[1] + params["num_expert_group"] + 1))
 
 
-@op("grouped_topk", function="grouped_topk", sources=(SOURCE,), refuse=_refuse)
+@op("grouped_topk", function="grouped_topk", sources=(SOURCE,), refuse=_refuse, entry="aiter.grouped_topk is this function")
 def grouped_topk(ctx):
     _record(ctx, "grouped_topk", more=(ctx.params["scoring_func"] == "softmax",))
 
@@ -90,12 +92,23 @@ def _best_first(spec: CallSpec, operands: Mapping[str, Any], results: Sequence[A
     return [jnp.sum(jnp.where(chosen, x[:, None, :], 0), axis=2, dtype=x.dtype) for x in (weights, ids)]
 
 
+def _entry(spec: CallSpec) -> Entry:
+    from jax_aiter.core import arch  # imports jax, which a worker does without
+
+    tokens, experts = spec["gating_output"].shape
+    most = TOKENS * arch.compute_units(spec.arch)
+    rule = f"aiter.biased_grouped_topk takes it for up to {most} tokens, and for groups of more than {LARGE} experts"
+    other = tokens > most and experts // spec.params["num_expert_group"] <= LARGE
+    return Entry(rule, f"there are {tokens} tokens; of more than {most} AITER takes moe_fused_gate" if other else None)
+
+
 @op(
     "biased_grouped_topk",
     function="biased_grouped_topk",
     sources=(SOURCE,),
     refuse=_refuse_biased,
     arrange=Arranged(finish=_best_first),
+    entry=_entry,
 )
 def biased_grouped_topk(ctx):
     _record(ctx, "biased_grouped_topk", ctx["correction_bias"])

@@ -21,7 +21,13 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(dtype_in(spec, "gating_output", FLOAT), fits_int32(spec, "gating_output"))
 
 
-@op("topk_softmax", function="aiter::topk_softmax", sources=(SOFTMAX,), refuse=_refuse)
+@op(
+    "topk_softmax",
+    function="aiter::topk_softmax",
+    sources=(SOFTMAX,),
+    refuse=_refuse,
+    entry="aiter.fused_topk takes it where it has no hand-written kernel",
+)
 def topk_softmax(ctx):
     weights, ids = ctx.results
     gating, renormalize = ctx["gating_output"], ctx.params["renormalize"]
@@ -49,7 +55,14 @@ def _needs(spec: CallSpec) -> tuple[tuple[str, str, int], ...]:
     return () if _older(spec) else ((SIGMOID, "aiter::topk_gating", 7),)
 
 
-@op("topk_sigmoid", function="aiter::topk_sigmoid; later topk_gating", sources=(SIGMOID,), refuse=_refuse_sigmoid, needs=_needs)
+@op(
+    "topk_sigmoid",
+    function="aiter::topk_sigmoid; later topk_gating",
+    sources=(SIGMOID,),
+    refuse=_refuse_sigmoid,
+    needs=_needs,
+    entry="aiter.topk_sigmoid calls nothing else",
+)
 def topk_sigmoid(ctx):
     weights, ids = ctx.results
     gating = ctx["gating_output"]
