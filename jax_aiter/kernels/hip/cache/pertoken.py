@@ -70,6 +70,7 @@ def _zero_rows(spec: CallSpec, operands: Mapping[str, Any], results: Sequence[An
     sources=(SOURCE,),
     refuse=_refuse,
     arrange=dataclasses.replace(writer("key_cache"), finish=_zero_rows),
+    entry="aiter.reshape_and_cache_with_pertoken_quant calls nothing else",
 )
 def reshape_and_cache_with_pertoken_quant(ctx):
     asm = ctx.params["kv_layout"] == "asm"

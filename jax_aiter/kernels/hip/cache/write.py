@@ -52,6 +52,7 @@ def _refuse(spec: CallSpec) -> str | None:
     sources=(SOURCE,),
     refuse=_refuse,
     arrange=writer("key_cache", {"k_scale": ("key",), "v_scale": ("value",)}),
+    entry="aiter.reshape_and_cache and reshape_and_cache_flash call nothing else",
 )
 def reshape_and_cache(ctx):
     layout = ctx.params["kv_layout"]
@@ -79,6 +80,7 @@ def _refuse_mla(spec: CallSpec) -> str | None:
     sources=(SOURCE,),
     refuse=_refuse_mla,
     arrange=writer("kv_cache", {"scale": ("kv_c", "k_pe")}),
+    entry="aiter.concat_and_cache_mla calls nothing else",
 )
 def concat_and_cache_mla(ctx):
     cache = ctx.in_place("kv_cache", 0)
