@@ -15,7 +15,7 @@ from jax_aiter.kernels.hip.build import compilers
 from jax_aiter.kernels.hip.build.source import lacking
 from jax_aiter.kernels.hip.plans import PLANS, Refused
 from jax_aiter.kernels.plan import Launch, LaunchPlan
-from jax_aiter.kernels.provider import NOT_BUILT, Missing, Program, Unasked, Unusable
+from jax_aiter.kernels.provider import NOT_BUILT, Program, Unasked, Unusable
 from jax_aiter.kernels.spec import FP8, CallSpec
 from jax_aiter.kernels.store import Location, aiter_location
 
@@ -113,8 +113,7 @@ def _cannot_build(spec: CallSpec) -> str | None:
         return NOWHERE
     if not config.build:
         return NOT_BUILT
-    lacks = compilers.missing(another=client.elsewhere())
-    return None if lacks is None else Missing(lacks)
+    return compilers.missing(another=client.elsewhere())  # a plain reason: most machines have no such compiler
 
 
 def unserved(location: Location, spec: CallSpec) -> str | None:
