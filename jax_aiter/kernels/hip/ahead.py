@@ -10,6 +10,7 @@ from jax_aiter.kernels.hip import client
 from jax_aiter.kernels.hip.adapters import adapters
 from jax_aiter.kernels.hip.build import ahead as sources
 from jax_aiter.kernels.hip.build import compilers
+from jax_aiter.kernels.hip.build.ck import UNITS
 from jax_aiter.kernels.hip.plans import PLANS, units
 from jax_aiter.kernels.hip.provider import ARCHS, recorded, unserved
 from jax_aiter.kernels.spec import CallSpec
@@ -40,11 +41,14 @@ def wanted(specs: Iterable[CallSpec], where: Location) -> tuple[list[CallSpec], 
 
 
 def needed(specs: Iterable[CallSpec], root: Path) -> list[tuple[str, str]]:
-    """The sources, and the architectures to compile them for, of the plans that are not cached; none if only the workers can."""
+    """The sources, and the architectures to compile them for, of the plans that are not cached; none if only the workers can.
+
+    Of Composable Kernel a worker compiles the one tile that it is asked for.
+    """
     if compilers.missing(another=False) is not None:
         return []
     pairs = ((name, spec.arch) for spec in specs if not PLANS.exists(spec, root) for name in adapters()[spec.op].sources(spec))
-    return list(dict.fromkeys(pairs))
+    return [pair for pair in dict.fromkeys(pairs) if pair[0] not in UNITS]
 
 
 def build_all(
