@@ -322,11 +322,20 @@ def test_what_was_compiled_of_other_sources_goes_with_its_code_and_the_rest_stay
 
     kept, kept_code = front_end("present", tree, ["csrc/kernels"])
     gone = [front_end("past", "0" * 32, ["csrc/kernels"]), front_end("hostile", tree, ["../../.."])]
+
+    def plan(name: str, tree: str) -> Path:
+        path = root / "plans" / name / "gfx942/silu_and_mul/0123-hip.json"
+        cache.write_entry(path, {"refused": "no", "sources": [{"folders": ["csrc/kernels"], "tree": tree}]})
+        return path
+
+    kept_plan, gone_plan = plan("present", tree), plan("past", "0" * 32)
     torn = root / "hip/gfx942" / f"torn-{'0' * 40}.json"
     torn.write_bytes(b"{}")
     with config(source=str(checkout), unverified=True):
         prune(root)
     assert kept.exists()
+    assert kept_plan.exists()
+    assert not gone_plan.exists()
     assert cache.get_code(root, kept_code) == b"present"
     assert not torn.exists()
     assert not any(path.exists() or cache.get_code(root, code) for path, code in gone)
