@@ -2,6 +2,8 @@
 
     python -m benchmarks.moe_reference            # T=256, E=64, k=8, D=I=512, and two training shapes with their gradients
 
+    taskset -c 0 python -m benchmarks.moe_reference --first --processor-time    # one processor of a machine that others use too
+
 Times are medians over interleaved runs, so that a busy machine slows both alike; memory is XLA's own figure for temporaries.
 """
 
@@ -60,7 +62,9 @@ def inputs(tokens: int, experts: int, k: int, model: int, inter: int) -> list[ja
     return [*(jnp.asarray(d, jnp.float32) for d in draws), jnp.asarray(ids, jnp.int32)]
 
 
-def measure(functions: dict[str, Callable], args: list[jax.Array], repeats: int) -> dict[str, tuple[float, float]]:
+def measure(
+    functions: dict[str, Callable], args: list[jax.Array], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, tuple[float, float]]:
     """Median seconds and bytes of temporaries of each function."""
     compiled = {name: jax.jit(f).lower(*args).compile() for name, f in functions.items()}
     results = {name: jax.block_until_ready(c(*args)) for name, c in compiled.items()}
@@ -71,9 +75,9 @@ def measure(functions: dict[str, Callable], args: list[jax.Array], repeats: int)
     times: dict[str, list[float]] = {name: [] for name in compiled}
     for _ in range(repeats):
         for name, c in compiled.items():
-            start = time.perf_counter()
+            start = clock()
             jax.block_until_ready(c(*args))
-            times[name].append(time.perf_counter() - start)
+            times[name].append(clock() - start)
     return {n: (statistics.median(times[n]), temporary_bytes(compiled[n])) for n in compiled}
 
 
@@ -81,7 +85,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--first", action="store_true", help="only the first shape")
+    parser.add_argument("--processor-time", action="store_true", help="of all threads, instead of what a clock on the wall shows")
     options = parser.parse_args()
+    clock = time.process_time if options.processor_time else time.perf_counter
     print(f"{jax.default_backend()}, {jax.devices()[0].device_kind}, jax {jax.__version__}")
     head = "".join(f"{name:>{w}}" for name, w in zip("TEkDI", WIDTHS, strict=True))
     print(f"{head}  {'pass':9}{'dense ms':>10}{'ours ms':>10}{'ratio':>8}{'dense MB':>10}{'ours MB':>9}{'ratio':>8}")
@@ -89,7 +95,7 @@ def main() -> None:
         functions = {"dense": dense, "ours": grouped}
         if gradient:
             functions = {name: trained(f) for name, f in functions.items()}
-        found = measure(functions, inputs(*shape), options.repeats)
+        found = measure(functions, inputs(*shape), options.repeats, clock)
         (dense_s, dense_b), (ours_s, ours_b) = found["dense"], found["ours"]
         sizes = "".join(f"{n:>{w}}" for n, w in zip(shape, WIDTHS, strict=True))
         times = f"{dense_s * 1e3:>10.1f}{ours_s * 1e3:>10.1f}{dense_s / ours_s:>8.1f}"

@@ -34,26 +34,32 @@ def rows_per_expert(operands: Mapping[str, Any], params: Mapping[str, Any]) -> i
     return 8 * math.ceil((mean + 2.5 * math.sqrt(mean)) / 8)
 
 
-def first_rows(operands: Mapping[str, Any], params: Mapping[str, Any], groups: moe_groups.Groups, size: int) -> jax.Array:
-    """float32 [T·k, D], in sorted order: the experts' outputs for each one's first `size` rows; other rows hold anything."""
+def first_rows(
+    operands: Mapping[str, Any], params: Mapping[str, Any], groups: moe_groups.Groups, size: int, more: int
+) -> jax.Array:
+    """float32 [T·k + more, D], in sorted order: the experts' outputs for each one's first `size` rows; others hold anything.
+
+    Rows stand in the last axis of both products, so that the weights are the left factor, as they lie in memory: a right factor
+    with its contracted axis last is transposed on the way, which for so few rows costs as much as the arithmetic.
+    """
     hidden, w1, w2 = operands["hidden_states"], operands["w1"], operands["w2"]
     entries = groups.order.shape[0]
     place = groups.first[:, None] + jnp.arange(size, dtype=jnp.int32)
     entry = groups.order[jnp.minimum(place, entries - 1)]
     x = hidden[entry // operands["topk_ids"].shape[1]]
-    h = jnp.einsum("ecd,efd->ecf", x, w1)
+    h = jnp.einsum("efd,ecd->efc", w1, x)
     if params["doweight_stage1"]:
-        h = h * operands["topk_weight"].reshape(-1)[entry][:, :, None]
+        h = h * operands["topk_weight"].reshape(-1)[entry][:, None]
     if operands["bias1"] is not None:
-        h = h + operands["bias1"].astype(jnp.float32)[:, None]
-    a = moe_expert.activate(h.reshape(h.shape[0] * h.shape[1], h.shape[2]), w2.shape[2], params)
-    y = jnp.einsum("eci,edi->ecd", a.reshape(*h.shape[:2], -1), w2)
+        h = h + operands["bias1"].astype(jnp.float32)[:, :, None]
+    y = jnp.einsum("edi,eic->edc", w2, moe_expert.activate(h, w2.shape[2], params))
     if operands["bias2"] is not None:
-        y = y + operands["bias2"].astype(jnp.float32)[:, None]
-    row = jnp.arange(entries, dtype=jnp.int32)
+        y = y + operands["bias2"].astype(jnp.float32)[:, :, None]
+    y = jax.lax.optimization_barrier(y)  # XLA would swap the factors rather than let the reader find each row's elements
+    row = jnp.arange(entries + more, dtype=jnp.int32)
     expert = moe_groups.experts_of(groups, row)
     column = jnp.clip(row - groups.first[expert], 0, size - 1)
-    return y.reshape(-1, y.shape[2])[expert * size + column]
+    return jnp.swapaxes(y, 1, 2).reshape(-1, y.shape[1])[expert * size + column]
 
 
 def rest(groups: moe_groups.Groups, size: int) -> moe_groups.Groups:

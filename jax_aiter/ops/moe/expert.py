@@ -122,14 +122,14 @@ def without_padding(expert: Expert, intermediate: int, params: Mapping[str, Any]
 
 
 def activate(h: jax.Array, intermediate: int, params: Mapping[str, Any]) -> jax.Array:
-    """float32 [R, 2I] or [R, I] -> [R, I]; columns of gate and up stand as `gate_mode` says."""
+    """float32 [R, 2I, ...] or [R, I, ...] -> [R, I, ...]; columns of gate and up stand as `gate_mode` says."""
     kind, limit = params["activation"], params["swiglu_limit"]
     exact = {"silu": jax.nn.silu, "gelu": lambda x: jax.nn.gelu(x, approximate=False), "none": lambda x: x}
     plain = {**exact, "gelu_tanh": gelu_tanh}
     if h.shape[1] == intermediate > 0:  # of no columns there are as many as twice as many
         return plain[kind](h)
     if interleaved(params):
-        pairs = h.reshape(h.shape[0], intermediate, 2)
+        pairs = h.reshape(h.shape[0], intermediate, 2, *h.shape[2:])
         gate, up = pairs[:, :, 0], pairs[:, :, 1]
     else:
         gate, up = h[:, :intermediate], h[:, intermediate:]

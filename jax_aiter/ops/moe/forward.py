@@ -72,7 +72,7 @@ def forward(operands: Mapping[str, Any], params: Mapping[str, Any]) -> jax.Array
 
     batched = 0 if machine.is_gpu() else moe_batched.rows_per_expert(operands, params)
     if batched:
-        start = jnp.pad(moe_batched.first_rows(operands, params, groups, batched), ((0, block), (0, 0)))
+        start = moe_batched.first_rows(operands, params, groups, batched, block)
         rows = moe_groups.over_experts(moe_batched.rest(groups, batched), block, load, step, start)
     else:
         rows = over_rows(groups, load, compute, width, *int4.loaded(operands, params))
