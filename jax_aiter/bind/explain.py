@@ -6,7 +6,7 @@ from typing import Any
 
 import jax
 
-from jax_aiter.bind import equation, select
+from jax_aiter.bind import equation, preference, select
 from jax_aiter.bind.op import OPS, Op
 from jax_aiter.core import check
 
@@ -68,6 +68,8 @@ def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
     details = select.details(call, implementation)
     if implementation == "xla" and call.reference is not None:
         details = (f"reference: {call.reference.name}",)
+    elif implementation != "xla" and eqn.params["implementation"] is None:
+        details = (*details, *preference.details(call, implementation))
     return Explanation(op.name, shapes, params, platform, call.target.arch, implementation, refused, details)
 
 

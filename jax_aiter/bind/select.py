@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from jax_aiter.bind import forms, tuning
+from jax_aiter.bind import forms, preference
 from jax_aiter.core import machine, symbolic
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
@@ -76,12 +76,12 @@ def choose(op: Record, call: Call, implementation: str | None) -> Choice:
             raise NotSupportedError(f"{op.name}: implementation={implementation!r} cannot run this call: {reason}")
         provider = next(p for p in providers() if p.name == implementation)
         return Choice(implementation, provider.plan(call), {})
-    preference, refused = _ranked(call, reasons)
+    ranked, refused = _ranked(call, reasons)
     unusable = [(name, reason) for name, reason in reasons.items() if isinstance(reason, Unusable)]
     for why in dict.fromkeys(reason for _, reason in unusable):
         _warn_once(f"jax_aiter runs without the {' and '.join(name for name, reason in unusable if reason == why)} kernels: {why}")
-    by_name = {provider.name: provider for provider in providers()} if preference.order else {}
-    for name in preference.order:
+    by_name = {provider.name: provider for provider in providers()} if ranked.order else {}
+    for name in ranked.order:
         try:
             return Choice(name, by_name[name].plan(call), {n: why for n, why in refused.items() if n != name})
         except KernelBuildError as error:
@@ -93,15 +93,15 @@ def choose(op: Record, call: Call, implementation: str | None) -> Choice:
     return Choice("xla", None, refused)
 
 
-def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[tuning.Preference, dict[str, str]]:
+def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[preference.Preference, dict[str, str]]:
     """The kernels auto would try, in order, and why each other one is not tried."""
     refused = {name: reason for name, reason in reasons.items() if reason is not None}
     accepting = [provider for provider in providers() if reasons.get(provider.name) is None and provider.name in reasons]
     # A kernel that its library would not take here still beats no kernel, but comes after the other libraries' kernels.
     behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
     asked = [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)]
-    preference = tuning.preference(call, sorted(asked, key=lambda name: name in behind))
-    return preference, {**refused, **behind, **preference.passed_over}
+    ranked = preference.preference(call, sorted(asked, key=lambda name: name in behind))
+    return ranked, {**refused, **behind, **ranked.passed_over}
 
 
 def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, str]]:
@@ -109,8 +109,8 @@ def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, st
     reasons = refusals(call)
     if implementation is not None:
         return implementation, {name: reason for name, reason in reasons.items() if reason is not None}
-    preference, refused = _ranked(call, reasons)
-    taken = next(iter(preference.order), "xla")
+    ranked, refused = _ranked(call, reasons)
+    taken = next(iter(ranked.order), "xla")
     return taken, {name: reason for name, reason in refused.items() if name != taken}
 
 

@@ -1,6 +1,6 @@
-"""What `implementation=None` prefers among the implementations that accept a call: measurements first, else a table of rules.
+"""What was measured of calls: the JSON file that ``jax-aiter tune`` writes.
 
-Measurements are the JSON file that ``jax-aiter tune`` writes: ``<cache>/tune/<arch>.json``, or the file that JAX_AITER_TUNE names.
+It is ``<cache>/tune/<arch>.json``, or the file that JAX_AITER_TUNE names.
 
     {"version": 1, "entries": {"sm_90 rms_norm x=bfloat16[4096,8192] ... | epsilon=set": {
         "best": "xla", "seconds": {"xla": 4.3e-05, "triton": 7.3e-05}, "measured": "x=bfloat16[4096,8192] ..."}}}
@@ -44,11 +44,13 @@ class Entry:
     """Median device seconds of one call per implementation; `measured` is the exact call that was timed.
 
     searched: of the Triton kernels, the tile that they were timed with; None where tiles were not searched.
+    reference: the form of XLA's program (`core.machine.Form`), "" where the op has one only or nobody noted it.
     """
 
     seconds: Mapping[str, float]
     measured: str
     searched: Searched | None = None
+    reference: str = ""
 
     @property
     def faster(self) -> tuple[str, ...]:
@@ -57,55 +59,16 @@ class Entry:
         return tuple(sorted((n for n, s in self.seconds.items() if s < limit), key=lambda n: self.seconds[n]))
 
     @property
+    def slower(self) -> tuple[str, ...]:
+        """The kernel implementations that XLA's program is faster than by more than a measurement is off."""
+        return tuple(n for n, s in self.seconds.items() if self.seconds["xla"] < (1 - MARGIN) * s)
+
+    @property
     def best(self) -> str:
         return next(iter(self.faster), "xla")
 
     def __str__(self) -> str:
         return ", ".join(f"{name} {1e3 * s:.3g} ms" for name, s in sorted(self.seconds.items(), key=lambda item: item[1]))
-
-
-@dataclasses.dataclass(frozen=True)
-class Preference:
-    """Kernel implementations in the order to try them, and why the others that accept the call are passed over."""
-
-    order: tuple[str, ...]
-    passed_over: Mapping[str, str]
-
-
-@dataclasses.dataclass(frozen=True)
-class Rule:
-    kernels: bool
-    why: str
-
-
-# AITER's Triton kernels carry configurations for AMD's matrix units and 64-wide wavefronts; on an NVIDIA H200 (sm_90) they run so
-# where no tile was searched (kernels/triton/tiles/defaults). Figures: medians of device time on one H200, jax 0.11.2, triton 3.6,
-# bfloat16 unless said otherwise, measured with `jax-aiter tune` and benchmarks/h200. Attention over a paged cache and MoE win
-# because XLA's lowering has to gather pages or sort and loop.
-_UNTUNED = "AITER's Triton kernels are configured for AMD"
-_BLOCKS = "one kernel, where XLA loops over blocks of keys: 9 to 88 times as fast at 4 x 2048 to 1 x 8192 tokens"
-_GROUPED = "grouped GEMMs over the rows there are, where XLA computes every group for every row"
-SM_90: Mapping[str, Rule] = {
-    "fused_moe": Rule(True, "one plan of grouped GEMMs against a loop over blocks of sorted rows"),
-    "fused_moe_backward": Rule(True, _GROUPED),
-    "grouped_gemm": Rule(True, _GROUPED),
-    "transposed_grouped_gemm": Rule(True, _GROUPED),
-    "paged_attention": Rule(True, "reads pages in place"),
-    "unified_attention": Rule(True, "reads pages in place"),
-    "mla_decode_fwd": Rule(True, "our own kernel: 32 sequences of 2048 keys, 128 heads in 0.12 ms, XLA 0.37 ms"),
-    "flash_attention": Rule(True, _BLOCKS),
-    "flash_attention_varlen": Rule(True, _BLOCKS),
-    "flash_attention_bwd": Rule(True, _BLOCKS),
-    "flash_attention_varlen_bwd": Rule(True, _BLOCKS),
-    "gemm_a8w8_blockscale": Rule(True, "scales inside the product: 256x7168x2048 in 0.06 ms, XLA 0.26 ms"),
-    "topk_softmax": Rule(True, "4096 tokens, top 8 of 256: 0.07 ms, XLA 0.15 ms"),
-    "rms_norm_with_add": Rule(True, "4096x8192: 0.083 ms, XLA 0.112 ms"),
-    "gelu_and_mul": Rule(True, "4096x28672: 0.138 ms, XLA 0.184 ms"),
-    "rope": Rule(True, "4096 tokens, 32 heads of 128: 0.046 ms, XLA 0.054 ms"),
-    "gemm_a8w8": Rule(False, f"{_UNTUNED}: fp8 4096x4096x4096 on an H200 reaches 505 TF/s, XLA 1083 TF/s"),
-    "rms_norm": Rule(False, f"{_UNTUNED}: rms_norm 4096x8192 on an H200 takes 0.073 ms, XLA's fusion 0.043 ms"),
-}
-OTHERS = Rule(False, f"{_UNTUNED}, and on {{arch}} XLA's own fusions are taken unless a measurement says otherwise")
 
 
 def key(call: Call) -> str:
@@ -216,8 +179,14 @@ def parse(text: str) -> dict[str, Entry]:
         seconds = _mapping(_mapping(value, name).get("seconds"), f"{name}: seconds")
         if "xla" not in seconds or not all(type(s) in (int, float) and s > 0 for s in seconds.values()):
             raise ValueError(f"{name}: seconds must give positive numbers, xla among them, got {seconds!r}")
-        found[name] = Entry(seconds, str(value.get("measured", "")), Searched.of(name, value))
+        found[name] = Entry(seconds, str(value.get("measured", "")), Searched.of(name, value), str(value.get("reference", "")))
     return found
+
+
+def origin(text: str) -> str:
+    """On what the entries of a tuning file were measured, by its text."""
+    data = json.loads(text)
+    return f"{data.get('device', 'device unknown')}, jax {data.get('jax', 'unknown')}"
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
@@ -231,6 +200,7 @@ def render(found: Mapping[str, Entry], **about: Any) -> bytes:
     body = {}
     for name, entry in sorted(found.items()):
         body[name] = {"best": entry.best, "seconds": dict(entry.seconds), "measured": entry.measured}
+        body[name] |= {"reference": entry.reference} if entry.reference else {}
         body[name] |= entry.searched.to_json() if entry.searched is not None else {}
     return json.dumps({"version": VERSION, **about, "entries": body}, indent=1).encode()
 
@@ -242,20 +212,3 @@ def merged(old: Entry | None, new: Entry) -> Entry:
         return min((s for name, s in entry.seconds.items() if name != "xla"), default=float("inf")) / entry.seconds["xla"]
 
     return old if old is not None and gain(old) > gain(new) else new
-
-
-def preference(call: Call, accepting: Iterable[str]) -> Preference:
-    """How auto ranks the kernel implementations that accept a call (given best first)."""
-    accepting = tuple(accepting)
-    entry = lookup(call) if accepting else None
-    if entry is not None:
-        order = tuple(name for name in entry.faster if name in accepting)
-        why = f"tuned: {entry} (a kernel must be {MARGIN:.0%} faster than xla)"
-        return Preference(order, dict.fromkeys(set(accepting) - set(order), why))
-    if call.reference is not None and call.reference.fused and accepting:
-        return Preference((), dict.fromkeys(accepting, f"auto rule: {call.reference.name} comes before what nothing has measured"))
-    rule = SM_90.get(call.op, OTHERS) if call.target.platform == "cuda" else Rule(True, "")
-    if rule.kernels:
-        return Preference(accepting, {})
-    why = f"auto rule: {rule.why.format(arch=call.target.arch)}; `jax-aiter tune` measures, implementation= decides"
-    return Preference((), dict.fromkeys(accepting, why))

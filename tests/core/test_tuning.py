@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from jax_aiter.bind import select, tuning
+from jax_aiter.bind import preference, select, tuning
 from jax_aiter.cli import measure, tune_calls
 from jax_aiter.cli import tune as tune_command
 from jax_aiter.core.config import config
@@ -181,7 +181,7 @@ def test_the_rule_without_measurements(providers):
 
 
 def test_rules_name_ops_that_exist():
-    assert set(tuning.SM_90) <= set(all_ops())
+    assert set(preference.SM_90) <= set(all_ops())
 
 
 def test_what_was_asked_for_is_not_weighed(providers):
