@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests import devices
+from tests import compiling, devices
 
 DEVICES = "--xla_force_host_platform_device_count"
 # Added to what the user sets: `XLA_FLAGS=--xla_cpu_max_isa=AVX2 pytest` must not lose the devices.
@@ -29,6 +29,7 @@ def pytest_addoption(parser):
         default="cpu",
         help="the form of the references that run on a CPU: its own, or the one that is lowered for GPUs",
     )
+    parser.addoption("--xla", choices=("fast", "default"), default="fast", help="see tests/compiling.py")
 
 
 def pytest_collection_finish():
@@ -60,9 +61,10 @@ def no_package(monkeypatch):
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _forget_compiled_programs():
+def _forget_compiled_programs(request):
     """A worker's memory, and what the garbage collector walks over, stays that of a module."""
-    yield
+    with compiling.of_module(request.path, request.config.getoption("--xla") == "fast"):
+        yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()
 

@@ -31,7 +31,7 @@ def run(isa: str, *arguments: str) -> int:
     """How many tests ran, in a process of their own; fails with its output if one of them did."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "XLA_FLAGS"))}
     env["XLA_FLAGS"] = f"--xla_cpu_max_isa={isa}"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.sampled", *arguments]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "tests.sampled", "--xla", "default", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=ROOT)
     print(done.stdout[-2000:])
     if done.returncode:

@@ -1,5 +1,7 @@
 """Every op and case; two results are compared by `tests.oracle.assert_same`."""
 
+import zlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,12 +23,20 @@ LATER = [pytest.mark.exhaustive]
 
 
 def thinned(cases):
-    """Parameters (op, case) of a test for which an op's first case stands by default."""
-    found, seen = [], set()
-    for op, case in cases:
-        found.append(pytest.param(op, case, id=f"{op.name}-{case.name}", marks=LATER if op.name in seen else []))
-        seen.add(op.name)
-    return pytest.mark.parametrize(("op", "case"), found)
+    """Parameters (op, case) of a test for which an op's first case stands, by default that of every second op.
+
+    Which ones is drawn by the names of op and test: each op, one that is added later too, has half of these tests by default.
+    """
+
+    def marked(test):
+        found, seen = [], set()
+        for op, case in cases:
+            later = op.name in seen or zlib.crc32(f"{op.name} {test.__name__}".encode()) % 2
+            found.append(pytest.param(op, case, id=f"{op.name}-{case.name}", marks=LATER if later else []))
+            seen.add(op.name)
+        return pytest.mark.parametrize(("op", "case"), found)(test)
+
+    return marked
 
 
 # What calls are exported for: the two that users ship, and whatever these tests run on.

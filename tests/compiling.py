@@ -1,0 +1,31 @@
+"""How XLA compiles the tests' programs: most of what the suites cost is compilation, and little of it is what they ask about.
+
+``--xla fast`` (the default) compiles what only tells whether JAX's transformations fit a record without LLVM's optimisations, which
+takes a quarter less time in all. ``--xla default`` compiles as users' programs are compiled; `tests/core/test_other_processors.py`
+always does, with a sample of all tests.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+#: Folders whose tests are about transformations; the others' programs are optimised.
+PLAIN = {"transforms", "parallel"}
+# Asks what XLA makes of a program.
+OPTIMISED = {"test_memory.py"}
+
+
+@contextlib.contextmanager
+def of_module(path: Path, fast: bool) -> Iterator[None]:
+    """While the tests of one module run."""
+    if not fast or path.parent.name not in PLAIN or path.name in OPTIMISED:
+        yield
+        return
+    import jax  # not before its flags are set
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
