@@ -11,6 +11,8 @@ import pytest
 import torch
 import transformers
 
+pytest.importorskip("gguf", reason="gguf, of the extra `examples`, is not installed")
+
 from examples.llm import decoder, report
 from examples.llm.evaluate import bits_per_byte, windows
 from examples.llm.open import open_model, packaged
