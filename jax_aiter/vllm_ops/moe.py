@@ -60,7 +60,7 @@ ROWS = (
             "w2": to("w2", note="as w1"),
             **same("topk_weights", "topk_ids", "fc1_scale", "fc2_scale", "fc1_smooth_scale", "fc2_smooth_scale", "a16"),
             **same("per_tensor_quant_scale", "expert_mask"),
-            "activation_method": to("activation", values.activation),
+            "activation_method": to("activation", values.kernels_activation),
         },
         results=("out",),
     ),

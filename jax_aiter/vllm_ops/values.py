@@ -26,6 +26,11 @@ def activation(value: Any, theirs: Theirs) -> str:
     return _enum(ACTIVATION, "activation")(value)
 
 
+def kernels_activation(value: Any, theirs: Theirs) -> str:
+    """`ActivationType` as a string: Silu 0 "silu", Gelu 1 "gelu_tanh", which is what AITER's kernels compute."""
+    return _enum({0: "silu", 1: "gelu_tanh"}, "activation")(value)
+
+
 def quant_type(value: Any, theirs: Theirs) -> str:
     """`QuantType` as a string: No 0 is "none", then "per_tensor", "per_token", "per_1x32", "per_1x128", "per_128x128"."""
     return _enum(QUANT_TYPE, "quant type")(value)

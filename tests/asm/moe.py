@@ -54,10 +54,15 @@ def requantised(x, dtype, width, top=None):
     return values.astype(np.float64) * np.repeat(scale.astype(np.float64), width, axis=-1)
 
 
+def named(table_activation):
+    """The activation by our name from AITER's, whose gelu is the tanh form."""
+    return {"gelu": "gelu_tanh"}.get(table_activation, table_activation)
+
+
 def activate(name, x):
     if name == "silu":
         return x / (1 + np.exp(-x))
-    assert name == "gelu"  # AITER's MoE kernels take the tanh form, by the constants -1.5957691 and -0.0713548 in their code
+    assert name == "gelu_tanh"  # AITER's MoE kernels take the tanh form, by the constants -1.5957691 and -0.0713548 in their code
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
 

@@ -61,7 +61,7 @@ def make(
 def routing(rng):
     experts = int(rng.integers(1, 65))
     found = {"tokens": int(rng.integers(1, 5000)), "experts": experts, "topk": int(rng.integers(1, min(experts, 8) + 1))}
-    found |= {"activation": pick(rng, ("silu", "gelu"))}
+    found |= {"activation": pick(rng, ("silu", "gelu_tanh"))}
     return found | ({"mask": experts + int(rng.integers(9))} if rng.integers(2) else {})
 
 

@@ -103,7 +103,7 @@ def sweep(arch, table, part):
     for row in found[part]:
         hidden = {"bf16": "bfloat16", "fp16": "float16"}[out]
         shape = moe.Shape(inter=row.number("subGU_n"), dim=512)
-        check(arch, shape, kind, a16=row["smf"] == 1, hidden=hidden, activation=act, kernel=row.symbol)
+        check(arch, shape, kind, a16=row["smf"] == 1, hidden=hidden, activation=moe.named(act), kernel=row.symbol)
 
 
 @pytest.mark.parametrize("count", [8, pytest.param(92, marks=pytest.mark.exhaustive)])
@@ -115,7 +115,7 @@ def test_random_calls(arch, count):
         topk = int(rng.integers(1, experts + 1))
         shape = moe.Shape(int(rng.integers(1, 60)), experts, topk, 512 * int(rng.integers(1, 3)), tile * int(rng.integers(1, 3)))
         ids = rng.integers(-1, experts, (shape.tokens, topk))
-        check(arch, shape, kind, a16=a16, activation=("silu", "gelu")[rng.integers(2)], ids=ids)
+        check(arch, shape, kind, a16=a16, activation=("silu", "gelu_tanh")[rng.integers(2)], ids=ids)
 
 
 def test_without_smooth_scales_it_is_fused_moe(arch):

@@ -42,10 +42,12 @@ def run(row, arch, act, out, kind, *, dim=None, tiles=1):
     args, arrays, quant = arguments(arch, kind, tile, out, dim or limits.smallest(row), tiles)
 
     def call(arrays):
-        return jax_aiter.fused_moe(**arrays, quant_type=quant, activation=act, output_dtype=jnp.dtype(OUT[out]), kernel=row.symbol)
+        return jax_aiter.fused_moe(
+            **arrays, quant_type=quant, activation=moe.named(act), output_dtype=jnp.dtype(OUT[out]), kernel=row.symbol
+        )
 
     with common.running(call, arrays) as result:
-        moe.assert_agrees(result, moe.oracle(args, tile=tile, activation=act, top=moe.top_of(row)))
+        moe.assert_agrees(result, moe.oracle(args, tile=tile, activation=moe.named(act), top=moe.top_of(row)))
 
 
 def usable(row, out):

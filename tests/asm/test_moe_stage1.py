@@ -23,7 +23,7 @@ KINDS = {
     "pertokenInt8": ("int8", "per_token", False),
     "pertokenFp8_blockscale": ("fp8", "per_1x128", False),
 }
-ACTIVATIONS = ("silu", "gelu")
+ACTIVATIONS = ("silu", "gelu_tanh")
 
 
 def dtype_of(name, arch):

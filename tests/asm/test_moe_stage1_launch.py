@@ -82,7 +82,7 @@ def draw(rng, arch):
     row = pick(rng, listed(arch, table(found)))
     step = 128 // np.gcd(128, row.number("tile_n")) if blocks else 1  # scales cover 128 columns
     found |= {"block": row.number("tile_m"), "inter": row.number("tile_n") * int(step * rng.integers(1, 5))}
-    return found | {"activation": pick(rng, ("silu", "gelu"))}
+    return found | {"activation": pick(rng, ("silu", "gelu_tanh"))}
 
 
 def mistakes(rng, arch, good):

@@ -56,7 +56,7 @@ def _cases():
     masked: dict[str, Any] = {"topk_ids": distinct(4, 2, 4), "expert_mask": constant([1, 0, 1, 1], jnp.int32)}
     return [
         case("fnuz", **call(5, 3, 1, 32, 32, fnuz, weight_layout=(16, 16))),
-        case("masked_a16", **call(4, 3, 2, 256, 8, fnuz, **masked, activation="gelu", a16=True)),
+        case("masked_a16", **call(4, 3, 2, 256, 8, fnuz, **masked, activation="gelu_tanh", a16=True)),
         case("no_gate_int8", **call(6, 3, 2, 16, 8, jnp.int8, rows=1)),
     ]
 
@@ -118,7 +118,7 @@ def asm_moe(
       a16: static; quantise hidden states inside the kernel, 256 columns of D at a time (D a multiple of 256), and not before it per
         row. Needs the smooth scales. AITER's kernels take bfloat16: float16 is rounded to it first.
       expert_mask: int32 ``[G]``, as for `fused_moe`.
-      activation: ``"silu"`` or ``"gelu"`` (erf; the kernels compute its tanh form, up to 5e-4 from it).
+      activation: ``"silu"``, ``"gelu"`` (erf) or ``"gelu_tanh"``, which is what AITER calls gelu and its kernels compute.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 

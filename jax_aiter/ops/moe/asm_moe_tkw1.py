@@ -67,7 +67,7 @@ def _cases():
     smooth = {"fc1_smooth_scale": uniform(3, 16, low=0.5), "fc2_smooth_scale": uniform(3, 8, low=0.5)}
     return [
         case("fnuz", **call(5, 3, 1, 32, 32, fnuz, weight_layout=(16, 16))),
-        case("masked", **call(4, 3, 2, 16, 8, fnuz, topk_ids=distinct(4, 2, 4), expert_mask=mask, activation="gelu")),
+        case("masked", **call(4, 3, 2, 16, 8, fnuz, topk_ids=distinct(4, 2, 4), expert_mask=mask, activation="gelu_tanh")),
         case("smooth_int8", **call(6, 3, 2, 16, 8, jnp.int8, **smooth)),
         case("static", **call(3, 2, 1, 16, 8, fnuz, per_tensor_quant_scale=constant([0.02], jnp.float32))),
     ]
@@ -128,7 +128,7 @@ def asm_moe_tkw1(
       a16: must be False. AITER ignores it here; it has no tkw1 kernel that quantises by itself.
       per_tensor_quant_scale: a static scale of the hidden states instead of one per token.
       expert_mask: int32 ``[G]``, as for `fused_moe`.
-      activation: ``"silu"`` or ``"gelu"``.
+      activation: ``"silu"``, ``"gelu"`` (erf) or ``"gelu_tanh"``, which is what AITER calls gelu and its kernels compute.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
 

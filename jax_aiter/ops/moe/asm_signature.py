@@ -13,7 +13,7 @@ from jax_aiter.core.record import Struct, Structs
 from jax_aiter.ops.gemm.shuffle_weight import check_tiles
 from jax_aiter.ops.moe import layout
 
-ACTIVATIONS = ("silu", "gelu")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 QUANTIZED = (*FP8_TYPES, "int8")
 F32 = ("float32",)
 #: names here for operands of fused_moe

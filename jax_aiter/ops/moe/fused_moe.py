@@ -170,7 +170,7 @@ def fused_moe(
       expert_mask: int32 ``[G]`` over the G global experts, for expert parallelism: ids are global, entries of experts with mask 0
         contribute nothing, and the j-th expert with a mask is ``w1[j]``.
       activation: ``"silu"``, ``"gelu"`` (erf), ``"gelu_tanh"`` (its tanh form, up to 5e-4 from it, which is what the hand-written
-        kernels compute: for ``"gelu"`` they run only if `implementation` or `kernel` names them) or ``"none"``:
+        kernels compute: they refuse ``"gelu"``) or ``"none"``:
         ``act(gate) * up``, or ``act`` alone without a gate; ``"swiglu"``: ``gate·sigmoid(1.702·gate)·(up + 1)`` with
         ``gate <= limit`` and ``|up| <= limit``, limit 7 unless given.
       quant_type: ``"none"``; ``"per_tensor"`` (fp8), ``"per_token"`` (fp8 or int8), ``"per_1x128"`` = ``"per_128x128"`` (fp8):

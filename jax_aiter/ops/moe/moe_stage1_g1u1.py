@@ -37,7 +37,7 @@ def _cases():
     weighted = {**fnuz, **scales, **params, "sorted_weights": uniform(*fnuz["sorted_token_ids"].shape, low=0.1)}
     return [
         case("fnuz", **{**fnuz, **scales, **params}),
-        case("weighted", **{**weighted, "activation": "gelu", "weight_layout": (16, 16)}),
+        case("weighted", **{**weighted, "activation": "gelu_tanh", "weight_layout": (16, 16)}),
         case(
             "int8",
             **{**int8, "a1_scale": stage1.scale(4, 1), "w1_scale": stage1.scale(2, 16)},
@@ -97,7 +97,7 @@ def moe_stage1_g1u1(
         blocks from ``num_valid_ids[0] // block_m`` on are skipped. `num_valid_ids[0]` must not exceed S, and the experts of blocks
         in use must be in [0, E): the kernels do not check it.
       topk, block_m: static; the slots per token, and the rows per block of the sorted list.
-      activation: ``"silu"`` or ``"gelu"`` (erf; the hand-written kernels compute its tanh form, up to 5e-4 from it).
+      activation: ``"silu"``, ``"gelu"`` (erf) or ``"gelu_tanh"``, which is what AITER calls gelu and its kernels compute.
       quant_type: ``"per_token"``, or ``"per_tensor"``, whose scales are repeated over tokens and rows. For ``"per_1x128"`` see
         `moe_stage1_g1u1_blockscale`.
       a1_scale: float32 ``[T, 1]`` (per_tensor: one).

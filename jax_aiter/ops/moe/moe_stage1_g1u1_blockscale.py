@@ -49,7 +49,7 @@ def _cases():
     params = {"topk": 2, "block_m": 16, "activation": "silu", "weight_layout": None}
     return [
         case("fnuz", **{**operands, **scales, **params}),
-        case("gelu", **{**operands, **scales, **params, "activation": "gelu", "weight_layout": (16, 16)}),
+        case("gelu", **{**operands, **scales, **params, "activation": "gelu_tanh", "weight_layout": (16, 16)}),
     ]
 
 

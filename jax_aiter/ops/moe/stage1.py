@@ -17,7 +17,7 @@ from jax_aiter.ops.moe.moe_sorting import SLOT_SHIFT, padded_length
 from jax_aiter.ops.moe.over_rows import bytes_of
 from jax_aiter.ops.moe.quant import GROUP, Quantized
 
-ACTIVATIONS = ("silu", "gelu")
+ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 TOKEN_MASK = (1 << SLOT_SHIFT) - 1
 SORTED = {
     "sorted_token_ids": Arg("S", INT32),

@@ -14,7 +14,7 @@ from typing import Any
 from .call import Host
 
 Record = dict[str, Any]
-ACTIVATION = {"silu": 0, "gelu": 1}
+ACTIVATION = {"silu": 0, "gelu_tanh": 1}  # AITER's gelu
 PER_TOKEN, PER_1X128 = 2, 4
 BLOCK = 32  # rows that one-stage MoE kernels take at a time
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.moe import g1u1
-from jax_aiter.kernels.asm.moe.checks import gated, need_common
+from jax_aiter.kernels.asm.moe.checks import as_aiters, gated, need_common
 from jax_aiter.kernels.asm.moe.launch import OneStage, call_grid, need_slots
 from jax_aiter.kernels.asm.moe.program import Operands, one_stage, per_slot_structs
 from jax_aiter.kernels.asm.registry import Selected, need, op
@@ -34,6 +34,7 @@ def never(row: Kernel) -> str | None:
 
 @op("asm_moe", source=SOURCE, tables=TABLES, never=never)
 def select(call: Call) -> Selected:
+    call = as_aiters(call)
     operands = {NAMES.get(n, n): x for n, x in call.operands.items()}
     params = as_fused_moe(call.params["activation"], call.params["weight_layout"], call.results[0].dtype)
     inner = dataclasses.replace(call, operands=operands, params=params)

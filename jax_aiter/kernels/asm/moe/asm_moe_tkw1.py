@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.kernels.asm.moe import tkw1
-from jax_aiter.kernels.asm.moe.checks import need_common
+from jax_aiter.kernels.asm.moe.checks import as_aiters, need_common
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.provider import Call, Program
 from jax_aiter.ops.moe.asm_moe_tkw1 import NAMES, SMOOTH, as_fused_moe, statically_quantised
@@ -19,6 +19,7 @@ STATIC = "per_tensor_quant_scale"
 
 @op("asm_moe_tkw1", source=SOURCE, tables=tkw1.TABLES, never=tkw1.never)
 def select(call: Call) -> Selected:
+    call = as_aiters(call)
     for name in SMOOTH:
         need(name not in call.operands, f"{name} is given; AITER's tkw1 kernels take no smooth-quantisation scales")
     operands = _renamed(call, call.operands)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from jax_aiter.kernels.asm.moe.launch import need_32_bits
 from jax_aiter.kernels.asm.registry import need
 from jax_aiter.kernels.provider import Call
@@ -9,6 +11,15 @@ from jax_aiter.kernels.provider import Call
 LAYOUT = (16, 16)
 OUT = {"bfloat16": "bf16", "float16": "fp16"}
 ACTIVATIONS = ("silu", "gelu")  # as AITER names them; its gelu is the tanh form
+
+
+def as_aiters(call: Call) -> Call:
+    """The call with gelu_tanh under AITER's name of it. The exact form, which no kernel computes, is refused."""
+    activation = call.params["activation"]
+    need(activation != "gelu", "activation = 'gelu' is the exact one (erf); the kernels compute its tanh form: say 'gelu_tanh'")
+    if activation != "gelu_tanh":
+        return call
+    return dataclasses.replace(call, params={**call.params, "activation": "gelu"})
 
 
 def need_common(call: Call) -> None:

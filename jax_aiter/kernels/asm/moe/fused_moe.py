@@ -11,12 +11,10 @@ bf16, fp16; int8       no gate; quant_type none; per_token                      
 
 from __future__ import annotations
 
-import dataclasses
-
 from jax_aiter.kernels.asm.moe import g1u0, g1u1, tkw1
-from jax_aiter.kernels.asm.moe.checks import gated, need_common
+from jax_aiter.kernels.asm.moe.checks import as_aiters, gated, need_common
 from jax_aiter.kernels.asm.registry import Selected, need, op
-from jax_aiter.kernels.provider import Call, Unasked
+from jax_aiter.kernels.provider import Call
 from jax_aiter.ops.moe import int4
 
 SOURCE = "aiter/fused_moe.py fused_moe_1stage, csrc/py_itfs_cu/asm_fmoe.cu"
@@ -44,14 +42,6 @@ def select(call: Call) -> Selected:
         f"quant_type = {key[0]!r}, w1 {'with' if key[1] else 'without'} a gate, doweight_stage1 = {key[2]}: AITER runs these on CK",
     )
     assert family is not None
-    activation = call.params["activation"]
-    if activation == "gelu_tanh":  # AITER's name of it is gelu
-        call = dataclasses.replace(call, params={**call.params, "activation": "gelu"})
+    call = as_aiters(call)
     need_common(call)
-    found = family(call)
-    return dataclasses.replace(found, passes_over=_erf(found.passes_over)) if activation == "gelu" else found
-
-
-def _erf(passes_over: str | None) -> Unasked:
-    also = "" if passes_over is None else f"; {passes_over}"
-    return Unasked(f"activation = 'gelu' is the exact one (erf), the kernels compute its tanh form: 'gelu_tanh'{also}")
+    return family(call)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.kernels.asm.device import compute_units
+from jax_aiter.kernels.asm.moe.checks import as_aiters
 from jax_aiter.kernels.asm.moe.tuned import lookup
 from jax_aiter.kernels.asm.registry import Selected, forced, listed, need, op
 from jax_aiter.kernels.asm.structs import struct
@@ -77,6 +78,7 @@ def select_blockscale(call: Call) -> Selected:
 
 
 def _select(call: Call, table: str) -> Selected:
+    call = as_aiters(call)
     x, w1 = call.operands["input"], call.operands["w1"]
     (tokens, model), (experts, inter) = x.shape, (w1.shape[0], w1.shape[1] // 2)
     topk, block_m = call.params["topk"], call.params["block_m"]
