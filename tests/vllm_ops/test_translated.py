@@ -48,6 +48,7 @@ def _choice(theirs):
 #: Of each way in which a value of theirs becomes ours: what theirs is. The rest hand a value on as it is.
 BACK = {
     values.activation: _choice({v: k for k, v in values.ACTIVATION.items()}),
+    values.kernels_activation: _choice({"silu": 0, "gelu_tanh": 1}),
     values.quant_type: _choice({v: k for k, v in values.QUANT_TYPE.items()}),
     values.width: lambda k: np.zeros((1, k)),
     values.routed_width: lambda k: np.zeros((1, k)),
