@@ -10,6 +10,7 @@ import numpy as np
 
 import jax_aiter
 from jax_aiter import fused_moe
+from tests.moe import int4
 from tests.moe.test_fused_moe_quant import FNUZ, INT8, quantised_weight
 from tests.oracle import assert_same, draw, f64
 
@@ -85,6 +86,22 @@ def test_hidden_states_that_arrive_quantised():
         got, want = (common.with_gradient(f)(floats, ids, ct) for f in (layer, one))
     close(got[0], want[0], 0.02)
     close(got[1]["topk_weight"], want[1]["topk_weight"], 0.02)
+
+
+@common.some(("method",), ["exchange", "psum"], default=[("exchange",)])
+def test_weights_of_four_bits(method):
+    """Codes, scales and zero points of the experts held on each of three devices; nothing is rounded in between."""
+    (x, w1, w2, weight, ids), quantised = int4.draws(4, 2, zeros=True, dtype=jnp.float32)
+    x, weight, ids = (jnp.concatenate([a, a[:2]]) for a in (x, weight, ids))  # nine tokens, three a device
+    fixed = {"w1": w1, "w2": w2, **quantised}
+    floats = {"hidden_states": x, "topk_weight": weight}
+    split = common.split(common.mesh_of(3), method=method, quant_type="int4_w4a16")
+    layer = lambda floats, ids: split({**floats, **fixed}, ids)  # noqa: E731
+    one = lambda floats, ids: fused_moe(**floats, **fixed, topk_ids=ids, quant_type="int4_w4a16")  # noqa: E731
+    ct = draw(9, *x.shape)
+    (out, gradients), (want, want_gradients) = (common.with_gradient(f)(floats, ids, ct) for f in (layer, one))
+    for got, expected in zip((out, *gradients.values()), (want, *(want_gradients[n] for n in gradients)), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5 * float(jnp.abs(expected).max()))
 
 
 def test_rows_that_travel_in_fp8():
