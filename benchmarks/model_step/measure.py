@@ -6,7 +6,7 @@ import concurrent.futures
 import gc
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -72,12 +72,7 @@ def decode(
     params = jax.jit(lambda: model.cast(parameters(config)(), dtype))()
     drawn = jax.jit(lambda: steps.decoding_state(config, batch, dtype))
     want = None
-    for way in ways:
-        about: dict[str, Any] = {"limits": way.limits} if way.limits else {}
-        found[way.name] = about
-        if isinstance(made[way.name], str):
-            about["failed"] = made[way.name]
-            continue
+    for way, about in _able(ways, made, found):
         try:
             own = jax.jit(way.own)(params)
             state, logits = made[way.name](own, drawn())
@@ -131,12 +126,7 @@ def train(config: Config, batch: int, ways: list[Way], made: Made, tolerance: fl
     want, drawn = None, jax.jit(parameters(config))
     tokens = np.random.default_rng(0).integers(0, 64, (batch, config.sequence + 1))
     tokens = jnp.asarray(tokens.cumsum(1) % 251, jnp.int32)  # something to be learnt: the next byte is near the last
-    for way in ways:
-        about: dict[str, Any] = {"limits": way.limits} if way.limits else {}
-        found[way.name] = about
-        if isinstance(made[way.name], str):
-            about["failed"] = made[way.name]
-            continue
+    for way, about in _able(ways, made, found):
         try:
             state = jax.jit(lambda params, way=way: steps.training_state(way.own(params)))(drawn())
             bits, seconds = [], []
@@ -157,6 +147,16 @@ def train(config: Config, batch: int, ways: list[Way], made: Made, tolerance: fl
         about["difference"] = max(abs(b - w) / w for b, w in zip(bits, want, strict=True))
         _judge(about, tolerance)
     return found
+
+
+def _able(ways: Iterable[Way], made: Made, found: dict[str, Any]) -> Iterator[tuple[Way, dict[str, Any]]]:
+    """The ways that there is a program of, each with its place in `found`, where those without one get the reason."""
+    for way in ways:
+        about = found[way.name] = {"limits": way.limits} if way.limits else {}
+        if isinstance(made[way.name], str):
+            about["failed"] = made[way.name]
+        else:
+            yield way, about
 
 
 def _judge(about: dict[str, Any], tolerance: float) -> None:

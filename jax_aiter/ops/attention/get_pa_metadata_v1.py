@@ -9,15 +9,12 @@ import jax.numpy as jnp
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check, symbolic
-from jax_aiter.core.arch import amd_arch, compute_units
+from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
-from jax_aiter.core.cases import case, constant
-from jax_aiter.ops.attention import pa_metadata
+from jax_aiter.ops.attention import pa_metadata, work_arguments
 from jax_aiter.ops.attention.block_table import check_offsets
 from jax_aiter.ops.attention.pa_metadata import PaMetadata
 from jax_aiter.ops.attention.pa_work import asked, used_blocks, work_list, works_of
-from jax_aiter.ops.attention.ragged import order_checks
 
 OP = "get_pa_metadata_v1"
 MOST_HEADS = 2**15 - 1  # a work names its query heads in 16 bits
@@ -33,8 +30,7 @@ def _abstract(dims, *, num_heads_k, max_seqlen_qo, num_cu, **_):
     for name in ("seqlens_qo_indptr", "pages_kv_indptr"):
         check_offsets(OP, name, dims["Bp"], sequences)
     works = works_of(sequences, num_heads_k, num_cu)
-    rule = f"{OP}: {works} works of {max_seqlen_qo} queries, from {sequences} sequences, must be less than 2^31 rows"
-    symbolic.below((works + 1) * max_seqlen_qo, 2**31, rule)
+    work_arguments.below_rows(OP, works, max_seqlen_qo, sequences, more=1)
     found: Any = pa_metadata.structs(sequences, num_heads_k, num_cu)
     return tuple(found)
 
@@ -49,20 +45,12 @@ def _reference(
 
 
 def _data_checks(*, seqlens_qo_indptr, pages_kv_indptr, context_lens, block_size, max_seqlen_qo, **_):
-    held = jnp.diff(jnp.clip(pages_kv_indptr, 0, _pages(block_size))) * block_size
+    most = _pages(block_size)
+    held = jnp.diff(jnp.clip(pages_kv_indptr, 0, most)) * block_size
     return {
-        **order_checks("seqlens_qo_indptr", seqlens_qo_indptr),
-        **order_checks("pages_kv_indptr", pages_kv_indptr),
-        f"pages_kv_indptr must stay below {_pages(block_size)} pages of {block_size}": pages_kv_indptr >= _pages(block_size),
-        f"no sequence may have more than max_seqlen_qo = {max_seqlen_qo} queries in seqlens_qo_indptr": jnp.diff(seqlens_qo_indptr)
-        > max_seqlen_qo,
+        **work_arguments.data_checks(seqlens_qo_indptr, "pages_kv_indptr", pages_kv_indptr, most, block_size, max_seqlen_qo),
         "context_lens must be in [0, tokens of the sequence's pages]": (context_lens < 0) | (context_lens > held),
     }
-
-
-def _case(name, qo, kv, lengths, **params):
-    arrays = {"seqlens_qo_indptr": qo, "pages_kv_indptr": kv, "context_lens": lengths}
-    return case(name, **{n: constant(x, jnp.int32) for n, x in arrays.items()}, **params)
 
 
 GET_PA_METADATA_V1 = Op(
@@ -79,8 +67,9 @@ GET_PA_METADATA_V1 = Op(
     reference=_reference,
     data_checks=_data_checks,
     cases=lambda: [
-        _case(
-            "two_heads", [0, 1, 4, 4, 6], [0, 2, 11, 12, 12], [17, 130, 9, 0],
+        work_arguments.offsets_case(
+            "two_heads",
+            {"seqlens_qo_indptr": [0, 1, 4, 4, 6], "pages_kv_indptr": [0, 2, 11, 12, 12], "context_lens": [17, 130, 9, 0]},
             num_heads_per_head_k=3, num_heads_k=2, block_size=16, max_seqlen_qo=3, num_cu=8,
         ),
     ],
@@ -127,7 +116,7 @@ def get_pa_metadata_v1(
     check.boolean(OP, "is_causal", is_causal)
     kv_heads = check.integer(OP, "num_heads_k", num_heads_k, 1, MOST_HEADS)
     group = check.integer(OP, "num_heads_per_head_k", num_heads_per_head_k, 1, MOST_HEADS // kv_heads)
-    units = compute_units(amd_arch()) if num_cu is None else check.integer(OP, "num_cu", num_cu, 1, 2**16)
+    units = work_arguments.workgroups(OP, num_cu)
     if num_cu is None:
         units = max(units - units % kv_heads, kv_heads)
     check.multiple(OP, "num_cu", units, kv_heads, "every key/value head has workgroups of its own")

@@ -10,12 +10,11 @@ import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check, symbolic
-from jax_aiter.core.arch import FNUZ, amd_arch, compute_units
+from jax_aiter.core import check
+from jax_aiter.core.arch import FNUZ
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
-from jax_aiter.core.cases import case, constant
+from jax_aiter.ops.attention import work_arguments
 from jax_aiter.ops.attention.block_table import check_offsets
-from jax_aiter.ops.attention.ragged import order_checks
 from jax_aiter.ops.mla import metadata
 from jax_aiter.ops.mla.metadata import MlaMetadata
 from jax_aiter.ops.mla.tiles import Tiles
@@ -33,9 +32,7 @@ def _tiles(sequences: Any, tiles: tuple[int, int, int]) -> Tiles:
 def _abstract(dims, *, tiles, num_cu, **_):
     check_offsets(OP, "seqlens_qo_indptr", dims["Bp"], dims["B"], of="kv_last_page_lens")
     listed = _tiles(dims["B"], tiles)
-    works = listed.number + num_cu
-    rule = f"{OP}: {works} works of {listed.tokens} queries, from {dims['B']} sequences, must be less than 2^31 rows"
-    symbolic.below(works * listed.tokens, 2**31, rule)
+    work_arguments.below_rows(OP, listed.number + num_cu, listed.tokens, dims["B"])
     found: Any = metadata.structs(listed, num_cu)
     return tuple(found)
 
@@ -50,19 +47,11 @@ def _reference(
 
 
 def _data_checks(*, seqlens_qo_indptr, seqlens_kv_indptr, kv_last_page_lens, page_size, max_seqlen_qo, **_):
+    most = KEYS // page_size
     return {
-        **order_checks("seqlens_qo_indptr", seqlens_qo_indptr),
-        **order_checks("seqlens_kv_indptr", seqlens_kv_indptr),
-        f"seqlens_kv_indptr must stay below {KEYS // page_size} pages of {page_size}": seqlens_kv_indptr >= KEYS // page_size,
-        f"no sequence may have more than max_seqlen_qo = {max_seqlen_qo} queries in seqlens_qo_indptr": jnp.diff(seqlens_qo_indptr)
-        > max_seqlen_qo,
+        **work_arguments.data_checks(seqlens_qo_indptr, "seqlens_kv_indptr", seqlens_kv_indptr, most, page_size, max_seqlen_qo),
         f"kv_last_page_lens must be in [1, {page_size}]": (kv_last_page_lens < 1) | (kv_last_page_lens > page_size),
     }
-
-
-def _case(name, qo, kv, last, **params):
-    arrays = {"seqlens_qo_indptr": qo, "seqlens_kv_indptr": kv, "kv_last_page_lens": last}
-    return case(name, **{n: constant(x, jnp.int32) for n, x in arrays.items()}, **params)
 
 
 GET_MLA_METADATA_V1 = Op(
@@ -79,13 +68,15 @@ GET_MLA_METADATA_V1 = Op(
     reference=_reference,
     data_checks=_data_checks,
     cases=lambda: [
-        _case(
-            "ragged_pages", [0, 1, 4, 4], [0, 2, 20, 21], [3, 16, 1],
+        work_arguments.offsets_case(
+            "ragged_pages",
+            {"seqlens_qo_indptr": [0, 1, 4, 4], "seqlens_kv_indptr": [0, 2, 20, 21], "kv_last_page_lens": [3, 16, 1]},
             num_heads_per_head_k=32, is_causal=True, dtype_q=BF16, dtype_kv=BF16, page_size=16, max_seqlen_qo=3,
             tiles=(2, 1, 3), num_cu=5,
         ),
-        _case(
-            "one_token_pages", [0, 1, 3], [0, 700, 765], [1, 1],
+        work_arguments.offsets_case(
+            "one_token_pages",
+            {"seqlens_qo_indptr": [0, 1, 3], "seqlens_kv_indptr": [0, 700, 765], "kv_last_page_lens": [1, 1]},
             num_heads_per_head_k=128, is_causal=False, dtype_q=FNUZ, dtype_kv=FNUZ, page_size=1, max_seqlen_qo=2,
             tiles=(1, 2, 1), num_cu=4,
         ),
@@ -138,7 +129,7 @@ def get_mla_metadata_v1(
     dtype_q = check.static_dtype(OP, "dtype_q", dtype_q, (*FLOATING, *FP8_TYPES))
     dtype_kv = check.static_dtype(OP, "dtype_kv", dtype_kv, (*FLOATING, *FP8_TYPES))
     one = metadata.tiles_for(dtype_q, dtype_kv, heads, queries, causal, 1)
-    units = compute_units(amd_arch()) if num_cu is None else check.integer(OP, "num_cu", num_cu, 1, 2**16)
+    units = work_arguments.workgroups(OP, num_cu)
     found = GET_MLA_METADATA_V1(
         seqlens_qo_indptr=seqlens_qo_indptr,
         seqlens_kv_indptr=seqlens_kv_indptr,
