@@ -107,7 +107,8 @@ def smooth(rng, arch):
 
 
 def table(good, kind):
-    activation, output = good["activation"], SHORT[good.get("output") or good.get("hidden", "bfloat16")]
+    activation = {"gelu_tanh": "gelu"}.get(good["activation"], good["activation"])  # AITER's name of it
+    output = SHORT[good.get("output") or good.get("hidden", "bfloat16")]
     return f"fmoe/{activation}/fmoe_{output}_{kind}_{activation}.csv"
 
 
