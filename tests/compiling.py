@@ -11,8 +11,8 @@ from pathlib import Path
 
 #: Folders whose tests are about transformations; the others' programs are optimised.
 PLAIN = {"transforms", "parallel"}
-# Ask what XLA makes of a program, or compare with another process, which compiles as users' do.
-OPTIMISED = {"test_memory.py", "test_export.py", "test_export_shuffled.py"}
+# Ask what XLA makes of a program, compare with another process, or with derivatives by JAX of what was not written for it.
+OPTIMISED = {"test_memory.py", "test_export.py", "test_export_shuffled.py", "test_gradient.py"}
 
 
 @contextlib.contextmanager
