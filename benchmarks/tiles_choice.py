@@ -13,16 +13,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from benchmarks import tiles_report
 from benchmarks.h200 import tile_shapes, tile_shapes_attention
-from jax_aiter.bind import measured, select, tuning
-from jax_aiter.core.config import config
+from jax_aiter.bind import forms, measured, tuning
 from jax_aiter.core.machine import Form
 from jax_aiter.kernels.provider import Call
-from jax_aiter.kernels.spec import FP8
+from jax_aiter.kernels.triton import ahead
 from jax_aiter.ops.attention import cudnn
 from jax_aiter.ops.catalogue import all_ops
 
@@ -33,18 +29,9 @@ PAGE = Path(__file__).parents[1] / "docs" / f"{tiles_report.NAME}.json"
 
 def call_of(described: dict[str, Any], arch: str) -> Call:
     """The call of an entry of a shapes file, as auto sees it on a GPU of `arch`."""
-    op = all_ops()[described["op"]]
-
-    def dtype(name: str) -> Any:
-        return jnp.dtype(FP8[arch] if name == "fp8" else name)
-
-    given = {name: jax.ShapeDtypeStruct(tuple(shape), dtype(kind)) for name, (kind, *shape) in described["operands"].items()}
-    operands = {name: given[name] for name in op.operands if name in given}
-    params = {n: dtype(v) if n.endswith("dtype") and isinstance(v, str) else v for n, v in described["params"].items()}
-    with config(arch=arch):
-        results = op.infer(operands, params)
-    call = select.make_call(op, "cuda" if arch.startswith("sm_") else "rocm", arch, operands, params, results)
-    return dataclasses.replace(call, reference=FUSED.get(call.op, call.reference))
+    call = ahead.call_of(described, arch)
+    form = forms.form(all_ops()[call.op], call.target.platform, arch, call.operands, call.params)
+    return dataclasses.replace(call, reference=FUSED.get(call.op, form))
 
 
 def calls(arch: str) -> dict[str, Call]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jax_aiter.kernels.ahead import Kind, Outcome, build
 from jax_aiter.kernels.spec import FP8, CallSpec
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.adapters import adapters, compositions
 from jax_aiter.kernels.triton.provider import chosen
+
+if TYPE_CHECKING:
+    from jax_aiter.kernels.provider import Call
 
 
 def read_calls(path: Path) -> list[dict[str, Any]]:
@@ -25,8 +28,8 @@ def read_calls(path: Path) -> list[dict[str, Any]]:
     return calls
 
 
-def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
-    """The description of one call of a shapes file; its results come from the op's own abstract evaluation."""
+def call_of(call: dict[str, Any], arch: str) -> Call:
+    """One call of a shapes file, on an architecture; its results come from the op's own abstract evaluation."""
     import jax
     import jax.numpy as jnp
 
@@ -50,7 +53,12 @@ def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
     with config(arch=arch):
         params, results = inferred(op, operands, params)
     platform = "cuda" if arch.startswith("sm_") else "rocm"
-    return CallSpec.of(Call(op.name, Target(platform, arch), operands, params, tuple(results)))
+    return Call(op.name, Target(platform, arch), operands, params, tuple(results))
+
+
+def spec_of(call: dict[str, Any], arch: str) -> CallSpec:
+    """The description of one call of a shapes file."""
+    return CallSpec.of(call_of(call, arch))
 
 
 def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], None]) -> list[Outcome]:
