@@ -7,7 +7,7 @@ import numpy as np
 
 from examples.llm import mxfp4, quantise
 from examples.llm.config import Experts
-from examples.llm.linear import Blocks, Linear
+from examples.llm.linear import BLOCK, Blocks, Linear
 from examples.llm.reader import Reader, stack
 
 #: Models that keep ``x · w`` instead of ``x · wᵀ`` for all experts as one, and those whose rows of gate and up alternate.
@@ -69,7 +69,7 @@ def _held(r: Reader, w1: Linear, w2: Linear) -> tuple[Linear, Linear]:
 
 
 def _whole(weight: Any) -> bool:
-    return isinstance(weight, Blocks) and not any(n % 128 for n in weight.values.shape[-2:])
+    return isinstance(weight, Blocks) and not any(n % BLOCK for n in weight.values.shape[-2:])
 
 
 def _batch(weight: Any) -> Any:

@@ -58,5 +58,6 @@ def _hip(specs: list[CallSpec], kinds: Collection[str], jobs: int, progress: Any
         say(f"no plans of HIP kernels: {lacks}", err=True)
         return []
     calls, refused = hip.wanted(specs, where)
-    task = progress.add_task("hip", total=len(calls) + len(hip.needed(calls, root)))
-    return [*refused, *hip.build_all(calls, where, root, jobs, lambda _: progress.advance(task))]
+    sources = hip.needed(calls, root)
+    task = progress.add_task("hip", total=len(calls) + len(sources))
+    return [*refused, *hip.build_all(calls, sources, where, root, jobs, lambda _: progress.advance(task))]

@@ -52,10 +52,18 @@ def needed(specs: Iterable[CallSpec], root: Path) -> list[tuple[str, str]]:
 
 
 def build_all(
-    specs: Iterable[CallSpec], where: Location, root: Path, jobs: int, done: Callable[[Outcome | sources.Outcome], None]
+    specs: Iterable[CallSpec],
+    pairs: Iterable[tuple[str, str]],
+    where: Location,
+    root: Path,
+    jobs: int,
+    done: Callable[[Outcome | sources.Outcome], None],
 ) -> list[Outcome]:
-    """Record and compile what `wanted` gave and is not cached; `done` is called after each source of `needed` and each call."""
-    outcomes = sources.build_pairs(where, needed(specs := list(specs), root), root, jobs, done)
+    """Record and compile what `wanted` gave and is not cached; `done` is called after each source and each call.
+
+    pairs: the sources that the calls need, as `needed` has them.
+    """
+    outcomes = sources.build_pairs(where, pairs, root, jobs, done)
     failed = {(o.name, o.arch): o.reason for o in outcomes if o.status == "failed"}
     lost, left = [], []
     for spec in specs:
