@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
+from typing import Any
 
 # Control characters (a terminal obeys them), the marks that turn the direction of text or hide in it, the bytes of a file name that
 # are no text (lone surrogates), and what separates lines for some readers and not for others.
@@ -37,3 +40,8 @@ def shown(value: object) -> str:
     except Exception as error:  # whatever an object's own repr raises
         return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def json_by_line(entries: Mapping[str, Any]) -> str:
+    """A JSON object with a line for each entry, in order: files that grow by entries, and are compared line by line."""
+    return "{\n" + ",\n".join(f' "{key}": {json.dumps(entry, sort_keys=True)}' for key, entry in sorted(entries.items())) + "\n}\n"

@@ -159,3 +159,9 @@ def get_code(root: Path, name: str) -> bytes | None:
     except zlib.error:
         return None
     return code if decoder.eof and digest(code) == name else None
+
+
+def named_code(root: Path, entry: Any, field: str) -> bytes | None:
+    """The code that an entry, as `read_entry` gave it, names in a field; None if it names none, or as `get_code`."""
+    name = entry.get(field) if isinstance(entry, dict) else None
+    return get_code(root, name) if isinstance(name, str) and len(name) == 64 and name.isalnum() else None

@@ -4,11 +4,8 @@ The record (JAX_AITER_COVERAGE names a file) is what `python -m jax_aiter.kernel
 """
 
 import functools
-import json
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,6 +16,7 @@ from jax_aiter.kernels.asm import registry
 from jax_aiter.kernels.asm.tables import Kernel, kernels, location
 from jax_aiter.kernels.known import AITER_COMMIT, file_hash
 from jax_aiter.kernels.store.survey import survey
+from tests import outcomes
 
 _record: dict[str, dict[str, str]] = {}
 
@@ -97,10 +95,5 @@ def thinned(values: Iterable[Any], step: int) -> list[Any]:
 
 
 def write_record() -> None:
-    """Merge what this session ran into the file that JAX_AITER_COVERAGE names."""
-    name = os.environ.get("JAX_AITER_COVERAGE")
-    if not name or not _record:
-        return
-    path = Path(name)
-    old = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**old, **_record}, indent=1, sort_keys=True))
+    """What this session ran, into the file that JAX_AITER_COVERAGE names."""
+    outcomes.write("JAX_AITER_COVERAGE", _record)

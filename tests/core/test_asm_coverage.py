@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from jax_aiter.core.config import config
+from jax_aiter.core.text import json_by_line
 from jax_aiter.kernels.asm import coverage
 from jax_aiter.kernels.asm.device import ARCHS
 from jax_aiter.kernels.asm.moe import asm_moe, g1u1
@@ -112,7 +113,7 @@ def test_every_kernel_of_an_op_is_counted_once(arch):
 def test_the_command_lists_what_can_be_selected_and_did_not_run(record, monkeypatch, capsys, tmp_path):
     removed = min(path for path in coverage.selectable("gfx950") if coverage.outcome_of(path, record))
     file = tmp_path / "record.json"
-    file.write_text(coverage.encode({key: found for key, found in record.items() if key != coverage.hash_of(removed)}))
+    file.write_text(json_by_line({key: found for key, found in record.items() if key != coverage.hash_of(removed)}))
     monkeypatch.setattr(sys, "argv", ["coverage", "--record", str(file)])
     coverage.main()
     lines = capsys.readouterr().out.splitlines()

@@ -26,6 +26,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jax_aiter.core.config import config
+from jax_aiter.core.text import json_by_line
 from jax_aiter.kernels.asm import listed
 from jax_aiter.kernels.asm.device import ARCHS
 from jax_aiter.kernels.asm.registry import Adapter, adapters
@@ -312,11 +313,6 @@ def _defects(arch: str) -> Mapping[str, tuple[str, ...]]:
     return {key: tuple(reasons) for key, reasons in found.items()}
 
 
-def encode(record: Record) -> str:
-    """One line per object."""
-    return "{\n" + ",\n".join(f' "{key}": {json.dumps(entry, sort_keys=True)}' for key, entry in sorted(record.items())) + "\n}\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jax_aiter.kernels.asm.coverage", description=__doc__)
     parser.add_argument("--record", type=Path, default=PROVEN, help="what ran (default: the shipped record)")
@@ -328,7 +324,7 @@ def main() -> None:
     if options.merge is not None:
         fresh = (json.loads(path.read_text()) for path in options.merge)
         record = merged(record, *fresh, sources=options.source)
-        options.record.write_text(encode(record))
+        options.record.write_text(json_by_line(record))
     found = [[figures(arch, record, here, served=not options.all) for arch in ARCHS] for here in _each(options.source)]
     print("\n\n".join(markdown(arch, of) for arch, *of in zip(ARCHS, *found, strict=True)))
 

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jax_aiter.core.text import json_by_line
 from jax_aiter.kernels.cache import digest
 from jax_aiter.kernels.hip.adapters import adapters
 from jax_aiter.kernels.hip.build.source import source
@@ -76,11 +77,6 @@ def _counts(entries: list[Mapping[str, Any]]) -> str:
     return f"{len(entries)} different ones executed, {_agreed(entries)} agreed"
 
 
-def encode(record: Record) -> str:
-    """One line per kernel."""
-    return "{\n" + ",\n".join(f' "{key}": {json.dumps(entry, sort_keys=True)}' for key, entry in sorted(record.items())) + "\n}\n"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m jax_aiter.kernels.hip.coverage", description=__doc__)
     parser.add_argument("--record", type=Path, default=PROVEN, help="what ran (default: the shipped record)")
@@ -89,7 +85,7 @@ def main() -> None:
     record: Record = json.loads(options.record.read_text())
     if options.merge is not None:
         record = merged(record, [json.loads(path.read_text()) for path in options.merge])
-        options.record.write_text(encode(record))
+        options.record.write_text(json_by_line(record))
     print("\n\n".join("\n".join(markdown(record, arch)) for arch in ARCHS))
 
 

@@ -3,11 +3,8 @@
 The record (JAX_AITER_HIP_COVERAGE names a file) is what `python -m jax_aiter.kernels.hip.coverage` reads.
 """
 
-import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,6 +15,7 @@ from jax_aiter.kernels.plan import Launch
 from jax_aiter.kernels.provider import Call, Program, Target
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.ops import catalogue
+from tests import outcomes
 
 _record: dict[str, dict[str, Any]] = {}
 
@@ -53,10 +51,5 @@ def agreeing(op: str, operands: Mapping[str, Any], params: Mapping[str, Any], ar
 
 
 def write_record() -> None:
-    """Merge what this session ran into the file that JAX_AITER_HIP_COVERAGE names."""
-    name = os.environ.get("JAX_AITER_HIP_COVERAGE")
-    if not name or not _record:
-        return
-    path = Path(name)
-    old = json.loads(path.read_text()) if path.exists() else {}
-    path.write_text(json.dumps({**old, **_record}, indent=1, sort_keys=True))
+    """What this session ran, into the file that JAX_AITER_HIP_COVERAGE names."""
+    outcomes.write("JAX_AITER_HIP_COVERAGE", _record)

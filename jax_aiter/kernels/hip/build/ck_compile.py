@@ -12,14 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels.cache import canonical, digest, get_code, locked, put_code, read_entry, write_entry
+from jax_aiter.kernels.cache import canonical, digest, locked, named_code, put_code, read_entry, write_entry
 from jax_aiter.kernels.hip.build import ck_script, commands, compilers, frontend
 from jax_aiter.kernels.hip.build.ck import PARTS
 from jax_aiter.kernels.hip.build.ck_script import Instance
 from jax_aiter.kernels.hip.build.device import code_object
 from jax_aiter.kernels.hip.build.source import Source
-from jax_aiter.kernels.store import Location, files, sources
-from jax_aiter.kernels.store.location import AS_IT_IS
 
 #: part of every key: raise it when the same sources are compiled in another way.
 VERSION = 1
@@ -33,9 +31,7 @@ class Family:
 
     def __init__(self, source: Source, arch: str, units: int, root: Path, work: Path) -> None:
         self._arch, self._root, self._work, tree = arch, root, work, work / "aiter"
-        self._left_out = files.copy(source.where, tree, source.names, sources.read)
-        if dataclasses.replace(source, where=Location(tree, "setting", AS_IT_IS, None)).tree != source.tree:
-            raise KernelBuildError(f"AITER's sources in {source.where.path} changed since they were first read; start again")
+        self._left_out = source.copy(tree)
         blob = tree / WRITTEN / source.name
         ck_script.write(source, arch, units, tree, blob)
         self._blob, self._instances = blob, ck_script.instances(blob)
@@ -108,19 +104,14 @@ class Family:
 
     def _kept(self, path: Path, what: str, make: Callable[[], bytes]) -> bytes:
         """What an entry of the cache names; made once by all processes that want it."""
-        data = self._read(path, what)
+        data = named_code(self._root, read_entry(path), what)
         if data is None:
             with locked(self._root, "build", shared=True), locked(self._root, f"ck-{path.stem[-24:]}-{self._arch}"):
-                data = self._read(path, what)  # another process may have made it while this one waited
+                data = named_code(self._root, read_entry(path), what)  # another process may have made it while this one waited
                 if data is None:
                     data = make()
                     write_entry(path, {**self._made, what: put_code(self._root, data)})
         return data
-
-    def _read(self, path: Path, what: str) -> bytes | None:
-        stored = read_entry(path)
-        name = stored.get(what) if isinstance(stored, dict) else None
-        return get_code(self._root, name) if isinstance(name, str) and len(name) == 64 and name.isalnum() else None
 
 
 def _name(function: str) -> str:

@@ -15,11 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels.cache import canonical, digest, get_code, locked, put_code, read_entry, write_entry
+from jax_aiter.kernels.cache import canonical, digest, locked, named_code, put_code, read_entry, write_entry
 from jax_aiter.kernels.hip.build import commands, compilers
 from jax_aiter.kernels.hip.build.source import Source
-from jax_aiter.kernels.store import Location, files, sources
-from jax_aiter.kernels.store.location import AS_IT_IS
 
 #: part of every key: raise it when the same sources are compiled in another way.
 VERSION = 1
@@ -82,10 +80,7 @@ def front_end(source: Source, arch: str, root: Path) -> FrontEnd:
 def _compile(source: Source, arch: str) -> tuple[bytes, bytes]:
     compiler = compilers.find()
     with commands.workplace() as work:
-        left_out = files.copy(source.where, work / "aiter", source.names, sources.read)
-        copied = dataclasses.replace(source, where=Location(work / "aiter", "setting", AS_IT_IS, None))
-        if copied.identity != source.identity:
-            raise KernelBuildError(f"AITER's sources in {source.where.path} changed since they were first read; start again")
+        left_out = source.copy(work / "aiter")
         halves = (commands.host, commands.device)
         with ThreadPoolExecutor(2) as both:
             jobs = [both.submit(half, compiler, source, arch, work, INCLUDE) for half in halves]
@@ -120,19 +115,13 @@ def _kept(path: Path, root: Path) -> FrontEnd | None:
 
 def _unpack(path: Path, root: Path) -> FrontEnd | None:
     stored = read_entry(path)
-    if not isinstance(stored, dict):
+    host, bitcode = (named_code(root, stored, half) for half in ("host", "bitcode"))
+    if host is None or bitcode is None:
         return None
-    halves = {}
-    for half in ("host", "bitcode"):
-        name = stored.get(half)
-        data = get_code(root, name) if isinstance(name, str) and len(name) == 64 and name.isalnum() else None
-        if data is None:
-            return None
-        halves[half] = data
     try:
         stem = _folder() / path.stem
-        stem.with_suffix(".so").write_bytes(halves["host"])
-        stem.with_suffix(".bc").write_bytes(halves["bitcode"])
+        stem.with_suffix(".so").write_bytes(host)
+        stem.with_suffix(".bc").write_bytes(bitcode)
     except OSError as error:
         raise KernelBuildError(f"{error.filename}: {error.strerror}; compiled sources are unpacked there") from error
     return FrontEnd(stem.with_suffix(".so"), stem.with_suffix(".bc"), path.stem.rpartition("-")[2])

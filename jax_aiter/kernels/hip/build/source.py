@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from jax_aiter.core.errors import KernelBuildError
@@ -13,6 +14,7 @@ from jax_aiter.kernels.hip.build import ck, templates
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE, TEMPLATES, Unit
 from jax_aiter.kernels.known import file_hash
 from jax_aiter.kernels.store import Location, files, sources
+from jax_aiter.kernels.store.location import AS_IT_IS
 
 #: folders of headers that AITER's build gives to every source.
 HEADERS = ("csrc/include", "csrc/include/ck_tile", "3rdparty/ck_helper", "3rdparty/composable_kernel/include")
@@ -60,6 +62,16 @@ class Source:
         """It differs where a file does that the compiler may read, or a flag, or a table by which calls are dispatched."""
         values = () if self.values is None else (digest(canonical([list(pair) for pair in self.values]))[:16],)
         return "-".join((self.tree, *_plain(self.defines), *_plain(self.flags), *values, *self._table))
+
+    def copy(self, folder: Path) -> list[str]:
+        """Copy the files that the compiler may read; the names of those that no release has, which are left out.
+
+        KernelBuildError if one is no longer what it was when it was first read: results are kept under what it was then.
+        """
+        left_out = files.copy(self.where, folder, self.names, sources.read)
+        if dataclasses.replace(self, where=Location(folder, "setting", AS_IT_IS, None)).tree != self.tree:
+            raise KernelBuildError(f"AITER's sources in {self.where.path} changed since they were first read; start again")
+        return left_out
 
     @property
     def _table(self) -> tuple[str, ...]:
