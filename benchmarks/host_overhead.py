@@ -29,8 +29,8 @@ from jax_aiter.kernels import _native, mock_driver
 from jax_aiter.kernels.args import Pointer, Scalar
 from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.call import call_plan
-from jax_aiter.kernels.encode import encode
 from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.plan.encode import encode
 
 SYMBOL = "nop_kernel"
 ROUNDS = 30

@@ -34,7 +34,7 @@ def fp8(n: int, k: int) -> Fp8:
 
 def _batch(tables: tuple[int, ...]) -> Batch:
     i32, n = jnp.dtype("int32"), SEQUENCES
-    return Batch(of(n, dtype=i32), of(n, dtype=i32), of(n + 1, dtype=i32), of(n, dtype=i32), of(*tables, dtype=i32))
+    return Batch(of(n, dtype=i32), of(n, dtype=i32), None, of(n, dtype=i32), of(*tables, dtype=i32))
 
 
 def _paged(layer: Callable, weights: Any, model: int, kv_heads: int, dim: int):
@@ -88,8 +88,8 @@ LAYERS = {
 
 def launches(plan: Any) -> int:
     """The kernels that a plan, or a program of several, launches; fills and copies are none."""
+    from jax_aiter.kernels.plan.steps import Launch
     from jax_aiter.kernels.provider import Program
-    from jax_aiter.kernels.steps import Launch
 
     plans = plan.plans if isinstance(plan, Program) else (plan,)
     return sum(isinstance(step, Launch) for p in plans for step in p.steps)

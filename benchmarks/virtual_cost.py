@@ -2,9 +2,10 @@
 
     python -m benchmarks.virtual_cost --out docs/virtual_cost.md
 
-The counts come from the interpreter, not from a clock: they are the same on every run and every machine, and they are not
-times. Needs the package vgpu, jax with its ROCm plugin, AITER's files, and for "triton" also torch and triton (or
-JAX_AITER_TRITON_PYTHON).
+`--calls` and `--implementations` make some of its rows. The counts come from the interpreter, not from a clock: they are the same
+on every run and every machine, and they are not times. "hip" is AITER's HIP kernels. Of the step of a model each implementation is
+auto with what comes behind it, and only that of "hip" has HIP kernels: those run what AITER's own entry points give them. Needs the
+package vgpu, jax with its ROCm plugin, AITER's files, and for "triton" also torch and triton (or JAX_AITER_TRITON_PYTHON).
 """
 
 import argparse
@@ -14,12 +15,13 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+IMPLEMENTATIONS = ("asm", "hip", "triton", "xla")
 COLUMNS = ("launches", "wave-instructions", "matrix FLOPs", "bytes loaded", "bytes stored")
 
 
@@ -28,6 +30,8 @@ def cases() -> dict[str, Callable[[str], tuple[Callable[..., Any], tuple[Any, ..
     import jax.numpy as jnp
 
     import jax_aiter
+    from jax_aiter.bind import select
+    from jax_aiter.kernels.provider import providers
 
     rng = np.random.default_rng(0)
 
@@ -38,7 +42,7 @@ def cases() -> dict[str, Callable[[str], tuple[Callable[..., Any], tuple[Any, ..
         def make(implementation: str):
             fp8, dim, inter = jax_aiter.fp8_dtype(), 1024, 256
             weights: list[Any] = [normal(experts, 2 * inter, dim, dtype=fp8), normal(experts, dim, inter, dtype=fp8)]
-            if implementation == "asm":
+            if implementation in ("asm", "hip"):
                 weights = [jax_aiter.ShuffledWeight(w, (16, 16)) for w in weights]  # which values they hold does not matter here
             ids = np.stack([rng.permutation(experts)[:topk] for _ in range(tokens)]).astype(np.int32)
             sizes = {"w1_scale": 2 * inter, "w2_scale": dim}
@@ -53,7 +57,7 @@ def cases() -> dict[str, Callable[[str], tuple[Callable[..., Any], tuple[Any, ..
         def make(implementation: str):
             dim, block = 128, 16
             per = -(-length // block)
-            layout = "asm" if implementation == "asm" else "NHD"
+            layout = "asm" if implementation in ("asm", "hip") else "NHD"
             k = v = (batch * per, block, kv_heads, dim)
             if layout == "asm":
                 k, v = (batch * per, kv_heads, dim // 8, block, 8), (batch * per, kv_heads, block // 8, dim, 8)
@@ -67,13 +71,18 @@ def cases() -> dict[str, Callable[[str], tuple[Callable[..., Any], tuple[Any, ..
         return lambda implementation: (functools.partial(function, implementation=implementation, **params), arrays)
 
     def decode_step(implementation: str):
-        """One step of the example's server, eight sequences of 32 bytes; what an implementation cannot run goes to the next."""
+        """One step of the example's server, eight sequences of 32 bytes; what an implementation cannot run goes to the next.
+
+        HIP kernels are there for "hip" alone, which is auto as it is.
+        """
         import jax
 
         from examples.moe_lm import cache, decode, model, quantize
 
         config = model.Config(layers=2, dim=512, heads=4, kv_heads=1, experts=128, topk=4, intermediate=256, sequence=64)
-        asm = implementation == "asm"
+        asm = implementation in ("asm", "hip")
+        if implementation != "hip":
+            select.providers = lambda: tuple(found for found in providers() if found.name != "hip")
         with jax.default_device(jax.devices("cpu")[0]):
             params = model.cast(quantize.quantize(model.init(config, jax.random.key(0)), shuffle=asm), jnp.bfloat16)
             key = jax.random.key(0)
@@ -100,13 +109,19 @@ def cases() -> dict[str, Callable[[str], tuple[Callable[..., Any], tuple[Any, ..
     }
 
 
-def measure(name: str, implementation: str) -> dict[str, int]:
-    """The counts of one run of a compiled call; in a process under ``vgpu run --profile``."""
+def measure(name: str, implementation: str) -> dict[str, int] | None:
+    """The counts of one run of a compiled call, None if this implementation has no kernel for it; in a process under ``vgpu run
+    --profile``."""
     import jax
+
+    from jax_aiter.core.errors import NotSupportedError
 
     function, arguments = cases()[name](implementation)
     arguments = jax.device_put(arguments)
-    compiled = jax.jit(function).lower(*arguments).compile()
+    try:
+        compiled = jax.jit(function).lower(*arguments).compile()
+    except NotSupportedError:
+        return None
     profile = Path(os.environ["VGPU_PROFILE"])
     jax.block_until_ready(arguments)
     before = len(_lines(profile))
@@ -125,11 +140,11 @@ def _lines(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-def _children(python: str, arch: str) -> Iterator[tuple[str, str, dict[str, int] | str]]:
+def _children(python: str, arch: str, part: str, wanted: Sequence[str]) -> Iterator[tuple[str, str, dict[str, int] | str]]:
     import vgpu
 
-    for name in cases():
-        for implementation in ("asm", "triton", "xla"):
+    for name in (name for name in cases() if part in name):
+        for implementation in wanted:
             with tempfile.TemporaryDirectory() as folder:
                 options = vgpu.Options(arch, 1, "memory", profile=f"{folder}/profile")
                 env = {**os.environ, "JAX_PLATFORMS": "rocm,cpu", "XLA_FLAGS": "", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -137,8 +152,8 @@ def _children(python: str, arch: str) -> Iterator[tuple[str, str, dict[str, int]
                 done = vgpu.run(command, options, env, capture_output=True, text=True)
             if done.returncode:
                 yield name, implementation, done.stderr.strip().splitlines()[-1]
-            else:
-                yield name, implementation, json.loads(done.stdout.splitlines()[-1])
+            elif (found := json.loads(done.stdout.splitlines()[-1])) is not None:
+                yield name, implementation, found
 
 
 def main() -> None:
@@ -146,6 +161,8 @@ def main() -> None:
     parser.add_argument("--arch", default="gfx942")
     parser.add_argument("--python", default=sys.executable, help="the Python that has the ROCm plugin")
     parser.add_argument("--out", type=Path, default=Path("virtual_cost.md"))
+    parser.add_argument("--calls", default="", metavar="TEXT", help="only calls whose names hold this")
+    parser.add_argument("--implementations", nargs="+", choices=IMPLEMENTATIONS, default=IMPLEMENTATIONS)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -153,7 +170,7 @@ def main() -> None:
         return
     lines = [f"Counts of one call on the virtual {options.arch}, by `python -m benchmarks.virtual_cost`. They are not times.", ""]
     lines += [f"| call | implementation | {' | '.join(COLUMNS)} |", "|---|---|" + "--:|" * len(COLUMNS)]
-    for name, implementation, found in _children(options.python, options.arch):
+    for name, implementation, found in _children(options.python, options.arch, options.calls, options.implementations):
         cells = [f"{found[c]:,}" for c in COLUMNS] if isinstance(found, dict) else [found] + [""] * (len(COLUMNS) - 1)
         counts = " | ".join(cells)
         lines.append(f"| {name} | {implementation} | {counts} |")

@@ -17,7 +17,7 @@ inline constexpr uint16_t kPlanVersion = 2;  // the newest; every version from 1
 // bytes give either a valid plan or an error. Code objects are interned in `store`, after everything was checked.
 Status DecodePlan(const uint8_t* data, size_t size, CodeStore& store, Plan* plan);
 
-// The rules a plan must keep beyond its encoding; those of LaunchPlan.__post_init__ in jax_aiter/kernels/plan.py.
+// The rules a plan must keep beyond its encoding; those of PlanContent.__post_init__ in jax_aiter/kernels/plan/content.py.
 Status CheckPlan(const Plan& plan);
 
 }  // namespace jax_aiter

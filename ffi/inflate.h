@@ -2,7 +2,10 @@
 //
 // Why our own: code objects arrive compressed in the executable and are unpacked when it is instantiated, on an XLA
 // thread without the Python interpreter. Linking zlib would need its development files on every machine that builds
-// from source, and no PyPI package provides them; DEFLATE decoding is small and is fuzzed against Python's zlib.
+// from source, and no PyPI package provides them, while taking it only where a build finds it would make two decoders of
+// one, of which wheels and source builds test another each. DEFLATE decoding is small and is fuzzed against Python's zlib.
+// The price is once per code object and process, when it is loaded: some 120 MB/s against zlib 1.2.13's 240 (python -m
+// benchmarks.inflate, AITER's code objects), so 1.2 ms instead of 0.7 for one of 160 kB.
 #ifndef JAX_AITER_FFI_INFLATE_H_
 #define JAX_AITER_FFI_INFLATE_H_
 

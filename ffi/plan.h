@@ -1,4 +1,4 @@
-// A launch plan in memory, as jax_aiter/kernels/plan.py describes it. Only decode.cc makes one, checked.
+// A launch plan in memory, as jax_aiter/kernels/plan describes it. Only decode.cc makes one, checked.
 #ifndef JAX_AITER_FFI_PLAN_H_
 #define JAX_AITER_FFI_PLAN_H_
 

@@ -4,15 +4,19 @@ import gc
 import os
 import sys
 
+import hypothesis
 import pytest
 
-from tests import compiling, devices
+from tests import compiling, devices, thinning
 
 DEVICES = "--xla_force_host_platform_device_count"
 # Added to what the user sets: `XLA_FLAGS=--xla_cpu_max_isa=AVX2 pytest` must not lose the devices.
 if DEVICES not in (flags := os.environ.get("XLA_FLAGS", "")):
     os.environ["XLA_FLAGS"] = f"{flags} {DEVICES}=8".strip()
 
+# Hypothesis fails a test that is slow, or slow to draw for, which on a busy machine every test is.
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("untimed")
 
 _RAN = devices.begin()
 
@@ -30,6 +34,11 @@ def pytest_addoption(parser):
         help="the form of the references that run on a CPU: its own, or the one that is lowered for GPUs",
     )
     parser.addoption("--xla", choices=("fast", "default"), default="fast", help="see tests/compiling.py")
+
+
+@pytest.hookimpl(tryfirst=True)  # before marks choose
+def pytest_collection_modifyitems(config, items):
+    thinning.mark(config, items)
 
 
 def pytest_collection_finish():

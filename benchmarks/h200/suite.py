@@ -6,8 +6,9 @@ import dataclasses
 
 import numpy as np
 
-from benchmarks.h200 import attention, cache, dense, fused, grouped, moe, products, shapes
+from benchmarks.h200 import shapes
 from benchmarks.h200.case import Case, i32, normal
+from benchmarks.h200.cases import attention, cache, dense, fp4_products, fused, grouped, indexer, linear, microscale, moe, products
 from jax_aiter.core.arch import FP8
 
 
@@ -15,8 +16,9 @@ def checked(arch: str) -> list[Case]:
     """Correctness: every covered op at several sizes."""
     fp8 = np.dtype(FP8[arch])
     saturating = arch.startswith("sm_")
-    rows = [*dense.cases(fp8, saturating), *fused.cases(fp8), *products.cases(fp8)]
-    return [*rows, *attention.cases(fp8), *moe.cases(fp8), *grouped.cases(), *cache.cases(fp8)]
+    rows = [*dense.cases(fp8, saturating), *fused.cases(fp8), *products.cases(fp8), *microscale.cases(arch)]
+    rows += [*fp4_products.cases(arch), *attention.cases(fp8), *linear.cases(), *indexer.cases(fp8)]
+    return [*rows, *moe.cases(fp8), *grouped.cases(), *cache.cases(fp8)]
 
 
 @dataclasses.dataclass(frozen=True)

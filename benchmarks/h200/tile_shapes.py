@@ -41,7 +41,7 @@ def moe(tokens: int, experts: int, k: int, model: int, inter: int, quant: str = 
     if quant == "per_token":
         operands |= {"w1_scale": ["float32", experts, 2 * inter], "w2_scale": ["float32", experts, model]}
     params = {"activation": "silu", "quant_type": quant, "doweight_stage1": False, "hidden_pad": 0, "intermediate_pad": 0}
-    params |= {"swiglu_limit": None, "gate_mode": "separated", "output_dtype": BF16, "weight_layout": None}
+    params |= {"swiglu_limit": None, "gate_mode": "separated", "q_dtype_a": None, "output_dtype": BF16, "weight_layout": None}
     return {"op": "fused_moe", "operands": operands, "params": params}
 
 

@@ -12,24 +12,19 @@ on a CPU too, for tests.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
-import os
-from collections.abc import Sequence
-from pathlib import Path
+import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from benchmarks import stepping
 from benchmarks.model_step import measure, steps
 from benchmarks.model_step.forms import Way, ways
-from benchmarks.peers import build
-from benchmarks.peers.measure import short
+from examples.moe_lm import model
 from examples.moe_lm.model import Config
-from jax_aiter.core.arch import arch_of
-from jax_aiter.core.config import config as settings
 
 STEPS = ("decode", "train")
 
@@ -59,23 +54,22 @@ SMALL = Size(
 )  # fmt: skip
 
 
-def programs(size: Size, gpu: bool, wanted: Sequence[str] = STEPS) -> dict[str, tuple[list[Way], dict[str, Any]]]:
+def program(size: Size, step: str, way: Way) -> tuple[Any, Any]:
+    """The way's jitted step, and shapes of what it takes."""
+    if step == "decode":
+        return steps.decoding(way, size.config), measure.decode_arguments(size.config, size.decoding, size.dtype, way)
+    return steps.training(way, size.config, size.dtype), measure.train_arguments(size.config, size.training, way)
+
+
+def programs(size: Size, gpu: bool, wanted: Sequence[str] = STEPS, names: str = "") -> dict[str, tuple[list[Way], dict[str, Any]]]:
     """Of each step its ways, and by name what lowers each."""
-    config, made = size.config, {}
+    made = {}
     for step in wanted:
-        tokens = size.decoding if step == "decode" else size.training * config.sequence
-        found = ways(config, tokens, gpu)
+        tokens = size.decoding if step == "decode" else size.training * size.config.sequence
+        found = stepping.chosen(ways(size.config, tokens, gpu), names)
         if step == "train":  # the memory of attention's scores is no way to train: cuDNN where there is one
             found = [way for way in found if way.form is None or way.form.attention == ("cudnn" if gpu else "xla")]
-        lower = {}
-        for way in found:
-            if step == "decode":
-                arguments = measure.decode_arguments(config, size.decoding, size.dtype, way)
-                lower[way.name] = measure.lowered(way, lambda w: steps.decoding(w, config), arguments)
-            else:
-                arguments = measure.train_arguments(config, size.training, way)
-                lower[way.name] = measure.lowered(way, lambda w: steps.training(w, config, size.dtype), arguments)
-        made[step] = found, lower
+        made[step] = found, {way.name: measure.lowered(way, functools.partial(program, size, step)) for way in found}
     return made
 
 
@@ -84,8 +78,10 @@ def compiled(found: dict[str, tuple[list[Way], dict[str, Any]]], threads: int) -
     return measure.compiled({(step, name): lower for step, (_, lowers) in found.items() for name, lower in lowers.items()}, threads)
 
 
-def run(size: Size, gpu: bool, threads: int, filed: Any, wanted: Sequence[str] = STEPS) -> dict[str, Any]:
-    found = programs(size, gpu, wanted)
+def run(
+    size: Size, gpu: bool, threads: int, filed: Callable[[Any], Any], wanted: Sequence[str] = STEPS, names: str = ""
+) -> dict[str, Any]:
+    found = programs(size, gpu, wanted, names)
     done = compiled(found, threads)
     parameters = sum(x.size for x in jax.tree.leaves(jax.eval_shape(measure.parameters(size.config))))
     report: dict[str, Any] = {
@@ -101,7 +97,10 @@ def run(size: Size, gpu: bool, threads: int, filed: Any, wanted: Sequence[str] =
         about = f"{sequences} sequences of {size.config.sequence}{', with Adam' if step == 'train' else ''}"
         made = {name: program for (kind, name), program in done.items() if kind == step}
         if step == "decode":
-            forms = measure.decode(size.config, size.decoding, size.dtype, found[step][0], made, size.logits)
+            params = jax.jit(lambda: model.cast(measure.parameters(size.config)(), size.dtype))()
+            draw = functools.partial(steps.decoding_state, size.config, size.decoding, size.dtype)
+            forms = measure.decode(params, draw, size.decoding, found[step][0], made, size.logits)
+            del params
         else:
             forms = measure.train(size.config, size.training, found[step][0], made, size.loss)
         report["steps"][step] = {"about": about, "forms": forms}
@@ -109,75 +108,25 @@ def run(size: Size, gpu: bool, threads: int, filed: Any, wanted: Sequence[str] =
     return report
 
 
-def lines(report: dict[str, Any]) -> list[str]:
-    said = [report["about"]]
-    for step, found in report["steps"].items():
-        said.append(f"{step}, {found['about']}:")
-        for name, form in found["forms"].items():
-            rate = f"{form['tokens_per_s']:12,.0f} tokens/s, {1e3 * form['step_s']:9.3f} ms a step" if "step_s" in form else ""
-            said.append(
-                f"    {name:28}{rate} {form.get('failed', '')} {'† ' + form['limits'] if 'limits' in form else ''}".rstrip()
-            )
-    return said
-
-
-def share(size: Size, arch: str, which: str) -> int:
-    """Lowers ours for the arch, every n-th from the i-th on ("i/n"): what the kernels need is built then."""
-    number, of = map(int, which.split("/"))
-    platform, failed = "cuda" if arch.startswith("sm_") else "rocm", 0
-    jobs = [(step, way) for step, (found, _) in programs(size, False).items() for way in found if way.name == "auto"]
-    for step, way in jobs[number::of]:
-        try:
-            with settings(arch=arch):
-                if step == "decode":
-                    program, arguments = (
-                        steps.decoding(way, size.config),
-                        measure.decode_arguments(size.config, size.decoding, size.dtype, way),
-                    )
-                else:
-                    program, arguments = (
-                        steps.training(way, size.config, size.dtype),
-                        measure.train_arguments(size.config, size.training, way),
-                    )
-                program.trace(*arguments).lower(lowering_platforms=(platform,))
-            print(f"{step}: lowered", flush=True)
-        except Exception as error:
-            print(f"{step}: {short(error)}", flush=True)
-            failed += 1
-    return failed
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("out"))
-    parser.add_argument("--small", action="store_true")
-    parser.add_argument("--threads", type=int, default=min(8, os.cpu_count() or 1), help="that compile, before anything is timed")
-    parser.add_argument("--build", action="store_true")
-    parser.add_argument("--arch", default="sm_90", help="of --build")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--share", help=argparse.SUPPRESS)
-    parser.add_argument("--compile", action="store_true", help="only compile, into JAX_COMPILATION_CACHE_DIR")
+    parser = stepping.parser(__doc__)
     parser.add_argument("--steps", default=",".join(STEPS))
     options = parser.parse_args()
-    size = SMALL if options.small else FULL
-    if options.build:
-        if options.share:
-            raise SystemExit(1 if share(size, options.arch, options.share) else 0)
-        small = ["--small"] if options.small else []
-        raise SystemExit(1 if build.in_processes("benchmarks.model_step", options.jobs, options.arch, *small) else 0)
-    gpu = arch_of(jax.devices()[0]) is not None
-    if not gpu and not options.small:
-        raise SystemExit("this machine has no GPU that jax can see; --small tries the command on a CPU")
-    if options.compile:
-        for (step, name), made in compiled(programs(size, gpu, options.steps.split(",")), options.threads).items():
-            print(f"{step}, {name}: {made if isinstance(made, str) else 'compiled'}")
-        return
-    options.out.mkdir(parents=True, exist_ok=True)
-    path = options.out / "model_step.json"
-    report = run(size, gpu, options.threads, lambda found: path.write_text(json.dumps(found, indent=1)), options.steps.split(","))
-    print("\n".join(lines(report)))
-    ours = [found["forms"]["auto"] for found in report["steps"].values()]
-    raise SystemExit(1 if any("failed" in form for form in ours) else 0)
+    size, wanted, names = SMALL if options.small else FULL, options.steps.split(","), options.ways
+
+    def made(gpu: bool) -> dict[str, Any]:
+        found = compiled(programs(size, gpu, wanted, names), options.threads)
+        return {f"{step}, {way}": program for (step, way), program in found.items()}
+
+    status = stepping.command(
+        "benchmarks.model_step",
+        options,
+        ("--steps", options.steps),
+        lambda: (stepping.Ours(step, *program(size, step, Way("auto"))) for step in wanted),
+        made,
+        lambda gpu, filed: run(size, gpu, options.threads, filed, wanted, names),
+    )
+    raise SystemExit(status)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 import jax_aiter
 from benchmarks.model_step import plain
+from benchmarks.model_step.parts import Form
 from examples.moe_lm import decode, model
 from examples.moe_lm.cache import Cache
 from examples.moe_lm.model import Config, Params
@@ -24,12 +25,17 @@ class Way:
 
     name: str
     implementation: str | None = None
-    form: plain.Form | None = None
+    form: Form | None = None
     limits: str = ""
 
     def settings(self) -> Any:
         """The `with` block in which the step is traced."""
         return jax_aiter.config(implementation=self.implementation) if self.implementation else contextlib.nullcontext()
+
+    @property
+    def layout(self) -> tuple[str, ...]:
+        """Which of the experts' weights are swapped: ways of one layout take the same parameters."""
+        return () if self.form is None else self.form.swapped
 
     def own(self, params: Params) -> Params:
         return params if self.form is None else plain.own(params, self.form)
@@ -52,8 +58,6 @@ def ways(config: Config, tokens: int, gpu: bool) -> list[Way]:
     places = max(8, -(-2 * tokens * config.topk // config.experts // 8) * 8)
     attention = ("cudnn", "xla") if gpu else ("xla",)
     own = [Way("auto"), Way("reference", "xla")]
-    theirs = [
-        Way(f"plain: {experts}, {how}", form=plain.Form(experts, how)) for experts in ("ragged_dot", "dense") for how in attention
-    ]
-    padded = [Way(f"plain: padded, {how}", form=plain.Form("padded", how, places), limits=LIMITED) for how in attention[:1]]
+    theirs = [Way(f"plain: {experts}, {how}", form=Form(experts, how)) for experts in ("ragged_dot", "dense") for how in attention]
+    padded = [Way(f"plain: padded, {how}", form=Form("padded", how, places), limits=LIMITED) for how in attention[:1]]
     return [*own, *theirs, *padded]

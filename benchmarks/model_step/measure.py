@@ -6,8 +6,8 @@ import concurrent.futures
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,16 @@ import numpy as np
 from benchmarks.h200 import trace
 from benchmarks.model_step import steps
 from benchmarks.model_step.forms import Way
-from benchmarks.peers.measure import difference, short
 from examples.moe_lm import model
 from examples.moe_lm.model import Config, Params
+from jax_aiter.cli.bench.measure import difference, short
 
 ROUNDS, STEPS = 5, 32  # of decoding, in turns
 PROFILED = 4  # steps, after the timing
+LONGEST = 20  # kernels that are filed
 TRAINED = 4  # steps, of which the first is not timed
 
+AnyWay = TypeVar("AnyWay", bound=Way)
 Made = Mapping[Any, Any]  # compiled programs, or the reasons why there are none
 
 
@@ -55,67 +57,79 @@ def compiled(programs: Mapping[Any, Callable[[], Any]], threads: int) -> dict[An
         return dict(zip(programs, pool.map(one, programs.values()), strict=True))
 
 
-def lowered(way: Way, program: Callable[[Way], Any], arguments: Any) -> Callable[[], Any]:
+def lowered(way: AnyWay, program: Callable[[AnyWay], tuple[Any, Any]]) -> Callable[[], Any]:
+    """program: gives the way's jitted function, and shapes of what it takes."""
+
     def lower() -> Any:
+        jitted, arguments = program(way)
         with way.settings():
-            return program(way).lower(*arguments)
+            return jitted.lower(*arguments)
 
     return lower
 
 
 def decode(
-    config: Config, batch: int, dtype: Any, ways: list[Way], made: Made, tolerance: float, count: int = STEPS
+    params: Params, draw: Callable[[], Any], batch: int, ways: Sequence[Way], made: Made, tolerance: float, count: int = STEPS
 ) -> dict[str, Any]:
-    """Tokens per second of each way, the ways in turns; the logits of a first step against auto's."""
+    """Tokens per second of each way, the ways in turns; the logits of a first step against auto's.
+
+    draw: the state, of which there is one at a time: every way's step takes what the last one left. Parameters are held once for
+    each layout of the experts.
+    """
     found: dict[str, Any] = {}
-    running: dict[str, tuple[Any, Any]] = {}
-    params = jax.jit(lambda: model.cast(parameters(config)(), dtype))()
-    drawn = jax.jit(lambda: steps.decoding_state(config, batch, dtype))
+    owned: dict[Any, Params] = {}
+    drawn = jax.jit(draw)
+    running: list[Way] = []
     want = None
     for way, about in _able(ways, made, found):
         try:
-            own = jax.jit(way.own)(params)
-            state, logits = made[way.name](own, drawn())
-            jax.block_until_ready(logits)
+            if way.layout not in owned:
+                owned[way.layout] = way.own(params)
+            logits = jax.block_until_ready(made[way.name](owned[way.layout], drawn())[1])
         except Exception as error:  # out of memory, say
             about["failed"] = short(error)
             continue
         want = logits if want is None else want
         about["difference"] = difference(logits, want)
         _judge(about, tolerance)
-        running[way.name] = own, state
-    times: dict[str, list[float]] = {name: [] for name in running}
+        running.append(way)
+    times: dict[str, list[float]] = {way.name: [] for way in running}
+    state = drawn()
     for number in range(ROUNDS):
-        for name in list(running) if number % 2 == 0 else reversed(list(running)):
-            own, state = running[name]
+        for way in running if number % 2 == 0 else reversed(running):
             start = time.perf_counter()
             for _ in range(count):
-                state, _ = made[name](own, state)
+                state, _ = made[way.name](owned[way.layout], state)
             jax.block_until_ready(state)
-            times[name].append((time.perf_counter() - start) / count)
-            running[name] = own, state
-    for name, seconds in times.items():
-        found[name] |= {"step_s": statistics.median(seconds), "tokens_per_s": batch / statistics.median(seconds)}
-        found[name] |= _profiled(made[name], *running.pop(name))
+            times[way.name].append((time.perf_counter() - start) / count)
+    for way in running:
+        step = statistics.median(times[way.name])
+        found[way.name] |= {"step_s": step, "tokens_per_s": batch / step}
+        profiled, state = _profiled(made[way.name], owned[way.layout], state)
+        found[way.name] |= profiled
     return found
 
 
-def _profiled(program: Any, own: Params, state: Any) -> dict[str, Any]:
-    """Kernels that a step launches, and the seconds that they run: the rest of the step the device waits."""
+def _profiled(program: Any, own: Params, state: Any) -> tuple[dict[str, Any], Any]:
+    """Kernels that a step launches, and the seconds that they run: the rest of the step the device waits. And the state after."""
     if jax.default_backend() == "cpu":
-        return {}
+        return {}, state
 
     def some() -> None:
-        now = state
+        nonlocal state
         for _ in range(PROFILED):
-            now, _ = program(own, now)
-        jax.block_until_ready(now)
+            state, _ = program(own, state)
+        jax.block_until_ready(state)
 
     try:
         kernels = trace.with_jax(some)
     except (trace.NoDeviceEvents, RuntimeError, ValueError) as error:  # what `trace.choose` takes for "it does not work here"
-        return {"unprofiled": short(error)}
-    return {"kernels": len(kernels) / PROFILED, "busy_s": sum(kernel.duration for kernel in kernels) / 1e9 / PROFILED}
+        return {"unprofiled": short(error)}, state
+    return {
+        "kernels": len(kernels) / PROFILED,
+        "busy_s": sum(kernel.duration for kernel in kernels) / 1e9 / PROFILED,
+        "longest": trace.by_kernel(kernels, PROFILED)[:LONGEST],
+    }, state
 
 
 def train(config: Config, batch: int, ways: list[Way], made: Made, tolerance: float) -> dict[str, Any]:

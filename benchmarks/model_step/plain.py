@@ -6,62 +6,29 @@ experts run as sort + `lax.ragged_dot`, or all of them for every token, or each 
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from benchmarks.peers import moe
+from benchmarks.model_step import parts
+from benchmarks.model_step.parts import Form
 from examples.moe_lm import model
 from examples.moe_lm.cache import Cache
 from examples.moe_lm.model import EPSILON, Config, Params
 
-EXPERTS = ("ragged_dot", "dense", "padded")
-
-
-@dataclasses.dataclass(frozen=True)
-class Form:
-    """`experts`: one of EXPERTS; places: of each expert, for "padded". attention: the implementation of `jax.nn`'s."""
-
-    experts: str
-    attention: str
-    places: int = 0
-
 
 def own(params: Params, form: Form) -> Params:
     """The experts' weights as the form multiplies by them."""
-    swapped = ("w2",) if form.experts == "dense" else ("w1", "w2")
-    layers = [{n: w.swapaxes(1, 2) if n in swapped else w for n, w in layer.items()} for layer in params["layers"]]
+    layers = [{n: w.swapaxes(1, 2) if n in form.swapped else w for n, w in layer.items()} for layer in params["layers"]]
     return {**params, "layers": layers}
 
 
-def _norm(x: jax.Array, weight: jax.Array, dtype: Any) -> jax.Array:
-    return (x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + EPSILON) * weight.astype(jnp.float32)).astype(dtype)
-
-
-def _added(delta: jax.Array, x: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
-    total = delta.astype(jnp.float32) + x.astype(jnp.float32)
-    return _norm(total, weight, x.dtype), total.astype(x.dtype)
-
-
-def _rotated(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
-
-
 def _mixture(x: jax.Array, p: Params, topk: int, form: Form) -> tuple[jax.Array, jax.Array]:
-    logits = jnp.dot(x, p["router"].T, preferred_element_type=jnp.float32)
-    probabilities = jax.nn.softmax(logits)
-    weights, ids = jax.lax.top_k(probabilities, topk)
-    weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-    share = jnp.mean(jax.nn.one_hot(ids, logits.shape[1]), axis=(0, 1))
-    balance = logits.shape[1] * jnp.sum(share * jnp.mean(probabilities, axis=0))
-    run = {"ragged_dot": moe.ragged, "dense": moe.dense, "padded": functools.partial(moe.padded, rows=form.places)}[form.experts]
-    operands = {"hidden_states": x, "w1": p["w1"], "w2": p["w2"], "topk_weight": weights, "topk_ids": ids}
-    return run(operands), balance
+    y, ids, probabilities = parts.mixture(x, p, topk, form)
+    experts = probabilities.shape[1]
+    share = jnp.mean(jax.nn.one_hot(ids, experts), axis=(0, 1))
+    return y, experts * jnp.sum(share * jnp.mean(probabilities, axis=0))
 
 
 def forward(params: Params, config: Config, form: Form, history: jax.Array, positions: jax.Array, attend: Callable[..., jax.Array]):
@@ -71,14 +38,14 @@ def forward(params: Params, config: Config, form: Form, history: jax.Array, posi
     x = jnp.sum(jnp.stack([params["embed"][i][history[:, i]] for i in range(config.context_bytes)]), axis=0)
     delta, balance = jnp.zeros_like(x), jnp.float32(0)
     for layer, p in enumerate(params["layers"]):
-        h, x = _added(delta, x, p["attention_norm"])
+        h, x = parts.added(delta, x, p["attention_norm"], EPSILON)
         qkv = (h @ p["qkv"].T).reshape(-1, heads + 2 * kv, dh)
-        qk = _rotated(qkv[:, : heads + kv], cos, sin)
+        qk = parts.rotated(qkv[:, : heads + kv], cos, sin)
         attended = attend(layer, qk[:, :heads], qk[:, heads:], qkv[:, heads + kv :])
-        h, x = _added(attended.reshape(-1, heads * dh) @ p["out"].T, x, p["moe_norm"])
+        h, x = parts.added(attended.reshape(-1, heads * dh) @ p["out"].T, x, p["moe_norm"], EPSILON)
         delta, balanced = _mixture(h, p, config.topk, form)
         balance += balanced / config.layers
-    h, _ = _added(delta, x, params["norm"])
+    h, _ = parts.added(delta, x, params["norm"], EPSILON)
     return jnp.dot(h, params["head"].T, preferred_element_type=jnp.float32), balance
 
 
@@ -107,14 +74,9 @@ def decode(
     slots = block * block_size + positions % block_size
 
     def attend(layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        pools = [
-            pool.reshape(-1, *pool.shape[2:]).at[slots].set(new).reshape(pool.shape)
-            for pool, new in zip(cache[layer], (k, v), strict=True)
-        ]
-        updated.append((pools[0], pools[1]))
-        keys, values = (pool[tables].reshape(len(tables), -1, *pool.shape[2:]) for pool in pools)
-        options: Any = {"key_value_seq_lengths": context_lens, "implementation": form.attention}
-        return jax.nn.dot_product_attention(q[:, None], keys, values, **options)[:, 0]
+        out, pools = parts.over_pages(form, q, (k, v), cache[layer], slots, tables, context_lens)
+        updated.append(pools)
+        return out
 
     logits, _ = forward(params, config, form, history, positions, attend)
     return logits, updated

@@ -13,8 +13,8 @@ import time
 
 import jax
 
-from benchmarks.peers.measure import short, structs
-from benchmarks.peers.row import Row
+from jax_aiter.cli.bench.measure import short, structs
+from jax_aiter.cli.bench.row import Row
 from jax_aiter.core.config import config
 
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}

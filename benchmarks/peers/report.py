@@ -1,8 +1,11 @@
-"""The project's figures from what was measured: python -m benchmarks.peers.report OUT/peers.json docs
+"""The project's figures from what was measured: python -m benchmarks.peers.report OUT/peers.json [MORE.json ...] docs
 
 Writes docs/h200.json (what is said below, rounded), and from that alone docs/h200.md, docs/h200.svg and the block of README.md
-beside docs that stands between its markers: no figure is copied by hand, and a test compares them. If OUT holds model_step.json
-too (`python -m benchmarks.model_step`), its steps are part of all this.
+beside docs that stands between its markers: no figure is copied by hand, and a test compares them. If OUT holds model_step.json or
+llm_decode.json too (`python -m benchmarks.model_step`, `python -m benchmarks.llm_decode`), their steps are part of all this.
+
+A table may come from several runs, of some rows each (`--only`): a row's forms are always of one run. The page says which are of
+which, and what the card did at best in each.
 """
 
 from __future__ import annotations
@@ -12,7 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers import table
+from jax_aiter.cli.bench import table
+from jax_aiter.cli.bench.plot import plot
 
 BEGIN, END = "<!-- h200: written by `python -m benchmarks.peers.report` -->\n", "<!-- /h200 -->"
 NOTES = """
@@ -34,15 +38,60 @@ def rounded(value: Any) -> Any:
     return [rounded(entry) for entry in value] if isinstance(value, list) else value
 
 
-def summarised(report: dict[str, Any], model: dict[str, Any] | None) -> dict[str, Any]:
-    return rounded({**report, **({"model": model} if model else {})})
+def merged(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """One report: a row as the last run has it that measured it, in the order of the first; the limits of the last run."""
+    rows = {row["name"]: row for report in reports for row in report["rows"]}
+    others, later = [], set()
+    for names, limits in reversed([run for report in reports for run in _runs(report)]):
+        names = [name for name in names if name not in later]
+        later.update(names)
+        others.append({"rows": names, "limits": limits})
+    return {**reports[-1], "rows": list(rows.values()), **({"earlier": others[:0:-1]} if len(others) > 1 else {})}
+
+
+def _runs(report: dict[str, Any]) -> list[tuple[list[str], dict[str, Any]]]:
+    """The runs that a report is merged of: the names of their rows and their limits, the last one's last."""
+    earlier = [(run["rows"], run["limits"]) for run in report.get("earlier", ())]
+    before = {name for names, _ in earlier for name in names}
+    return [*earlier, ([row["name"] for row in report["rows"] if row["name"] not in before], report["limits"])]
+
+
+def summarised(report: dict[str, Any], **steps: dict[str, Any] | None) -> dict[str, Any]:
+    """What is kept: without the profiler's kernels."""
+    rows = [
+        {**row, "forms": {name: {k: v for k, v in form.items() if k != "kernels"} for name, form in row["forms"].items()}}
+        if "forms" in row
+        else row
+        for row in report["rows"]
+    ]
+    return rounded({**report, "rows": rows, **{name: _without_kernels(found) for name, found in steps.items() if found}})
+
+
+def _without_kernels(model: dict[str, Any]) -> dict[str, Any]:
+    def bare(forms: dict[str, Any]) -> dict[str, Any]:
+        return {name: {k: v for k, v in form.items() if k != "longest"} for name, form in forms.items()}
+
+    return {**model, "steps": {name: {**step, "forms": bare(step["forms"])} for name, step in model["steps"].items()}}
 
 
 def markdown(report: dict[str, Any]) -> str:
-    lines = [*_apart(table.summary(report)), "", NOTES, "", *_table(table.HEADER, map(table.cells, report["rows"]))]
-    if "model" in report:
-        lines += ["", "## A step of a model", "", *_model(report["model"])]
+    lines = [*_apart(table.summary(report)), "", NOTES, "", *_by_op(report)]
+    lines += ["", *_table(table.HEADER, map(table.cells, report["rows"]))]
+    lines += [part for run in report.get("earlier", ()) for part in ("", _earlier(run))]
+    for name, title in STEPS.items():
+        if name in report:
+            lines += ["", f"## {title}", "", *_model(report[name])]
     return "\n".join(lines) + "\n"
+
+
+#: what beside the table of calls is part of the page, by its key.
+STEPS = {"model": "A step of a model", "decode": "Decoding with the models of examples/llm"}
+
+
+def _earlier(run: dict[str, Any]) -> str:
+    rates = ", ".join(f"{name} {flops / 1e12:,.3g} TFLOP/s" for name, flops in run["limits"]["matrix_flops"].items())
+    copied = f"copy {run['limits']['copy_bytes_per_s'] / 1e12:.3g} TB/s"
+    return f"Of a run of their own, before the others ({copied}, {rates} there): {', '.join(run['rows'])}."
 
 
 def _apart(lines: list[str]) -> list[str]:
@@ -61,19 +110,36 @@ def _line(cells: list[str]) -> str:
 MODEL = ("step", "of", "this package, tokens/s", "its references only", "plain JAX", "which", "ours / plain", "other forms")
 
 
+def _rates(found: dict[str, Any]) -> tuple[dict[str, float], str | None]:
+    """Tokens per second of every way that counts, and the fastest in plain JAX that can do what ours does."""
+    forms = found["forms"]
+    rates = {name: form["tokens_per_s"] for name, form in forms.items() if "tokens_per_s" in form and "failed" not in form}
+    whole = [name for name in rates if name.startswith("plain") and "limits" not in forms[name]]
+    return rates, max(whole, key=lambda name: rates[name]) if whole else None
+
+
+def _headlines(report: dict[str, Any]) -> list[str]:
+    said = []
+    for name, title in STEPS.items():
+        for step, found in report[name]["steps"].items() if name in report else ():
+            rates, best = _rates(found)
+            if best and "auto" in rates:
+                about = f"{step}, {found['about'].split(';')[0]}: {rates['auto']:,.0f} tokens/s"
+                said.append(f"{title}, {about}, {rates['auto'] / rates[best]:.2f} times plain JAX ({_bare(best)}).")
+    return said
+
+
 def _model(model: dict[str, Any]) -> list[str]:
     """Tokens per second of each way, and ours over the fastest in plain JAX that can do the same and gives the same numbers."""
     rows = []
     for step, found in model["steps"].items():
         forms = found["forms"]
-        rates = {name: form["tokens_per_s"] for name, form in forms.items() if "tokens_per_s" in form and "failed" not in form}
-        whole = {name: rate for name, rate in rates.items() if name.startswith("plain") and "limits" not in forms[name]}
-        best = max(whole, key=lambda name: whole[name]) if whole else None
-        ours = table.over(rates["auto"] / whole[best]) if best and "auto" in rates else "—"
+        rates, best = _rates(found)
+        ours = table.over(rates["auto"] / rates[best]) if best and "auto" in rates else "—"
         shown = [f"{rates[name]:,.0f}" if name in rates else "—" for name in ("auto", "reference", best)]
         others = [name for name in forms if name not in ("auto", "reference", best)]
         rows.append([step, found["about"], *shown, _bare(best or "—"), ours, "; ".join(_other(forms[n], n) for n in others)])
-    return [f"{model['about']} {model['check']}", "", *_table(MODEL, rows)]
+    return [f"{model['about']} {model.get('check', '')}".strip(), "", *_table(MODEL, rows)]
 
 
 def _bare(name: str) -> str:
@@ -85,8 +151,8 @@ def _other(form: dict[str, Any], name: str) -> str:
     return f"{_bare(name)}{'†' if 'limits' in form else ''} {said}"
 
 
-def readme(report: dict[str, Any]) -> str:
-    """The headline: per op, our time against the best peer's over its calls; where we lose; the model's steps."""
+def _by_op(report: dict[str, Any]) -> list[str]:
+    """Per op, our time against the best peer's over its calls."""
     by_op: dict[str, list[dict[str, Any]]] = {}
     for row in report["rows"]:
         kind = f"{row['op']}, forward + backward" if " fwd+bwd " in row["name"] else row["op"]
@@ -94,17 +160,21 @@ def readme(report: dict[str, Any]) -> str:
     rows = [
         [f"`{kind.split(',')[0]}`{kind.partition(',')[1]}{kind.partition(',')[2]}", *_kind(found)] for kind, found in by_op.items()
     ]
+    return _table(["op", "calls", "against", "peer's time / ours", "peer's time / our kernel's", "of the card's limit"], rows)
+
+
+def readme(report: dict[str, Any]) -> str:
+    """The headline: the plot; where we lose; the model's steps."""
     text = [
         f"Measured on one {report['device']} (jax {report['jax']}) by `python -m benchmarks.peers`, each call against the best "
-        "that a JAX user has without this package, in one run; every row is in [docs/h200.md](docs/h200.md). Above 1 this package "
-        "is faster.",
+        "that a JAX user has without this package, side by side; per op, and every row: [docs/h200.md](docs/h200.md). Above 1 this "
+        "package is faster.",
         "",
-        *_table(["op", "calls", "against", "peer's time / ours", "peer's time / our kernel's", "of the card's limit"], rows),
+        "![speed against the best of JAX, call by call](docs/h200.svg)",
         "",
         f"Slower than the best of JAX: {', '.join(table.lost(report)) or 'none'}.",
     ]
-    if "model" in report:
-        text += ["", *_model(report["model"])]
+    text += [f"- {line}" if n else f"\n- {line}" for n, line in enumerate(_headlines(report))]
     return "\n".join(text) + "\n"
 
 
@@ -129,34 +199,10 @@ def replaced(text: str, block: str) -> str:
     return head + begin + block + end + tail
 
 
-def plot(report: dict[str, Any], path: Path) -> None:
-    """Speed against the best peer, per row, of what auto takes and of the kernel alone."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    import matplotlib.pyplot as plt
-
-    matplotlib.rcParams["svg.hashsalt"] = "h200"  # the same file from the same figures
-    rows = [(row["name"], r, table.ratio(row, "triton")) for row in report["rows"] if (r := table.ratio(row)) is not None]
-    figure, axes = plt.subplots(figsize=(9, 0.28 * len(rows) + 1), layout="constrained")
-    axes.barh(
-        [name for name, *_ in rows], [r for _, r, _ in rows], color=["tab:green" if r >= 1 else "tab:orange" for _, r, _ in rows]
-    )
-    alone = [(i, r) for i, (*_, r) in enumerate(rows) if r is not None]
-    axes.plot([r for _, r in alone], [i for i, _ in alone], "k|", markersize=9, label="kernel alone")
-    axes.axvline(1.0, color="black", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_xlabel(f"speed against the best of JAX, {report['device']} (log scale)")
-    axes.invert_yaxis()
-    if alone:
-        axes.legend(loc="lower right")
-    figure.savefig(path, metadata={"Date": None})
-    plt.close(figure)
-
-
-def main(source: Path, folder: Path) -> None:
-    beside = source.parent / "model_step.json"
-    report = summarised(json.loads(source.read_text()), json.loads(beside.read_text()) if beside.exists() else None)
+def main(sources: list[Path], folder: Path) -> None:
+    beside = {key: sources[0].parent / f"{name}.json" for key, name in (("model", "model_step"), ("decode", "llm_decode"))}
+    steps = {key: json.loads(path.read_text()) for key, path in beside.items() if path.exists()}
+    report = summarised(merged([json.loads(source.read_text()) for source in sources]), **steps)
     page = folder.parent / "README.md"
     text = replaced(page.read_text(), readme(report))  # before anything is written
     folder.mkdir(parents=True, exist_ok=True)
@@ -167,4 +213,5 @@ def main(source: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    *sources, folder = map(Path, sys.argv[1:])
+    main(sources, folder)

@@ -70,7 +70,7 @@ def _attention(p, h, cache, batch: Batch, tables, scale: float, epsilon: float, 
         cache = jax_aiter.concat_and_cache_mla(kv, k_pe[:, 0], cache, batch.slots)
     pages = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(batch.context_lens, dtype=jnp.int32)])  # pages of one token
     o = jax_aiter.mla_decode_fwd(
-        q, cache, batch.cu_seqlens, pages, batch.tables, jnp.ones_like(batch.context_lens), max_seqlen_qo=queries, sm_scale=scale
+        q, cache, batch.offsets, pages, batch.tables, jnp.ones_like(batch.context_lens), max_seqlen_qo=queries, sm_scale=scale
     )
     o = project_heads(o, p.value_up)
     return jax_aiter.gemm_a16w16(o.reshape(o.shape[0], -1), p.out), cache
@@ -82,10 +82,10 @@ def layer(
 ):  # fmt: skip
     """``(x, residual, cache)`` after the layer. The cache has pages of one token; `batch.tables` lists those of all sequences.
 
-    `queries` is the most new tokens of a sequence, 1 in a decode step; None does not say.
+    `queries` is the most new tokens of a sequence, 1 in a decode step; None: what the batch says.
     """
     h, _, residual = add_norm(x, residual, p.norm, epsilon, fp8=fp8, fused=fused)
-    x, cache = _attention(p, h, cache, batch, tables, scale, epsilon, queries or x.shape[0], fp8=fp8, fused=fused)
+    x, cache = _attention(p, h, cache, batch, tables, scale, epsilon, queries or batch.longest, fp8=fp8, fused=fused)
     h, plain, residual = add_norm(x, residual, p.moe_norm, epsilon, fp8=fp8, fused=fused, keep=True)
     weights, ids = jax_aiter.biased_grouped_topk(
         project(plain, p.router, out_dtype="float32"), p.bias, routing.topk, num_expert_group=routing.groups,

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 import jax_aiter
-from examples.layers.parts import Batch, add_norm, project, split_heads
+from examples.layers.parts import Batch, add_norm, attend, project, split_heads
 
 
 class Weights(NamedTuple):
@@ -39,10 +39,7 @@ def layer(
     else:
         q, k = (jax_aiter.rope(a, cos, sin, batch.positions) for a in (q, k))
         keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
-    o = jax_aiter.unified_attention(
-        q, keys, values, batch.cu_seqlens, batch.context_lens, batch.tables,
-        scale=q.shape[-1] ** -0.5, sliding_window=window, sinks=p.sinks,
-    )  # fmt: skip
+    o = attend(q, keys, values, batch, scale=q.shape[-1] ** -0.5, sliding_window=window, sinks=p.sinks)
     x = project(o.reshape(o.shape[0], -1), p.out, p.out_bias)
     h, _, residual = add_norm(x, residual, p.moe_norm, epsilon, fp8=False, fused=fused)
     weights, ids = jax_aiter.topk_softmax(project(h, p.router, p.router_bias, "float32"), topk, renormalize=True)

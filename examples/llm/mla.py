@@ -31,7 +31,7 @@ def attention(
         o = _expanded(p, a, q, q_pe, latent, k_pe, *x.shape[:2])
     else:
         o, cache = _absorbed(p, a, q, q_pe, latent, k_pe, batch, cache)
-    return linear(o.reshape(*x.shape[:-1], -1), p["out"]), cache
+    return linear(o.reshape(*x.shape[:-1], -1), p["out"], axis=a.axis), cache
 
 
 def _expanded(p, a: Latent, q, q_pe, latent, k_pe, count: int, length: int) -> jax.Array:
@@ -51,7 +51,7 @@ def _absorbed(p, a: Latent, q, q_pe, latent, k_pe, batch: Batch, cache) -> tuple
     ends, pages = page_list(batch.tables, batch.context_lens, page)
     last = (batch.context_lens - 1) % page + 1
     o = jax_aiter.mla_decode_fwd(
-        q, cache, batch.cu_seqlens, ends, pages, last, max_seqlen_qo=q.shape[0], sm_scale=a.scale, v_head_dim=a.rank
+        q, cache, batch.offsets, ends, pages, last, max_seqlen_qo=batch.longest, sm_scale=a.scale, v_head_dim=a.rank
     )
     return project_heads(o, p["value_up"]), cache
 

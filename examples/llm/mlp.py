@@ -13,4 +13,4 @@ GATED = {"silu": jax_aiter.silu_and_mul, "gelu": jax_aiter.gelu_and_mul, "gelu_t
 
 def mlp(p: dict[str, Any], m: Mlp, x: jax.Array) -> jax.Array:
     """``[..., M]`` to ``[..., M]``; ``gate_up`` has the gate's rows first."""
-    return linear(GATED[m.activation](linear(x, p["gate_up"])), p["down"])
+    return linear(GATED[m.activation](linear(x, p["gate_up"])), p["down"], axis=m.axis)

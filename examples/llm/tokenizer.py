@@ -9,10 +9,10 @@ from typing import Any
 import gguf
 import tokenizers
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from tokenizers import decoders, models, pre_tokenizers
+from tokenizers import decoders, models, pre_tokenizers, processors
 from tokenizers.decoders import DecodeStream
 
-from examples.llm.gguf_file import GgufFile
+from examples.llm.checkpoint.gguf_file import GgufFile
 
 _WORDS = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -37,6 +37,10 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         return self.codec.encode(text, add_special_tokens=False).ids
+
+    def prompt(self, text: str) -> list[int]:
+        """The same, with the marks that the model wants around a text that stands for itself."""
+        return self.codec.encode(text).ids
 
     def decode(self, tokens: Sequence[int]) -> str:
         return self.codec.decode(list(tokens), skip_special_tokens=False)
@@ -91,7 +95,8 @@ def from_gguf(file: GgufFile) -> Tokenizer:
         raise ValueError(f"the file's tokenizer is {kind!r} with {pre!r}, must be 'gpt2' with one of {', '.join(SPLITS)}")
     tokens = file.metadata("tokenizer.ggml.tokens")
     merges = [tuple(m.split(" ", 1)) for m in file.metadata("tokenizer.ggml.merges")]
-    codec = tokenizers.Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges))
+    llama3 = pre == "llama-bpe"  # takes words of the vocabulary whole, and begins texts with a mark where its file does not say
+    codec = tokenizers.Tokenizer(models.BPE({t: i for i, t in enumerate(tokens)}, merges, ignore_merges=llama3))
     split = SPLITS[pre]
     by_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=pre in ("gpt-2", "smollm"))
     codec.pre_tokenizer = by_bytes if split is None else pre_tokenizers.Sequence([split, by_bytes])  # type: ignore[assignment]
@@ -100,4 +105,14 @@ def from_gguf(file: GgufFile) -> Tokenizer:
     codec.add_special_tokens([t for t, kind in zip(tokens, types, strict=False) if kind == gguf.TokenType.CONTROL])
     ids = {n: file.metadata(f"tokenizer.ggml.{n}_token_id") for n in ("bos", "eos")}
     special = {f"{n}_token": tokens[i] for n, i in ids.items() if i is not None}
+    adds = {"bos": llama3, "eos": False}
+    around = [ids[n] if file.metadata(f"tokenizer.ggml.add_{n}_token", given) else None for n, given in adds.items()]
+    codec.post_processor = _marks(tokens, *around)
     return Tokenizer(codec, file.metadata("tokenizer.chat_template"), frozenset(i for i in [ids["eos"]] if i is not None), special)
+
+
+def _marks(tokens: Sequence[str], first: int | None, last: int | None) -> processors.TemplateProcessing:
+    """What puts these tokens before and behind a text; None: nothing."""
+    before, behind = ([] if i is None else [tokens[i]] for i in (first, last))
+    marks = [(tokens[i], i) for i in {first, last} if i is not None]
+    return processors.TemplateProcessing(single=[*before, "$A", *behind], special_tokens=marks)

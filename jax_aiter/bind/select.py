@@ -104,9 +104,9 @@ def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[preference.P
     return ranked, {**refused, **behind, **ranked.passed_over}
 
 
-def preferred(call: Call, implementation: str | None) -> tuple[str, dict[str, str]]:
-    """What `choose` would take, judged from the refusals alone: nothing is built."""
-    reasons = refusals(call)
+def preferred(call: Call, implementation: str | None, lifted: str | None = None) -> tuple[str, dict[str, str]]:
+    """What `choose` would take, judged from the refusals alone: nothing is built. lifted: a reason that counts as none."""
+    reasons = {name: None if reason == lifted else reason for name, reason in refusals(call).items()}
     if implementation is not None:
         return implementation, {name: reason for name, reason in reasons.items() if reason is not None}
     ranked, refused = _ranked(call, reasons)

@@ -1,4 +1,4 @@
-"""``jax-aiter doctor``: versions, device, arch, AITER, and per op who can run it and why the others cannot."""
+"""``jax-aiter doctor``: one screen of versions, device, AITER and what to mend; per op who can run it and why the others cannot."""
 
 import importlib.metadata
 import json
@@ -13,16 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 import jax_aiter
-from jax_aiter.bind import select
 from jax_aiter.bind.explain import platform_name
+from jax_aiter.cli.checks import BROKEN, READY, REFERENCES, Check, checks, exit_code
 from jax_aiter.cli.inventory import aiter, aiter_lines
+from jax_aiter.cli.say import examples
+from jax_aiter.cli.who import who_runs
 from jax_aiter.core.arch import arch_of, target_arch
 from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.core.settings import Settings
 from jax_aiter.core.text import printable
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.found import is_aiter_found_and_supported
 from jax_aiter.kernels.hip.build import compilers
-from jax_aiter.ops.catalogue import all_ops
 
 PACKAGES = ("jax", "jaxlib", "numpy", "jax-rocm7-plugin", "jax-cuda13-plugin", "triton", "torch", "amd-aiter")
 
@@ -42,28 +44,6 @@ def _hip_compiler() -> dict[str, Any]:
         return {"found": None, "reason": str(error)}
 
 
-def _ops(name: str, arch: str | None) -> list[dict[str, Any]]:
-    """Per op, over its cases: the implementation that would run, and the first reason against each other one."""
-    rows = []
-    for op in all_ops().values():
-        taken: dict[str, int] = {}
-        reasons: dict[str, str] = {}
-        for case in op.cases():
-            operands = {n: a.struct for n, a in case.operands.items()}
-            try:
-                results = op.infer(operands, case.params)
-            except TypeError as error:  # a case of the other fp8 family than this target's
-                reasons.setdefault(case.name, str(error))
-                continue
-            call = select.make_call(op, name, arch, operands, case.params, results)
-            implementation, refused = select.preferred(call, None)
-            taken[implementation] = taken.get(implementation, 0) + 1
-            for other, reason in refused.items():
-                reasons.setdefault(other, reason)
-        rows.append({"op": op.name, "family": op.family, "implementations": taken, "reasons": reasons})
-    return rows
-
-
 def collect() -> dict[str, Any]:
     """Everything the command prints, as plain data."""
     devices = jax.devices()
@@ -81,7 +61,7 @@ def collect() -> dict[str, Any]:
         "hip_compiler": _hip_compiler(),
         "native_module": {"available": native.available, "reason": native.reason},
         "settings": {k: sorted(v) if isinstance(v, frozenset) else v for k, v in vars(jax_aiter.config.settings).items()},
-        "ops": _ops(platform_name(), target_arch()),
+        "ops": who_runs(platform_name(), target_arch()),
     }
 
 
@@ -90,36 +70,66 @@ def _row(table: Table, *cells: str) -> None:
     table.add_row(*(Text(printable(cell)) for cell in cells))
 
 
-def _print(data: dict[str, Any]) -> None:
+SIGNS = {"good": ("ok", "green"), "missing": ("--", "yellow"), "broken": ("!!", "red")}
+ENDINGS = {
+    READY: "Kernels can run here.",
+    REFERENCES: "Every op runs its reference here.",
+    BROKEN: "Something is broken: see the lines with !!.",
+}
+
+
+def _print(data: dict[str, Any], found: list[Check]) -> None:
     console = Console()
     facts = Table(show_header=False, box=None, pad_edge=False)
     versions = ", ".join(f"{p} {v}" for p, v in data["packages"].items() if v)
     _row(facts, "jax_aiter", f"{data['jax_aiter']}, Python {data['python']}, {data['system']}")
     _row(facts, "packages", versions)
-    for device in data["devices"][:8]:
-        _row(facts, "device", f"{device['name']} ({device['kind']}), arch {device['arch'] or 'none: not a GPU'}")
     _row(facts, "target arch", data["target_arch"] or "none: the reference emulates gfx942; set JAX_AITER_ARCH to choose")
-    for number, line in enumerate(aiter_lines(data["aiter"])):
-        _row(facts, "" if number else "AITER", line)
-    compiler = data["hip_compiler"]
-    _row(facts, "HIP compiler", compiler["found"] or compiler["reason"])
-    native = data["native_module"]
-    _row(facts, "launch handler", "ready" if native["available"] else native["reason"])
-    _row(facts, "settings", ", ".join(f"{k}={v}" for k, v in data["settings"].items()))
+    _row(facts, "settings", ", ".join(f"{k}={v}" for k, v in data["settings"].items() if v not in _DEFAULTS[k]) or "defaults")
     console.print(facts)
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for check in found:
+        sign, style = SIGNS[check.state]
+        remedy = f"; {check.remedy}" if check.remedy and check.remedy not in check.says else ""
+        table.add_row(Text(sign, style), Text(check.part), Text(printable(check.says + remedy)))
+    console.print(table)
+    for line in aiter_lines(data["aiter"])[1:]:
+        console.print(Text(f"   {printable(line)}", "dim"))
+    console.print(Text(ENDINGS[exit_code(found)]))
+
+
+_DEFAULTS = {k: (v, sorted(v) if isinstance(v, frozenset) else v) for k, v in vars(Settings()).items()}
+
+
+def _print_ops(rows: list[dict[str, Any]]) -> None:
     table = Table("op", "family", "runs as", "why not the others")
-    for row in data["ops"]:
+    for row in rows:
         runs = ", ".join(sorted(row["implementations"])) or "no case fits this target"
         _row(table, row["op"], row["family"], runs, "; ".join(f"{n}: {r}" for n, r in row["reasons"].items()))
-    console.print(table)
+    Console().print(table)
 
 
-@click.command()
+EXAMPLES = examples(
+    "jax-aiter doctor                        # one screen",
+    "jax-aiter doctor --ops                  # every op: what runs, and which rule refused the rest",
+    "JAX_AITER_ARCH=gfx942 jax-aiter doctor --json | jq .checks",
+)
+
+
+@click.command(epilog=EXAMPLES)
+@click.option("--ops", "per_op", is_flag=True, help="Per op: what runs it, and the rule that refuses each other implementation.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def doctor(as_json: bool) -> None:
-    """Versions, devices, AITER, settings, and which implementation runs each op."""
+def doctor(per_op: bool, as_json: bool) -> None:
+    """Versions, devices, AITER, settings, and what to mend, in one screen.
+
+    Exits with 0 where kernels can run, 1 where every op runs its reference (no GPU, no AITER), 2 where something is broken.
+    """
     data = collect()
+    found = checks(data)
     if as_json:
-        click.echo(json.dumps(data, indent=2))
+        click.echo(json.dumps({**data, "checks": [vars(check) for check in found], "exit_code": exit_code(found)}, indent=2))
+    elif per_op:
+        _print_ops(data["ops"])
     else:
-        _print(data)
+        _print(data, found)
+    sys.exit(exit_code(found))

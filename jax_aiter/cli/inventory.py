@@ -12,8 +12,10 @@ from jax_aiter.kernels.prune import contents
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.store.installed import version, why_not
 from jax_aiter.kernels.store.survey import survey
+from jax_aiter.kernels.tables import tuned
 
 MISSING = 'not found: pip install "jax_aiter[aiter]", or jax-aiter kernels add PATH registers a checkout'
+TOLD = 5  # tables that are named
 SOURCES = {"setting": "JAX_AITER_SOURCE", "cache": "`kernels add`", "package": "an installed package"}
 
 
@@ -36,6 +38,7 @@ def aiter() -> dict[str, Any]:
         "state": where.state,
         "summary": str(found),
         **found.to_json(),
+        "tuned": _tuned(),
         "remarks": found.lines(),
     }
 
@@ -49,8 +52,25 @@ def aiter_lines(found: dict[str, Any]) -> list[str]:
         f"{found['summary']}, {found['nbytes'] / 2**20:.1f} MiB ({found['state']})",
         f"from {SOURCES[found['source']]}{called}: {found['path']}",
         f"code objects: {objects}",
+        *_tuned_lines(found["tuned"]),
         *found["remarks"],
     ]
+
+
+def _tuned() -> dict[str, Any]:
+    """AITER's tuned choices: how many, and the tables that are not understood, by name, each with its reason."""
+    try:
+        return {"rows": tuned.count(), "passed_over": dict(tuned.passed_over())}
+    except (CacheError, KernelBuildError) as error:
+        return {"error": str(error)}
+
+
+def _tuned_lines(found: dict[str, Any]) -> list[str]:
+    if "error" in found:
+        return [f"tuned choices: {found['error']}"]
+    over = [f"passed over {name}: {why}; AITER's rules for other shapes decide there" for name, why in found["passed_over"].items()]
+    more = [f"and {len(over) - TOLD} more tables"] if len(over) > TOLD else []
+    return [f"tuned choices: {found['rows']}, tables that are not understood: {len(over)}", *over[:TOLD], *more]
 
 
 def inventory(root: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from jax_aiter.cli.inventory import MISSING, inventory, lines
-from jax_aiter.cli.say import Group, say
+from jax_aiter.cli.say import Group, examples, say
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import cache_root
 
@@ -20,7 +20,7 @@ def kernels() -> None:
     """Add AITER to the cache, build launch plans ahead of time, look after both."""
 
 
-@kernels.command()
+@kernels.command(epilog=examples("jax-aiter kernels add ~/aiter", "jax-aiter kernels add --known-only amd_aiter-0.1.7.whl"))
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--unverified", is_flag=True, help="Take files that no known release has as they are.")
 @click.option("--known-only", is_flag=True, help="Leave such files out, and do without those that are missing.")
@@ -47,7 +47,7 @@ def add(path: Path, unverified: bool, known_only: bool) -> None:
     say(f"AITER {added.location.identity[:18]} ({added.location.state}) is in {added.location.path}")
 
 
-@kernels.command("list")
+@kernels.command("list", epilog=examples("jax-aiter kernels list", "jax-aiter kernels list --json | jq .plans"))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def list_(as_json: bool) -> None:
     """What the cache holds, where AITER is, which release, what of it is known."""
@@ -61,7 +61,7 @@ def list_(as_json: bool) -> None:
         raise SystemExit(1)
 
 
-@kernels.command()
+@kernels.command(epilog=examples("jax-aiter kernels verify"))
 def verify() -> None:
     """Compare AITER's files with those of the known releases and every cached entry with its hash. Nothing is changed."""
     from jax_aiter.kernels.marker import others_can_write
@@ -87,7 +87,7 @@ def verify() -> None:
     say("all files are as they should be" + (f", but plans are NOT verified: {doubt}" if doubt else ""))
 
 
-@kernels.command()
+@kernels.command(epilog=examples("jax-aiter kernels prune", "jax-aiter kernels prune --all   # AITER's files too"))
 @click.option("--all", "everything", is_flag=True, help="Remove AITER's files and every plan too.")
 def prune(everything: bool) -> None:
     """Remove plans of other AITER versions, unused code objects, damaged entries and leftovers."""
@@ -96,7 +96,13 @@ def prune(everything: bool) -> None:
     say(f"freed {remove(cache_root(), everything) / 2**20:.1f} MiB")
 
 
-@kernels.command()
+@kernels.command(
+    epilog=examples(
+        "jax-aiter kernels build --arch gfx942 --shapes calls.json --jobs 8   # calls as `jax-aiter tune --help` shows them",
+        "jax-aiter kernels build --arch gfx942 --arch gfx950 --ops rms_norm,rope --implementation triton",
+        "jax-aiter kernels build --arch gfx942 --hip --jobs 8                 # AITER's HIP sources, once for all calls",
+    )
+)
 @click.option("--arch", "archs", multiple=True, required=True, type=click.Choice(["gfx942", "gfx950", "sm_90"]))
 @click.option("--ops", default="", help="Comma-separated op names; default: all.")
 @click.option("--shapes", type=click.Path(path_type=Path, exists=True), help="JSON list of calls; default: the ops' own cases.")
@@ -109,10 +115,11 @@ def build(
 ) -> None:
     """Record and compile plans ahead of time; what is cached already is skipped.
 
-    Of each call the plan of its Triton kernel and, on gfx942 and gfx950, of its HIP kernel, where AITER has one. A process that
-    finds its plans starts no worker and needs no compiler: JAX_AITER_BUILD=0 there makes sure of it.
+    Of each call the plan of its Triton kernel and, on gfx942 and gfx950, of its HIP kernel and of those around its hand-written
+    kernel, where AITER has one. A process that finds its plans starts no worker and needs no compiler: JAX_AITER_BUILD=0 there
+    makes sure of it.
     """
-    from jax_aiter.cli.build_plans import build_plans, specs_of
+    from jax_aiter.cli.build_plans import build_plans, calls_of
 
     if hip:
         if ops or shapes is not None or kinds:
@@ -122,11 +129,11 @@ def build(
     if sources:
         raise click.UsageError("--sources needs --hip")
     try:
-        specs = specs_of(archs, {name for name in ops.split(",") if name}, shapes)
+        calls = calls_of(archs, {name for name in ops.split(",") if name}, shapes)
     except (ValueError, TypeError) as error:
         raise click.ClickException(str(error)) from error
     with _progress("building plans") as progress:
-        outcomes = build_plans(specs, kinds, jobs, progress)
+        outcomes = build_plans(calls, kinds, jobs, progress)
     _report([(outcome.status, f"{outcome.spec.op} on {outcome.spec.arch}", outcome.reason) for outcome in outcomes], "plans")
 
 

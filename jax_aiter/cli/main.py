@@ -8,6 +8,7 @@ import click
 from jax_aiter.cli.say import Group
 
 COMMANDS = {
+    "bench": ("jax_aiter.cli.bench.command", "bench"),
     "doctor": ("jax_aiter.cli.doctor", "doctor"),
     "kernels": ("jax_aiter.cli.kernels", "kernels"),
     "ops": ("jax_aiter.cli.ops", "ops"),

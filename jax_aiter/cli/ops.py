@@ -1,10 +1,11 @@
-"""``jax-aiter ops``: the op table of the README, made from the ops' own records."""
+"""``jax-aiter ops``: the op table of docs/ops.md, made from the ops' own records."""
 
 import inspect
 
 import click
 
 import jax_aiter
+from jax_aiter.cli.say import examples
 from jax_aiter.ops.catalogue import all_ops
 
 
@@ -29,7 +30,7 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
-@click.command()
+@click.command(epilog=examples("jax-aiter ops", "jax-aiter ops --vllm > docs/vllm.md"))
 @click.option("--vllm", is_flag=True, help="Print which op each of vLLM's AITER operations is, argument by argument.")
 def ops(vllm: bool) -> None:
     """Print the table of ops as Markdown."""

@@ -19,6 +19,11 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(one_line(text), err=err)
 
 
+def examples(*lines: str) -> str:
+    """What stands at the end of a command's help: a test parses each line as it is."""
+    return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])
+
+
 class Group(click.Group):
     """A group of commands whose errors, ours and those about its arguments, are one printable line."""
 

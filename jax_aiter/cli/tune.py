@@ -12,7 +12,7 @@ import jax
 from jax_aiter.bind import select, tuning
 from jax_aiter.bind.searched import Searched
 from jax_aiter.cli.measure import device_seconds
-from jax_aiter.cli.say import say
+from jax_aiter.cli.say import examples, say
 from jax_aiter.cli.tune_calls import TuneCall, benchmark_calls, call_of, file_calls, own_cases, with_parts
 from jax_aiter.cli.tune_print import Row, print_rows, progress_bar
 from jax_aiter.cli.tune_search import searching_of
@@ -80,7 +80,13 @@ def _calls(shapes: Path | None, cases: bool, ops: str) -> list[TuneCall]:
     return [call for call in calls if not wanted or call.op.name in wanted]
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "jax-aiter tune --budget 600                  # every op, benchmark shapes, tiles for ten minutes at most",
+        "jax-aiter tune --ops rms_norm,rope --no-tiles",
+        "jax-aiter tune --shapes calls.json --out tuned.json",
+    )
+)
 @click.option("--ops", default="", help="Comma-separated op names; default: all.")
 @click.option("--shapes", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="JSON list of calls, see above.")
 @click.option("--cases", is_flag=True, help="Only the ops' own small cases. Default: these and the benchmark shapes.")

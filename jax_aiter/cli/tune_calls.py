@@ -15,6 +15,7 @@ from jax_aiter.bind.explain import platform_name
 from jax_aiter.bind.op import Op
 from jax_aiter.core.arch import FP8, fp8_dtype
 from jax_aiter.core.cases import Array, Case, case, constant, distinct, normal, permutation, uniform
+from jax_aiter.kernels.described import read_calls
 from jax_aiter.kernels.provider import Call
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import compositions
@@ -144,6 +145,7 @@ def _moe(tokens: int, experts: int, topk: int, model: int, inter: int) -> TuneCa
         intermediate_pad=0,
         swiglu_limit=None,
         gate_mode="separated",
+        q_dtype_a=None,
         output_dtype=BF16,
         weight_layout=None,
     )
@@ -161,8 +163,6 @@ def _flash(batch: int, length: int, d: int, backward: bool, heads: int = 32, kv_
 
 def file_calls(path: Path) -> list[TuneCall]:
     """The calls of a shapes file (the format of ``jax-aiter kernels build --shapes``, plus "values" for integer operands)."""
-    from jax_aiter.kernels.triton.ahead import read_calls
-
     return [_from_json(call, f"call {number}", str(path)) for number, call in enumerate(read_calls(path))]
 
 

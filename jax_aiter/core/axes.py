@@ -7,8 +7,8 @@ The same name in two operands must have the same size.
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -80,8 +80,8 @@ def check_dtype(op: str, operand: str, dtype: np.dtype, allowed: tuple[str, ...]
         raise TypeError(f"{op}: {operand} has dtype {jnp.dtype(dtype).name}, must be {' or '.join(allowed)}")
 
 
-def match(op: str, args: Mapping[str, Arg], operands: Mapping[str, jax.ShapeDtypeStruct | None]) -> Dims:
-    """Check every operand against its `Arg` and return the axis sizes."""
+def match(op: str, args: Mapping[str, Arg], operands: Mapping[str, Any]) -> Dims:
+    """Check every operand (an array or its shape and dtype, or None) against its `Arg` and return the axis sizes."""
     dims = Dims()
     for name, arg in args.items():
         x = operands.get(name)

@@ -18,7 +18,8 @@ class Array:
     fill: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
     def draw(self, rng: np.random.Generator) -> jax.Array:
-        return jnp.asarray(self.fill(rng, self.shape)).astype(self.dtype)
+        # Cast by numpy: XLA would compile a program for every shape and pair of dtypes.
+        return jnp.asarray(np.asarray(self.fill(rng, self.shape)).astype(jnp.dtype(self.dtype)))
 
     @property
     def struct(self) -> jax.ShapeDtypeStruct:

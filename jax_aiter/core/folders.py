@@ -5,7 +5,9 @@ import importlib.util
 import pkgutil
 from typing import Any
 
-FAMILIES = ("activation", "attention", "cache", "gemm", "indexer", "mla", "moe", "norm", "quant", "rope", "routing")
+FAMILIES = tuple(
+    "activation attention cache gemm indexer linear_attention mhc mla moe norm quant rope routing sampling".split()  # noqa: SIM905
+)
 
 
 def modules(package: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from jax_aiter.core.text import shown
 
-FAMILIES = ("MOE", "LINEAR", "ATTENTION", "MLA", "NORM", "QUANT", "ROPE")
+FAMILIES = ("MOE", "LINEAR", "ATTENTION", "MLA", "NORM", "QUANT", "ROPE", "SAMPLING", "LINEAR_ATTENTION", "MHC")
 IMPLEMENTATIONS = ("asm", "hip", "triton", "xla")
 ARCHS = ("gfx942", "gfx950", "sm_90")
 

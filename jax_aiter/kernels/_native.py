@@ -19,7 +19,7 @@ from typing import Any
 import jax
 import jaxlib.version
 
-from jax_aiter.kernels import wire
+from jax_aiter.kernels import wire  # not of `plan`, which costs a start 20 ms and more
 
 TARGET_NAME = "jax_aiter.run_plan.v1"
 

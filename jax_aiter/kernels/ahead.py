@@ -14,7 +14,7 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.recorded import Plans, Refused
 from jax_aiter.kernels.spec import CallSpec
-from jax_aiter.kernels.store import Location, aiter_location
+from jax_aiter.kernels.store import NOWHERE, Location, aiter_location
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Builders:
 
     def _record(self, spec: CallSpec) -> tuple[dict[str, Any], str]:
         if self._location is None:
-            raise KernelBuildError("AITER's files were not found; run `jax-aiter kernels add PATH` first")
+            raise KernelBuildError(NOWHERE)
         if not hasattr(self._mine, "workers"):
             self._mine.workers = {}
             self._workers.append(self._mine.workers)

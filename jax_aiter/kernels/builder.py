@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from jax_aiter.kernels.args import KernelArgs, Pointer, Raw, Scalar, require
 from jax_aiter.kernels.plan import Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan, Step
-from jax_aiter.kernels.steps import BufferKind
+from jax_aiter.kernels.plan.steps import BufferKind, on_buffers
 
 
 class PlanBuilder:
@@ -79,6 +79,20 @@ class PlanBuilder:
         if code not in self._codes:
             self._codes[code] = CodeObject(code)
         self._steps.append(Launch(self._codes[code], symbol, _dim3(grid), _dim3(block), shared_bytes, args))
+
+    def include(self, plan: LaunchPlan, operands: Sequence[int], results: Sequence[int]) -> None:
+        """Appends all steps of another plan, on these buffers; its scratch is added. It must write no operand of its own."""
+        require(not plan.aliases, f"plan {plan.op} writes its operands in place; it cannot be part of another plan")
+        given = {"operand": list(operands), "result": list(results), "scratch": []}
+        numbers = []
+        for buffer in plan.buffers:
+            if buffer.kind == "scratch":
+                given["scratch"].append(self.scratch(buffer.nbytes, buffer.alignment, buffer.name))
+            number = given[buffer.kind][buffer.index]
+            size = self._buffers[number].nbytes
+            require(size >= buffer.nbytes, f"plan {plan.op}: {buffer} stands for a buffer of {size} bytes")
+            numbers.append(number)
+        self._steps += [on_buffers(step, numbers) for step in plan.steps]
 
     def build(self) -> LaunchPlan:
         return LaunchPlan(self._op, self._arch, tuple(self._buffers), tuple(self._steps), tuple(sorted(self._aliases)))

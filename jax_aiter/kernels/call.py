@@ -13,8 +13,8 @@ from jax.core import ShapedArray
 
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.args import require
-from jax_aiter.kernels.encode import encode
 from jax_aiter.kernels.plan import LaunchPlan
+from jax_aiter.kernels.plan.encode import encode
 
 CUSTOM_CALL_TARGETS: tuple[str, ...] = (_native.TARGET_NAME,)
 """Names of the custom calls this package emits. They are versioned and stay valid: see `export_checks`."""

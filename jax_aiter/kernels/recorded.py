@@ -62,7 +62,8 @@ class Plans:
             for path in self.entries(spec, root):
                 if path.is_file():
                     status = path.stat()
-                    return _refusal(path, status.st_mtime_ns, status.st_size)
+                    found = _refusal(path, status.st_mtime_ns, status.st_size)
+                    return found[1] if found is not None and found[0] == canonical(spec.to_json()) else None
         return None
 
     def find(self, spec: CallSpec, root: Path) -> LaunchPlan | None:
@@ -87,7 +88,9 @@ class Plans:
             if canonical(stored["spec"]) != canonical(spec.to_json()):
                 raise ValueError("it is of another call")
             if "refused" in stored:
-                raise Refused(str(stored["refused"]))
+                if not isinstance(stored["refused"], str):
+                    raise ValueError("it is refused for no reason")
+                raise Refused(stored["refused"])
             plan = self.to_plan(stored["record"], tuple(spec.operands), root)
             given = ([b.nbytes for b in plan.operands], [b.nbytes for b in plan.results])
             wanted = ([a.nbytes for a in spec.operands.values()], [a.nbytes for a in spec.results])
@@ -118,10 +121,15 @@ class Plans:
 
 
 @functools.lru_cache(maxsize=1024)
-def _refusal(path: Path, modified: int, size: int) -> str | None:
-    """Keyed by the file's stamp: every trace of a call asks, and the file seldom changes."""
+def _refusal(path: Path, modified: int, size: int) -> tuple[Any, str] | None:
+    """Of which call an entry is, and why that is refused; None if it is not, or says no reason.
+
+    Keyed by the file's stamp: every trace of a call asks, and the file seldom changes.
+    """
     stored = read_entry(path)
-    return str(stored["refused"]) if isinstance(stored, dict) and "refused" in stored else None
+    if not isinstance(stored, dict) or not isinstance(stored.get("refused"), str):
+        return None
+    return canonical(stored.get("spec")), stored["refused"]
 
 
 def stored_answer(answer: dict[str, Any], tool: str) -> dict[str, Any]:

@@ -50,6 +50,10 @@ class ArraySpec:
         return self.size * ITEMSIZE[self.dtype]
 
 
+#: of the parts of a composed op, no parameter of any op: see `kernels.triton.moe.grouped.exact`.
+EXACT_GROUPS = "exact_groups"
+
+
 @dataclasses.dataclass(frozen=True)
 class CallSpec:
     """One call of one op for one target. Operand order is the order of the custom call's operands."""

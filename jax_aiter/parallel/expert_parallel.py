@@ -41,6 +41,7 @@ def expert_parallel(
     output_dtype: Any = None,
     w1_zp: jax.Array | None = None,
     w2_zp: jax.Array | None = None,
+    q_dtype_a: Any = None,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> Any:
@@ -102,6 +103,7 @@ def expert_parallel(
         "intermediate_pad": intermediate_pad,
         "swiglu_limit": swiglu_limit,
         "gate_mode": gate_mode,
+        "q_dtype_a": q_dtype_a,
         "implementation": implementation,
         "kernel": kernel,
     }

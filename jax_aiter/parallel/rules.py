@@ -23,16 +23,16 @@ METHODS = (*EXCHANGES, "psum")
 FEW_TOKENS = 512
 
 
-def axis(axis_name: Any) -> tuple[tuple[str, ...], int]:
+def axis(axis_name: Any, op: str = OP) -> tuple[tuple[str, ...], int]:
     """The mesh axes as a tuple, and how many devices they span."""
     names = tuple(axis_name) if isinstance(axis_name, (tuple, list)) else (axis_name,)
     if not names or not all(isinstance(name, str) for name in names) or len(set(names)) != len(names):
-        raise TypeError(f"{OP}: axis_name must be a name of a mesh axis or a tuple of different ones, got {shown(axis_name)}")
+        raise TypeError(f"{op}: axis_name must be a name of a mesh axis or a tuple of different ones, got {shown(axis_name)}")
     try:
         return names, jax.lax.axis_size(names)
     except NameError:
         raise ValueError(
-            f"{OP}: axis_name is {shown(axis_name)}, must name axes of the mesh that a jax.shard_map around the call splits over"
+            f"{op}: axis_name is {shown(axis_name)}, must name axes of the mesh that a jax.shard_map around the call splits over"
         ) from None
 
 

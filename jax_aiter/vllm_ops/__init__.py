@@ -17,7 +17,7 @@ from typing import Any
 
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.text import shown
-from jax_aiter.vllm_ops import attention, cache, gemm, host, hyper, indexer, mla, moe, mxfp, norm, parallel, quant
+from jax_aiter.vllm_ops import attention, cache, gemm, host, hyper, indexer, linear, mla, moe, mxfp, norm, parallel, quant, sampling
 from jax_aiter.vllm_ops.row import FITS as FITS
 from jax_aiter.vllm_ops.row import OWN
 from jax_aiter.vllm_ops.row import Argument as Argument
@@ -35,7 +35,9 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     "Sparse attention's indexer": indexer.ROWS,
     "MXFP4 and MXFP8": mxfp.ROWS,
     "Across devices": parallel.ROWS,
-    "Hyper-connections, linear attention, sampling": hyper.ROWS,
+    "Sampling": sampling.ROWS,
+    "Linear attention": linear.ROWS,
+    "Hyper-connections": hyper.ROWS,
     "Host functions": host.ROWS,
 }
 ROWS: tuple[Row, ...] = tuple(row for rows in SECTIONS.values() for row in rows)

@@ -9,7 +9,7 @@ ROWS = (
         name="is_aiter_found",
         aliases=("is_aiter_found_and_supported", "if_aiter_supported", "is_enabled"),
         aiter="none: whether it is installed",
-        lacks="functions of the same names and sense; switches are those of `config` (see the README's settings)",
+        lacks="functions of the same names and sense; switches are those of `config` (docs/settings.md)",
         instead=("jax_aiter.is_aiter_found", "jax_aiter.is_aiter_found_and_supported", "jax_aiter.if_aiter_supported"),
     ),
     Row(
@@ -33,7 +33,7 @@ ROWS = (
         name="get_aiter_activation_type",
         aliases=("get_aiter_quant_type",),
         aiter="ActivationType, QuantType",
-        lacks="ours takes the names as strings; `translate` turns numbers and enums into them. No SiTUv2, no per_1x32",
+        lacks="ours takes the names as strings; `translate` turns numbers and enums into them. No SiTUv2",
         instead=("jax_aiter.fused_moe", "jax_aiter.vllm_ops.translate"),
     ),
 )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from jax_aiter.vllm_ops.row import Row, only, renamed, returned, same, to, unneeded
+from jax_aiter.vllm_ops import values
+from jax_aiter.vllm_ops.row import Argument, Row, only, renamed, returned, same, to, unneeded
 
 SPARSE = "v1/attention/ops/rocm_aiter_mla_sparse.py"
+OWN_OPS = "_custom_ops.py (vLLM's own ops, AITER's twins)"
 STRIDES = unneeded("num_rows", "stride0", "stride1", note="logits are dense")
+
 
 ROWS = (
     Row(
@@ -14,7 +17,7 @@ ROWS = (
         ops=("sparse_attn_indexer", "fp8_paged_mqa_logits"),
         arguments={
             "q_fp8": to("q"),
-            "kv_cache": to("kv_cache", note="with the new keys written into it already, not preshuffled"),
+            "kv_cache": to("kv_cache", note="with the new keys written into it already, by `indexer_k_quant_and_cache`"),
             **same("weights"),
             **renamed(topk_tokens="topk"),
             **returned("topk_indices_buffer"),
@@ -26,17 +29,22 @@ ROWS = (
             "cu_seqlens_q": to("cu_seqlens_q", note="from the attention metadata"),
         },
         results=("topk_indices_buffer",),
-        lacks="the write of new keys into the uint8 cache, compressed and candidate blocks; theirs takes tables and lengths from "
-        "its metadata, ours as arguments",
-        instead=("jax_aiter.group_quant", "jax.lax.bitcast_convert_type", "jax_aiter.sparse_attn_indexer"),
+        lacks="the write of new keys into the uint8 cache, an op of its own; compressed and candidate blocks; theirs takes "
+        "tables and lengths from its metadata, ours as arguments",
+        instead=("jax_aiter.indexer_k_quant_and_cache", "jax_aiter.sparse_attn_indexer"),
     ),
     Row(
         name="fp8_mqa_logits",
         aliases=("flydsl_fp8_mqa_logits",),
         where=SPARSE,
         aiter="aiter.ops.triton.attention.fp8_mqa_logits",
-        lacks="no op takes packed keys: a plain product in float32, relu and a sum over heads do, or the paged form",
-        instead=("jax_aiter.fp8_paged_mqa_logits", "jax.numpy.einsum", "jax.nn.relu"),
+        ops=("fp8_mqa_logits",),
+        arguments={
+            **renamed(Q="q", KV="kv"),
+            **same("kv_scales", "weights", "cu_starts", "cu_ends"),
+            **only(True, "clean_logits", note="what a token does not see is -inf"),
+        },
+        results=("logits",),
     ),
     Row(
         name="deepgemm_fp8_paged_mqa_logits",
@@ -46,15 +54,15 @@ ROWS = (
         ops=("fp8_paged_mqa_logits",),
         arguments={
             "q_fp8": to("q", note="as [T, H, D]"),
-            "kv_cache_fp8": to("kv_cache", note="uint8 [blocks, S, W], not preshuffled"),
+            "kv_cache_fp8": to("kv_cache", note="uint8 [nb, bs, W]"),
             **same("weights"),
             **returned("out_logits"),
-            **renamed(context_lens="context_lens", kv_indices="block_tables"),
+            **renamed(context_lens="context_lens", kv_indices="block_tables", Preshuffle="preshuffle"),
             **unneeded("max_model_len", note="the table's width times the block size"),
+            **unneeded("KVBlockSize", note="the shapes say it"),
+            **unneeded("ChunkK", "TotalCuCount", "WavePerEU", "VarCtxSchedule", note="how a kernel splits the work"),
         },
         results=("out_logits",),
-        lacks="the preshuffled cache",
-        instead=("jax_aiter.fp8_paged_mqa_logits",),
     ),
     Row(
         name="top_k_per_row_prefill",
@@ -91,10 +99,39 @@ ROWS = (
     ),
     Row(
         name="indexer_k_quant_and_cache",
-        aliases=("cp_gather_indexer_k_quant_cache", "indexer_qk_rope_quant_and_cache"),
-        where="_custom_ops.py (vLLM's own ops, AITER's twins)",
-        aiter="aiter.indexer_k_quant_and_cache, cp_gather_indexer_k_quant_cache, indexer_qk_rope_quant_and_cache",
-        lacks="no op writes or gathers the indexer's cache of keys beside their scales: quantise, view as bytes, scatter",
-        instead=("jax_aiter.group_quant", "jax.lax.bitcast_convert_type", "jax.numpy.take"),
+        where=OWN_OPS,
+        aiter="aiter.indexer_k_quant_and_cache",
+        ops=("indexer_k_quant_and_cache",),
+        arguments={
+            **same("k"),
+            "kv_cache": to("kv_cache", note="uint8 [nb, bs, W]"),
+            **same("slot_mapping", "quant_block_size", "scale_fmt", "preshuffle"),
+        },
+        results=("kv_cache",),
+    ),
+    Row(
+        name="cp_gather_indexer_k_quant_cache",
+        where=OWN_OPS,
+        aiter="aiter.cp_gather_indexer_k_quant_cache",
+        ops=("cp_gather_indexer_k_quant_cache",),
+        arguments={
+            **same("kv_cache"),
+            "dst_k": Argument(("total_tokens", "head_dim"), values.rows_and_columns, result=True),
+            **returned("dst_scale", note="float32 [N, D / quant_block_size]"),
+            **same("block_table", "cu_seq_lens", "preshuffle"),
+        },
+        results=("dst_k", "dst_scale"),
+    ),
+    Row(
+        name="indexer_qk_rope_quant_and_cache",
+        where=OWN_OPS,
+        aiter="aiter.indexer_qk_rope_quant_and_cache",
+        lacks="the fusion: the norm of the key, the rotation, the quantised query and the write are ops one after another",
+        instead=(
+            "jax_aiter.layer_norm",
+            "jax_aiter.rope_positions",
+            "jax_aiter.per_token_quant",
+            "jax_aiter.indexer_k_quant_and_cache",
+        ),
     ),
 )

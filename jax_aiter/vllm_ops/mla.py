@@ -123,7 +123,7 @@ ROWS = (
         name="mla_decode_fwd (sparse)",
         where="v1/attention/backends/mla/rocm_aiter_mla_sparse.py",
         aiter="aiter.mla.mla_decode_fwd over the top-k tokens of each query, pages of one token",
-        ops=("mla_decode_fwd",),
+        ops=("mla_decode_fwd", "mla_sparse_fwd", "req_to_global_index"),
         arguments=DECODE,
         results=("o",),
     ),

@@ -37,8 +37,9 @@ ROWS = (
             **only(-1, "shared_expert_id"),
         },
         results=("out",),
-        lacks="per_1x32 (MXFP4, MXFP8) and SiTUv2 need kernels that are not here; a shared expert of its own "
-        "size is a second MLP whose output is added",
+        lacks="per_1x32 is MXFP4 or MXFP8 weights, with hidden states as they are unless q_dtype_a says MXFP4 or MXFP8, of which "
+        "AITER decides by itself; SiTUv2 is not here; a shared expert of its own size is a second MLP whose output is "
+        "added",
         instead=("jax_aiter.fused_moe", "jax_aiter.gemm_a16w16", "jax_aiter.silu_and_mul"),
     ),
     Row(

@@ -51,6 +51,11 @@ def width(value: Any, theirs: Theirs) -> int:
     return value.shape[-1]
 
 
+def rows_and_columns(value: Any, theirs: Theirs) -> tuple[int, ...]:
+    """its shape."""
+    return value.shape
+
+
 def routed_width(value: Any, theirs: Theirs) -> int:
     """how many columns the buffer has, without those of shared experts."""
     return value.shape[-1] - (theirs.get("num_shared_experts") or 0)
@@ -158,3 +163,23 @@ def lengths(value: Any, theirs: Theirs) -> tuple[int, int]:
 def gathered_layout(value: Any, theirs: Theirs) -> str:
     """NHD is "NHD", SHUFFLE "asm"."""
     return {"NHD": "NHD", "SHUFFLE": "asm"}[value]
+
+
+def rows_or_top_k(value: Any, theirs: Theirs) -> Any:
+    """one for each row, or `top_k_val` for all."""
+    return theirs["top_k_val"] if value is None else value
+
+
+def rows_or_top_p(value: Any, theirs: Theirs) -> Any:
+    """one for each row, or `top_p_val` for all."""
+    return theirs["top_p_val"] if value is None else value
+
+
+def channels_last(value: Any, theirs: Theirs) -> Any:
+    """[..., dim, n] as [..., n, dim], which is how theirs lies in memory."""
+    return value.swapaxes(-1, -2)
+
+
+def tokens_before_channels(value: Any, theirs: Theirs) -> Any:
+    """[B, dim] as it is, [B, dim, L] as [B, L, dim]."""
+    return value if value.ndim == 2 else value.swapaxes(1, 2)

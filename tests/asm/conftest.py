@@ -3,6 +3,7 @@
 vgpu run --check=memory -- python -m pytest tests/asm            # --arch gfx950 for the other one
 """
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 from jax_aiter.bind.partition import gpu_plugin_installed
 from jax_aiter.core.arch import arch_of
+from jax_aiter.core.config import config
 from jax_aiter.kernels.known import AITER_COMMIT
 from tests.needs import needs_aiter, skip_without_aiter
 from tests.needs import skip_what_a_release_lacks as pytest_runtest_call  # noqa: F401 a hook by its name
@@ -48,6 +50,13 @@ def _device(_files):
 def _run_on_a_device(request):
     """All tests here run kernels, but for those that only look at plans: the modules called ``test_..._launch(es)``."""
     request.getfixturevalue("_files" if request.module.__name__.endswith(WITHOUT_DEVICE) else "_device")
+
+
+@pytest.fixture(autouse=True)
+def _of_hand_written_code_alone(request):
+    """Nothing is compiled, but for the example: what AITER's HIP kernels do before a hand-written one is `tests/hip/device`'s."""
+    with contextlib.nullcontext() if request.module.__name__.endswith("_moe_lm") else config(build=False):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -62,6 +62,8 @@ def named(table_activation):
 def activate(name, x):
     if name == "silu":
         return x / (1 + np.exp(-x))
+    if name == "gelu":
+        return 0.5 * x * (1 + np.vectorize(math.erf)(x / np.sqrt(2)))
     assert name == "gelu_tanh"  # AITER's MoE kernels take the tanh form, by the constants -1.5957691 and -0.0713548 in their code
     return 0.5 * x * (1 + np.tanh(np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)))
 
@@ -69,6 +71,8 @@ def activate(name, x):
 def weights(rng, rows, columns, experts, dtype, quant):
     """An expert stack in `dtype` with its scales, plain layout."""
     w = rng.standard_normal((experts, rows, columns)) / math.sqrt(columns)
+    if quant == "none":
+        return w.astype(dtype), None
     if quant == "per_token":
         values, scale = scaled(w, dtype, columns)
         return values, scale[..., 0]
@@ -97,21 +101,22 @@ def arguments(rng, shape, dtype, quant, *, hidden="bfloat16", ids=None):
     w2, w2_scale = weights(rng, s.dim, s.inter, s.experts, dtype, quant)
     if ids is None:
         ids = np.argsort(rng.random((s.tokens, s.experts)), axis=-1)[:, : s.topk]
+    scales = {} if quant == "none" else {"w1_scale": w1_scale, "w2_scale": w2_scale}
     return {
         "hidden_states": activations(rng, s, quant, hidden),
         "w1": w1,
         "w2": w2,
         "topk_weight": (0.1 + rng.random(ids.shape)).astype(np.float32),
         "topk_ids": ids.astype(np.int32),
-        "w1_scale": w1_scale,
-        "w2_scale": w2_scale,
+        **scales,
     }
 
 
 def shuffle(w):
-    """AITER's (16, 16) layout of 8-bit [..., N, K]: tiles of 16 rows and 32 columns, split into runs of 16 bytes."""
+    """AITER's (16, 16) layout of [..., N, K]: tiles of 16 rows and 32 columns, split into runs of 16 bytes."""
     *lead, n, k = w.shape
-    tiles = w.reshape(*lead, n // 16, 16, k // 32, 2, 16)
+    run = 16 // w.dtype.itemsize
+    tiles = w.reshape(*lead, n // 16, 16, k // 32, 32 // run, run)
     return ShuffledWeight(jnp.asarray(np.moveaxis(tiles, -4, -2).reshape(w.shape)), (16, 16))
 
 
@@ -140,6 +145,8 @@ def structs(shape, dtype, quant, hidden="bfloat16"):
 
 
 def dequantised(w, scale):
+    if scale is None:
+        return w.astype(np.float64)
     if scale.ndim == 2:
         return w.astype(np.float64) * scale[..., None]
     return w.astype(np.float64) * np.repeat(np.repeat(scale.astype(np.float64), GROUP, axis=1), GROUP, axis=2)
@@ -156,13 +163,28 @@ def local(ids, experts, mask=None, local_tokens=None):
 
 
 def oracle(
-    args, *, tile, activation="silu", mask=None, local_tokens=None, a1_scale: Any = None, early: bool = False, top: Any = None
+    args,
+    *,
+    tile,
+    activation="silu",
+    mask=None,
+    local_tokens=None,
+    a1_scale: Any = None,
+    early: bool = False,
+    top: Any = None,
+    stored: Any = None,
 ):
-    """float64 [T, D]; `top` is the magnitude that the kernel gives the intermediate's largest value, the dtype's own by default."""
+    """float64 [T, D]; `top` is the magnitude that the kernel gives the intermediate's largest value, the dtype's own by default.
+
+    stored: the dtype in which the intermediate lies between two stages, before it is quantised; None for a kernel of one.
+    """
     x, w1, w2 = args["hidden_states"], args["w1"], args["w2"]
-    blocked = args["w1_scale"].ndim == 3
+    scales = args.get("w1_scale"), args.get("w2_scale")
+    blocked = scales[0] is not None and scales[0].ndim == 3
     width = GROUP if blocked else x.shape[1]
-    if x.dtype == w1.dtype:
+    if scales[0] is None:
+        x = x.astype(np.float64)
+    elif x.dtype == w1.dtype:
         assert a1_scale is not None
         x = x.astype(np.float64) * np.repeat(a1_scale.astype(np.float64), width, axis=-1)
     else:
@@ -175,12 +197,14 @@ def oracle(
         if not len(token):
             continue
         weight = args["topk_weight"][token, slot].astype(np.float64)[:, None]
-        h = x[token] @ dequantised(w1[e : e + 1], args["w1_scale"][e : e + 1])[0].T
+        scale1, scale2 = (None if scale is None else scale[e : e + 1] for scale in scales)
+        h = x[token] @ dequantised(w1[e : e + 1], scale1)[0].T
         if early:
             h = h * weight
         middle = activate(activation, h[:, :inter]) * h[:, inter:]
-        middle = requantised(middle, w1.dtype, GROUP if blocked else tile, top)
-        part = middle @ dequantised(w2[e : e + 1], args["w2_scale"][e : e + 1])[0].T
+        middle = middle if stored is None else middle.astype(np.float32).astype(stored).astype(np.float64)
+        middle = middle if scale1 is None else requantised(middle, w1.dtype, GROUP if blocked else tile, top)
+        part = middle @ dequantised(w2[e : e + 1], scale2)[0].T
         np.add.at(out, token, part if early else part * weight)
     return out
 

@@ -1,6 +1,7 @@
 """Right and wrong calls of the one-stage MoE ops, for `calls`: fused_moe, asm_moe and asm_moe_tkw1, family by family."""
 
 import functools
+import re
 
 import jax.numpy as jnp
 
@@ -236,7 +237,8 @@ def g1u1_mistakes(rng, arch, good):
         found.append(({"kernel": row.symbol, "inter": row.number("subGU_n"), "dim": 768}, "kernel = .*: D = 768"))
     bad = [r for r in here if limits.defect(r) is not None and r["smf"] == smf]
     if bad:
-        found.append(({"kernel": pick(rng, bad).symbol, "inter": 128}, "computes the last 256 columns of the output only"))
+        row = pick(rng, bad)
+        found.append(({"kernel": row.symbol, "inter": 128}, re.escape(limits.defect(row))))
     return found
 
 

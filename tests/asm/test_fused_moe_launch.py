@@ -71,6 +71,7 @@ def call(arch, tokens, experts, topk, dim, inter, quant, dtype, activation="silu
         "intermediate_pad": 0,
         "swiglu_limit": None,
         "gate_mode": "separated",
+        "q_dtype_a": None,
         "output_dtype": np.dtype(jnp.bfloat16),
         "weight_layout": (16, 16),
     }

@@ -27,7 +27,7 @@ DIFFERENT = {
 # Scratch that stands for a result whose rows a kernel pads.
 SAME_BUFFER = {"padded_topk_weights": "topk_weights", "padded_topk_ids": "topk_ids", "values_and_scales": "out"}
 # Parameters that ops have which the records were made without, at what the recorded calls mean.
-LATER = {"fused_moe": {"gate_mode": "separated"}}
+LATER = {"fused_moe": {"gate_mode": "separated", "q_dtype_a": None}}
 # Buffers in which the MoE programs pack two of AITER's, by the first one's name and, with a +, that of the one behind it.
 SAME_BUFFER |= {"ROWS": "STP", "ROWS+": "SW", "BLOCKS": "XC", "BLOCKS+": "SEP"}
 # Scratch with room behind the end, which the kernels need that take the routing unsorted.

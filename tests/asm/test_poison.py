@@ -20,7 +20,7 @@ FLASH = {"scale": 0.09, "causal": True, "sliding_window": (-1, -1), "logits_soft
 PACKED = {"cu_seqlens_q": constant([0, 70, 70, 120], I32), "cu_seqlens_k": constant([0, 80, 85, 140], I32)}
 PACKED |= {"max_seqlen_q": 70, "max_seqlen_k": 80}
 MOE = {"activation": "silu", "hidden_pad": 0, "intermediate_pad": 0, "swiglu_limit": None, "weight_layout": (16, 16)}
-MOE |= {"gate_mode": "separated"}
+MOE |= {"gate_mode": "separated", "q_dtype_a": None}
 MOE |= {"doweight_stage1": False, "output_dtype": jnp.dtype(BF16)}
 PAGED = {"logits_soft_cap": 0.0, "sliding_window": 0, "kv_layout": "asm", "ragged": False, "scale": 128**-0.5}
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import jax_aiter
-from jax_aiter.kernels.triton import ahead
+from jax_aiter.kernels import described
 from jax_aiter.ops.catalogue import all_ops, completed, inferred, kinds
 
 OPS = list(all_ops().values())
@@ -38,7 +38,7 @@ def moe(dtype="bfloat16"):
 def test_a_shapes_file_and_supports_may_leave_them_out():
     operands = moe()
     call = json.loads(json.dumps({"op": "fused_moe", "operands": operands, "params": {"output_dtype": "bfloat16"}}))
-    spec = ahead.spec_of(call, "gfx942")
+    spec = described.spec_of(call, "gfx942")
     assert (spec.params["gate_mode"], spec.params["activation"], spec.params["weight_layout"]) == ("separated", "silu", None)
     avals = [jax.ShapeDtypeStruct(shape, kind) for kind, *shape in operands.values()]
     found = jax_aiter.supports("fused_moe", "gfx942", *avals, output_dtype=jnp.dtype("bfloat16"))

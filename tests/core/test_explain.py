@@ -85,9 +85,14 @@ def test_doctor():
     assert data["packages"]["jax"] == jax.__version__
     assert {row["op"] for row in data["ops"]} == set(OPS)
     assert all(row["implementations"] for row in data["ops"])
-    text = CliRunner().invoke(cli, ["doctor"], catch_exceptions=False).output
-    assert "rms_norm" in text
-    assert "target arch" in text
+    assert data["exit_code"] == 1  # a CPU
+    assert {check["part"]: check["state"] for check in data["checks"]}["launch handler"] == "good"
+    done = CliRunner().invoke(cli, ["doctor"], catch_exceptions=False)
+    assert done.exit_code == 1
+    assert "target arch" in done.output
+    assert "rms_norm" not in done.output
+    assert len(done.output.splitlines()) <= 40  # one screen
+    assert "rms_norm" in CliRunner().invoke(cli, ["doctor", "--ops"], catch_exceptions=False).output
 
 
 def test_every_public_op_has_a_docstring_that_names_its_source():

@@ -1,4 +1,4 @@
-"""What the README says is run: its example, its op table, the files its commands name."""
+"""What the README says is run: its example, the files its commands name; and docs/ops.md is what the records give."""
 
 import re
 import subprocess
@@ -27,10 +27,21 @@ def test_example_runs_as_printed():
 
 
 def test_op_table_is_the_one_that_the_records_give():
-    table = README.split("<!-- ops: printed by `jax-aiter ops` -->\n")[1].split("\n<!-- /ops -->")[0]
+    table = (ROOT / "docs/ops.md").read_text().split("<!-- ops: printed by `jax-aiter ops` -->\n")[1].split("\n<!-- /ops -->")[0]
     assert table == markdown()
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(r"bash (scripts/\S+?\.sh)", README))))
 def test_commands_exist(name):
     assert subprocess.run(["bash", "-n", ROOT / name], check=False).returncode == 0
+
+
+def test_the_readme_is_two_screens():
+    """What is written by hand; the block of figures is written by `benchmarks.peers.report`."""
+    head, rest = README.split("<!-- h200:")
+    assert len((head + rest.split("<!-- /h200 -->")[1]).splitlines()) <= 90
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_files_that_it_links_exist(path):
+    assert (ROOT / path).exists()

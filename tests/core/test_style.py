@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ("jax_aiter", "ffi", "examples", "benchmarks", "tests")
+FOLDERS = ("jax_aiter", "ffi", "examples", "benchmarks", "scripts", "tests")
 FILES = [p for f in FOLDERS for p in (ROOT / f).rglob("*") if p.suffix in {".py", ".cc", ".h", ".c"}]
 
 

@@ -1,5 +1,6 @@
 """What the Triton provider does with a chosen tile: it says it, builds it, and goes back to AITER's own where it cannot be had."""
 
+import dataclasses
 import warnings
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from jax_aiter.kernels.provider import Call, Target
-from jax_aiter.kernels.spec import CallSpec
+from jax_aiter.kernels.spec import EXACT_GROUPS, ArraySpec, CallSpec
 from jax_aiter.kernels.triton import provider
 from jax_aiter.kernels.triton.provider import CannotRecord, TritonProvider
 from jax_aiter.kernels.triton.tiles import choose, shipped
@@ -51,6 +52,20 @@ def test_parts_of_an_op_are_named_with_theirs(monkeypatch):
     assert all(line.endswith(choose.OWN) for line in lines), "nothing is known of grouped products here"
 
 
+def test_a_part_has_the_tile_of_the_op_that_it_is():
+    """What a composed op says of its parts changes their plans and not what was measured of them."""
+    operands = {
+        "lhs": ArraySpec((8, 16), "bfloat16"),
+        "rhs": ArraySpec((2, 16, 4), "bfloat16"),
+        "group_sizes": ArraySpec((2,), "int32"),
+    }
+    params = {"transpose_rhs": False, "preferred_element_type": "bfloat16"}
+    alone, part = (CallSpec("grouped_gemm", "sm_90", operands, p, ()) for p in (params, {**params, EXACT_GROUPS: True}))
+    assert choose.key(part) == choose.key(alone)
+    assert choose.key(part) != choose.key(dataclasses.replace(part, params={**part.params, "transpose_rhs": True}))
+    assert part.to_json() != alone.to_json()
+
+
 def test_the_tile_is_what_is_built(monkeypatch):
     built = []
     monkeypatch.setattr(provider, "plan_for", lambda spec: built.append(dict(spec.tile)))
@@ -72,6 +87,19 @@ def test_a_tile_that_cannot_be_built_gives_way_and_is_said_once(monkeypatch):
         assert TritonProvider().plan(call()) == "own"
     with choose.forced("gemm_a16w16", TILE), pytest.raises(CannotRecord):
         TritonProvider().plan(call())
+
+
+def test_a_tile_that_is_known_to_be_refused_is_not_tried_again(monkeypatch):
+    monkeypatch.setattr(provider.plans, "refusal", lambda spec, root: "too much shared memory" if spec.tile else None)
+    monkeypatch.setattr(provider, "plan_for", lambda spec: dict(spec.tile))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert TritonProvider().plan(call()) == {}
+    (line,) = TritonProvider().details(call())
+    assert line.endswith("(test) cannot be used: too much shared memory"), line
+    assert provider._cannot_build(CallSpec.of(call())) is None
+    with choose.forced("gemm_a16w16", TILE):
+        assert provider._cannot_build(CallSpec.of(call())) == "too much shared memory"
 
 
 def test_where_nothing_can_be_built_the_plan_that_is_there_runs(monkeypatch):

@@ -9,8 +9,8 @@ from benchmarks import tiles_table
 from benchmarks.h200 import tile_shapes
 from jax_aiter.bind import tuning
 from jax_aiter.bind.searched import Searched
+from jax_aiter.kernels.described import spec_of
 from jax_aiter.kernels.triton.adapters import adapters
-from jax_aiter.kernels.triton.ahead import spec_of
 from jax_aiter.kernels.triton.tiles import choose, shipped
 
 

@@ -9,13 +9,19 @@ from click.testing import CliRunner
 from jax_aiter.cli.kernels import kernels
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError
+from jax_aiter.kernels.asm.provider import AsmProvider
+from jax_aiter.kernels.cache import cache_root
+from jax_aiter.kernels.described import call_of
 from jax_aiter.kernels.hip import client
-from jax_aiter.kernels.hip.build import ahead, compilers, frontend, source
+from jax_aiter.kernels.hip.build import ahead, commands, compilers, frontend, source
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE
+from jax_aiter.kernels.hip.plans import PLANS
 from jax_aiter.kernels.store import Location
 from jax_aiter.kernels.store.location import AS_IT_IS
 from tests.hip.test_choice import lowered
-from tests.hip.test_worker import answering
+from tests.hip.test_ck import of_release
+from tests.hip.test_worker import answering, record
+from tests.needs import needs_aiter
 
 COMPILER = "the compiler of this test"
 
@@ -63,7 +69,7 @@ def run(*arguments):
 def test_each_source_is_built_once_and_what_a_release_lacks_is_refused(where, root, compiled):
     counted = []
     first = ahead.build_all(where, [], ["gfx942", "gfx950"], root, 4, counted.append)
-    assert len(first) == len(counted) == 2 * len(CATALOGUE)
+    assert len(first) == len(counted) == 2 * len(ahead.NAMES)
     by_status = {status: sorted((o.name, o.arch) for o in first if o.status == status) for status in ("built", "failed", "cached")}
     assert by_status == {
         "built": [("activation", "gfx942"), ("activation", "gfx950"), ("cache", "gfx942")],
@@ -75,6 +81,20 @@ def test_each_source_is_built_once_and_what_a_release_lacks_is_refused(where, ro
     again = ahead.build_all(where, ["activation", "cache"], ["gfx942"], root, 1, counted.append)
     assert [o.status for o in again] == ["cached", "cached"]
     assert len(compiled) == 4
+
+
+def test_of_composable_kernels_products_what_dispatches_is_built_once(tmp_path, monkeypatch):
+    unit, asked = of_release("gemm_a8w8"), []
+
+    def compile_(compiler, unit, arch, *_):
+        asked.append((unit.files, arch))
+        return b"a library"
+
+    monkeypatch.setattr(commands, "host", compile_)
+    monkeypatch.setattr(compilers, "find", lambda: type("Compiler", (), {"identity": COMPILER}))
+    found = [ahead.build_all(unit.where, ["gemm_a8w8"], ["gfx942"], tmp_path, 1, lambda _: None) for _ in range(2)]
+    assert [o.status for (o,) in found] == ["built", "cached"], found
+    assert asked == [(unit.files, "gfx942")]
 
 
 def test_two_threads_that_want_one_source_compile_it_once(where, root, compiled):
@@ -161,6 +181,33 @@ def test_plans_of_calls_are_made_ahead_and_a_second_run_goes_on_where_the_first_
         assert lowered()
         with config(build=False):
             assert lowered()
+
+
+MIXTURE = {
+    "hidden_states": ["bfloat16", 16, 1024], "w1": ["int8", 8, 512, 1024], "w2": ["int8", 8, 1024, 256],
+    "topk_weight": ["float32", 16, 2], "topk_ids": ["int32", 16, 2],
+    "w1_scale": ["float32", 8, 512], "w2_scale": ["float32", 8, 1024],
+}  # fmt: skip
+PARAMS = {"quant_type": "per_token", "weight_layout": (16, 16), "output_dtype": "bfloat16"}
+
+
+def test_what_stands_around_a_hand_written_kernel_is_made_ahead_too(root, compiled, worker_python, shapes):
+    """fused_moe on assembly: sorted and quantised by HIP kernels, whose plan is none of the op's own."""
+    needs_aiter("hsa")
+    described = {"op": "fused_moe", "operands": MIXTURE, "params": PARAMS}
+    call = call_of(described, "gfx942")
+    (part,) = AsmProvider().recorded(call)
+    arrays = [("operand", list(part.operands.values())), ("result", part.results)]
+    buffers = [{"kind": kind, "index": i, "nbytes": x.nbytes} for kind, found in arrays for i, x in enumerate(found)]
+    answering(worker_python, root, ok=True, record={**record(root), "op": part.op, "buffers": buffers})
+    with config(build=False):
+        assert any("sorted by XLA's kernels: no plan of this call is in the cache" in line for line in AsmProvider().details(call))
+    done = plans("--shapes", shapes([described]), "--implementation", "hip")
+    assert "1 built, 0 cached, 1 refused, 0 failed" in done.output
+    assert {name for name, _ in compiled} >= {"moe_sorting", "quant"}
+    assert PLANS.exists(part, cache_root())
+    with config(build=False):
+        assert any(line.startswith("quantised and sorted by AITER's HIP kernels") for line in AsmProvider().details(call))
 
 
 def test_a_source_that_does_not_compile_fails_its_calls_and_no_others(where, root, compiled, worker_python, shapes, monkeypatch):

@@ -35,6 +35,21 @@ def latents(dtype="bfloat16", kind="bfloat16", blocks=BLOCKS, block=16):
     return CallSpec("concat_and_cache_mla", "gfx942", operands, {"head_axis": False}, (cache,))
 
 
+def keys(dtype="bfloat16", head=128, width=None, block=16, **params):
+    cache = ArraySpec((BLOCKS, block, width or head + head // 32), "uint8")
+    given = {"quant_block_size": 128, "scale_fmt": None, "preshuffle": False, "quant_dtype": FP8, **params}
+    operands = {"k": ArraySpec((TOKENS, head), dtype), "kv_cache": cache, "slot_mapping": ArraySpec((TOKENS,), "int32")}
+    return CallSpec("indexer_k_quant_and_cache", "gfx942", operands, given, (cache,))
+
+
+def gathered(head=128, **params):
+    operands = {"kv_cache": ArraySpec((BLOCKS, 16, head + head // 32), "uint8"), "block_table": ArraySpec((2, 3), "int32")}
+    operands["cu_seq_lens"] = ArraySpec((3,), "int32")
+    given = {"quant_block_size": 128, "preshuffle": False, "quant_dtype": FP8, "total_tokens": 9, "head_dim": head, **params}
+    results = ArraySpec((9, head), FP8), ArraySpec((9, max(head // 128, 1)), "float32")
+    return CallSpec("cp_gather_indexer_k_quant_cache", "gfx942", operands, given, results)
+
+
 def paged(layout="NHD", dtype="bfloat16", kind=None, block=16, group=4, size=128, value=None, more=(), sequences=2, **params):
     kind = kind or dtype
     keys, values = cache_shapes(layout, BLOCKS, block, 2, size, 8 if kind == "bfloat16" else 16)
@@ -51,19 +66,42 @@ def paged(layout="NHD", dtype="bfloat16", kind=None, block=16, group=4, size=128
     return CallSpec("paged_attention", "gfx942", operands, given, (result,))
 
 
+def rotated(dtype="bfloat16", kind="bfloat16", table="bfloat16", heads=16, latent=512, rotary=64, more=(), **params):
+    cache = ArraySpec((BLOCKS, 16, 1, latent + rotary), kind)
+    operands = {"q_nope": ArraySpec((TOKENS, heads, latent), dtype), "q_pe": ArraySpec((TOKENS, heads, rotary), dtype)}
+    operands |= {"kv_c": ArraySpec((TOKENS, latent), dtype), "k_pe": ArraySpec((TOKENS, rotary), dtype), "kv_cache": cache}
+    operands |= dict.fromkeys(("slot_mapping", "positions"), ArraySpec((TOKENS,), "int32"))
+    operands |= dict.fromkeys(("cos", "sin"), ArraySpec((9, rotary // 2), table))
+    given = {"rotate_style": "gptj", "reuse_freqs_front_part": True, "q_out_dtype": dtype, "head_axis": True, **params}
+    results = ArraySpec((TOKENS, heads, latent + rotary), given["q_out_dtype"]), operands["k_pe"], cache
+    return CallSpec("fused_qk_rope_concat_and_cache_mla", "gfx942", {**operands, **dict(more)}, given, results)
+
+
 TAKEN = {
+    "rotated latents": rotated(),
+    "four heads": rotated("float32", "float32", "float32", heads=4),
     "NHD": writer("reshape_and_cache", "NHD"),
     "vllm": writer("reshape_and_cache", "vllm"),
     "asm fp8": writer("reshape_and_cache", "asm", "float16", FP8),
     "scales": quantising(),
     "one head's scales": quantising(layout="vllm", heads=1, kind="int8"),
     "latents": latents(kind=FP8),
+    "keys": keys(),
+    "keys of two scales": keys("float32", 256, scale_fmt="ue8m0"),
+    "gathered keys": gathered(),
     "paged NHD": paged(),
     "paged HND of 64": paged("HND", kind=FP8, block=64),
     "paged asm": paged("asm", "float16", FP8, block=48),
     "paged window": paged(sliding_window=3, more={"alibi_slopes": ArraySpec((8,), "float32")}.items()),
 }
 REFUSED = {
+    "three heads": (rotated(heads=3), "3 heads of 512 + 64 elements"),
+    "other sizes": (rotated(latent=256), "16 heads of 256 + 64 elements"),
+    "a wider rotation": (rotated(rotary=128), "16 heads of 512 + 128 elements"),
+    "rotated fp8": (rotated(kind=FP8), f"kv_cache has dtype {FP8}"),
+    "fp8 queries": (rotated(q_out_dtype=FP8), f"q_out_dtype = {FP8}"),
+    "wide tables": (rotated(table="float32"), "cos has dtype float32; AITER's HIP kernel takes bfloat16"),
+    "whole tables": (rotated(reuse_freqs_front_part=False), "reuse_freqs_front_part = False"),
     "HND": (writer("reshape_and_cache", "HND"), "kv_layout = 'HND'"),
     "int8": (writer("reshape_and_cache", kind="int8"), "key_cache has dtype int8"),
     "two sizes": (writer("reshape_and_cache", "NHD", value=32), "heads of 64 and 32 elements"),
@@ -73,6 +111,12 @@ REFUSED = {
     "not quantised": (quantising(kind="bfloat16"), "key_cache has dtype bfloat16"),
     "other latents": (latents(kind="float8_e5m2"), "kv_cache has dtype float8_e5m2"),
     "large blocks": (latents(blocks=1, block=2**27), "elements in a block"),
+    "short keys": (keys(head=64), "keys of 64 elements"),
+    "short blocks": (keys(quant_block_size=64), "quant_block_size = 64"),
+    "another fp8": (keys(quant_dtype="float8_e4m3fn"), "quant_dtype = float8_e4m3fn"),
+    "odd blocks": (keys(width=133, block=3), "blocks of 3 x 133 bytes"),
+    "keys of integers": (keys("int8"), "k has dtype int8"),
+    "short gathered keys": (gathered(64), "keys of 64 elements"),
     "ragged": (paged(more={"cu_seqlens": ArraySpec((3,), "int32")}.items()), "cu_seqlens is given"),
     "sinks": (paged(more={"sinks": ArraySpec((8,), "float32")}.items()), "sinks is given"),
     "float32": (paged(dtype="float32"), "query has dtype float32"),

@@ -6,7 +6,8 @@ from collections import Counter
 from pathlib import Path
 
 from jax_aiter.kernels.hip import coverage
-from jax_aiter.kernels.hip.adapters import adapters
+from jax_aiter.kernels.hip.adapters import every
+from jax_aiter.kernels.hip.build.templates import named
 
 DOC = Path(__file__).parents[2] / "docs/hip.md"
 RECORD = json.loads(coverage.PROVEN.read_text())
@@ -16,7 +17,7 @@ LEAST = 60  # different kernels that must have agreed with an oracle
 def test_enough_agreed_and_nothing_differed():
     assert Counter(entry["outcome"] for entry in RECORD.values()).keys() == {"agreed"}
     assert len({entry["symbol"] for entry in RECORD.values()}) >= LEAST
-    assert {op for entry in RECORD.values() for op in entry["ops"]} <= adapters().keys()
+    assert {op for entry in RECORD.values() for op in entry["ops"]} <= every().keys()
 
 
 def test_the_documentation_has_what_the_command_prints(monkeypatch, capsys):
@@ -48,3 +49,11 @@ def test_the_command_takes_newer_records_over(monkeypatch, capsys, tmp_path):
     assert "gfx950, AITER's HIP kernels: 1 different ones executed, 0 agreed" in out
     assert "| quant, r | f | 1 | 0 |" in out
     assert json.loads(record.read_text()) == {"0": entry}
+
+
+def test_sources_of_one_template_are_one_row():
+    """Its values, which are of calls, and what else a plan is made of, stand in the record."""
+    entry = {"arch": "gfx942", "release": "r", "ops": ["f"], "outcome": "agreed"}
+    sources = [named("pa", {"block_size": size}) for size in (16, 32)] + [coverage.JOINED.join((named("pa", {"a": "b"}), "quant"))]
+    record = {str(i): {**entry, "source": source, "symbol": str(i)} for i, source in enumerate(sources)}
+    assert list(coverage.markdown(record, "gfx942"))[-2:] == ["| pa, r | f | 2 | 2 |", "| pa + quant, r | f | 1 | 1 |"]

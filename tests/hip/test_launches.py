@@ -173,6 +173,10 @@ CALLS = {
 COSTLY = {name: [pytest.mark.exhaustive] for name in CALLS if name.startswith(("rope", "groups of 20", "biased", "DeepSeek"))}
 
 
+def test_twenty_calls_are_compared_by_default():
+    assert len(CALLS) - len(COSTLY) >= 20
+
+
 @pytest.fixture(scope="session")
 def _ready():
     where = needs_aiter()

@@ -53,6 +53,29 @@ def test_a_record_becomes_a_plan_and_another_process_needs_no_worker(worker_pyth
     assert done.stdout.strip() == plan.digest, done.stderr
 
 
+def test_two_processes_at_once_record_a_call_once_and_use_it_whole(worker_python, root, tmp_path):
+    """The second waits for the first, whose worker takes its time, and reads what that has stored."""
+    asked, answer = tmp_path / "asked", json.dumps({"ok": True, "record": record(root)})
+    worker_python(f"{HELLO}; while read line; do echo x >> {asked}; sleep 2; echo '{answer}'; done")
+    script = (
+        "import sys; from jax_aiter.kernels.hip.provider import plan_for; from jax_aiter.kernels.spec import CallSpec;"
+        f"print('ready', flush=True); sys.stdin.readline(); print(plan_for(CallSpec.from_json({SPEC.to_json()!r})).digest)"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen([sys.executable, "-c", script], env=environment, **pipes) for _ in range(2)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert said[0][0] == said[1][0]
+    assert asked.read_text() == "x\n"
+    assert PLANS.find(SPEC, root).digest == said[0][0].strip()
+
+
 def test_no_such_python(monkeypatch, root):
     monkeypatch.setenv(client.PYTHON, "/nowhere/python")
     with pytest.raises(KernelBuildError, match=r"cannot start the HIP kernel worker for gfx942.*set JAX_AITER_TRITON_PYTHON"):

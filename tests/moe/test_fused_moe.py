@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import jax_aiter
-from jax_aiter import NotSupportedError, ShuffledWeight, fused_moe, shuffle_weight
+from jax_aiter import ShuffledWeight, fused_moe, shuffle_weight
 from tests.oracle import assert_same, draw, f64
 
 from . import oracle
@@ -182,7 +182,7 @@ def test_eval_shape_runs_nothing():
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"quant_type": "per_1x32"}, NotSupportedError, "per_1x32"),
+        ({"quant_type": "per_1x32"}, TypeError, "w1 has dtype float32, quant_type 'per_1x32' needs uint8"),
         ({"activation": "relu"}, ValueError, "activation"),
         ({"w1_scale": jnp.ones(3)}, ValueError, "w1_scale is given"),
         ({"w1": jnp.zeros((3, 20, D))}, ValueError, "dimension 1 of w1 is 20"),

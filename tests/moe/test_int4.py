@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import jax_aiter
 from jax_aiter import fused_moe, pack_int4
 from tests.moe.int4 import EXPERTS, INTER, MODEL, TOKENS, as_floats, code, draws, expected
 from tests.oracle import f64
@@ -114,7 +113,7 @@ WRONG = [
     ({"w1": jnp.zeros((EXPERTS, 2 * INTER, MODEL // 2), jnp.int8)}, TypeError, "w1 has dtype int8"),
     ({"a1_scale": jnp.ones(1)}, ValueError, "a1_scale is given"),
     ({"hidden_states": jnp.zeros((TOKENS, MODEL), jnp.int8)}, TypeError, "hidden_states has dtype int8"),
-    ({"quant_type": "per_1x32"}, jax_aiter.NotSupportedError, "per_1x32"),
+    ({"quant_type": "per_1x32"}, ValueError, "w1_zp is given, quant_type 'per_1x32' has no zero points"),
     ({"quant_type": "none"}, ValueError, "dimension 2 of w1 is 32, must be D = 64"),
 ]
 

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from jax_aiter import NotSupportedError
 from jax_aiter.parallel import expert_parallel
 
 from . import common
@@ -38,7 +37,7 @@ def call(floats, ids, **change):
         ({"capacity": 2.0}, TypeError, r"^expert_parallel: capacity must be a static int"),
         ({"num_experts": 7}, ValueError, r"^expert_parallel: num_experts is 7, must be 3·2"),
         ({"activation": "relu"}, ValueError, r"^expert_parallel: activation must be one of"),
-        ({"quant_type": "per_1x32"}, NotSupportedError, r"^expert_parallel: quant_type 'per_1x32'"),
+        ({"quant_type": "per_1x32"}, TypeError, r"^expert_parallel: w1 has dtype float32, quant_type 'per_1x32' needs uint8"),
         ({"w1": jnp.zeros((2, 20, D))}, ValueError, r"^expert_parallel: dimension 1 of w1 is 20"),
         ({"w2": jnp.zeros((3, D, INTER))}, ValueError, r"^expert_parallel: .*w2"),
         ({"topk_weight": jnp.zeros((4, 2))}, ValueError, r"^expert_parallel: .*topk_"),

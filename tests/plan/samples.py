@@ -11,7 +11,7 @@ from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.call import call_plan
 from jax_aiter.kernels.mock_driver import code_object
 from jax_aiter.kernels.plan import Address, Buffer, CodeObject, Copy, Fill, Launch, LaunchPlan
-from jax_aiter.kernels.steps import BUFFER_KINDS
+from jax_aiter.kernels.plan.steps import BUFFER_KINDS
 
 COPY = "mock_copy_u32"
 ADD = "mock_add_u32"

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from jax_aiter.kernels import _native, wire
 from jax_aiter.kernels.args import KernelArgs, Pointer
 from jax_aiter.kernels.builder import PlanBuilder
-from jax_aiter.kernels.decode import decode
-from jax_aiter.kernels.encode import encode
 from jax_aiter.kernels.plan import Address, CodeObject, Copy, Fill, Launch, LaunchPlan, PlanError
-from jax_aiter.kernels.steps import BUFFER_KINDS
+from jax_aiter.kernels.plan.decode import decode
+from jax_aiter.kernels.plan.encode import encode
+from jax_aiter.kernels.plan.steps import BUFFER_KINDS
 from tests.plan.samples import add_constant_plan, plans
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from jax_aiter.kernels.args import Pointer, Raw, Scalar
 from jax_aiter.kernels.builder import PlanBuilder
-from jax_aiter.kernels.encode import encode
 from jax_aiter.kernels.mock_driver import code_object
+from jax_aiter.kernels.plan.encode import encode
 from tests.plan.compiler import CPP, FFI, build, compiler
 
 CORE = "check_plan code_store decode describe driver_mock executor inflate module_table sha256 text_codec"

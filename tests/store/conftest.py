@@ -6,9 +6,10 @@ import pytest
 
 from jax_aiter.bind import select
 from jax_aiter.kernels import known, known_build
-from jax_aiter.kernels.asm import provider, tables, tuned
+from jax_aiter.kernels.asm import provider, tables
 from jax_aiter.kernels.known import AITER_COMMIT, Release, file_hash
 from jax_aiter.kernels.manifest import LANDMARK, Fact, manifest
+from jax_aiter.kernels.tables import tuned
 from jax_aiter.kernels.triton import client, plans
 
 FILES = {

@@ -3,7 +3,9 @@
 import pytest
 from click.testing import CliRunner
 
+from jax_aiter.cli import inventory
 from jax_aiter.cli.kernels import kernels
+from jax_aiter.core.config import config
 from jax_aiter.kernels import cache
 
 
@@ -46,6 +48,24 @@ def test_verify_reports_damage_which_prune_removes(run, root, hashes, checkout):
     assert run("prune").exit_code == 0
     assert not entry.exists()
     assert run("verify").exit_code == 0
+
+
+def test_list_and_doctor_name_the_tuned_tables_that_are_not_understood(run, root, tmp_path):
+    tree = tmp_path / "aiter_tree"
+    for name, text in {
+        "aiter/ops/triton/__init__.py": "",
+        "aiter/configs/tuned_fmoe.csv": "cu_num,token,gravity\n304,1,9\n",
+        "aiter/configs/a8w8_tuned_gemm.csv": "cu_num,M,N,K,kernelId\n304,1,2,3,4\n304,5,6,7,8\n",
+    }.items():
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text(text)
+    with config(source=str(tree), unverified=True):
+        said = run("list").output
+        found = inventory.aiter()
+    assert "tuned choices: 2, tables that are not understood: 1" in said
+    assert "passed over aiter/configs/tuned_fmoe.csv: column 'gravity' is not known" in said
+    assert found["tuned"] == {"rows": 2, "passed_over": {"aiter/configs/tuned_fmoe.csv": "column 'gravity' is not known"}}
+    assert "passed over" in "".join(inventory.aiter_lines(found)), "which doctor prints"
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,13 @@ from jax_aiter.cli.kernels import kernels
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels import store
-from jax_aiter.kernels.asm import provider, tables, tuned
+from jax_aiter.kernels.asm import provider, tables
 from jax_aiter.kernels.call import CUSTOM_CALL_TARGETS
 from jax_aiter.kernels.known import file_hash
 from jax_aiter.kernels.manifest import LANDMARK
 from jax_aiter.kernels.store import files, installed
 from jax_aiter.kernels.store.location import BY_CONTENT, Location
+from jax_aiter.kernels.tables import tuned
 from jax_aiter.kernels.triton import sources
 from tests.asm import moe
 from tests.needs import needs_aiter

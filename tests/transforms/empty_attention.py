@@ -188,6 +188,13 @@ def no_pages(o, p):
     return np.zeros(p["num_cu"] + 1), np.zeros((works, 8)), np.zeros(1), np.zeros((0, 2)), np.zeros(pieces)
 
 
+def packed_mqa_logits(o, p):
+    """No heads, or heads of no dimensions: zero at every key that a token sees."""
+    column = np.arange(o["kv"].shape[0])
+    sees = (np.asarray(o["cu_starts"])[:, None] <= column) & (column < np.asarray(o["cu_ends"])[:, None])
+    return (np.where(sees, 0.0, -np.inf),)
+
+
 def mqa_logits(o, p):
     """No heads, or heads of no dimensions: zero at every key that a token sees."""
     tokens, sequences = o["q"].shape[0], o["context_lens"].shape[0]

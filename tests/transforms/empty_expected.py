@@ -6,6 +6,8 @@ Only results with elements are asked for: those without are their shapes. `expec
 import numpy as np
 import torch
 
+from benchmarks.h200.cases import linear
+from tests.mhc import oracle as mhc
 from tests.moe import oracle as moe
 from tests.oracle import f64
 
@@ -189,6 +191,14 @@ def _gathered(o, p, whole):
     return tuple(np.zeros(x.shape) for x in OPS["gather_cache"](**whole, **p))
 
 
+def _gathered_keys(o, p, whole):
+    """No sequences and no blocks give zeros."""
+    if 0 not in o["block_table"].shape:
+        return _as_before("cp_gather_indexer_k_quant_cache")(o, p, whole)
+    groups = p["head_dim"] // p["quant_block_size"]
+    return np.zeros((p["total_tokens"], p["head_dim"])), np.zeros((p["total_tokens"], groups))
+
+
 def _activated(o, p):
     (z,) = (torch.from_numpy(np.array(x)) for x in _gemm("ab", o, p))
     functions = {"gelu": torch.nn.functional.gelu, "silu": torch.nn.functional.silu}
@@ -202,7 +212,44 @@ def _prequant(o, p):
     return (y.swapaxes(0, 1) if p["transpose_bm"] else y,)
 
 
+def _linear(recurrence):
+    """Linear attention of no tokens, channels, heads or sequences is what its recurrence says of them."""
+    return lambda o, p: recurrence({n: np.asarray(x) for n, x in o.items() if x is not None}, p)
+
+
+def _fp4(o, p):
+    """`_gemm` with tokens before the batch where they stand so."""
+    (y,) = _gemm("xw", o, p)
+    return (y.swapaxes(0, 1) if p.get("transpose_bm") else y,)
+
+
+def _no_tokens(o, p):
+    """Rows without a vocabulary have no token."""
+    return (np.full(len(next(iter(o.values()))), -1.0),)
+
+
+def _no_vocabulary(o, p):
+    """Drafts of no vocabulary are none."""
+    rows, places = o["uniforms"].shape
+    return np.full((rows, places), -1.0), np.zeros(rows)
+
+
+def _mixed(o, p):
+    """Streams without columns have weights, by the biases alone; none at all add up to zeros."""
+    given = (o[n] for n in ("residual", "fn", "hc_scale", "hc_base"))
+    found = mhc.pre(*given, p["hc_post_mult_value"], p["sinkhorn_repeat"], o.get("norm_weight"), p["norm_eps"])
+    lead = o["residual"].shape[:-2]
+    return found if p["sinkhorn_repeat"] else (np.zeros((*lead, 0, 1)), np.zeros((*lead, 0, 0)), found)
+
+
 EXPECTED = {
+    "causal_conv1d_fn": _linear(linear.packed),
+    "causal_conv1d_update": _linear(linear.updated),
+    "chunk_gated_delta_rule": _linear(linear.rule),
+    "fused_rearrange_sigmoid_gated_delta_rule": _linear(linear.decode),
+    "mhc_pre": _mixed,
+    **dict.fromkeys(("greedy_sample", "mixed_sample_outer_exponential", "sampling_with_uniforms"), _no_tokens),
+    "chain_speculative_sampling_with_uniforms": _no_vocabulary,
     "batched_gemm_a8w8": lambda o, p: _gemm(("XQ", "WQ"), o, p),
     "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant": _prequant,
     "batched_gemm_bf16": lambda o, p: _gemm(("XQ", "WQ"), o, p),
@@ -213,6 +260,8 @@ EXPECTED = {
         name: lambda o, p: _gemm(("xq", "wq"), o, p)
         for name in ("gemm_a8w8", "gemm_a8w8_bpreshuffle", "gemm_a8w8_blockscale", "gemm_a8w8_blockscale_bpreshuffle")
     },
+    **dict.fromkeys(("gemm_a4w4", "gemm_a4w4_bpreshuffle"), lambda o, p: _gemm(("A", "B"), o, p)),
+    **dict.fromkeys(("gemm_a8wfp4", "gemm_a16wfp4", "batched_gemm_a16wfp4"), _fp4),
     "per_tensor_quant": _quant(lambda shape: (1,)),
     "per_token_quant": _quant(lambda shape: (*shape[:-1], 1)),
     "rms_norm_quant": _norm_quant,
@@ -244,11 +293,14 @@ EXPECTED = {
     "get_mla_metadata_v1": attention.no_works,
     "get_pa_metadata_v1": attention.no_pages,
     "mla_prefill_fwd": lambda o, p: attention.mla(o, p)[:1],
+    "fp8_mqa_logits": attention.packed_mqa_logits,
     "fp8_paged_mqa_logits": attention.mqa_logits,
+    "cp_gather_indexer_k_quant_cache": _gathered_keys,
     "top_k_per_row_decode": _per_row,
     "top_k_per_row_prefill": _per_row,
     "fused_topk": _as_before("fused_topk"),
     **{name: _caches(name) for name, op in OPS.items() if "slot_mapping" in op.operands},
+    "indexer_k_quant_and_cache": lambda o, p: (f64(o["kv_cache"]),),  # keys without elements have no scales either
     "reshape_and_cache_with_pertoken_quant": _per_token_caches,
     "gather_cache": _gathered,
     "rope_2c": _as_before("rope_2c"),

@@ -1,6 +1,7 @@
 """Calls whose data are odd but defined: sequences of no context, lengths beyond a table, block numbers and ids of nothing."""
 
 import jax.numpy as jnp
+import numpy as np
 
 from jax_aiter.core.cases import Case, case, constant, integers, normal, uniform
 from jax_aiter.ops.moe.cases import FNUZ, _call, _scales
@@ -108,6 +109,29 @@ def odd() -> dict[str, list[Case]]:
                 kv_cache=integers(5, 4, 16, low=0, high=60, dtype=jnp.uint8),
                 weights=uniform(7, 4, low=0.1),
                 **ints(block_tables=[[2, 1], [4, 99], [0, 3]], context_lens=[11, 3, 0], cu_seqlens_q=[0, 3, 5, 6]),
+                preshuffle=False,
+            )
+        ],
+        "fp8_mqa_logits": [
+            case(
+                "odd",
+                q=normal(5, 3, 8, dtype=FNUZ),
+                kv=normal(300, 8, dtype=FNUZ),
+                kv_scales=uniform(300, low=0.1),
+                weights=normal(5, 3),
+                **ints(cu_starts=[-3, 290, 128, 200, 7], cu_ends=[4, 400, 128, 190, 270]),
+            )
+        ],
+        "cp_gather_indexer_k_quant_cache": [
+            case(
+                "odd",
+                kv_cache=integers(5, 4, 16, low=0, high=60, dtype=jnp.uint8),
+                **ints(block_table=[[2, 1], [4, 99], [0, -3]], cu_seq_lens=[1, 4, 4, 10]),
+                total_tokens=12,
+                head_dim=8,
+                quant_block_size=8,
+                preshuffle=False,
+                quant_dtype=np.dtype(FNUZ),
             )
         ],
         "top_k_per_row_prefill": [

@@ -41,13 +41,18 @@ def takes_leading_axes(op):
     return op.name.startswith("gemm_")
 
 
+# A slope may stand per head or per sequence and head, a count may be a scalar, one state a sequence a vector.
+RANKS = {"alibi_slopes", "num_local_tokens", "per_tensor_quant_scale", "ssm_state_indices"}
+
+
 def spread(op, name):
     """The public function takes this scale of rows in other shapes too, and one number for all rows."""
-    return op.family == "LINEAR" and name.endswith("_scale") and op.operands[name].axes.split()[-1] == "1"
+    return op.family == "LINEAR" and name.endswith(("_scale", "_scales")) and op.operands[name].axes.split()[-1] == "1"
 
 
-def spreads_scales(op):
-    return any(spread(op, name) and " " in op.operands[name].axes for name in op.operands)
+def spread_scales(op):
+    """Names of the operands that hold one factor per row or for all."""
+    return [name for name in op.operands if spread(op, name) and " " in op.operands[name].axes]
 
 
 DTYPES = ("float32", "bfloat16", "float16", "int32", "int8", "uint8", "float8_e4m3fnuz", "float8_e4m3fn", "complex64")
@@ -91,8 +96,8 @@ def wrong_calls(draw):
     if kind == "rank":
         axes = op.operand_args(case.params)[name].axes
         axes = axes.replace("M", "...") if takes_leading_axes(op) else axes
-        # Any rank is right for "..."; a slope may stand per head or per sequence and head, and a count may be a scalar.
-        if axes == "..." or name in ("alibi_slopes", "num_local_tokens", "per_tensor_quant_scale"):
+        # Any rank is right for "..."; some may stand in more ways.
+        if axes == "..." or name in RANKS:
             names = ("implementation",)
             arguments["implementation"] = "cuda"
         else:
@@ -114,7 +119,7 @@ def wrong_calls(draw):
             for n in sorted(set(operands) & set(op.operands))
             for i, axis in enumerate(dims_of(op, case, n))
             if axis.isdigit() or sum(axis in dims_of(op, case, m) for m in case.operands) > 1
-            if axis.isdigit() or operands[n].shape[i] != 1 or not spreads_scales(op)  # a scale of one row is one of many rows too
+            if axis.isdigit() or operands[n].shape[i] != 1 or not spread_scales(op)  # a scale of one row is one of many rows too
         ]
         if not shared:
             names = ("implementation",)
@@ -131,7 +136,8 @@ def wrong_calls(draw):
         arguments[name] = None
         names = (name,)
     elif kind == "not an array":
-        arguments[name] = draw(st.sampled_from([[1.0, 2.0], "text", 3.5, {"a": 1}, object()]))
+        number = [] if name == "per_tensor_quant_scale" else [3.5]  # which may be one
+        arguments[name] = draw(st.sampled_from([[1.0, 2.0], "text", *number, {"a": 1}, object()]))
         names = (name,)
     elif kind == "unknown implementation":
         arguments["implementation"] = draw(st.sampled_from(["cuda", "", "XLA", 1, True]))

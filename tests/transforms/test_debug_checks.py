@@ -22,8 +22,11 @@ def integers(operands):
 
 
 WITH_INTEGERS = [(op, case) for op, case in ALL if integers(case.operands)]
-# A negative slot is how a call says that a token is not written.
+# A negative slot says that a token is not written; a draft token of no vocabulary, that its row has no more drafts.
 MEANT = {(name, "slot_mapping"): LIMITS[:1] for name, op in OPS.items() if "slot_mapping" in op.operands}
+MEANT |= {(name, "draft_token_ids"): LIMITS for name, op in OPS.items() if "draft_token_ids" in op.operands}
+LINES = ("cache_indices", "conv_state_indices", "ssm_state_indices")  # a negative one skips a sequence
+MEANT |= {(name, line): LIMITS[:1] for name, op in OPS.items() for line in LINES if line in op.operands}
 
 
 def wrong_calls(op, case, operands, read):

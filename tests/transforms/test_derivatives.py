@@ -14,6 +14,7 @@ import pytest
 import jax_aiter
 from jax_aiter.bind.linear import has_loop
 from jax_aiter.core.errors import NotSupportedError
+from jax_aiter.ops.moe.expert import rounds_rows
 
 from .common import LATER, assert_same, is_float, thinned
 from .meshes import differentiable
@@ -37,7 +38,7 @@ def directions(wrt, seed=1):
 
 def quantised(case):
     """The gradient passes straight through a rounding here, which neither the reference's derivative nor a quotient does."""
-    return case.params.get("quant_type", "none") not in ("none", "int4_w4a16")  # of the latter activations stay as they are
+    return "quant_type" in case.params and rounds_rows(case.params)
 
 
 @thinned(PAIRS)

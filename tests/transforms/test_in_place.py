@@ -1,7 +1,8 @@
 """An operand that an op updates is updated where it stands: a program that is given it, or carries it through a loop, holds no copy
 of it, no conversion and no other arrangement, whatever its dtype.
 
-Every case of every op with an alias, with a pool of 256 blocks, in every dtype of the pool that the op takes with such tokens.
+Every case of every op with an alias, with a pool of 256 blocks or states, in every dtype of the pool that the op takes with such
+tokens.
 """
 
 import jax
@@ -15,8 +16,8 @@ from .common import ALL, LATER, bound
 from .emptied import accepted
 from .test_memory import in_dtype, resized
 
-BLOCKS = {"nb": 256}
-DTYPES = ("float32", "bfloat16", FP8_TYPES[0], "int8")
+BLOCKS = {"nb": 256, "lines": 256}
+DTYPES = ("float32", "bfloat16", FP8_TYPES[0], "int8", "uint8")
 
 
 def variants():

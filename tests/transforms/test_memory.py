@@ -44,15 +44,16 @@ def resized(op, case, sizes):
     return dataclasses.replace(case, operands=operands)
 
 
-def big(case):
-    return next(name for name in case.operands if name in GROWING)
+def big(op, case):
+    """The operand that grows, else the pool that the op updates."""
+    return next((name for name in case.operands if name in GROWING), next(iter(op.aliases), None))
 
 
 def in_dtype(op, case, dtype):
     """The case with this dtype wherever it has that of its growing operand, None if that operand is never of it."""
-    if dtype not in op.operands[big(case)].dtypes:
+    if dtype not in op.operands[big(op, case)].dtypes:
         return None
-    old = jnp.dtype(case.operands[big(case)].dtype)
+    old = jnp.dtype(case.operands[big(op, case)].dtype)
     same = [n for n, a in case.operands.items() if jnp.dtype(a.dtype) == old and dtype in op.operands[n].dtypes]
     operands = {n: dataclasses.replace(a, dtype=dtype) if n in same else a for n, a in case.operands.items()}
     return dataclasses.replace(case, name=f"{case.name}-{dtype}", operands=operands)

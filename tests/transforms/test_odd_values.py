@@ -97,14 +97,60 @@ def a_call(name):
     return None
 
 
+def sampled():
+    """Those that take a random key, and those that cut in one way."""
+    rows, key = jax.ShapeDtypeStruct((2, 8), jnp.float32), jax.random.key(0)
+    k, p = jax.ShapeDtypeStruct((2,), jnp.int32), jax.ShapeDtypeStruct((2,), jnp.float32)
+    of_probs = {
+        "sampling_from_probs": {"top_k": k, "top_p": p, "min_p": p},
+        "top_k_sampling_from_probs": {"top_k": k},
+        "top_p_sampling_from_probs": {"top_p": p},
+        "min_p_sampling_from_probs": {"min_p": p},
+        "top_k_top_p_sampling_from_probs": {"top_k": k, "top_p": p},
+    }
+    found = {name: {"probs": rows, "key": key, **more} for name, more in of_probs.items()}
+    found |= {f"{n}_renorm_probs": {"probs": rows, n: k if n == "top_k" else p} for n in ("top_k", "top_p", "min_p")}
+    found["mixed_sample"] = {"logits": rows, "key": key, "temperature": p}
+    found["sampling_from_logits"] = {**found["mixed_sample"], "top_k": k, "top_p": p, "min_p": p}
+    target = jax.ShapeDtypeStruct((2, 4, 8), jnp.float32)
+    drafts = jax.ShapeDtypeStruct((2, 3), jnp.int32)
+    return {**found, "chain_speculative_sampling": {"draft_token_ids": drafts, "target_probs": target, "key": key}}
+
+
 CALLS = {n: a_call(n) for n in sorted({op.name for op, _, _ in FUNCTIONS})}
 WRAPPERS = {"sparse_attn_indexer": "fp8_paged_mqa_logits", "rope_positions": "rope"}
 WRAPPERS |= dict.fromkeys(("rms_norm_add_quant", "rms_norm_group_quant", "rms_norm_add_group_quant"), "rms_norm_quant")
-WRAPPERS |= {"act_mul_and_group_quant": "act_mul_and_quant"}
+WRAPPERS |= {"act_mul_and_group_quant": "act_mul_and_quant", "fused_recurrent_gated_delta_rule": "chunk_gated_delta_rule"}
 # Functions without a record.
 PLAIN = {
     "rope_tables": {"config": {"head_dim": 8, "rope_theta": 1e4, "max_position_embeddings": 16}, "length": 5},
+    "req_to_global_index": {
+        **{
+            n: jax.ShapeDtypeStruct(s, jnp.int32) for n, s in (("req_id", (3,)), ("block_table", (2, 4)), ("token_indices", (3, 5)))
+        },
+        "block_size": 2,
+    },
+    "mla_sparse_fwd": {
+        "q": jax.ShapeDtypeStruct((3, 2, 576), jnp.bfloat16),
+        "kv_buffer": jax.ShapeDtypeStruct((4, 2, 1, 576), jnp.bfloat16),
+        "indices": jax.ShapeDtypeStruct((3, 5), jnp.int32),
+        "sm_scale": 0.1,
+    },
     "pack_int4": {"values": jax.ShapeDtypeStruct((2, 4), jnp.int8), "axis": 0},
+    **sampled(),
+    "hc_head": {
+        **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("hidden_states", (3, 2, 4)), ("hc_fn", (2, 8)))},
+        **{n: jax.ShapeDtypeStruct((s,), jnp.float32) for n, s in (("hc_scale", 1), ("hc_base", 2))},
+    },
+    "mhc_fused_post_pre": {
+        **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("layer_input", (3, 4)), ("residual_in", (3, 2, 4)))},
+        **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("post_layer_mix", (3, 2)), ("comb_res_mix", (3, 2, 2)))},
+        **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("fn", (8, 8)), ("hc_scale", (3,)), ("hc_base", (8,)))},
+    },
+    "chunk_kimi_delta_attn": {
+        **{n: jax.ShapeDtypeStruct((1, 3, 2, 4), jnp.float32) for n in "qkvg"},
+        "beta": jax.ShapeDtypeStruct((1, 3, 2), jnp.float32),
+    },
 }
 
 

@@ -28,10 +28,10 @@ def parameters(calls, default):
 
 
 # What only chooses: a router takes NaN for the least of all scores, and what it then returns may well be finite.
-CHOOSING = {("biased_grouped_topk", "correction_bias")}
+CHOOSING = {(name, "correction_bias") for name in ("biased_grouped_topk", "topk_gating")}
 
 
-# Where a kernel of AITER's breaks the rule; README, Limits. It takes the queries of a sequence and key head in tiles and multiplies
+# Where a kernel of AITER's breaks the rule; docs/limits.md. It takes the queries of a sequence and key head in tiles and multiplies
 # what a mask hides from some of them by zero, NaN too: there the rule is asked of all that may share a tile.
 TILED = {("triton", "flash_attention"), ("triton", "flash_attention_bwd"), ("triton", "flash_attention_varlen")}
 # And where a kernel finds the scale, its largest value and its cast drop a NaN.
@@ -79,7 +79,7 @@ def check_results(op, case, request, groups: int, kinds):
 
 
 def what_a_tile_hides_shows(run, operands, depends):
-    """Where that is no longer so, `TILED` and the README's line have an entry too many."""
+    """Where that is no longer so, `TILED` and the line of docs/limits.md have an entry too many."""
     for one in depends.some(3):
         kept, tile = depends.read(one), depends.read(depends.tile(one))
         if not any((tile[n] & ~kept[n]).any() for n in ("k", "v")):
@@ -109,10 +109,9 @@ def floats(results, where) -> np.ndarray:
 
 
 def differentiated(op, case):
-    operands = case.draw()
     if op.gradient is None or op.gradient.backward is None:  # that is the derivative of a gradient, which JAX makes
         return []
-    return [n for n, x in operands.items() if n in op.gradient.wrt and is_float(x)]
+    return [n for n, x in case.operands.items() if n in op.gradient.wrt and is_float(x)]
 
 
 DIFFERENTIABLE = [(op, case) for op, case in CALLS if differentiated(op, case)]

@@ -1,5 +1,5 @@
-"""Scales of quantised GEMMs come per row or for all, in any of their shapes, the two operands' in different ones: each call is the
-record's with one factor per row, under every transformation. Made from the records that have such a scale."""
+"""Scales of quantised GEMMs come per row or for all, in any of their shapes, those of two operands in different ones: each call is
+the record's with one factor per row, under every transformation. Made from the records that have such a scale."""
 
 import inspect
 import itertools
@@ -16,10 +16,10 @@ from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
 
 from .common import PLATFORMS, ULPS, assert_same, dims_of, thinned
 from .meshes import mesh_of
-from .test_bad_input import FUNCTIONS, spreads_scales
+from .test_bad_input import FUNCTIONS, spread_scales
 from .test_switches import SWITCHES, switched
 
-SCALED = [(op, case) for op, case, _ in FUNCTIONS if spreads_scales(op)]
+SCALED = [(op, case) for op, case, _ in FUNCTIONS if spread_scales(op)]
 FUNCTION = {op.name: function for op, _, function in FUNCTIONS}
 #: of a scale of rows [..., 1]: how many factors it holds, and their shape
 FORMS = {
@@ -33,15 +33,15 @@ FORMS = {
 
 
 class Call:
-    """One public call, its scales in two forms, and the call with a factor per row."""
+    """One public call, its scales in as many forms as it has scales, and the call with a factor per row."""
 
-    def __init__(self, op, case, x_form="[1]", w_form="per row"):
+    def __init__(self, op, case, *forms):
         self.op, self.function = op, FUNCTION[op.name]
         signature = inspect.signature(self.function).parameters
         self.params = {n: v for n, v in case.params.items() if n in signature}
         self.operands = case.draw()
         self.forms, self.rows = {}, {}
-        for name, form in (("x_scale", x_form), ("w_scale", w_form)):
+        for name, form in zip(spread_scales(op), forms or ("[1]", "per row"), strict=False):
             full = self.operands[name]
             kept, shape = FORMS[form](full.shape[:-1])
             some = full[tuple(slice(size) for size in kept)]  # the first factor of each axis that has one
@@ -56,13 +56,15 @@ class Call:
 
 
 def test_the_ops_that_take_part():
-    assert {op.name for op, _ in SCALED} == {"gemm_a8w8", "gemm_a8w8_bpreshuffle", "batched_gemm_a8w8"}
+    assert {"gemm_a8w8", "gemm_a8w8_bpreshuffle", "batched_gemm_a8w8", "gemm_a8wfp4"} <= {op.name for op, _ in SCALED}
 
 
-@pytest.mark.parametrize(("op", "case"), SCALED, ids=[f"{op.name}-{case.name}" for op, case in SCALED])
-@pytest.mark.parametrize(("x_form", "w_form"), list(itertools.product(FORMS, FORMS)), ids=str)
-def test_every_form_is_one_factor_per_row(op, case, x_form, w_form):
-    call = Call(op, case, x_form, w_form)
+IN_FORMS = [(op, case, forms) for op, case in SCALED for forms in itertools.product(FORMS, repeat=len(spread_scales(op)))]
+
+
+@pytest.mark.parametrize(("op", "case", "forms"), IN_FORMS, ids=[f"{o.name}-{c.name}-{'-'.join(f)}" for o, c, f in IN_FORMS])
+def test_every_form_is_one_factor_per_row(op, case, forms):
+    call = Call(op, case, *forms)
     assert_same([call.run(call.forms)], [call.run(call.rows)], ulps=0)  # the same compiled product of the same operands
 
 
@@ -72,9 +74,9 @@ def test_transformations(op, case):
     call = Call(op, case)
     want = call.run(call.rows)
     assert_same([jax.jit(call.run)(call.forms)], [want], ulps=ULPS)
-    factors = jnp.array([0.5, 1.0, 2.0], jnp.float32)
-    mapped = jax.vmap(lambda f: call.run({**call.forms, "x_scale": f}))(factors)
-    assert_same([mapped], [jnp.stack([call.run({**call.forms, "x_scale": f}) for f in factors])], ulps=ULPS)
+    factors, scale = jnp.array([0.5, 1.0, 2.0], jnp.float32), spread_scales(op)[0]
+    mapped = jax.vmap(lambda f: call.run({**call.forms, scale: f}))(factors)
+    assert_same([mapped], [jnp.stack([call.run({**call.forms, scale: f}) for f in factors])], ulps=ULPS)
     x = call.others[call.first]
     both = jnp.stack([x, jnp.flip(x, 0)])
     mapped = jax.vmap(lambda x: call.run(call.forms, {**call.others, call.first: x}))(both)

@@ -52,10 +52,21 @@ def times(op, case, group, factor):
 
 
 def symbol(op, case, group, factor):
-    """The same with a symbol: the number of rows itself where it grows alone (or with its offsets), as callers would write it."""
-    if counts_rows(op, case, group[0]) and set(group[1:]) <= set(OFFSETS):
+    """The same with a symbol: the number of rows itself where it grows alone (or with its offsets), as callers would write it.
+
+    Rows that come in equal parts are a multiple of the case's.
+    """
+    if counts_rows(op, case, group[0]) and set(group[1:]) <= set(OFFSETS) and any_number(op, case, group):
         return {axis: factor + 1 if axis in OFFSETS else factor for axis in group}
     return times(op, case, group, factor)
+
+
+def any_number(op, case, group):
+    try:
+        op.infer(shapes(op, case, {axis: 8 if axis in OFFSETS else 7 for axis in group}), case.params)
+    except ValueError:
+        return False
+    return True
 
 
 def taken(op, case, group):

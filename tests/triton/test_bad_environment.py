@@ -109,6 +109,21 @@ def test_the_same_calls_run_the_kernel_on_a_machine_that_is_in_order(worker_pyth
         assert CUSTOM_CALL_TARGETS[0] in lowered(implementation)
 
 
+def test_what_is_known_to_be_refused_is_no_longer_tried(worker_python, aiter_present, monkeypatch):
+    """By a later process, which takes the refusal for what it is and no plan, and has nothing to warn of."""
+    monkeypatch.setattr(select, "_warned", set())
+    _worker_says(worker_python, {"ok": False, "refused": True, "error": "it allocates"})
+    with pytest.warns(RuntimeWarning, match="does without its triton kernel.*it allocates"):
+        text = lowered(None)
+    monkeypatch.setattr(select, "_warned", set())
+    worker_python("exit 3")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert lowered(None) == text
+    with pytest.raises(NotSupportedError, match=r"cannot run this call: it allocates$"):
+        lowered("triton")
+
+
 def test_the_worker_tells_a_full_disk_from_a_failure_of_aiter(monkeypatch, tmp_path):
     from jax_aiter.kernels.triton.worker import main
 

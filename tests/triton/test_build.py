@@ -5,8 +5,8 @@ import json
 from click.testing import CliRunner
 
 from jax_aiter.cli.kernels import kernels
+from jax_aiter.kernels.described import read_calls, spec_of
 from jax_aiter.kernels.triton import plans
-from jax_aiter.kernels.triton.ahead import read_calls, spec_of
 
 
 def test_build_is_resumable_and_reports_refusals(recording_root, tmp_path):

@@ -237,3 +237,52 @@ def test_rotation_and_a_caches_write(recording_root, dtype, norm):
     else:
         assert launches(record) == [("_heads_kernel", (4, 12, 1))]
     assert record["aliases"] == [[list(operands).index(n), len(operands) + i] for n, i in (("key_cache", 2), ("value_cache", 3))]
+
+
+def _linear(root, op, arch, operands, results, **params):
+    if rule := lacking(needs_aiter(), adapters()[op].needs(call(op, arch, operands, results, **params))):
+        pytest.skip(rule)
+    return _record(root, op, arch, operands, results, **params)
+
+
+def test_packed_sequences_of_the_delta_rule_are_one_launch_between_two_of_ours(recording_root):
+    """Offsets within the tokens, the kernel over blocks of values and heads of sequences, zeros past the last sequence."""
+    operands = {"q": "bfloat16[1,40,2,128]", "k": "bfloat16[1,40,2,128]", "v": "bfloat16[1,40,4,128]", "gk": "float32[1,40,4,128]"}
+    operands |= {"beta": "float32[1,40,4]", "initial_state": "float32[3,4,128,128]", "cu_seqlens": "int32[4]"}
+    results = ["bfloat16[1,40,4,128]", "float32[3,4,128,128]"]
+    params = {"scale": 0.1, "use_qk_l2norm_in_kernel": True, "ragged": True}
+    record = _linear(recording_root, "chunk_gated_delta_rule", "gfx942", operands, results, **params)
+    kernels = [("_clip_kernel", (1, 1, 1)), ("_fused_recurrent_gated_delta_rule_fwd_kernel", (16, 12, 1))]
+    assert launches(record) == [*kernels, ("_clear_tail_kernel", (40, 1, 1))]
+
+
+def test_a_step_of_a_convolution_writes_over_a_copy_of_its_tokens(recording_root):
+    operands = {
+        "x": "bfloat16[4,1,512]",
+        "conv_state": "bfloat16[9,3,512]",
+        "weight": "bfloat16[512,4]",
+        "conv_state_indices": "int32[4]",
+    }
+    results = ["bfloat16[4,1,512]", "bfloat16[9,3,512]"]
+    record = _linear(recording_root, "causal_conv1d_update", "gfx942", operands, results, activation="silu")
+    assert launches(record) == [("copy", (4, 4 * 512 * 2)), ("_causal_conv1d_update_kernel", (4, 2, 1))]
+    assert record["aliases"] == [[1, 5]]
+    assert ["ptr", 0, 0] not in record["steps"][1]["args"]
+
+
+def test_a_step_of_decoding_begins_with_zeros(recording_root):
+    """Tokens of nobody; then offsets within the tokens and lines of sequences that are no longer than theirs."""
+    operands = {
+        "A_log": "float32[4]",
+        "a": "bfloat16[3,4]",
+        "b": "bfloat16[3,4]",
+        "dt_bias": "float32[4]",
+        "qkv": "bfloat16[3,1024]",
+    }
+    operands |= {"initial_state": "float32[9,4,128,128]", "cu_seqlens": "int32[4]", "ssm_state_indices": "int32[3,1]"}
+    params = {"beta": 1.0, "threshold": 20.0, "scale": 0.1, "use_qk_l2norm_in_kernel": True, "is_kda": False}
+    results = ["bfloat16[3,4,128]", "float32[9,4,128,128]"]
+    record = _linear(recording_root, "fused_rearrange_sigmoid_gated_delta_rule", "gfx950", operands, results, **params)
+    ours = [("fill", (8, 3 * 4 * 128 * 2)), ("_clip_kernel", (1, 1, 1)), ("_lines_of_short_kernel", (1, 1, 1))]
+    assert launches(record) == [*ours, ("fused_rearrange_sigmoid_gated_delta_rule_update_kernel", (1, 4, 12))]
+    assert record["aliases"] == [[5, 9]]

@@ -58,7 +58,31 @@ TWO = {"q": "bfloat16[4,8,64]", "k": "bfloat16[4,2,64]", **TABLES}
 PREQUANT = "batched_gemm_a8w8_a_per_token_group_prequant_w_per_batched_tensor_quant"
 ABSORBED = {"X": "bfloat16[4,2,64]", "WQ": "fp8[4,5,64]", "w_scale": "float32[1]"}
 
+CONV = {"x": "bfloat16[9,6]", "weight": "bfloat16[6,4]", "conv_states": "bfloat16[5,3,6]"}
+CONV |= {"query_start_loc": "int32[3]", "cache_indices": "int32[2]", "has_initial_state": "bool[2]"}
+UPDATE = {"x": "bfloat16[2,1,6]", "conv_state": "bfloat16[5,3,6]", "weight": "bfloat16[6,4]", "conv_state_indices": "int32[2]"}
+DELTA = {"q": "bfloat16[1,9,2,12]", "k": "bfloat16[1,9,2,12]", "v": "bfloat16[1,9,2,8]", "beta": "float32[1,9,2]"}
+GATED = {"scale": 0.1, "use_qk_l2norm_in_kernel": True, "ragged": False}
+DECODE = {"A_log": "float32[2]", "a": "bfloat16[4,2,16]", "b": "bfloat16[4,2]", "dt_bias": "float32[2,16]", "qkv": "bfloat16[4,48]"}
+DECODE |= {"initial_state": "float32[7,2,8,16]", "cu_seqlens": "int32[3]", "ssm_state_indices": "int32[2,1]"}
+RULE, STATES = "fused_rearrange_sigmoid_gated_delta_rule", {"states": "float32[1,2,12,8]"}
+KDA = {"beta": 1.0, "threshold": 20.0, "scale": 0.25, "use_qk_l2norm_in_kernel": True, "is_kda": True}
+SCORES = {"q": "fp8[4,16,128]", "kv": "fp8[9,128]", "kv_scales": "float32[9]", "weights": "float32[4,16]"}
+SCORED = {"out": "float32[4,9]"}
+UNALIGNED = {"q": "fp8[4,16,30]", "kv_cache": "uint8[9,3,34]"}
+PAGED_SCORES = {"q": "fp8[4,16,128]", "kv_cache": "uint8[9,16,132]", "block_tables": "int32[2,5]", "context_lens": "int32[2]"}
+
 REFUSED = [
+    ("fp8_mqa_logits", {**SCORES, "q": "fp8[4,24,128]"}, SCORED, "the number of heads of q is 24"),
+    ("fp8_mqa_logits", {**SCORES, "q": "fp8[4,8,128]"}, SCORED, "q has 8 heads"),
+    ("fp8_mqa_logits", {**SCORES, "q": "float8_e5m2[4,16,128]"}, SCORED, "q has dtype float8_e5m2"),
+    ("fp8_paged_mqa_logits", {**PAGED_SCORES, "q": "fp8[4,129,128]"}, {"out": "float32[4,80]"}, "q has 129 heads"),
+    (
+        "fp8_paged_mqa_logits",
+        {**PAGED_SCORES, "q": "fp8[4,16,30]", "kv_cache": "uint8[9,3,34]"},
+        {"out": "float32[4,15]"},
+        "aligned",
+    ),
     ("rms_norm", {"x": "bfloat16[0,8]", "weight": "bfloat16[8]"}, {}, "x is empty, shape (0, 8)"),
     ("rms_norm", {"x": "bfloat16[65536,65536]", "weight": "bfloat16[65536]"}, {}, "indexes with 32 bits"),
     ("per_token_quant", {"x": "bfloat16[4,70000]"}, {"out": "fp8[4,70000]"}, "at most 65536"),
@@ -102,6 +126,14 @@ REFUSED = [
     ),
     ("rope_2c", {**TWO, "q": "bfloat16[4,6,64]", "k": "bfloat16[4,6,64]"}, NHD, "writes past the last"),
     ("rope_2c", {**TWO, "cos": "bfloat16[9,32]"}, NHD, "cos has dtype bfloat16"),
+    ("causal_conv1d_fn", {**CONV, "weight": "bfloat16[6,5]"}, {"activation": "silu"}, "width = 5"),
+    ("causal_conv1d_update", {**UPDATE, "weight": "bfloat16[6,1]"}, {"activation": "silu"}, "width = 1"),
+    ("causal_conv1d_update", {**UPDATE, "x": "bfloat16[2,17,6]"}, {"activation": "silu"}, "17 tokens of a sequence"),
+    ("chunk_gated_delta_rule", {**DELTA, "gk": "float32[1,9,2,12]"}, {**GATED, **STATES}, "K, with gk, is 12"),
+    ("chunk_gated_delta_rule", {**DELTA, "q": "bfloat16[1,9,2,2048]"}, {**GATED, **STATES}, "K = 2048"),
+    (RULE, {**DECODE, "ssm_state_indices": "int32[2,3]"}, KDA, "is_kda with 3 tokens of a sequence"),
+    (RULE, {**DECODE, "initial_state": "float32[7,2,8,12]"}, KDA, "K, with is_kda, is 12"),
+    (RULE, DECODE, {**KDA, "scale": -0.5}, "scale = -0.5"),
     ("fused_moe", MOE, {"quant_type": "none", "activation": "silu", "weight_layout": (16, 16)}, "weight_layout = (16, 16)"),
     ("fused_moe", {**MOE, "a2_scale": "float32[1]"}, {"quant_type": "none", "activation": "silu"}, "a2_scale is given"),
     (
@@ -117,7 +149,8 @@ REFUSED = [
 def test_refused_with_the_rule(op, operands, params, reason):
     params = dict(params)
     first = next(iter(operands.values()))
-    spec = call(op, "gfx942", operands, [params.pop("out", first)], **params)
+    results = [params.pop("out", first), *([params.pop("states")] if "states" in params else [])]
+    spec = call(op, "gfx942", operands, results, **params)
     assert reason in adapters()[op].refuse(spec)
 
 
@@ -149,7 +182,9 @@ def test_adapters_name_their_sources():
     """AITER's wrappers, but where its Triton half has no kernel for an op's contract."""
     assert all(isinstance(a.run, types.FunctionType) for a in adapters().values())
     ours = {op for op, a in adapters().items() if not a.source.startswith("aiter.ops.triton.")}
-    assert ours == {"fused_qk_norm_rope_cache", "reshape_and_cache", "reshape_and_cache_with_pertoken_quant"}
+    writers = {"fused_qk_norm_rope_cache", "reshape_and_cache", "reshape_and_cache_with_pertoken_quant"}
+    # Its wrapper takes pages of one token, or compiles by itself, which nothing records.
+    assert ours == {*writers, "fp8_paged_mqa_logits"}
 
 
 # Which calls AITER's kernels take and which our own: sizes, dtypes and rotations that AITER's have not.

@@ -8,6 +8,7 @@ from benchmarks.h200.suite import checked, timed
 from jax_aiter.kernels.spec import ARCHS, ITEMSIZE
 from jax_aiter.kernels.triton.adapters import adapters
 from jax_aiter.kernels.triton.tiles import choose, shipped
+from jax_aiter.kernels.triton.tiles.search import Search, key
 
 from .calls import call, flash, mla, paged
 
@@ -80,6 +81,48 @@ def test_tiles_of_dense_attention_that_would_not_fit(arch):
     refused(flash(arch), {**tile, "BLOCK_M": 16, "BLOCK_N": 16, "num_stages": 1}, "fewer than 16 for each of 8 warps")
 
 
+#: of Hopper kernels that are published: BLOCK_M, BLOCK_N, num_warps, num_stages of Triton's tutorial and FlashAttention, forward.
+PUBLISHED = [(m, n, warps, stages) for m in (64, 128) for n in (32, 64, 128) for warps in (4, 8) for stages in (2, 3, 4) if n <= m]
+#: BLOCK_M1, BLOCK_N1, BLOCK_M2, BLOCK_N2, num_warps, num_stages, backward.
+PUBLISHED_BACKWARD = [(32, 128, 128, 32, 4, 5), (64, 128, 128, 64, 8, 2), (128, 128, 128, 128, 8, 2)]
+
+
+@pytest.mark.parametrize("head", [64, 128])
+def test_published_tiles_of_hopper_are_in_the_space(head):
+    """Each value is one that a search steps through; what is refused would not fit, by shared memory, registers or warps."""
+    forward, backward = space(flash("sm_90", head=head)), space(flash("sm_90", backward=True, head=head))
+    names, back = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages"), ("BLOCK_M1", "BLOCK_N1", "BLOCK_M2", "BLOCK_N2")
+    taken = set()
+    for tile in PUBLISHED:
+        assert all(value in forward.values[name] for name, value in zip(names, tile, strict=True))
+        m, n, warps, stages = tile
+        shared, registers = 2 * (m * head + stages * n * 2 * head), m * (n + head) / (32 * warps)
+        fits = shared <= 227 << 10 and registers <= 200 and m >= 16 * warps
+        assert (forward.refuse({**dict(zip(names, tile, strict=True)), "PRELOAD_V": 0}) is None) == fits, tile
+        taken |= {tile} if fits else set()
+    assert {(128, 64, 8, 3), (128, 128, 8, 2), (128, 128, 8, 3), (64, 64, 4, 3)} <= taken < set(PUBLISHED)
+    for *blocks, warps, stages in PUBLISHED_BACKWARD:
+        tile = {**dict(zip(back, blocks, strict=True)), "BLK_SLICE_FACTOR": 2, "num_warps": warps, "num_stages": stages}
+        assert all(value in backward.values[name] for name, value in tile.items())
+        assert head > 64 or backward.refuse(tile) is None
+
+
+@pytest.mark.parametrize("best", [(128, 64, 8, 4), (128, 128, 8, 3), (64, 32, 4, 4), (128, 64, 4, 2)])
+def test_a_search_comes_to_each_published_tile(best):
+    """On times that grow with the distance from it: nothing that would not fit is tried on the way."""
+    found = space(flash("sm_90"))
+    names, search, times = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages"), Search(found), {}
+    search.own({"": {"BLOCK_M": 128, "BLOCK_N": 64, "num_warps": 4, "num_stages": 1, "PRELOAD_V": 0}})
+    while tiles := search.batch():
+        assert all(found.refuse(tile) is None for tile in tiles)
+        for tile in tiles:
+            at = [tile.get(name, value) for name, value in zip(names, (128, 64, 4, 1), strict=True)]
+            times[key(tile)] = 1.0 + sum(abs(np.log2(a / b)) for a, b in zip(at, best, strict=True))
+        search.tell({key(tile): times[key(tile)] for tile in tiles})
+    assert search.best is not None
+    assert tuple(search.best[name] for name in names) == best
+
+
 @pytest.mark.parametrize("arch", ARCHS)
 def test_tiles_of_paged_attention(arch):
     spec = paged(arch, columns=16)
@@ -104,6 +147,23 @@ def test_tiles_of_latent_decoding(arch):
     refused(token, {"KERNEL": "own", "BLOCK_N": 128, "BLOCK_H": 64, "num_warps": 8}, "bytes of shared memory")
     if arch == "sm_90":
         refused(token, {"KERNEL": "own", "BLOCK_N": 16, "BLOCK_H": 64, "num_warps": 4}, "registers per thread")
+
+
+@pytest.mark.parametrize(("arch", "units"), [("sm_90", 132), ("gfx942", 304)])
+@pytest.mark.parametrize("sequences", [1, 7, 12, 20, 32, 96, 300])
+def test_splits_keep_the_machine_busy(arch, units, sequences):
+    """Of all splits with two tiles each, by hand: rounds over the units, times what a program moves, counted in tokens."""
+    spec = mla(arch, page=1, sequences=sequences, pages=sequences * 4096)
+    start = space(spec).starts[0]
+    heads, tokens, splits = (int(start[name]) for name in ("BLOCK_H", "BLOCK_N", "SPLITS"))
+    programs, resident = sequences * -(-spec["q"].shape[1] // heads), 1 if heads == 64 else 2
+
+    def moved(n):
+        rounds = -(-programs * n // (units * resident))
+        return rounds * (-(-4096 // (n * tokens)) * tokens + heads + heads * 512 * 8 / (576 * 2))
+
+    best = min(moved(n) for n in range(1, min(4096 // tokens // 2, 64) + 1))
+    assert np.isclose(moved(splits), best, rtol=1e-12)
 
 
 def test_segments_follow_the_machine():

@@ -10,18 +10,15 @@ import subprocess
 
 import pytest
 
-from .inside import ROOT, run
+from .inside import COMMAND_BUFFERS, ROOT, run
 
 MODULES = sorted(p.stem for p in (ROOT / "tests/asm").glob("test_*.py") if not p.stem.endswith(("_launch", "_launches")))
+# This one trains and serves the example, on Triton kernels too where they can be compiled: the rest of a model is theirs. It takes
+# minutes, and runs with the mark `exhaustive` only.
+EXAMPLE = "test_moe_lm"
 ONLY_GFX942 = {"test_top_k"}  # what AITER has no kernels of for gfx950
 # On gfx950 these run with the mark `exhaustive` only.
-THE_SAME = {"test_flash_attention_calls", "test_fused_moe_transforms", "test_moe_lm"}
-COMMAND_BUFFERS = {
-    "off": "--xla_gpu_enable_command_buffer=",
-    "on": "--xla_gpu_enable_command_buffer=FUSION,CUSTOM_CALL --xla_gpu_graph_min_graph_size=1",
-}
-# This one trains and serves the example, on Triton kernels too where they can be compiled: the rest of a model is theirs.
-EXAMPLE = "test_moe_lm"
+THE_SAME = {"test_flash_attention_calls", "test_fused_moe_transforms", EXAMPLE}
 TRITON = "JAX_AITER_TRITON_PYTHON" in os.environ or None not in map(importlib.util.find_spec, ("torch", "triton"))
 # Quick tests of every family, for what concerns how a plan is run rather than which.
 SAMPLE = "test_topk_softmax.py::test_token_counts", "test_gemm_a16w16.py", "test_top_k.py"
@@ -35,10 +32,9 @@ def _packages(python, module):
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.usefixtures("_packages")
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize("module", sorted({*MODULES} - {EXAMPLE}))
 def test_gfx942(python, module):
-    run(python, "gfx942", f"tests/asm/{module}.py", triton=TRITON and module == EXAMPLE)
+    run(python, "gfx942", f"tests/asm/{module}.py")
 
 
 @pytest.mark.timeout(2400)

@@ -8,10 +8,9 @@ import pytest
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.hip.build import compilers
 
-from .inside import run
+from .inside import COMMAND_BUFFERS, run
 
 DEVICE = "tests/hip/device"
-COMMAND_BUFFERS = "--xla_gpu_enable_command_buffer=FUSION,CUSTOM_CALL --xla_gpu_graph_min_graph_size=1"
 
 
 @pytest.fixture
@@ -31,7 +30,7 @@ def _compiler():
 def test_gfx942(python):
     """Two calls of each op, and what programs do with them; with command buffers, which record the launches."""
     ops = "not rope_2c and not moe_sorting and not topk_sigmoid"
-    assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS)["passed"] >= 53
+    assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS["on"])["passed"] >= 53
 
 
 @pytest.mark.timeout(1800)
@@ -46,4 +45,14 @@ def test_gfx950(python):
 @pytest.mark.usefixtures("_compiler")
 @pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
 def test_every_instance(python, arch):
-    run(python, arch, DEVICE, "-m", "exhaustive or not exhaustive", triton=True, xla_flags="--xla_gpu_enable_command_buffer=")
+    run(python, arch, DEVICE, "-m", "exhaustive or not exhaustive", triton=True, xla_flags=COMMAND_BUFFERS["off"])
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(7200)
+@pytest.mark.usefixtures("_compiler")
+@pytest.mark.parametrize("arch", ["gfx942", "gfx950"])
+def test_programs_in_command_buffers(python, arch):
+    """Every op by itself, in a batch, and in a program that is exported and loaded: `test_every_instance` is without them."""
+    chosen = "two_calls or batch or exported or donated or in_place"
+    run(python, arch, DEVICE, "-m", "exhaustive or not exhaustive", "-k", chosen, triton=True, xla_flags=COMMAND_BUFFERS["on"])

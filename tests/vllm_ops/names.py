@@ -62,5 +62,8 @@ WITHOUT = {
     "moe_sorting": "inside of AITER's fused_moe",
     "moe_stage1_g1u1": "inside of AITER's fused_moe",
     "moe_stage1_g1u1_blockscale": "inside of AITER's fused_moe",
+    **dict.fromkeys(
+        ("top_k_mask_logits", "sampling_from_logits"), "vLLM sorts logits in torch where FlashInfer or AITER does not sample"
+    ),
     "rope_tables": "computed by vLLM's model code",
 }

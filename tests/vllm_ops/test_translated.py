@@ -66,10 +66,19 @@ BACK = {
     values.gathered_layout: _choice({"NHD": "NHD", "asm": "SHUFFLE"}),
     values.heads_of_qkv: lambda *qkv: jnp.concatenate([x.reshape(len(x), -1) for x in qkv], -1),
     values.heads: _one_row_per_token,
+    values.channels_last: lambda x: x.swapaxes(-1, -2),
+    values.tokens_before_channels: lambda x: x.swapaxes(1, 2),
+    values.rows_and_columns: lambda rows, columns: np.zeros((rows, columns)),
 }
 #: Rows that no case of their op fits, and why.
 NO_CASE = {
     "aiter_fp8_attn_wrapper": "its sequences are of one length: see test_fp8_attention_of_whole_sequences",
+    **dict.fromkeys(
+        ("top_k_top_p_sampling_from_probs", "top_p_sampling_from_probs", "top_k_renorm_probs"), "no records: see test_samplers"
+    ),
+    "gemm_a4w4": "its weight and scales are plain arrays in the record: see test_a_product_of_mxfp4",
+    **dict.fromkeys(("chunk_gated_delta_rule", "chunk_kimi_delta_attn"), "states where asked for: see test_delta_rules"),
+    **dict.fromkeys(("hc_head", "mhc_fused_post_pre"), "no records of their own: see test_hyper_connections"),
     "rocm_aiter_sparse_attn_indexer": "it has no record of its own: see test_the_indexer",
 }
 
@@ -96,7 +105,7 @@ def theirs_of(row, ours: dict) -> dict:
         if argument.ours and set(argument.ours) <= ours.keys():
             found = [ours[n] for n in argument.ours]
             theirs[name] = BACK[argument.value](*found) if argument.value in BACK else found[0]
-    if "qkv" in theirs:
+    if "qkv" in theirs and "q" in ours:
         theirs |= {"num_heads_q": ours["q"].shape[1], "num_heads_k": ours["k"].shape[1]}
     for name in {"head_dim", "head_size"} & row.arguments.keys():
         theirs[name] = ours["q"].shape[-1]
@@ -182,9 +191,48 @@ def test_the_indexer():
     np.testing.assert_array_equal(got, jax_aiter.sparse_attn_indexer(q=q, topk=2, **given))
 
 
+def test_delta_rules():
+    """All arguments have their names and meanings."""
+    for name in ("chunk_gated_delta_rule", "chunk_kimi_delta_attn"):
+        given = dict.fromkeys(inspect.signature(getattr(jax_aiter, name)).parameters, 1)
+        del given["implementation"]
+        assert vllm_ops.translate(name, **given) == (name, given)
+
+
+def test_a_product_of_mxfp4():
+    """vLLM's weight is shuffled where it is loaded."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.integers(0, 256, (rows, 64), dtype=np.uint8) for rows in (3, 32))
+    a_scale, b_scale = (rng.integers(120, 130, (rows, 4), dtype=np.uint8) for rows in (3, 32))
+    theirs = {"A": a, "B": jax_aiter.shuffle_weight(b), "A_scale": a_scale, "B_scale": b_scale, "dtype": jnp.float32}
+    op, found = vllm_ops.translate("gemm_a4w4", **theirs)
+    assert op == "gemm_a4w4_bpreshuffle"
+    got, want = getattr(jax_aiter, op)(**found), jax_aiter.gemm_a4w4(a, b, a_scale, b_scale, out_dtype=jnp.float32)
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * float(jnp.abs(want).max()))
+
+
+def test_samplers():
+    """An array for each row, or None and one number for all."""
+    probs, key = jnp.full((3, 8), 0.125), jax.random.key(0)
+    k, p = jnp.asarray([1, 2, 3], jnp.int32), jnp.asarray([0.2, 0.5, 0.9], jnp.float32)
+    shared = {"probs": probs, "indices": None, "deterministic": True, "generator": key}
+    for rows_k, rows_p in ((k, None), (None, p)):
+        cuts = {"maybe_top_k_arr": rows_k, "top_k_val": 4, "maybe_top_p_arr": rows_p, "top_p_val": 0.75}
+        op, found = vllm_ops.translate("top_k_top_p_sampling_from_probs", **shared, **cuts)
+        top_k, top_p = 4 if rows_k is None else rows_k, 0.75 if rows_p is None else rows_p
+        want = jax_aiter.top_k_top_p_sampling_from_probs(probs, key, top_k, top_p)
+        np.testing.assert_array_equal(getattr(jax_aiter, op)(**found), want)
+    op, found = vllm_ops.translate("top_p_sampling_from_probs", **shared, maybe_top_p_arr=p, top_p_val=0.0)
+    np.testing.assert_array_equal(getattr(jax_aiter, op)(**found), jax_aiter.top_p_sampling_from_probs(probs, key, p))
+    op, found = vllm_ops.translate("top_k_renorm_probs", probs=probs, maybe_top_k_arr=None, top_k_val=3)
+    np.testing.assert_array_equal(getattr(jax_aiter, op)(**found), jax_aiter.top_k_renorm_probs(probs, 3))
+    with pytest.raises(NotSupportedError, match=r"top_p_sampling_from_probs: indices is .*, None only"):
+        vllm_ops.translate("top_p_sampling_from_probs", **{**shared, "indices": k}, maybe_top_p_arr=p, top_p_val=0.0)
+
+
 def test_what_a_call_cannot_have_is_refused_by_name():
-    with pytest.raises(NotSupportedError, match=r"rocm_aiter_gemm_a8wfp4: no one op does this\. the kernels"):
-        vllm_ops.translate("rocm_aiter_gemm_a8wfp4", x=1)
+    with pytest.raises(NotSupportedError, match=r"moe_gemm_a8w4: no one op does this"):
+        vllm_ops.translate("moe_gemm_a8w4", x=1)
     with pytest.raises(TypeError, match="rms_norm has no argument eps; it has x, weight, epsilon"):
         vllm_ops.translate("rms_norm", x=jnp.ones((2, 4)), eps=1e-6)
     with pytest.raises(NotSupportedError, match=r"fused_moe: beta is 1\.5, None only: of SiTUv2"):
@@ -195,3 +243,17 @@ def test_what_a_call_cannot_have_is_refused_by_name():
         vllm_ops.translate("fused_moe", quant_method=7)
     with pytest.raises(KeyError):
         vllm_ops.translate("no_such_operation")
+
+
+def test_hyper_connections():
+    """The head, and a layer's end with the beginning of the next: functions of two records."""
+    n, width = 2, 3
+    streams, x = jnp.ones((4, n, width), jnp.bfloat16), jnp.ones((4, width), jnp.bfloat16)
+    mixes, rows = {"post_layer_mix": jnp.ones((4, n, 1)), "comb_res_mix": jnp.ones((4, n, n))}, 2 * n + n * n
+    weights = {"fn": jnp.ones((rows, n * width)), "hc_scale": jnp.ones(3), "hc_base": jnp.zeros(rows)}
+    name, given = vllm_ops.translate("mhc_fused_post_pre", x=x, residual=streams, **mixes, **weights, sinkhorn_repeat=2)
+    assert [a.shape for a in getattr(jax_aiter, name)(**given)] == [(4, n, 1), (4, n, n), (4, width), (4, n, width)]
+    head = {"fn": jnp.ones((n, n * width)), "hc_scale": jnp.ones(1), "hc_base": jnp.zeros(n), "rms_eps": 1e-6, "hc_eps": 0.0}
+    buffer = {"out": jnp.zeros((4, width), jnp.bfloat16), "hidden_size": width, "hc_mult": n}
+    name, given = vllm_ops.translate("hc_head", hs_flat=streams, **head, **buffer)
+    assert getattr(jax_aiter, name)(**given).shape == (4, width)

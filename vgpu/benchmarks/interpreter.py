@@ -1,10 +1,14 @@
 """Speed of the interpreter: CPU time per wave-instruction by kind, and scaling over threads.
 
-python vgpu/benchmarks/interpreter.py        prints one line per kind
+python vgpu/benchmarks/interpreter.py              prints one line per kind: of five runs the fastest, and the median
+python vgpu/benchmarks/interpreter.py mfma         only of the kinds whose name holds that
+python vgpu/benchmarks/interpreter.py f8f6f4 --arch gfx950
 """
 
 from __future__ import annotations
 
+import argparse
+import statistics
 import sys
 import time
 from pathlib import Path
@@ -37,7 +41,13 @@ KINDS = {
     "mfma 16x16x16 bf16": "v_mfma_f32_16x16x16_bf16 v[4:7], v[16:17], v[18:19], v[4:7]",
     "mfma 32x32x8 bf16": "v_mfma_f32_32x32x8_bf16 v[4:19], v[20:21], v[22:23], v[4:19]",
     "mfma 16x16x32 fp8": "v_mfma_f32_16x16x32_fp8_fp8 v[4:7], v[16:17], v[18:19], v[4:7]",
+    "mfma 16x16x16 f16": "v_mfma_f32_16x16x16_f16 v[4:7], v[16:17], v[18:19], v[4:7]",
+    "smfmac 16x16x32 bf16": "v_smfmac_f32_16x16x32_bf16 v[4:7], v[16:17], v[18:21], v22",
     "mfma 16x16x32 i8": "v_mfma_i32_16x16x32_i8 v[4:7], v[16:17], v[18:19], v[4:7]",
+}
+
+ONLY_GFX950 = {
+    "mfma 16x16x128 f8f6f4": "v_mfma_f32_16x16x128_f8f6f4 v[4:7], v[16:23], v[24:31], v[4:7]",
 }
 
 
@@ -73,13 +83,23 @@ def measure(machine: Machine, module: int, memory, threads: int, groups: int) ->
 
 
 def main() -> None:
-    machine = Machine("gfx942")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("word", nargs="?", default="")
+    parser.add_argument("--arch", default="gfx942", choices=("gfx942", "gfx950"))
+    asked = parser.parse_args()
+    machine = Machine(asked.arch)
     memory = machine.array(np.zeros(4096, np.uint32))
-    for kind, instruction in KINDS.items():
+    kinds = KINDS | (ONLY_GFX950 if asked.arch == "gfx950" else {})
+    for kind, instruction in kinds.items():
+        if asked.word not in kind:
+            continue
         module = load(machine, program(instruction), lds=4096)
-        cpu, _, count = min(measure(machine, module, memory, 1, 1) for _ in range(3))
-        print(f"{kind:22s} {cpu / count * 1e9:8.1f} ns  {count / cpu / 1e6:7.1f} M/s per core")
-    scaling(machine, memory)
+        runs = [measure(machine, module, memory, 1, 1) for _ in range(5)]
+        times = [cpu / count for cpu, _, count in runs]
+        least, median = min(times), statistics.median(times)
+        print(f"{kind:22s} {least * 1e9:8.1f} ns  {1e-6 / least:7.1f} M/s per core, median {median * 1e9:8.1f} ns")
+    if not asked.word:
+        scaling(machine, memory)
 
 
 def scaling(machine: Machine, memory) -> None:

@@ -7,4 +7,6 @@
 from vgpu.environment import Options, environment, library_dir
 from vgpu.launcher import run
 
+__version__ = "0.1.0"
+
 __all__ = ["Options", "environment", "library_dir", "run"]

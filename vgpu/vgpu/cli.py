@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 
+from vgpu import devices
 from vgpu.environment import ARCHITECTURES, ARITHMETIC, Options, environment
 
 
@@ -23,6 +24,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--memory", type=float, metavar="GIB", help="memory per device (default: 16)")
     run.add_argument("--profile", metavar="FILE", help="append one JSON line per kernel launch")
+    run.add_argument("--estimate", metavar="FILE", help="append one JSON line per kernel launch with an estimate of its time")
+    run.add_argument("--device", choices=devices.names(), help="whose time is estimated (default: mi300x, for gfx950 mi355x)")
     run.add_argument("--dump-code", metavar="DIR", help="keep every code object that is loaded")
     run.add_argument(
         "--arith",
@@ -42,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     if not command:
         parser.error("no command given: vgpu run [options] -- COMMAND")
     try:
-        options = Options(args.arch, args.devices, args.check, args.memory, args.profile, args.dump_code, args.arith)
+        options = Options(args.arch, args.devices, args.check, args.memory, args.profile, args.dump_code, args.arith,
+                          args.estimate, args.device)  # fmt: skip
         env = environment(options)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))

@@ -8,8 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from vgpu import devices
+
 ARCHITECTURES = ("gfx942", "gfx950")
 ARITHMETIC = ("silicon", "fma")
+_DEVICES = {"gfx942": "mi300x", "gfx950": "mi355x"}
 _CHECKS = ("memory", "uninit", "races", "hazard", "none")
 
 # XLA calls hipBLASLt for dots unless told otherwise, and times candidate kernels, which says nothing here.
@@ -39,6 +42,8 @@ class Options:
       dump_code: folder that receives every code object that is loaded.
       arith: what gfx942's matrix instructions round and when. "silicon": as published of the hardware. "fma": one fused
         multiply-add per k. gfx950, of which nothing is published, is always the latter.
+      estimate: file that receives one JSON line per kernel launch with an estimate of its time.
+      device: the table of vgpu/devices that the estimate is for. None: mi300x, or mi355x for gfx950.
     """
 
     arch: str = "gfx942"
@@ -48,6 +53,8 @@ class Options:
     profile: str | None = None
     dump_code: str | None = None
     arith: str = "silicon"
+    estimate: str | None = None
+    device: str | None = None
 
     def __post_init__(self) -> None:
         if self.arch not in ARCHITECTURES:
@@ -58,6 +65,8 @@ class Options:
             raise ValueError(f"devices={self.devices}: expected 1 to 64")
         if self.memory is not None and not 0 < self.memory <= 1024:
             raise ValueError(f"memory={self.memory}: expected GiB, above 0 and up to 1024")
+        if self.device is not None and devices.load(self.device).arch != self.arch:
+            raise ValueError(f"device={self.device!r} is of {devices.load(self.device).arch}, arch={self.arch!r}")
         for item in filter(None, self.check.split(",")):
             if item not in _CHECKS and not re.fullmatch(r"order=\d+", item):
                 raise ValueError(f"check={item!r}: expected {', '.join(_CHECKS)} or order=SEED")
@@ -100,6 +109,8 @@ def environment(options: Options, base: Mapping[str, str] | None = None) -> dict
         "VGPU_MEMORY": None if options.memory is None else str(options.memory),
         "VGPU_PROFILE": options.profile and str(Path(options.profile).absolute()),
         "VGPU_ARITH": options.arith,
+        "VGPU_ESTIMATE": options.estimate and str(Path(options.estimate).absolute()),
+        "VGPU_ESTIMATE_TABLE": options.estimate and devices.load(options.device or _DEVICES[options.arch]).text(),
         "VGPU_DUMP_CODE": options.dump_code and str(Path(options.dump_code).absolute()),
     }
     for name, value in values.items():

@@ -8,8 +8,9 @@ The record of what ran is `proven.json` of `jax_aiter.kernels.known`, by the has
 with that object. The tests of `tests/asm` write what they run on the virtual device into the file that JAX_AITER_COVERAGE names;
 ``--merge FILE`` takes that over, and writes why the ops refuse the objects of their tables that they never select. Everything else
 is read from AITER's files and from what the ops' selecting functions ask. ``--source PATH``, as often as wanted, takes these
-releases instead of the present one, and prints a column for each; one of the unknown objects too where a release has any. Prints
-Markdown.
+releases instead of the present one, and prints a column for each; one of the unknown objects too where a release has any. The
+counts leave out tables that no op takes (``--all`` has them), the reasons below do not: with what is selectable they add up to what
+AITER ships. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -211,15 +212,18 @@ class Figures:
     counts: Mapping[tuple[str, str, str], tuple[int, int, int, int]]
     unknown: Mapping[tuple[str, str, str], int]
     whole: tuple[int, int, int, int, int]
-    reasons: Mapping[str, int]
+    reasons: Mapping[str, Mapping[str, int]]
     rest: tuple[str, ...]
 
 
 def figures(arch: str, record: Record, found: Survey, *, served: bool) -> Figures:
-    """Of the present release, which was found to be `found`; `served` leaves out what no op uses."""
-    shown = [v for v in variants(arch) if not served or v.ops]
+    """Of the present release, which was found to be `found`; `served` leaves the tables that no op uses out of the counts."""
+    every = variants(arch)
+    shown = [v for v in every if not served or v.ops]
     here, known, _ = found.objects[arch]
-    reasons = Counter(why for v in shown for why in v.refused.values())
+    reasons: dict[str, Counter[str]] = defaultdict(Counter)
+    for where, why in {path: (v, why) for v in every for path, why in v.refused.items()}.values():
+        reasons[why][f"{where.family}, {where.name}" if where.name else where.family] += 1
     rest = tuple(sorted(path for path in selectable(arch) if outcome_of(path, record) is None))
     keyed = {(v.family, v.name, ", ".join(v.ops) or "none"): v for v in shown}
     return Figures(
@@ -227,7 +231,7 @@ def figures(arch: str, record: Record, found: Survey, *, served: bool) -> Figure
         {key: v.counts(record) for key, v in keyed.items()},
         {key: v.unknown for key, v in keyed.items()},
         (here, known, *_fared(selectable(arch), record)),
-        dict(sorted(reasons.items(), key=lambda it: (-it[1], it[0]))),
+        dict(sorted(reasons.items(), key=lambda it: (-_total(it[1]), it[0]))),
         rest,
     )
 
@@ -254,10 +258,21 @@ def markdown(arch: str, found: Sequence[Figures]) -> str:
     for f in found:
         where = several * f" in {f.release}"
         if f.reasons:
-            lines += ["", f"Not selectable{where}:", "", *(f"- {n} object{'s' * (n > 1)}: {why}" for why, n in f.reasons.items())]
+            lines += ["", f"Not selectable{where} ({sum(map(_total, f.reasons.values()))}):", "", *_reasons(f)]
         if f.rest:
             lines += ["", f"Selectable, not executed{where} ({len(f.rest)}):", "", *(f"- {path}" for path in f.rest)]
     return "\n".join(lines)
+
+
+def _total(counts: Mapping[str, int]) -> int:
+    return sum(counts.values())
+
+
+def _reasons(of: Figures) -> Iterator[str]:
+    """Why objects cannot be selected, how many, and of which tables."""
+    for why, counts in of.reasons.items():
+        n = _total(counts)
+        yield f"- {n} object{'s' * (n > 1)}: {why}. {'; '.join(f'{table} {of_it}' for table, of_it in sorted(counts.items()))}"
 
 
 def _columns(found: Sequence[Figures]) -> list[str]:
@@ -318,7 +333,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=PROVEN, help="what ran (default: the shipped record)")
     parser.add_argument("--merge", type=Path, nargs="*", metavar="FILE", help="first merge newer records into the record")
     parser.add_argument("--source", type=Path, action="append", default=[], metavar="PATH", help="folder of a release")
-    parser.add_argument("--all", action="store_true", help="also list code objects that no op runs")
+    parser.add_argument("--all", action="store_true", help="also count the tables that no op takes")
     options = parser.parse_args()
     record: Record = json.loads(options.record.read_text())
     if options.merge is not None:

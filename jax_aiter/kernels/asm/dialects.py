@@ -10,7 +10,8 @@ import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-Value = int | str
+from jax_aiter.kernels.tables.cells import Value
+
 Fields = dict[str, Value]
 
 FLAG = (0, 1)

@@ -17,6 +17,7 @@ from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.empty import nothing_to_launch
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Program, Unusable
+from jax_aiter.kernels.spec import CallSpec
 
 
 class AsmProvider:
@@ -47,9 +48,15 @@ class AsmProvider:
     def details(self, call: Call) -> tuple[str, ...]:
         found = self._selected(call)
         lines = (f"kernel {found.kernel.symbol}", f"in {found.kernel.path}, grid {found.grid}", f"chosen by {found.rule}")
+        lines += () if found.recorded is None else (found.recorded.around(),)
         where = location()
         lines += () if where.verified else (f"AITER's files are {where.state}",)
         return lines if found.passes_over is None else (*lines, f"taken for want of another library's kernel: {found.passes_over}")
+
+    def recorded(self, call: Call) -> tuple[CallSpec, ...]:
+        """The HIP kernels of AITER's that are recorded for the plan of a call; none if it is refused."""
+        found = _select(call)
+        return () if isinstance(found, str) or found.recorded is None else found.recorded.specs()
 
     @staticmethod
     def _selected(call: Call) -> Selected:

@@ -11,6 +11,7 @@ import functools
 from collections.abc import Callable, Iterable
 
 from jax_aiter.core import folders
+from jax_aiter.kernels.asm.recorded import Recorded
 from jax_aiter.kernels.asm.tables import Kernel, kernels, named, refused_row
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Call, Program
@@ -41,6 +42,7 @@ class Selected:
     rule: why this one: the tuned row, AITER's heuristic, or that the caller named it.
     build: makes the plan.
     passes_over: why auto should rather take another provider (AITER itself would run something else), None if it should not.
+    recorded: AITER's HIP kernels around it, None where there are none for any call.
     """
 
     kernel: Kernel
@@ -48,6 +50,7 @@ class Selected:
     rule: str
     build: Callable[[], LaunchPlan | Program]
     passes_over: str | None = None
+    recorded: Recorded | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,10 +6,8 @@ Each file is read once per process, when something first asks for it, and compar
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from jax_aiter.kernels.asm import dialects, listed
 from jax_aiter.kernels.asm.dialects import Value
 from jax_aiter.kernels.known import file_hash, is_before, newest_release
 from jax_aiter.kernels.store import Location, aiter_location, files
+from jax_aiter.kernels.tables.cells import TableError, cells
 
 
 class NotFoundError(KernelBuildError):
@@ -107,10 +106,6 @@ def refused_row(arch: str, table: str, kernel: str) -> TableError | None:
     return None if row is None else rows[row]
 
 
-class TableError(KernelBuildError):
-    """A table of AITER's is not understood; the message names table, kernel, column and value."""
-
-
 @functools.cache
 def _kernels(arch: str, table: str, where: Location) -> tuple[tuple[Kernel, ...], Mapping[Kernel, TableError]]:
     full = f"hsa/{arch}/{table}"
@@ -139,12 +134,3 @@ def loose(arch: str, path: str, symbol: str) -> Kernel | None:
     """A code object that no table lists, ``hsa/<arch>/<path>``; None if AITER does not ship it."""
     full = f"hsa/{arch}/{path}"
     return Kernel(arch, symbol, full, "", {}) if files.has(location(), full) else None
-
-
-def cells(where: Location, name: str) -> list[list[str]]:
-    """The cells of a CSV file, the header first; lines that begin with # or // are comments."""
-    try:
-        text = io.StringIO(files.read(where, name).decode("utf-8-sig"), newline="")
-        return [row for row in csv.reader(line for line in text if not line.lstrip().startswith(("#", "//"))) if row]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise TableError(f"AITER's table {name} in {where.path} is not a table: {error}") from error

@@ -26,7 +26,7 @@ class Adapter:
     function: AITER's own, for people. sources: what a call needs compiled, by the names of `build.catalogue`. needs: functions of
     these that not every release has, or not with so many arguments, as `declared.lacking` takes them. Both are asked of the call
     that is recorded. entry: what AITER's own entry point does with a call. arrange: the operands that the plan takes, from the
-    op's, where they are not the same (`Arranged`).
+    op's, where they are not the same (`Arranged`). part: it is no op, but what another provider puts into its plans.
     """
 
     op: str
@@ -37,6 +37,7 @@ class Adapter:
     needs: Callable[[CallSpec], tuple[tuple[str, str, int], ...]]
     entry: Callable[[CallSpec], Entry]
     arrange: Arranged | None = None
+    part: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +110,28 @@ def op(
     return declare
 
 
+def part(name: str, *, function: str, sources: tuple[str, ...]) -> Callable:
+    """Declares the decorated recording function as what records part `name`, which no rule refuses: who describes it asked them."""
+
+    def declare(run: Callable[[Any], None]) -> Callable[[Any], None]:
+        made = Adapter(name, function, lambda spec: sources, lambda spec: None, run, lambda spec: (), _undeclared, part=True)
+        run.__dict__.setdefault("adapters", []).append(made)
+        return run
+
+    return declare
+
+
 @functools.cache
-def adapters() -> dict[str, Adapter]:
-    """All adapters by op name."""
+def every() -> dict[str, Adapter]:
+    """All adapters by the name of the op, or the part."""
     return folders.declared("jax_aiter.kernels.hip")
 
 
+@functools.cache
+def adapters() -> dict[str, Adapter]:
+    """Those of ops."""
+    return {name: found for name, found in every().items() if not found.part}
+
+
 def adapter(name: str) -> Adapter:
-    return adapters()[name]
+    return every()[name]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jax_aiter.kernels.ahead import Kind, Outcome, build
 from jax_aiter.kernels.hip import client
-from jax_aiter.kernels.hip.adapters import adapters
+from jax_aiter.kernels.hip.adapters import adapter, adapters
 from jax_aiter.kernels.hip.build import ahead as sources
 from jax_aiter.kernels.hip.build import compilers
-from jax_aiter.kernels.hip.build.ck import UNITS
+from jax_aiter.kernels.hip.build.ck import is_ck
 from jax_aiter.kernels.hip.plans import PLANS, units
 from jax_aiter.kernels.hip.provider import ARCHS, recorded, unserved
 from jax_aiter.kernels.spec import CallSpec
@@ -24,19 +24,30 @@ KIND = Kind(
 )
 
 
-def wanted(specs: Iterable[CallSpec], where: Location) -> tuple[list[CallSpec], list[Outcome]]:
-    """What is to be recorded for calls, each once, and those that a rule refuses."""
-    found, refused = {}, []
+def wanted(specs: Iterable[CallSpec], where: Location, parts: Iterable[CallSpec] = ()) -> tuple[list[CallSpec], list[Outcome]]:
+    """What is to be recorded for calls, each once, and those that a rule refuses.
+
+    parts: what is recorded besides, as it is, for the plans of other kernels.
+    """
+    found, refused = dict[str, CallSpec](), list[Outcome]()
+
+    def take(spec: CallSpec, call: CallSpec, reason: str | None) -> None:
+        reason = reason or unserved(where, call)
+        if reason is None:
+            found[repr(call.to_json())] = call
+        else:
+            refused.append(Outcome(spec, "refused", reason))
+
     for spec in specs:
-        adapter = adapters().get(spec.op)
-        reason = f"no HIP kernel of AITER's is recorded for {spec.op}" if adapter is None else None
+        own = adapters().get(spec.op)
         if spec.arch not in ARCHS:
-            reason = f"AITER's HIP kernels are compiled for {' and '.join(ARCHS)}"
-        if adapter is not None and reason is None:
-            call = recorded(adapter, spec)
-            reason = adapter.refuse(spec) or unserved(where, call)
-            found |= {repr(call.to_json()): call} if reason is None else {}
-        refused += [Outcome(spec, "refused", reason)] if reason is not None else []
+            refused.append(Outcome(spec, "refused", f"AITER's HIP kernels are compiled for {' and '.join(ARCHS)}"))
+        elif own is None:
+            refused.append(Outcome(spec, "refused", f"no HIP kernel of AITER's is recorded for {spec.op}"))
+        else:
+            take(spec, recorded(own, spec), own.refuse(spec))
+    for spec in parts:
+        take(spec, spec, None)
     return list(found.values()), refused
 
 
@@ -47,8 +58,8 @@ def needed(specs: Iterable[CallSpec], root: Path) -> list[tuple[str, str]]:
     """
     if compilers.missing(another=False) is not None:
         return []
-    pairs = ((name, spec.arch) for spec in specs if not PLANS.exists(spec, root) for name in adapters()[spec.op].sources(spec))
-    return [pair for pair in dict.fromkeys(pairs) if pair[0] not in UNITS]
+    pairs = ((name, spec.arch) for spec in specs if not PLANS.exists(spec, root) for name in adapter(spec.op).sources(spec))
+    return [pair for pair in dict.fromkeys(pairs) if not is_ck(pair[0])]
 
 
 def build_all(
@@ -67,7 +78,7 @@ def build_all(
     failed = {(o.name, o.arch): o.reason for o in outcomes if o.status == "failed"}
     lost, left = [], []
     for spec in specs:
-        reasons = [failed[pair] for name in adapters()[spec.op].sources(spec) if (pair := (name, spec.arch)) in failed]
+        reasons = [failed[pair] for name in adapter(spec.op).sources(spec) if (pair := (name, spec.arch)) in failed]
         lost += [Outcome(spec, "failed", reasons[0])] if reasons else []
         left += [] if reasons else [spec]
     for outcome in lost:

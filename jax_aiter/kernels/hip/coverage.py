@@ -18,14 +18,16 @@ from typing import Any
 
 from jax_aiter.core.text import json_by_line
 from jax_aiter.kernels.cache import digest
-from jax_aiter.kernels.hip.adapters import adapters
+from jax_aiter.kernels.hip.adapters import adapter
 from jax_aiter.kernels.hip.build.source import source
+from jax_aiter.kernels.hip.build.templates import parts
 from jax_aiter.kernels.hip.provider import ARCHS, recorded
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import aiter_location
 from jax_aiter.kernels.store.survey import survey
 
 PROVEN = Path(__file__).with_name("proven.json")
+JOINED = " + "  # sources that one plan's kernels are of
 HEADER = "| built from: source, release | ops | executed | agreed |"
 
 #: by a name for symbol, source and architecture: these, the ops that launched it, and the outcome (executed, agreed, differed).
@@ -34,12 +36,12 @@ Record = Mapping[str, Mapping[str, Any]]
 
 def entry_of(spec: CallSpec, symbol: str) -> tuple[str, dict[str, Any]]:
     """The key and the facts of a kernel that a call launches, of the release that is here."""
-    adapter, where = adapters()[spec.op], aiter_location()
+    found, where = adapter(spec.op), aiter_location()
     assert where is not None
-    names = adapter.sources(recorded(adapter, spec))
+    names = found.sources(recorded(found, spec))
     made_of = [source(where, name).identity for name in names]
     key = digest("\n".join((spec.arch, symbol, *made_of)).encode())[:32]
-    return key, {"arch": spec.arch, "symbol": symbol, "source": " + ".join(names), "release": survey(where).release or "unknown"}
+    return key, {"arch": spec.arch, "symbol": symbol, "source": JOINED.join(names), "release": survey(where).release or "unknown"}
 
 
 def merged(record: Record, fresh: Iterable[Record]) -> dict[str, Mapping[str, Any]]:
@@ -58,7 +60,7 @@ def markdown(record: Record, arch: str) -> Iterator[str]:
     rows: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
     for entry in record.values():
         if entry["arch"] == arch:
-            rows[entry["source"], entry["release"]].append(entry)
+            rows[_files(entry["source"]), entry["release"]].append(entry)
     entries = [entry for found in rows.values() for entry in found]
     yield f"{arch}, AITER's HIP kernels: {_counts(entries)}"
     yield ""
@@ -67,6 +69,11 @@ def markdown(record: Record, arch: str) -> Iterator[str]:
     for (name, release), found in sorted(rows.items()):
         ops = ", ".join(sorted({op for entry in found for op in entry["ops"]}))
         yield f"| {name}, {release} | {ops} | {len(found)} | {_agreed(found)} |"
+
+
+def _files(source: str) -> str:
+    """Without the values of templates, of which one file makes a source for each call's."""
+    return JOINED.join(parts(name)[0] for name in source.split(JOINED))
 
 
 def _agreed(entries: Iterable[Mapping[str, Any]]) -> int:

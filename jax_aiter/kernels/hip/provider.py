@@ -10,17 +10,16 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.announce import announced
 from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.hip import client, declared
-from jax_aiter.kernels.hip.adapters import Adapter, adapters
+from jax_aiter.kernels.hip.adapters import Adapter, adapter, adapters
 from jax_aiter.kernels.hip.build import compilers
 from jax_aiter.kernels.hip.build.source import lacking
 from jax_aiter.kernels.hip.plans import PLANS, Refused
 from jax_aiter.kernels.plan import Launch, LaunchPlan
 from jax_aiter.kernels.provider import NOT_BUILT, Program, Unasked, Unusable
 from jax_aiter.kernels.spec import FP8, CallSpec
-from jax_aiter.kernels.store import Location, aiter_location
+from jax_aiter.kernels.store import NOWHERE, Location, aiter_location
 
 ARCHS = ("gfx942", "gfx950")
-NOWHERE = "AITER's files were not found; install amd-aiter, or add a checkout with `jax-aiter kernels add PATH`"
 
 
 class HipProvider:
@@ -40,7 +39,7 @@ class HipProvider:
         for name, array in spec.operands.items():
             if array.dtype.startswith("float8_e4m3") and array.dtype != FP8[arch]:
                 return f"{name} has dtype {array.dtype}; {arch} computes in {FP8[arch]} (see convert_fp8)"
-        return adapter.refuse(spec) or _cannot_build(recorded(adapter, spec))
+        return adapter.refuse(spec) or cannot_build(recorded(adapter, spec))
 
     def passes_over(self, call: Any) -> str | None:
         """As AITER's own entry point does."""
@@ -98,7 +97,7 @@ def _program(adapter: Adapter, spec: CallSpec, plan: LaunchPlan) -> Program:
     return Program((plan,), switches.pinned()(run))
 
 
-def _cannot_build(spec: CallSpec) -> str | None:
+def cannot_build(spec: CallSpec) -> str | None:
     """None if the plan of what is recorded is cached or the means to record it are there, else what is missing."""
     try:
         root = cache_root()
@@ -118,11 +117,11 @@ def _cannot_build(spec: CallSpec) -> str | None:
 
 def unserved(location: Location, spec: CallSpec) -> str | None:
     """The rule by which this release has not what a call needs, None if it has."""
-    adapter = adapters()[spec.op]
+    found = adapter(spec.op)
     try:
-        rules = (lacking(location, name) for name in adapter.sources(spec))
+        rules = (lacking(location, name) for name in found.sources(spec))
         return next(filter(None, rules), None) or next(
-            filter(None, (declared.lacking(location, *need) for need in adapter.needs(spec))), None
+            filter(None, (declared.lacking(location, *need) for need in found.needs(spec))), None
         )
     except KernelBuildError as error:  # of a source that is not known: a reason as good as its absence
         return str(error)

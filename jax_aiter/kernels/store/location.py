@@ -21,6 +21,7 @@ from jax_aiter.kernels.manifest import LANDMARK
 from jax_aiter.kernels.marker import others_can_write
 from jax_aiter.kernels.store.installed import META, installed
 
+NOWHERE = "AITER's files were not found; install amd-aiter, or add a checkout with `jax-aiter kernels add PATH`"
 ADD_AGAIN = "run `jax-aiter kernels add PATH` again"
 #: what the folder of a copy begins with: all its files are known, or some were taken as they are.
 KNOWN, UNVERIFIED = "known-", "unverified-"

@@ -26,8 +26,9 @@ OTHER_CONTRACT = {
     "biased_grouped_topk": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",
 }
 
-#: part of every plan's key: raise it when a recording function changes what it records.
+#: part of every plan's key: raise it when recording functions change what they record, or that of one op alone.
 VERSION = 10
+VERSIONS = {"mla_decode_fwd": 11}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,10 +12,10 @@ from jax_aiter.kernels.recorded import Plans, Refused
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import files
 from jax_aiter.kernels.store.location import plans_of
-from jax_aiter.kernels.triton.adapters import VERSION
+from jax_aiter.kernels.triton.adapters import VERSION, VERSIONS
 from jax_aiter.kernels.triton.convert import to_plan
 
-__all__ = ["Refused", "aiter_identity", "configured", "exists", "find", "find_or_build", "plan_path", "triton_version"]
+__all__ = ["Refused", "aiter_identity", "configured", "exists", "find", "find_or_build", "plan_path", "refusal", "triton_version"]
 
 
 def aiter_identity(root: Path) -> str:
@@ -36,10 +36,10 @@ PLANS = Plans(
     identity=lambda spec, root: aiter_identity(root),
     tool="triton",
     version=triton_version,
-    key=lambda spec: VERSION,
+    key=lambda spec: VERSIONS.get(spec.op, VERSION),
     to_plan=to_plan,
 )
-plan_path, exists, find, find_or_build = PLANS.path, PLANS.exists, PLANS.find, PLANS.find_or_build
+plan_path, exists, refusal, find, find_or_build = PLANS.path, PLANS.exists, PLANS.refusal, PLANS.find, PLANS.find_or_build
 
 
 def configured(spec: CallSpec, root: Path) -> dict[str, dict[str, Any]]:

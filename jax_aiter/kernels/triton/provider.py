@@ -17,7 +17,7 @@ from jax_aiter.kernels.cache import CacheError, cache_root
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import NOT_BUILT, Missing, Program, Unusable
 from jax_aiter.kernels.spec import ARCHS, FP8, CallSpec
-from jax_aiter.kernels.store import aiter_location
+from jax_aiter.kernels.store import NOWHERE, aiter_location
 from jax_aiter.kernels.triton import client, plans
 from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, Composition, adapters, compositions
 from jax_aiter.kernels.triton.sources import lacking
@@ -68,17 +68,23 @@ def chosen(spec: CallSpec) -> tuple[CallSpec, str]:
         return spec, ""
     tile, origin = choose.choose(spec, adapter.space(spec))
     tiled = dataclasses.replace(spec, tile=tile)
-    if tile and not choose.is_forced(spec) and _only_own(spec, tiled):
-        return spec, f"{choose.OWN}: its plan is in the cache, one with the tile {origin} is not, and nothing here can make it"
+    if tile and not choose.is_forced(spec) and (why := _only_own(spec, tiled, origin)) is not None:
+        return spec, f"{choose.OWN}: {why}"
     return tiled, origin
 
 
-def _only_own(spec: CallSpec, tiled: CallSpec) -> bool:
+def _only_own(spec: CallSpec, tiled: CallSpec, origin: str) -> str | None:
+    """Why the tile cannot be had where AITER's own configuration can, None if it may be tried."""
     try:
         root = cache_root()
-        return not plans.exists(tiled, root) and plans.exists(spec, root) and _lacking(spec, root) is not None
+        if plans.exists(tiled, root):
+            known = plans.refusal(tiled, root)
+            return None if known is None else f"the tile {origin} cannot be used: {known}"
+        if plans.exists(spec, root) and _lacking(spec, root) is not None:
+            return f"its plan is in the cache, one with the tile {origin} is not, and nothing here can make it"
     except (CacheError, KernelBuildError):  # whoever asks for the plan hears of it
-        return False
+        pass
+    return None
 
 
 def _tile_line(name: str, spec: CallSpec) -> tuple[str, ...]:
@@ -127,6 +133,7 @@ def program(composition: Composition, spec: CallSpec, call: Any) -> Program:
     import jax
 
     from jax_aiter.bind import switches
+    from jax_aiter.core import machine
     from jax_aiter.kernels.call import call_plan
 
     parts = composition.parts(spec)
@@ -138,7 +145,8 @@ def program(composition: Composition, spec: CallSpec, call: Any) -> Program:
         return out
 
     def run(operands: Any) -> Any:
-        return composition.run(call, launch, operands)
+        with machine.traced_for(gpu=True):  # what joins the kernels
+            return composition.run(call, launch, operands)
 
     return Program(tuple(plans_of.values()), switches.pinned()(run))
 
@@ -147,8 +155,9 @@ def _cannot_build(spec: CallSpec) -> str | None:
     """None if the plan is cached or the means to record it are there, else what is missing."""
     try:
         root = cache_root()
-        if plans.exists(chosen(spec)[0], root):
-            return None
+        tiled, _ = chosen(spec)
+        if plans.exists(tiled, root):
+            return plans.refusal(tiled, root)
         return _lacking(spec, root) or (None if config.build else NOT_BUILT)
     except (CacheError, KernelBuildError) as error:
         return Unusable(error)
@@ -158,7 +167,7 @@ def _lacking(spec: CallSpec, root: Path) -> str | None:
     """None if the call can be recorded here, else what is missing."""
     location = aiter_location(root)
     if location is None:
-        return "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`"
+        return NOWHERE
     if (rule := lacking(location, adapters()[spec.op].needs(spec))) is not None:
         return rule
     if os.environ.get("JAX_AITER_TRITON_PYTHON"):
@@ -187,9 +196,6 @@ def build(spec: CallSpec, root: Path) -> tuple[dict[str, Any], str]:
     """Record one call in the worker; what `plans.find_or_build` stores."""
     location = aiter_location(root)
     if location is None:
-        raise KernelBuildError(
-            "AITER's files were not found; add a checkout of the pinned commit with `jax-aiter kernels add PATH`, or "
-            "install amd-aiter"
-        )
+        raise KernelBuildError(NOWHERE)
     with announced(f"compiling AITER's Triton kernels for {spec.op} on {spec.arch}"):
         return client.worker(spec.arch, location, root).record(spec)

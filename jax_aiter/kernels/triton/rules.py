@@ -7,6 +7,8 @@ from jax_aiter.kernels.spec import ArraySpec, CallSpec
 HALF = ("bfloat16", "float16")
 FLOAT = ("bfloat16", "float16", "float32")
 INT32_MAX = 2**31 - 1
+#: programs of a grid's dimension other than the first, on NVIDIA
+GRID = 65535
 
 
 def dtype_in(spec: CallSpec, operand: str, allowed: tuple[str, ...]) -> str | None:
@@ -45,6 +47,13 @@ def fits_int32(spec: CallSpec, *operands: str) -> str | None:
 MAX_ROW = 65536
 
 
+def grid(spec: CallSpec, what: str, programs: int) -> str | None:
+    """A dimension of the grid other than the first has a program for each."""
+    if programs <= GRID or not spec.arch.startswith("sm_"):
+        return None
+    return f"{what} are {programs}; AITER's Triton kernel has a grid dimension for them, at most {GRID} on {spec.arch}"
+
+
 def power_of_two(what: str, size: int) -> str | None:
     return f"{what} is {size}; AITER's Triton kernel needs a power of two" if size & (size - 1) else None
 
@@ -59,6 +68,13 @@ def row_fits(columns: int, what: str) -> str | None:
 def next_power_of_2(n: int) -> int:
     """The sizes that Triton's tensors have."""
     return 1 << (n - 1).bit_length()
+
+
+def dividing(block: int, columns: int) -> int:
+    """The largest part of a block, by halves, that divides the columns: for kernels that read a last block whole."""
+    while columns % block:
+        block //= 2
+    return block
 
 
 def first(*reasons: str | None) -> str | None:

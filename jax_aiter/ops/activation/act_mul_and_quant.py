@@ -120,5 +120,19 @@ def act_mul_and_quant(
 
 @public
 def act_mul_and_group_quant(x: jax.Array, *, group_size: int = 128, **options: Any) -> tuple[jax.Array, ...]:
-    """`act_mul_and_quant` with a scale per `group_size` columns: a named tuple ``(xq, scale)``. `options`: its keywords."""
+    """`act_mul_and_quant` with a scale per `group_size` columns.
+
+    Args:
+      x: ``[..., 2d]`` float32, bfloat16 or float16, as `act_mul_and_quant` takes it.
+      group_size: columns of a scale, which divide d.
+      options: the keyword arguments of `act_mul_and_quant`.
+
+    Returns:
+      A named tuple ``(xq, scale)`` as `act_mul_and_quant` gives it.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors AITER's Triton wrapper ``act_mul_and_fp8_group_quant``.
+    """
     return act_mul_and_quant(x, group_size=group_size, **options)

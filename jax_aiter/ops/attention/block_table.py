@@ -7,7 +7,7 @@ from jax_aiter.bind.batching import merged, split
 from jax_aiter.core import symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.ops.attention import params as params_of
-from jax_aiter.ops.attention.pages import Pages, Queries
+from jax_aiter.ops.attention.forms.pages import Pages, Queries
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks, owners, some_sequence, tile_rows, tiles
 from jax_aiter.ops.cache.dtypes import CACHE_DTYPES, kv_dtypes
 from jax_aiter.ops.cache.kv_layout import cache_axes, check_caches, keys_by_token, values_by_token

@@ -11,10 +11,8 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.ops.attention import cudnn, rows
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import forward
 from jax_aiter.ops.attention.flash_attention_bwd import (
     FLASH_ATTENTION_BWD,
     group_heads,
@@ -23,8 +21,10 @@ from jax_aiter.ops.attention.flash_attention_bwd import (
     merge_heads,
     relayout,
 )
-from jax_aiter.ops.attention.softmax import sinks_cotangent
-from jax_aiter.ops.attention.visible import Scores, dense_keys
+from jax_aiter.ops.attention.forms import cudnn, rows
+from jax_aiter.ops.attention.forms.blocks import forward
+from jax_aiter.ops.attention.forms.softmax import sinks_cotangent
+from jax_aiter.ops.attention.forms.visible import Scores, dense_keys
 
 
 def _abstract(dims, *, q, k, v, **_):

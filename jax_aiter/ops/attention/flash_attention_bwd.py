@@ -8,11 +8,11 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.gradient import Gradient
-from jax_aiter.ops.attention import cudnn, rows
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import backward, forward
-from jax_aiter.ops.attention.visible import Scores, dense_keys
+from jax_aiter.ops.attention.forms import cudnn, rows
+from jax_aiter.ops.attention.forms.blocks import backward, forward
+from jax_aiter.ops.attention.forms.visible import Scores, dense_keys
 
 
 def group_heads(x: jax.Array, kv_heads: int) -> jax.Array:

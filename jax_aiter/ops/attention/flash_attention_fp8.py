@@ -13,10 +13,10 @@ from jax_aiter.core.cases import case, normal, uniform
 from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention import rows
-from jax_aiter.ops.attention.blocks import forward
 from jax_aiter.ops.attention.flash_attention_bwd import group_heads, merge_heads
-from jax_aiter.ops.attention.visible import Scores, dense_keys
+from jax_aiter.ops.attention.forms import rows
+from jax_aiter.ops.attention.forms.blocks import forward
+from jax_aiter.ops.attention.forms.visible import Scores, dense_keys
 
 SCALES: tuple[str, ...] = ("q_descale", "k_descale", "v_descale")
 

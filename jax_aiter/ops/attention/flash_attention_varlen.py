@@ -15,8 +15,8 @@ from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import flash_attention_varlen_bwd as bwd
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention import rows
-from jax_aiter.ops.attention.softmax import sinks_cotangent
+from jax_aiter.ops.attention.forms import rows
+from jax_aiter.ops.attention.forms.softmax import sinks_cotangent
 
 
 def _abstract(dims, *, q, k, v, **_):

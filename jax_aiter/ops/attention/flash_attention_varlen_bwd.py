@@ -10,12 +10,12 @@ from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention import rows
-from jax_aiter.ops.attention.blocks import backward, forward
 from jax_aiter.ops.attention.flash_attention_bwd import grouped_sinks
+from jax_aiter.ops.attention.forms import rows
+from jax_aiter.ops.attention.forms.blocks import backward, forward
+from jax_aiter.ops.attention.forms.visible import Scores
 from jax_aiter.ops.attention.packing import packing
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks
-from jax_aiter.ops.attention.visible import Scores
 
 OFFSETS = {"cu_seqlens_q": Arg("Bp", INT32), "cu_seqlens_k": Arg("Bp", INT32)}
 

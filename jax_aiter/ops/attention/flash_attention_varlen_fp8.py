@@ -12,13 +12,14 @@ from jax_aiter.core.axes import FP8_TYPES, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import flash_attention_varlen_bwd as varlen
-from jax_aiter.ops.attention import packing, rows
+from jax_aiter.ops.attention import packing
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention import reads as reads_of
-from jax_aiter.ops.attention.blocks import forward
 from jax_aiter.ops.attention.flash_attention_fp8 import SCALES, relayout, scales_per_head
+from jax_aiter.ops.attention.forms import rows
+from jax_aiter.ops.attention.forms.blocks import forward
+from jax_aiter.ops.attention.forms.visible import Scores
 from jax_aiter.ops.attention.ragged import owners
-from jax_aiter.ops.attention.visible import Scores
 
 
 def _abstract(dims, *, q, k, v, return_lse=False, **_):

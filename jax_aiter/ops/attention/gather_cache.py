@@ -231,6 +231,7 @@ def gather_cache(
       table, or whose block outside of the cache, is zeros.
 
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters; `debug_checks` reports bad offsets, positions and blocks.
+    Mirrors vLLM's ``cp_mha_gather_cache``, which feeds ``aiter.flash_attn_varlen_func``.
     """
     check.choice(OP, "kv_layout", kv_layout, LAYOUTS)
     if out_dtype is None:

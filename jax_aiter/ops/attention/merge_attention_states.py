@@ -11,7 +11,7 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import Array, case, normal
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.reads import Reads, at, grid, spread
-from jax_aiter.ops.attention.softmax import F32
+from jax_aiter.ops.attention.forms.softmax import F32
 
 
 def _abstract(dims, *, out_a, out_b, lse_a, **_):
@@ -123,7 +123,7 @@ def merge_attention_states(
       ``[..., S, H, D]``, the dtype of `out_a`, computed in float32 with one rounding, and the log-sum-exp ``[..., H, S]`` of both:
       a query that saw no key in either gives 0 and -inf. Differentiable in all four.
 
-    Raises TypeError or ValueError for wrong shapes or dtypes. Does what vLLM's ``merge_attn_states`` does.
+    Raises TypeError or ValueError for wrong shapes or dtypes. Mirrors vLLM's ``merge_attn_states``.
     """
     out, lse = MERGE_ATTENTION_STATES(out_a=out_a, lse_a=lse_a, out_b=out_b, lse_b=lse_b, implementation=implementation)
     return out, lse

@@ -11,9 +11,9 @@ from jax_aiter.core import check
 from jax_aiter.core.reads import Reads, at, grid, spread
 from jax_aiter.ops.attention import block_table as cache
 from jax_aiter.ops.attention import params as params_of
-from jax_aiter.ops.attention.paged import attend
-from jax_aiter.ops.attention.pages import Rule
-from jax_aiter.ops.attention.softmax import F32, soft_cap
+from jax_aiter.ops.attention.forms.paged import attend
+from jax_aiter.ops.attention.forms.pages import Rule
+from jax_aiter.ops.attention.forms.softmax import F32, soft_cap
 from jax_aiter.ops.cache import paged_reads as reads_of
 from jax_aiter.ops.cache.kv_layout import LAYOUTS
 from jax_aiter.ops.quant.numerics import quantize

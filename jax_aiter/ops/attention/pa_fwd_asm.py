@@ -10,10 +10,11 @@ from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
 from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import gathered, over_table
+from jax_aiter.ops.attention import over_table
+from jax_aiter.ops.attention.forms import gathered
+from jax_aiter.ops.attention.forms.paged import attend
+from jax_aiter.ops.attention.forms.pages import Queries, Rule
 from jax_aiter.ops.attention.mtp import align, causal_end
-from jax_aiter.ops.attention.paged import attend
-from jax_aiter.ops.attention.pages import Queries, Rule
 from jax_aiter.ops.cache.kv_layout import cache_axes
 
 HEAD_DIM = 128

@@ -12,14 +12,15 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.machine import always
-from jax_aiter.ops.attention import chunked, pa_metadata
+from jax_aiter.ops.attention import pa_metadata
 from jax_aiter.ops.attention import params as params_of
 from jax_aiter.ops.attention.block_table import check_offsets, query_checks
+from jax_aiter.ops.attention.forms import chunked
+from jax_aiter.ops.attention.forms.paged import attend
+from jax_aiter.ops.attention.forms.pages import Pages, Queries, Rule
 from jax_aiter.ops.attention.mtp import align, causal_end
 from jax_aiter.ops.attention.pa_fwd_asm import HALF, HEAD_DIM, SCALE
 from jax_aiter.ops.attention.pa_work import used_blocks
-from jax_aiter.ops.attention.paged import attend
-from jax_aiter.ops.attention.pages import Pages, Queries, Rule
 from jax_aiter.ops.attention.ragged import offset_checks
 from jax_aiter.ops.cache import paged_reads as reads_of
 from jax_aiter.ops.cache.dtypes import kv_dtypes

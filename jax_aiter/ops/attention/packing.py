@@ -9,8 +9,8 @@ import jax.numpy as jnp
 
 from jax_aiter.core import machine, symbolic
 from jax_aiter.ops.attention.flash_attention_bwd import grouped_slopes
+from jax_aiter.ops.attention.forms.visible import Keys, visible_keys
 from jax_aiter.ops.attention.ragged import owners, some_sequence
-from jax_aiter.ops.attention.visible import Keys, visible_keys
 
 
 def group(x: jax.Array, kv_heads: int) -> jax.Array:

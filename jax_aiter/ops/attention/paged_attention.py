@@ -9,7 +9,8 @@ from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, permutation, uniform
 from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import gathered, over_table
+from jax_aiter.ops.attention import over_table
+from jax_aiter.ops.attention.forms import gathered
 
 
 def _abstract(dims, *, query, key_cache, value_cache, k_scale, v_scale, cu_seqlens, ragged, kv_layout, **_):

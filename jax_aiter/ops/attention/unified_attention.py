@@ -13,7 +13,8 @@ from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation, uniform
 from jax_aiter.core.machine import always
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention import gathered, over_table
+from jax_aiter.ops.attention import over_table
+from jax_aiter.ops.attention.forms import gathered
 
 
 def _abstract(

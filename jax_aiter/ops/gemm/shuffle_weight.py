@@ -71,7 +71,7 @@ SHUFFLE_WEIGHT = Op(
     name="shuffle_weight",
     family="MOE",
     mirrors="aiter.ops.shuffle.shuffle_weight (aiter/ops/shuffle.py)",
-    operands={"w": Arg("... N K", (*FLOATING, *FP8_TYPES, "int8"))},
+    operands={"w": Arg("... N K", (*FLOATING, *FP8_TYPES, "int8", "uint8"))},
     results={"shuffled": "... N K"},
     abstract=_abstract,
     reference=_reference,
@@ -81,6 +81,7 @@ SHUFFLE_WEIGHT = Op(
     cases=lambda: [
         case("bf16", w=normal(2, 16, 64, dtype=jnp.bfloat16), layout=(16, 16), inverse=False),
         case("int8", w=integers(64, 32, low=-127, high=128, dtype=jnp.int8), layout=(32, 16), inverse=False),
+        case("fp4", w=integers(16, 32, low=0, high=256, dtype=jnp.uint8), layout=(16, 16), inverse=False),
         case("inverse", w=normal(4, 32, 32), layout=(16, 16), inverse=True),
     ],
 )
@@ -91,13 +92,17 @@ def shuffle_weight(w: jax.Array, *, layout: tuple[int, int] = (16, 16), implemen
     """Reorder a weight into tiles that AITER's kernels load straight into matrix-core registers.
 
     Args:
-      w: ``[..., N, K]`` float, fp8 or int8; N a multiple of ``layout[0]``, K of ``2·layout[1]``.
+      w: ``[..., N, K]`` float, fp8, int8, or uint8 (of packed fp4, so K counts pairs); N a multiple of ``layout[0]``, K of
+        ``2·layout[1]``.
       layout: static. ``(16, 16)`` for the MoE and all bpreshuffle kernels; ``(32, 16)`` is read by none of those here.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
       A `ShuffledWeight` of the same shape and dtype. With v = 16 bytes of elements, element ``(n, k)`` moves to position
       ``(n//r, k//c, k%c//v, n%r, k%v)`` of a row-major array, where ``(r, c) = (layout[0], 2·layout[1])``. Differentiable in `w`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
 
     Mirrors ``aiter.ops.shuffle.shuffle_weight``.
     """

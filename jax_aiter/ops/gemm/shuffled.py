@@ -49,6 +49,22 @@ class ShuffledWeight:
         return catalogue.named("shuffle_weight")(w=self.data, layout=self.layout, inverse=True, implementation=implementation)[0]
 
 
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class ShuffledScale:
+    """Block scales in the order of `e8m0_shuffle`, padded to whole tiles. A pytree with one leaf."""
+
+    data: jax.Array
+
+    def unshuffle(self, rows: int, groups: int) -> jax.Array:
+        """The plain scales ``[..., rows, groups]``."""
+        *lead, height, width = self.data.shape
+        tiles = self.data.reshape(*lead, height // 32, width // 8, 4, 16, 2, 2)
+        n = len(lead)
+        order = (*range(n), n, n + 5, n + 3, n + 1, n + 4, n + 2)
+        return tiles.transpose(order).reshape(*lead, height, width)[..., :rows, :groups]
+
+
 def _read(text: bytes | bytearray) -> tuple[tuple[int, int]]:
     rows, columns = json.loads(bytes(text))
     return ((rows, columns),)
@@ -60,4 +76,10 @@ export.register_pytree_node_serialization(
     serialized_name="jax_aiter.ShuffledWeight",
     serialize_auxdata=lambda fields: json.dumps(fields[0]).encode(),
     deserialize_auxdata=_read,
+)
+export.register_pytree_node_serialization(
+    ShuffledScale,
+    serialized_name="jax_aiter.ShuffledScale",
+    serialize_auxdata=lambda fields: b"",
+    deserialize_auxdata=lambda text: (),
 )

@@ -6,30 +6,28 @@ import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import symbolic
+from jax_aiter.core import check
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal, uniform
 from jax_aiter.core.reads import NOTHING, Reads, at, grid, spread
 from jax_aiter.ops.attention.block_table import query_checks
 from jax_aiter.ops.cache import paged_reads as paged
-from jax_aiter.ops.gemm import product
+from jax_aiter.ops.indexer import index_cache
+from jax_aiter.ops.indexer.fp8_mqa_logits import head_sum
 from jax_aiter.ops.shared.search import search
 
 OP = "fp8_paged_mqa_logits"
-SCALE_BYTES = 4
 
 
-def _abstract(dims, *, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
-    rule = f"{OP}: dimension 2 of kv_cache is {dims['W']}, must be at least D + 4 = {dims['D'] + SCALE_BYTES}"
-    symbolic.below(dims["D"] + SCALE_BYTES - 1, dims["W"], rule)
-    symbolic.below(0, dims["P"], f"{OP}: dimension 0 of kv_cache is {dims['P']}, must be >= 1 (blocks)")
+def _abstract(dims, *, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q, preshuffle=False):
+    index_cache.check_cache(OP, dims, dims["D"], 1, preshuffle)
     sequences, tokens = dims["B"], dims["T"]
     if cu_seqlens_q is None and (tokens if sequences == 0 else tokens % sequences):
         rule = "without cu_seqlens_q every sequence has equally many"
         raise ValueError(f"{OP}: dimension 0 of q is {tokens}, must be a multiple of B = {sequences}: {rule}")
     if cu_seqlens_q is not None and cu_seqlens_q.shape[0] != sequences + 1:
         raise ValueError(f"{OP}: dimension 0 of cu_seqlens_q is {cu_seqlens_q.shape[0]}, must be B + 1 = {sequences + 1}")
-    return (jax.ShapeDtypeStruct((tokens, dims["N"] * dims["S"]), jnp.float32),)
+    return (jax.ShapeDtypeStruct((tokens, dims["N"] * dims["bs"]), jnp.float32),)
 
 
 def rows(tokens: int, length: int, context_lens: jax.Array, cu_seqlens_q: jax.Array | None) -> tuple[jax.Array, jax.Array]:
@@ -45,13 +43,7 @@ def rows(tokens: int, length: int, context_lens: jax.Array, cu_seqlens_q: jax.Ar
     return sequence, jnp.where(inside, jnp.clip(context_lens[sequence] - behind, 0, length), 0)
 
 
-def _floats(parts: jax.Array) -> jax.Array:
-    """Bytes [..., 4], the lowest first, as float32; XLA cannot tell the shape of the bitcast that does it where one is symbolic."""
-    words = [parts[..., i].astype(jnp.uint32) << (8 * i) for i in range(SCALE_BYTES)]
-    return jax.lax.bitcast_convert_type(words[0] | words[1] | words[2] | words[3], jnp.float32)
-
-
-def _reference(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
+def _reference(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q, preshuffle=False):
     (tokens, _, dim), (_, size, _) = q.shape, kv_cache.shape
     length = block_tables.shape[1] * size
     if context_lens.shape[0] == 0:
@@ -61,10 +53,10 @@ def _reference(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q
     def scores(one):
         q, weight, sequence, end = one
         blocks = jnp.take(kv_cache, block_tables[sequence], axis=0, mode="clip").reshape(block_tables.shape[1], -1)
-        keys = jax.lax.bitcast_convert_type(blocks[:, : size * dim].reshape(length, dim), q.dtype)
-        scale = _floats(blocks[:, size * dim : size * (dim + SCALE_BYTES)].reshape(length, SCALE_BYTES))
-        heads = jax.nn.relu(product.dot(q, keys) * scale)
-        return jnp.where(jnp.arange(length) < end, jnp.sum(heads * weight[:, None], axis=0), -jnp.inf)
+        keys = index_cache.keys_of(blocks, size, dim, preshuffle).reshape(length, dim)
+        scale = index_cache.floats(blocks[:, size * dim : size * (dim + index_cache.SCALE_BYTES)].reshape(length, -1))
+        found = head_sum(q, jax.lax.bitcast_convert_type(keys, q.dtype), scale, weight)
+        return jnp.where(jnp.arange(length) < end, found, -jnp.inf)
 
     # One token at a time: its sequence's keys are the largest thing held.
     return (jax.lax.map(scores, (q, weights, sequence, ends)),)
@@ -82,7 +74,7 @@ def _data_checks(*, q, kv_cache, block_tables, context_lens, cu_seqlens_q, **_):
     return rules
 
 
-def _reads(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
+def _reads(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q, preshuffle=False):
     """One group per logit: a token's heads and the bytes of one key and its scale."""
     (blocks, size, width), (tokens, _, dim) = kv_cache.shape, q.shape
     sequences, columns = block_tables.shape
@@ -91,8 +83,7 @@ def _reads(*, q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q):
     sees = np.pad(sees, ((0, 0), (0, columns * size)))[:, : columns * size]
     token, key = grid(tokens, columns * size)
     block = block_tables[np.maximum(owner, 0)[token], key // size]
-    byte, place = np.arange(size * width), (key % size)[:, None]
-    own = (byte // dim == place) | ((byte - size * dim) // SCALE_BYTES == place) & (byte >= size * dim)
+    own = index_cache.owner_of((size, width), dim, 1, preshuffle).reshape(-1) == (key % size)[:, None]
     found = {
         "q": spread(at(token, tokens), None, None),
         "weights": spread(at(token, tokens), None),
@@ -108,7 +99,7 @@ FP8_PAGED_MQA_LOGITS = Op(
     mirrors="aiter.ops.triton.attention.pa_mqa_logits.deepgemm_fp8_paged_mqa_logits",
     operands={
         "q": Arg("T H D", FP8_TYPES),
-        "kv_cache": Arg("P S W", ("uint8",)),
+        "kv_cache": Arg("nb bs W", ("uint8",)),
         "weights": Arg("T H", ("float32",)),
         "block_tables": Arg("B N", INT32),
         "context_lens": Arg("B", INT32),
@@ -129,6 +120,7 @@ FP8_PAGED_MQA_LOGITS = Op(
             weights=uniform(2, 4, low=0.1, high=1.0),
             block_tables=constant([[2, 0], [1, 1]], jnp.int32),
             context_lens=constant([7, 1], jnp.int32),
+            preshuffle=False,
         ),
         case(
             "ragged",
@@ -138,6 +130,16 @@ FP8_PAGED_MQA_LOGITS = Op(
             block_tables=constant([[1, 0], [0, 5]], jnp.int32),
             context_lens=constant([4, 1], jnp.int32),
             cu_seqlens_q=constant([0, 2, 3], jnp.int32),
+            preshuffle=False,
+        ),
+        case(
+            "preshuffled",
+            q=normal(2, 2, 16, dtype=jnp.float8_e4m3fnuz),
+            kv_cache=integers(3, 16, 20, low=0, high=60, dtype=jnp.uint8),
+            weights=uniform(2, 2, low=0.1, high=1.0),
+            block_tables=constant([[1, 2]], jnp.int32),
+            context_lens=constant([19], jnp.int32),
+            preshuffle=True,
         ),
     ],
 )
@@ -152,23 +154,25 @@ def fp8_paged_mqa_logits(
     context_lens: jax.Array,
     *,
     cu_seqlens_q: jax.Array | None = None,
+    preshuffle: bool = False,
     implementation: str | None = None,
 ) -> jax.Array:
     """``logits[t, s] = Σ_h weights[t, h] * relu(q[t, h] · key[s] * scale[s])`` for the keys s that token t sees, else -inf.
 
     Args:
       q: fp8 ``[T, H, D]`` queries of the indexer (of the target's family); their scale and the softmax scale belong into `weights`.
-      kv_cache: uint8 ``[blocks, S, W]``, W >= D + 4, as AITER's ``indexer_k_quant_and_cache`` writes it (not preshuffled): each
-        block is S keys of D fp8 bytes, then S float32 scales, then padding.
+      kv_cache: uint8 ``[nb, bs, W]``, W >= D + 4, as `indexer_k_quant_and_cache` writes it: each block is bs keys of D fp8 bytes,
+        then bs float32 scales, then padding.
       weights: float32 ``[T, H]``.
       block_tables: int32 ``[B, N]``; entries behind a sequence's length are not used.
-      context_lens: int32 ``[B]``, keys of each sequence, its new tokens included; counts as at most N * S.
+      context_lens: int32 ``[B]``, keys of each sequence, its new tokens included; counts as at most N * bs.
       cu_seqlens_q: int32 ``[B + 1]``, ascending: the tokens ``cu_seqlens_q[b]`` up to ``cu_seqlens_q[b + 1]`` are the last ones of
         sequence b. None: T / B tokens each. Tokens of no sequence see nothing.
+      preshuffle: static: the cache's keys lie in tiles of 16 by 16; bs and D must then be multiples of 16.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
-      float32 ``[T, N * S]``, column s for the sequence's s-th key. Not differentiable.
+      float32 ``[T, N * bs]``, column s for the sequence's s-th key. Not differentiable.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.
@@ -182,6 +186,7 @@ def fp8_paged_mqa_logits(
         block_tables=block_tables,
         context_lens=context_lens,
         cu_seqlens_q=cu_seqlens_q,
+        preshuffle=check.boolean(OP, "preshuffle", preshuffle),
         implementation=implementation,
     )
     return logits

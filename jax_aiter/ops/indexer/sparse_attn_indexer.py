@@ -20,6 +20,7 @@ def sparse_attn_indexer(
     topk: int = 2048,
     cu_seqlens_q: jax.Array | None = None,
     stable: bool = False,
+    preshuffle: bool = False,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> jax.Array:
@@ -29,6 +30,7 @@ def sparse_attn_indexer(
       q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q: as `fp8_paged_mqa_logits` takes them.
       topk: static, >= 1.
       stable: static; see `top_k_per_row_prefill`.
+      preshuffle: static; see `fp8_paged_mqa_logits`.
       implementation: of both ops: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: one of AITER's hand-written kernels for the selection; see `top_k_per_row_prefill`.
 
@@ -41,9 +43,8 @@ def sparse_attn_indexer(
     Mirrors ``sparse_attn_indexer`` of vLLM, over ``aiter``'s paged MQA logits and ``aiter.top_k_per_row_prefill``.
     """
     topk = check.integer("sparse_attn_indexer", "topk", topk, 1)
-    logits = fp8_paged_mqa_logits(
-        q, kv_cache, weights, block_tables, context_lens, cu_seqlens_q=cu_seqlens_q, implementation=implementation
-    )
+    options = {"cu_seqlens_q": cu_seqlens_q, "preshuffle": preshuffle, "implementation": implementation}
+    logits = fp8_paged_mqa_logits(q, kv_cache, weights, block_tables, context_lens, **options)
     _, ends = rows(logits.shape[0], logits.shape[1], context_lens, cu_seqlens_q)
     starts = jnp.zeros_like(ends)
     return top_k_per_row_prefill(logits, starts, ends, k=topk, stable=stable, implementation=implementation, kernel=kernel)

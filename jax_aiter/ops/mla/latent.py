@@ -11,10 +11,10 @@ from jax_aiter.bind.batching import merged, split
 from jax_aiter.core import check, machine, symbolic
 from jax_aiter.core.reads import Reads, at, spread
 from jax_aiter.ops.attention import block_table as cache
-from jax_aiter.ops.attention.paged import attend
-from jax_aiter.ops.attention.pages import Pages, Rule
+from jax_aiter.ops.attention.forms.paged import attend
+from jax_aiter.ops.attention.forms.pages import Pages, Rule
+from jax_aiter.ops.attention.forms.softmax import F32, soft_cap
 from jax_aiter.ops.attention.ragged import fold_offsets, offset_checks
-from jax_aiter.ops.attention.softmax import F32, soft_cap
 from jax_aiter.ops.cache import paged_reads as reads_of
 from jax_aiter.ops.mla import metadata
 from jax_aiter.ops.shared import narrow

@@ -9,7 +9,7 @@ from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.core.machine import always
-from jax_aiter.ops.attention import chunked
+from jax_aiter.ops.attention.forms import chunked
 from jax_aiter.ops.mla import latent, metadata
 
 

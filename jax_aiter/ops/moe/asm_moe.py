@@ -125,6 +125,9 @@ def asm_moe(
     Returns:
       ``[T, D]`` in the dtype of `hidden_states`. Not differentiable with smooth scales: `fused_moe` is.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.fused_moe_bf16_asm.asm_moe``; its block scales and its unquantised call are those of `fused_moe`.
     """
     check.choice(OP, "activation", activation, asm_signature.ACTIVATIONS)

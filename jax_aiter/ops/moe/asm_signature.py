@@ -42,6 +42,7 @@ def as_fused_moe(
         "intermediate_pad": 0,
         "swiglu_limit": None,
         "gate_mode": "separated",
+        "q_dtype_a": None,
         "output_dtype": jnp.dtype(output_dtype),
         "weight_layout": weight_layout,
     }

@@ -8,7 +8,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from jax_aiter.core.cases import Array, Case, case, constant, distinct, integers, normal, uniform
-from jax_aiter.ops.moe import int4
+from jax_aiter.ops.moe import int4, mxfp8
 from jax_aiter.ops.moe.quant import GROUP
 
 #: of a call that says nothing of them
@@ -20,6 +20,7 @@ DEFAULTS = {
     "intermediate_pad": 0,
     "swiglu_limit": None,
     "gate_mode": "separated",
+    "q_dtype_a": None,
     "weight_layout": None,
 }
 FNUZ = jnp.float8_e4m3fnuz  # what a machine without a GPU emulates
@@ -70,6 +71,45 @@ def _int4(call: dict, groups: int) -> dict:
     }
 
 
+def _mxfp4(call: dict) -> dict:
+    """The call with packed e2m1 weights, in which every byte means something, and a power of two per 32 columns."""
+    experts, wide, model = call["w1"].shape
+    inter = call["w2"].shape[2]
+
+    def codes(*shape: int) -> Array:
+        return integers(*shape, low=0, high=256, dtype=jnp.uint8)
+
+    def exponents(*shape: int) -> Array:
+        return integers(*shape, low=120, high=125, dtype=jnp.uint8)
+
+    return {
+        **call,
+        "quant_type": int4.MX,
+        "w1": codes(experts, wide, model // 2),
+        "w2": codes(experts, model, inter // 2),
+        "w1_scale": exponents(experts, wide, model // 32),
+        "w2_scale": exponents(experts, model, inter // 32),
+    }
+
+
+def _mxfp8(call: dict, dtype: Any) -> dict:
+    """The call with e4m3 weights, and a power of two per 32 columns."""
+    experts, wide, model = call["w1"].shape
+    inter = call["w2"].shape[2]
+
+    def exponents(*shape: int) -> Array:
+        return integers(*shape, low=114, high=119, dtype=jnp.uint8)
+
+    return {
+        **call,
+        "quant_type": mxfp8.NAME,
+        "w1": normal(experts, wide, model, dtype=dtype, std=20),
+        "w2": normal(experts, model, inter, dtype=dtype, std=20),
+        "w1_scale": exponents(experts, wide, model // 32),
+        "w2_scale": exponents(experts, model, inter // 32),
+    }
+
+
 def forward() -> list[Case]:
     bf16 = jnp.bfloat16
     quantized = _call(3, 2, 1, 16, 8, dtype=bf16, w1=normal(2, 16, 16, dtype=FNUZ, std=20), w2=normal(2, 16, 8, dtype=FNUZ, std=20))
@@ -97,12 +137,23 @@ def forward() -> list[Case]:
         case("per_tensor", **{**quantized, **_scales("per_tensor", 2, 16, 8)}),
         case("per_token_int8", **{**_call(4, 3, 2, 16, 8, dtype=bf16), **ints, **_scales("per_token", 3, 16, 8)}),
         case("int4", **_int4(_call(4, 2, 2, 16, 8, hidden_pad=3, intermediate_pad=1), 2)),
+        case(
+            "mxfp4_1x32",
+            **_mxfp4(_call(4, 2, 2, 32, 32, activation="swiglu", gate_mode="interleave", hidden_pad=3, intermediate_pad=1)),
+            bias1=normal(2, 64),
+            bias2=normal(2, 32),
+        ),
+        case("mxfp8_1x32", **_mxfp8(_call(4, 2, 2, 64, 32, q_dtype_a=jnp.dtype(FNUZ), hidden_pad=3, intermediate_pad=1), FNUZ)),
         case("per_1x128", **{**_call(4, 2, 1, 128, 128, dtype=bf16), **blocks, **_scales("per_1x128", 2, 128, 128)}),
     ]
 
 
 def backward() -> list[Case]:
-    chosen = {c.name: c for c in forward() if c.name in ("silu", "masked_padded", "shuffled", "per_token_int8", "int4")}
+    chosen = {
+        c.name: c
+        for c in forward()
+        if c.name in ("silu", "masked_padded", "shuffled", "per_token_int8", "int4", "mxfp4_1x32", "mxfp8_1x32")
+    }
     return [
         Case(
             name,

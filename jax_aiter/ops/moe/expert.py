@@ -10,12 +10,12 @@ from jax_aiter.core import machine
 from jax_aiter.ops.activation.activations import gelu_tanh
 from jax_aiter.ops.gemm.shuffle_weight import unshuffled
 from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe import int4, quant
+from jax_aiter.ops.moe import int4, mxfp4, mxfp8, quant
 from jax_aiter.ops.moe.quant import Quantized
 
 SWIGLU_ALPHA = 1.702
 SWIGLU_LIMIT = 7.0
-FLOAT_ROWS = ("none", int4.W4A16)  # quant_types that round no activations
+FLOAT_ROWS = ("none", int4.W4A16, int4.MX, mxfp8.NAME)  # quant_types that round no activations, unless q_dtype_a says otherwise
 
 
 class Expert(NamedTuple):
@@ -27,6 +27,11 @@ class Expert(NamedTuple):
     s2: jax.Array | None
     b1: jax.Array | None
     b2: jax.Array | None
+
+
+def rounds_rows(params: Mapping[str, Any]) -> bool:
+    """Whether hidden states and the intermediate are quantised."""
+    return params["quant_type"] not in FLOAT_ROWS or params.get("q_dtype_a") is not None
 
 
 def matmul(x: jax.Array, w: jax.Array, *, contract: int = 1) -> jax.Array:
@@ -86,6 +91,8 @@ def loader(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any]) 
         if scales is None:
             return plain, None
         scale = moe_groups.take_row(scales, e)
+        if params["quant_type"] in (int4.MX, mxfp8.NAME):
+            return mxfp4.dequantised(plain, scale, int4.compute_dtype(operands, params)), None
         if int4.packed(params):
             zero = None if zeros is None else moe_groups.take_row(zeros, e)
             return int4.dequantised(plain, scale, zero, int4.compute_dtype(operands, params)), None
@@ -148,6 +155,8 @@ def inputs(operands: Mapping[str, jax.Array | None], params: Mapping[str, Any], 
     assert hidden is not None
     assert w1 is not None
     hidden = keep(hidden, 1, params["hidden_pad"])
+    if params.get("q_dtype_a") is not None:
+        return Quantized(mxfp4.rounded(hidden, params["q_dtype_a"]), None)
     if params["quant_type"] in FLOAT_ROWS or hidden.dtype == w1.dtype:
         if scale is not None and params["quant_type"] == "per_1x128":
             scale = keep(scale, 1, params["hidden_pad"] // quant.GROUP)  # of groups that are padding altogether
@@ -174,6 +183,8 @@ def preactivation(expert: Expert, u: jax.Array, weight: jax.Array, params: Mappi
 
 def requantize(a: jax.Array, a2_scale: jax.Array | None, dtype, params: Mapping[str, Any]) -> Quantized:
     """The intermediate as the second GEMM takes it: in its float type, or quantised again."""
+    if params.get("q_dtype_a") is not None:
+        return Quantized(mxfp4.rounded(a, params["q_dtype_a"], dtype), None)
     if params["quant_type"] in FLOAT_ROWS:
         return Quantized(a.astype(dtype), None)
     return quant.quantize(a, params["quant_type"], dtype, a2_scale)

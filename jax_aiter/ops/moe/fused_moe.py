@@ -14,14 +14,14 @@ from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.machine import Form, always
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import aligned, backward, cases, dense, int4, reads, rules
+from jax_aiter.ops.moe import aligned, backward, cases, dense, int4, mxfp4, mxfp8, reads, rules
 from jax_aiter.ops.moe import forward as moe_forward
 from jax_aiter.ops.moe import layout as moe_layout
-from jax_aiter.ops.moe.expert import FLOAT_ROWS
+from jax_aiter.ops.moe.expert import FLOAT_ROWS, rounds_rows
 from jax_aiter.ops.moe.quant import GROUP
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "swiglu", "none")
-QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128", int4.W4A16)
+QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128", int4.W4A16, int4.MX, mxfp8.NAME)
 GATE_MODES = ("separated", "interleave")
 DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
 
@@ -45,12 +45,12 @@ def _smooth(reference):
     """What forward mode differentiates: not the rounding of quantised activations, which the gradient passes straight through."""
 
     def forward(**arguments):
-        quant_type = arguments["quant_type"]
-        if quant_type not in FLOAT_ROWS:
+        if rounds_rows(arguments):
+            rows = arguments["q_dtype_a"]
             raise NotSupportedError(
-                f"fused_moe: forward mode and second derivatives need quant_type 'none' or {int4.W4A16!r}, got {quant_type!r}: "
-                "they are those of the reference, which rounds activations. jax.grad or jax.vjp, once, passes straight through the "
-                "rounding."
+                f"fused_moe: forward mode and second derivatives need quant_type {' or '.join(map(repr, FLOAT_ROWS))} and no "
+                f"q_dtype_a, got {arguments['quant_type']!r}{'' if rows is None else f' and {rows.name}'}: they are those of the "
+                "reference, which rounds activations. jax.grad or jax.vjp, once, passes straight through the rounding."
             )
         return reference(**arguments)
 
@@ -101,7 +101,7 @@ FUSED_MOE = Op(
     reads=_reads,
     gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(rules.OPERANDS), backward=_backward, forward=_smooth(_reference)),
     data_checks=rules.data_checks,
-    defaults={"weight_layout": None},
+    defaults={"weight_layout": None, "q_dtype_a": None},
     cases=cases.forward,
 )
 
@@ -154,6 +154,7 @@ def fused_moe(
     output_dtype: Any = None,
     w1_zp: jax.Array | None = None,
     w2_zp: jax.Array | None = None,
+    q_dtype_a: Any = None,
     implementation: str | None = None,
     kernel: str | None = None,
 ) -> jax.Array:
@@ -182,11 +183,15 @@ def fused_moe(
         being 8 without zero points, rounded to the hidden states' dtype. ``jnp.uint4`` ``[E, 2I, D]`` and ``jnp.int4`` (q - 8) are
         taken too and packed in every call: pack weights that stay with `pack_int4`. AITER's own form, ``"per_1x32"`` with
         ``jnp.int4`` weights, has scales ``[E, D/32, 2I]`` and ``[E, I/32, D]``.
+        ``"per_1x32"`` of uint8 weights is MXFP4 (gpt-oss) with hidden states as they are: ``[E, 2I, D/2]`` and ``[E, D, I/2]`` hold
+        two e2m1 codes each, as `dynamic_mxfp4_quant` makes them, rounded to the hidden states' dtype, of which bfloat16 holds
+        them all; D and I are multiples of 32. ``"per_1x32"`` of fp8 weights is MXFP8, ``"mxfp8"`` in messages: ``[E, 2I, D]`` and
+        ``[E, D, I]`` as `dynamic_mxfp8_quant` makes them. `q_dtype_a` says what hidden states and the intermediate are.
       doweight_stage1: multiply the first GEMM's result (before bias and activation) by `topk_weight`, and the output not.
       w1_scale, w2_scale: float32 dequantisation scales: per_tensor ``[E]``; per_token ``[E, 2I]`` (or I) and ``[E, D]``; per_1x128
         ``[E, 2I/128, D/128]`` and ``[E, D/128, I/128]``. Trailing ones, and blocks flattened as AITER keeps them, are accepted.
         int4_w4a16, any float dtype: ``[E, 2I, D/g]`` and ``[E, D, I/g]`` for groups of g columns, ``[E, 2I]`` and ``[E, D]`` for
-        whole rows.
+        whole rows. MXFP4 and MXFP8: uint8 e8m0 ``[E, 2I, D/32]`` and ``[E, D, I/32]``, experts and rows merged too.
       w1_zp, w2_zp: int4_w4a16 only: zero points, uint8 ``[E, 2I/2, D/g]`` and ``[E, D/2, I/g]``, the even row in the low four bits,
         or ``jnp.uint4`` ``[E, 2I, D/g]`` and ``[E, D, I/g]``; both or none.
       a1_scale: float32; for quantised hidden states their scale: ``[1]``, ``[T, 1]`` or ``[T, D/128]``; for float ones a static
@@ -199,6 +204,10 @@ def fused_moe(
       swiglu_limit: static > 0, needs a gate. With silu, gelu and none it clamps gate and up in the same way; None does not.
       gate_mode: ``"separated"``: the gate's rows of `w1` first and then those of up; ``"interleave"``: they alternate, gate first
         (gpt-oss), with `bias1` and `w1_scale` in the order of the rows. A shuffled `w1` is one whose rows stood so before.
+      q_dtype_a: static, of MXFP4 and MXFP8 weights (AITER's name): None for hidden states and the intermediate as they are
+        (gpt-oss, a16w4), ``jnp.uint8`` for both quantised to MXFP4 (a4w4; MXFP4 weights only) as `dynamic_mxfp4_quant` does it
+        (hand-written kernels round the scales of the intermediate up, as its ``"rceil"``), or an fp8 dtype for MXFP8 (a8w4, by
+        `dynamic_mxfp8_quant`; a8w8 with that of MXFP8 weights). The hidden states arrive as floats.
       output_dtype: float32, bfloat16 or float16; default that of float `hidden_states`.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).
@@ -217,21 +226,20 @@ def fused_moe(
     `grouped_gemm`'s Triton kernels: sorted rows, both halves of the intermediate and their cotangents stand in memory, rounded to
     the weights' dtype; elsewhere it is the reference's, which keeps none of them.
 
-    Raises NotSupportedError for quant_type ``"per_1x32"`` of other weights (MXFP4). Mirrors ``aiter.fused_moe.fused_moe``.
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors ``aiter.fused_moe.fused_moe``.
     """
     op = "fused_moe"
-    if isinstance(quant_type, str) and quant_type == "per_1x32":
-        if not int4.aiters(w1, w2):
-            raise NotSupportedError(
-                f"{op}: quant_type 'per_1x32' (MXFP4) needs gfx950 kernels and has no reference, but with int4 weights; "
-                f"use one of {list(QUANT_TYPES)}"
-            )
+    if isinstance(quant_type, str) and quant_type == int4.MX and int4.aiters(w1, w2):
         quant_type, w1_scale, w2_scale = int4.W4A16, int4.by_row(w1_scale), int4.by_row(w2_scale)
     check.choice(op, "quant_type", quant_type, QUANT_TYPES)
     check.choice(op, "activation", activation, ACTIVATIONS)
     check.choice(op, "gate_mode", gate_mode, GATE_MODES)
     quant_type = "per_1x128" if quant_type == "per_128x128" else quant_type
     w1, w2, layout = moe_layout.plain(op, w1, w2)
+    quant_type = mxfp8.NAME if quant_type == int4.MX and mxfp8.given(w1, w2) else quant_type
     if quant_type == int4.W4A16:
         w1, w2 = int4.codes_of(op, "w1", w1, w1_zp), int4.codes_of(op, "w2", w2, w2_zp)
         w1_zp, w2_zp = int4.zeros_of(op, "w1_zp", w1_zp), int4.zeros_of(op, "w2_zp", w2_zp)
@@ -263,6 +271,7 @@ def fused_moe(
         intermediate_pad=check.integer(op, "intermediate_pad", intermediate_pad, 0),
         swiglu_limit=swiglu_limit,
         gate_mode=gate_mode,
+        q_dtype_a=None if q_dtype_a is None else check.static_dtype(op, "q_dtype_a", q_dtype_a, mxfp4.ROWS),
         output_dtype=check.static_dtype(op, "output_dtype", output_dtype, FLOATING),
         weight_layout=layout,
         implementation=implementation,
@@ -283,6 +292,8 @@ def _weight_scale(scale: Any, w: Any, quant_type: str) -> Any:
         "per_token": ((experts, rows), [(experts, rows, 1)]),
         "per_1x128": (blocks, [(experts, blocks[1] * blocks[2])]),
         int4.W4A16: ((experts, rows, 1), [(experts, rows)]),
+        int4.MX: ((experts, rows, columns // 16), [(experts * rows, columns // 16)]),
+        mxfp8.NAME: ((experts, rows, columns // 32), [(experts * rows, columns // 32)]),
     }
     want, others = spellings.get(quant_type, ((), []))
     return scale.reshape(want) if tuple(shape) in others else scale

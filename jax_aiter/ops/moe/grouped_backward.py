@@ -17,9 +17,10 @@ from jax_aiter.ops.moe import groups as moe_groups
 
 
 class Products(NamedTuple):
-    """The five products, by what they give; each takes its two arrays and the experts' group sizes.
+    """The five products, by what they give; each takes its two arrays and the experts' group sizes. The first three may leave
+    anything in the rows that no expert takes.
 
-    u: ``x · w1ᵀ``. q: ``g · w2``. d_x: ``d_u · w1``. d_w1: ``d_uᵀ · x``. d_w2: ``d_yᵀ · a``.
+    u: ``x · w1ᵀ``. q: ``g · w2``. d_x: ``d_u · w1``. d_w1: ``d_uᵀ · x``. d_w2: ``gᵀ · a``, each row of a times its weight.
     """
 
     u: Callable[..., jax.Array]
@@ -52,18 +53,20 @@ def backward(cotangent: jax.Array, operands: Mapping[str, Any], params: Mapping[
     if operands["bias1"] is not None:
         h = h + jnp.where(taken, operands["bias1"].astype(jnp.float32)[expert], 0.0)
     a, pull = jax.vjp(lambda h: moe_expert.activate(h, intermediate, params), h)
-    a = jnp.where(taken, a, 0.0).astype(dtype)
-    q = products.q(g.astype(dtype), plain2, sizes).astype(jnp.float32)
+    a = jnp.where(taken, a, 0.0)
+    half = g.astype(dtype)
+    q = products.q(half, plain2, sizes).astype(jnp.float32)
     d_h = jnp.where(taken, pull(q if early else q * weight)[0], 0.0)
     if early:
-        d_weight, d_u, d_y = jnp.sum(d_h * u, axis=1), d_h * weight, g
+        d_weight, d_u, weighted = jnp.sum(d_h * u, axis=1), d_h * weight, a
     else:
-        d_weight, d_u, d_y = jnp.sum(a.astype(jnp.float32) * q, axis=1), d_h, g * weight
+        # The weight goes to a and not to g, the wider of the two, which stands in memory already.
+        d_weight, d_u, weighted = jnp.sum(a * q, axis=1), d_h, a * weight
         if operands["bias2"] is not None:
             d_weight += jnp.sum(g * jnp.where(taken, operands["bias2"].astype(jnp.float32)[expert], 0.0), axis=1)
     d_u = d_u.astype(dtype)
     d_x = products.d_x(d_u, plain1, sizes).astype(jnp.float32)
-    d_w1, d_w2 = products.d_w1(d_u, x, sizes), products.d_w2(d_y.astype(dtype), a, sizes)
+    d_w1, d_w2 = products.d_w1(d_u, x, sizes), products.d_w2(half, weighted.astype(dtype), sizes)
 
     def by_expert(x):
         return jax.ops.segment_sum(x, expert, num_segments=experts)
@@ -71,4 +74,4 @@ def backward(cotangent: jax.Array, operands: Mapping[str, Any], params: Mapping[
     d_hidden = moe_groups.combine(groups, d_x, (tokens, k))
     d_topk = moe_groups.combine_scalar(groups, d_weight).reshape(tokens, k)
     d_w1, d_w2 = (w if layout is None else shuffled(w, layout) for w in (d_w1, d_w2))
-    return d_hidden, d_w1, d_w2, d_topk, by_expert(d_h), by_expert(d_y)
+    return d_hidden, d_w1, d_w2, d_topk, by_expert(d_h), by_expert(g if early else g * weight)

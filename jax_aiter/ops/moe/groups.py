@@ -79,7 +79,7 @@ def group(ids: jax.Array, experts: int) -> Groups:
 
 def experts_of(groups: Groups, row: jax.Array, method: str = "scan") -> jax.Array:
     """The expert of each sorted row; the last one's for rows that no expert takes."""
-    after = jnp.searchsorted(groups.first + groups.counts, row, side="right", method=method)
+    after = search(groups.first + groups.counts, row, side="right", method=method)
     return jnp.minimum(after, groups.first.shape[0] - 1)
 
 

@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import check, symbolic
-from jax_aiter.core.axes import FLOATING
+from jax_aiter.core.axes import FLOATING, check_dtype
 from jax_aiter.ops.quant.pack_int4 import ZERO, pack_int4, unpacked
 
 W4A16 = "int4_w4a16"
+MX = "per_1x32"  # MXFP4: e2m1 codes, a power of two per 32 columns of a row
+MXFP8 = "mxfp8"  # e4m3 elements, scaled so
 CODES = ("uint8",)
 FOUR_BITS = ("int4", "uint4")
 AXES = {
@@ -29,7 +31,13 @@ AXES = {
 
 
 def packed(params: Mapping[str, Any]) -> bool:
-    return params["quant_type"] == W4A16
+    """Whether weights are two codes to a byte."""
+    return params["quant_type"] in (W4A16, MX)
+
+
+def decoded(params: Mapping[str, Any]) -> bool:
+    """Whether weights become what hidden states are before a product, their scales multiplied in."""
+    return packed(params) or params["quant_type"] == MXFP8
 
 
 def columns(w: Any, params: Mapping[str, Any]) -> Any:
@@ -39,7 +47,7 @@ def columns(w: Any, params: Mapping[str, Any]) -> Any:
 
 def compute_dtype(operands: Mapping[str, Any], params: Mapping[str, Any]) -> Any:
     """In which weights meet the rows of a product; of quantised ones it is the dtype of their codes."""
-    return operands["hidden_states" if packed(params) else "w2"].dtype
+    return operands["hidden_states" if decoded(params) else "w2"].dtype
 
 
 def loaded(operands: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[Any, int]:
@@ -94,15 +102,14 @@ def _packed(op: str, name: str, x: Any, axis: int, why: str) -> Any:
     return pack_int4(x, axis=axis)
 
 
-def validate(op: str, operands: Mapping[str, Any], params: Mapping[str, Any]) -> None:
-    """Everything about 4-bit weights that the axes do not say."""
+def validate_packed(op: str, operands: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Everything about weights of two codes to a byte, but for their scales and zero points, that the axes do not say."""
     hidden, w1, w2 = operands["hidden_states"], operands["w1"], operands["w2"]
     kind = params["quant_type"]
+    others = ", int4 or uint4" if kind == W4A16 else ""
     for name, w in (("w1", w1), ("w2", w2)):
         if w.dtype.name not in CODES:
-            raise TypeError(
-                f"{op}: {name} has dtype {w.dtype.name}, quant_type {kind!r} needs uint8, two codes each, int4 or uint4"
-            )
+            raise TypeError(f"{op}: {name} has dtype {w.dtype.name}, quant_type {kind!r} needs uint8, two codes each{others}")
         if operands[f"{name}_scale"] is None:
             raise TypeError(f"{op}: {name}_scale is required with quant_type {kind!r}, got None")
     if hidden.dtype.name not in FLOATING:
@@ -110,12 +117,20 @@ def validate(op: str, operands: Mapping[str, Any], params: Mapping[str, Any]) ->
     for name in ("a1_scale", "a2_scale"):
         if operands[name] is not None:
             raise ValueError(f"{op}: {name} is given, quant_type {kind!r} quantises no activations")
-    if params["weight_layout"] is not None:
-        raise ValueError(f"{op}: w1 and w2 are shuffled with {params['weight_layout']}; 4-bit weights must be plain")
+    if params["weight_layout"] is not None and kind == W4A16:
+        raise ValueError(f"{op}: w1 and w2 are shuffled with {params['weight_layout']}; 4-bit integers must be plain")
     if (w1.shape[2] * 2) != w2.shape[1]:
         raise ValueError(
             f"{op}: dimension 2 of w1 is {w1.shape[2]}, must be D/2 with D = {w2.shape[1]} (dimension 1 of w2): two codes to a byte"
         )
+
+
+def validate(op: str, operands: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Everything about weights of 4-bit integers that the axes do not say."""
+    validate_packed(op, operands, params)
+    w1, w2 = operands["w1"], operands["w2"]
+    for name in ("w1_scale", "w2_scale"):
+        check_dtype(op, name, operands[name].dtype, FLOATING)
     given = [n for n in ("w1_zp", "w2_zp") if operands[n] is not None]
     if len(given) == 1:
         raise ValueError(f"{op}: {given[0]} is given alone; w1_zp and w2_zp must both be given, or neither")

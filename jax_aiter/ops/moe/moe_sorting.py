@@ -141,6 +141,9 @@ def moe_sorting(
         without entries has no block.
       num_valid_ids: int32 ``[2]``: the padded number of rows in use, and T.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.fused_moe.moe_sorting`` without its zero-filled output buffer.
     """
     sorted_ids, sorted_weights, sorted_expert_ids, num_valid_ids = MOE_SORTING(

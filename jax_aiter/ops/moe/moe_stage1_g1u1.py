@@ -109,6 +109,9 @@ def moe_stage1_g1u1(
     Returns:
       bfloat16 ``[T, topk, I]``; rows that no entry names are zero (AITER leaves them undefined). Not differentiable.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.moe_stage1_g1u1`` as ``aiter.fused_moe.asm_stage1`` calls it, without its ``ksplit``: no rule or tuned row of
     AITER splits D for these kernels, and what they add up then stands in permuted columns.
     """

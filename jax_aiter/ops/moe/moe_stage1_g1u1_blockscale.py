@@ -103,6 +103,9 @@ def moe_stage1_g1u1_blockscale(
       out: fp8 ``[T, topk, I]``; out_scale: float32 ``[T, topk, I/128]``, ``out · out_scale`` being the activation. Both are zero
       in rows that no entry names. AITER returns one buffer with the scales behind the values. Not differentiable.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.moe_stage1_g1u1`` with ``QuantType.per_1x128`` as ``aiter.fused_moe.fused_moe_2stages`` calls it.
     """
     params = stage1.static(OP, topk, block_m, activation)

@@ -81,21 +81,24 @@ class Routed:
             found |= {"w1_scale": experts, "w2_scale": experts}
         elif quant == "per_token":
             found |= {"w1_scale": spread(experts, rows), "w2_scale": spread(experts, model), "a1_scale": spread(tokens, None)}
-        elif quant == int4.W4A16:
-            found |= self._codes(experts)
+        elif int4.decoded(self.params):
+            found |= self._groups(experts)
         elif quant == "per_1x128":
             model, inter, rows = (_blocks(x)[None] for x in kept)
             found |= {"w1_scale": spread(experts, rows, model), "w2_scale": spread(experts, model, inter)}
             found["a1_scale"] = spread(tokens, model)
         return found
 
-    def _codes(self, experts: np.ndarray) -> dict[str, Mask]:
-        """Weights of two codes to a byte, their scales by group of columns, and their zero points of two rows to a byte."""
+    def _groups(self, experts: np.ndarray) -> dict[str, Mask]:
+        """Scales by group of columns; weights of two codes to a byte, and their zero points of two rows to a byte."""
         found = {}
         for name, rows, columns in (("w1", self.rows, self.model), ("w2", self.model, self.inter)):
             groups = _any(columns, self.operands[f"{name}_scale"].shape[2])
-            found[name] = spread(experts, rows[None], _any(columns, len(columns) // 2)[None])
             found[f"{name}_scale"] = spread(experts, rows[None], groups[None])
+            if not int4.packed(self.params):
+                continue
+            codes = self._weight(name, rows[None], _any(columns, len(columns) // 2)[None])
+            found[name] = codes & experts[:, :, None, None]
             found[f"{name}_zp"] = spread(experts, _any(rows, len(rows) // 2)[None], groups[None])
         return found
 

@@ -11,7 +11,7 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg, check_dtype
 from jax_aiter.ops.gemm.shuffle_weight import check_tiles
 from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe import int4
+from jax_aiter.ops.moe import int4, mxfp4, mxfp8
 from jax_aiter.ops.moe.quant import GROUP
 
 OP = "fused_moe"
@@ -26,8 +26,8 @@ OPERANDS = {
     "topk_weight": Arg("T k", F32),
     "topk_ids": Arg("T k", INT32),
     "expert_mask": Arg("G", INT32, optional=True),
-    "w1_scale": Arg("E", FLOATING, optional=True),
-    "w2_scale": Arg("E", FLOATING, optional=True),
+    "w1_scale": Arg("E", (*FLOATING, *mxfp8.SCALES), optional=True),
+    "w2_scale": Arg("E", (*FLOATING, *mxfp8.SCALES), optional=True),
     "a1_scale": Arg("1", F32, optional=True),
     "a2_scale": Arg("1", F32, optional=True),
     "bias1": Arg("E N1", FLOATING, optional=True),
@@ -40,6 +40,8 @@ SCALE_AXES = {
     "per_token": {"w1_scale": "E N1", "w2_scale": "E D", "a1_scale": "T 1"},
     "per_1x128": {"w1_scale": "E N1/128 D/128", "w2_scale": "E D/128 I/128", "a1_scale": "T D/128"},
     int4.W4A16: int4.AXES,
+    int4.MX: mxfp4.AXES,
+    mxfp8.NAME: mxfp8.AXES,
 }
 
 
@@ -86,8 +88,12 @@ def validate(operands: Mapping[str, jax.ShapeDtypeStruct | None], params: Mappin
 def _validate_types(operands, params, hidden, w1, w2) -> None:
     quant = params["quant_type"]
     check.same_dtype(OP, w1=w1.dtype, w2=w2.dtype)
-    if int4.packed(params):
-        int4.validate(OP, operands, params)
+    if params.get("q_dtype_a") is not None and quant not in (int4.MX, mxfp8.NAME):
+        raise ValueError(
+            f"{OP}: q_dtype_a is given, only quant_type {int4.MX!r} of uint8 or fp8 weights has a choice of it, got {quant!r}"
+        )
+    if int4.decoded(params):
+        {int4.W4A16: int4, int4.MX: mxfp4, mxfp8.NAME: mxfp8}[quant].validate(OP, operands, params)
         return
     for name in ("w1_zp", "w2_zp"):
         if operands[name] is not None:

@@ -149,7 +149,22 @@ def rms_norm_quant(
 def rms_norm_add_quant(
     x: jax.Array, residual: jax.Array, weight: jax.Array, epsilon: float = 1e-6, **options: Any
 ) -> tuple[jax.Array, ...]:
-    """`rms_norm_quant` of ``x + residual``: a named tuple ``(xq, scale, residual_out)``. `options`: its keyword arguments."""
+    """`rms_norm_quant` of ``x + residual``.
+
+    Args:
+      x, residual: ``[..., D]`` float32, bfloat16 or float16, both of one dtype.
+      weight: ``[D]``, the dtype of `x` or float32.
+      epsilon: static, > 0.
+      options: the keyword arguments of `rms_norm_quant`.
+
+    Returns:
+      A named tuple ``(xq, scale, residual_out)`` as `rms_norm_quant` gives it.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors ``aiter.rmsnorm2d_fwd_with_add_dynamicquant``.
+    """
     return rms_norm_quant(x, weight, epsilon, residual=residual, **options)
 
 
@@ -157,7 +172,23 @@ def rms_norm_add_quant(
 def rms_norm_group_quant(
     x: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, group_size: int = 128, **options: Any
 ) -> tuple[jax.Array, ...]:
-    """`rms_norm_quant` with a scale per `group_size` columns: a named tuple ``(xq, scale)``. `options`: its keyword arguments."""
+    """`rms_norm_quant` with a scale per `group_size` columns.
+
+    Args:
+      x: ``[..., D]`` float32, bfloat16 or float16.
+      weight: ``[D]``, the dtype of `x` or float32.
+      epsilon: static, > 0.
+      group_size: 32, 64 or 128, which divides D.
+      options: the keyword arguments of `rms_norm_quant`.
+
+    Returns:
+      A named tuple ``(xq, scale)`` as `rms_norm_quant` gives it.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors AITER's Triton wrapper ``fused_rms_fp8_group_quant``.
+    """
     return rms_norm_quant(x, weight, epsilon, group_size=group_size, **options)
 
 
@@ -165,5 +196,21 @@ def rms_norm_group_quant(
 def rms_norm_add_group_quant(
     x: jax.Array, residual: jax.Array, weight: jax.Array, epsilon: float = 1e-6, *, group_size: int = 128, **options: Any
 ) -> tuple[jax.Array, ...]:
-    """`rms_norm_group_quant` of ``x + residual``: a named tuple ``(xq, scale, residual_out)``."""
+    """`rms_norm_group_quant` of ``x + residual``.
+
+    Args:
+      x, residual: ``[..., D]`` float32, bfloat16 or float16, both of one dtype.
+      weight: ``[D]``, the dtype of `x` or float32.
+      epsilon: static, > 0.
+      group_size: 32, 64 or 128, which divides D.
+      options: the keyword arguments of `rms_norm_quant`.
+
+    Returns:
+      A named tuple ``(xq, scale, residual_out)`` as `rms_norm_quant` gives it.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors AITER's Triton wrapper ``fused_rms_fp8_group_quant`` with a residual.
+    """
     return rms_norm_quant(x, weight, epsilon, residual=residual, group_size=group_size, **options)

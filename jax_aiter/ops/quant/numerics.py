@@ -21,6 +21,11 @@ def quant_dtype(op: str, value: Any) -> np.dtype:
     return fp8_dtype() if isinstance(value, str) and value == "fp8" else check.static_dtype(op, "quant_dtype", value, QUANTIZED)
 
 
+def fp8(op: str, value: Any) -> np.dtype:
+    """`quant_dtype` of ops that write fp8 only."""
+    return fp8_dtype() if isinstance(value, str) and value == "fp8" else check.static_dtype(op, "quant_dtype", value, FP8_TYPES)
+
+
 def dtype_max(dtype: np.dtype) -> float:
     """240 for e4m3fnuz, 448 for e4m3fn, 127 for int8."""
     dtype = jnp.dtype(dtype)

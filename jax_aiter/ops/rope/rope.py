@@ -139,7 +139,20 @@ def rope(
 
 @public
 def rope_positions(x: jax.Array, cos: jax.Array, sin: jax.Array, positions: jax.Array, **options) -> jax.Array:
-    """`rope` with given positions, under AITER's name for it (``rope_cached_positions_fwd``); same arguments."""
+    """`rope` with given positions.
+
+    Args:
+      x, cos, sin, positions: as for `rope`: ``x [..., H, D]`` float32, bfloat16 or float16; `positions` int32, here not None.
+      options: the keyword arguments of `rope`.
+
+    Returns:
+      What `rope` gives: the shape and dtype of `x`.
+
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
+    Mirrors ``aiter.rope_cached_positions_fwd``.
+    """
     if positions is None:
         raise TypeError("rope: positions is required by rope_positions, got None")
     return rope(x, cos, sin, positions, **options)

@@ -95,6 +95,9 @@ def biased_grouped_topk(
       With shared experts ``[T, topk + S]``: the last S ids are E, E + 1, ..., the numbers of experts whose weights are appended to
       the others' (`fused_moe`).
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.biased_grouped_topk``.
     """
     name = "biased_grouped_topk"

@@ -55,6 +55,9 @@ def fused_topk(
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, most probable first, among equals the lowest id
       first. Differentiable in `router_logits` (and zero in `hidden_states`).
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.fused_moe.fused_topk``.
     """
     topk = check.integer("fused_topk", "topk", topk, 1)

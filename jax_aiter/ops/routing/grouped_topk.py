@@ -87,6 +87,9 @@ def grouped_topk(
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, best first, among equals (groups too) the lowest
       id first. Differentiable in `gating_output`.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.grouped_topk``.
     """
     name = "grouped_topk"

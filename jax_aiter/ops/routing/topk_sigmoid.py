@@ -45,6 +45,9 @@ def topk_sigmoid(
       ``topk_weights`` float32 ``[T, topk]`` and ``topk_ids`` int32 ``[T, topk]``, largest first, among equals the lowest id first.
       Differentiable in `gating_output`.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.topk_sigmoid``.
     """
     topk = check.integer("topk_sigmoid", "topk", topk, 1)

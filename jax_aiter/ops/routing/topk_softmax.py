@@ -62,6 +62,9 @@ def topk_softmax(
       in [0, E) and NaN weights. With shared experts ``[T, topk + S]``: the last S ids are E, E + 1, ..., the numbers of experts
       whose weights are appended to the others' (`fused_moe`); `renormalize` leaves their weights alone.
 
+    Raises:
+      TypeError, ValueError: naming the argument, its value and the rule.
+
     Mirrors ``aiter.topk_softmax`` and ``aiter.topk_softmax_asm``.
     """
     topk = check.integer("topk_softmax", "topk", topk, 1)

@@ -12,12 +12,13 @@ from safetensors.numpy import save_file
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 import jax_aiter
-from examples.llm import architectures, mxfp4, quantise, weights
-from examples.llm.expert_weights import experts
+from examples.llm import architectures
+from examples.llm.checkpoint import mxfp4, quantise, weights
+from examples.llm.checkpoint.expert_weights import experts
+from examples.llm.checkpoint.reader import Reader
+from examples.llm.checkpoint.safetensors_files import SafetensorsFolder
+from examples.llm.checkpoint.tensors import InMemory
 from examples.llm.linear import Blocks
-from examples.llm.reader import Reader
-from examples.llm.safetensors_files import SafetensorsFolder
-from examples.llm.tensors import InMemory
 from tests.examples.llm.architectures import make
 
 

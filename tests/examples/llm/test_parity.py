@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from examples.llm import architectures, decoder, weights
-from examples.llm.safetensors_files import SafetensorsFolder
+from examples.llm import architectures, decoder
+from examples.llm.checkpoint import weights
+from examples.llm.checkpoint.safetensors_files import SafetensorsFolder
 from examples.llm.session import Session
 from tests.examples.llm.architectures import ARCHITECTURES, VOCABULARY, make
 
-#: Two sequences; what is fed of each in every step: prompts in pieces, then one, several, none.
-STEPS = ((9, 4), (5, 6), (1, 1), (3, 0), (1, 4), (2, 6))
+#: Two sequences; what is fed of each in every step: prompts in pieces, then one of each, several, one of the first alone.
+STEPS = ((9, 4), (5, 6), (1, 1), (2, 0), (1, 0), (1, 4), (2, 6))
 LENGTH = 21
 TOKENS = np.random.default_rng(0).integers(3, VOCABULARY, (2, LENGTH))
 LIMIT = 1e-5  # of the largest logit, in float32

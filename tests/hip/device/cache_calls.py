@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tests.attention.oracle import cache_shapes, key_element, store, value_element
-from tests.oracle import draw, f64
+from tests.oracle import ROUNDOFF, assert_within, draw, f64
 from tests.quantised import assert_quantised
 
 FLOATS = ("bfloat16", "float16", "float32")
@@ -21,7 +21,7 @@ KEPT = [(i, int(slot)) for i, slot in enumerate(SLOTS) if 0 <= slot < BLOCKS * S
 
 def cache_calls(make, fp8: str):
     """make: of (op, name, operands, params, check)."""
-    return [*_copied(make, fp8), *_latents(make, fp8), *_by_token(make, fp8)]
+    return [*_copied(make, fp8), *_latents(make, fp8), *_by_token(make, fp8), *_rotated_latents(make)]
 
 
 def _old(shape, dtype):
@@ -99,6 +99,53 @@ def _latents(make, fp8: str):
             _close(out[0], want, where, scale or 1.0, kind)
 
         yield make("concat_and_cache_mla", f"{dtype}-{kind}-{latent}+{rotary}", operands, {"head_axis": False}, check)
+
+
+def _turned(x, cos, sin, style):
+    """Rotated in float64, and what float32 errs: two products and their sum."""
+    half = x.shape[-1] // 2
+    a, b = (x[..., :half], x[..., half:]) if style == "neox" else (x[..., ::2], x[..., 1::2])
+    turned = a * cos - b * sin, b * cos + a * sin
+    error = np.abs(a * cos) + np.abs(b * sin), np.abs(b * cos) + np.abs(a * sin)
+    joined = []
+    for pair in (turned, error):
+        joined.append(np.concatenate(pair, -1) if style == "neox" else np.stack(pair, -1).reshape(x.shape))
+    return joined[0], 4 * ROUNDOFF["float32"] * joined[1]
+
+
+def _rotated_latents(make):
+    """The kernel for DeepSeek's sizes, by the number of heads: a thread takes 4 or 8 elements of a latent, 256 threads a token."""
+    latent, rotary, rows = 512, 64, 7
+    for dtype, style, heads in itertools.product(FLOATS, ("gptj", "neox"), (4, 5, 16)):
+        shapes = (heads, latent), (heads, rotary), (latent,), (rotary,)
+        q_nope, q_pe, kv_c, k_pe = (draw(seed, len(SLOTS), *shape, dtype=dtype, std=3.0) for seed, shape in enumerate(shapes))
+        angle = np.random.default_rng(heads).uniform(-3, 3, (rows, rotary // 2))
+        cos, sin = (jnp.asarray(f(angle), dtype) for f in (np.cos, np.sin))
+        positions = np.array([0, 6, 3, -5, 1, 2, 100, 5], np.int32)  # of which two are outside of the tables
+        old = _old((BLOCKS, SIZE, 1, latent + rotary), dtype)
+        operands = {"q_nope": q_nope, "q_pe": q_pe, "kv_c": kv_c, "k_pe": k_pe, "kv_cache": old, "slot_mapping": SLOTS}
+        operands |= {"positions": positions, "cos": cos, "sin": sin}
+        params = {"rotate_style": style, "reuse_freqs_front_part": True, "q_out_dtype": jnp.dtype(dtype), "head_axis": True}
+        c, s = (f64(x)[np.clip(positions, 0, rows - 1)] for x in (cos, sin))
+
+        def check(out, old=old, given=(q_nope, q_pe, kv_c, k_pe), c=c, s=s, style=style):
+            q_out, k_out, cache = out
+            nope, pe, latents, keys = (f64(x) for x in given)
+            assert_within(q_out[..., :latent], nope, 0 * nope)
+            assert_within(q_out[..., latent:], *_turned(pe, c[:, None], s[:, None], style))
+            turned, error = _turned(keys, c, s, style)
+            assert_within(k_out, turned, error)
+            if old.dtype == "bfloat16":  # AITER stores keys by truncation, queries rounded
+                error = error + ROUNDOFF["bfloat16"] * np.abs(turned)
+            where = np.zeros(old.shape, bool)
+            for token, slot in KEPT:
+                row = cache[slot // SIZE, slot % SIZE, 0]
+                where[slot // SIZE, slot % SIZE] = True
+                assert_within(row[:latent], latents[token], 0 * latents[token])
+                assert_within(row[latent:], turned[token], error[token])
+            _unchanged(cache, old, where)
+
+        yield make("fused_qk_rope_concat_and_cache_mla", f"{dtype}-{style}-{heads}", operands, params, check)
 
 
 def _by_token(make, fp8: str):

@@ -15,6 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jax_aiter.kernels.hip.declared import lacking
 from jax_aiter.kernels.store import aiter_location, sources
 from tests.oracle import ROUNDOFF, assert_within, draw, f64
 from tests.quantised import assert_quantised
@@ -22,6 +23,8 @@ from tests.quantised import assert_quantised
 from . import gemms, routing_calls
 from .attention_calls import attention_calls
 from .cache_calls import cache_calls
+from .index_cache_calls import index_cache_calls
+from .moe_calls import moe_calls
 
 UNIT = ROUNDOFF["float32"]
 HALF = ("bfloat16", "float16")
@@ -45,9 +48,21 @@ class Call:
 
 @functools.cache
 def calls(arch: str) -> list[Call]:
-    more = (make for calls in (routing_calls.plain, routing_calls.grouped, routing_calls.sorting) for make in calls(Call))
+    more = (
+        make
+        for calls in (routing_calls.plain, routing_calls.gating, routing_calls.grouped, routing_calls.sorting)
+        for make in calls(Call)
+    )
     paged = (*cache_calls(Call, FP8[arch]), *attention_calls(Call, FP8[arch]))
-    return [*_gated(), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes(), *more, *paged, *gemms.calls(Call, FP8[arch])]
+    composed = (*gemms.calls(Call, FP8[arch]), *moe_calls(Call, FP8[arch]))
+    rows = (*_gated(), *_gated_and_quantised(FP8[arch]), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes())
+    return [*rows, *more, *paged, *index_cache_calls(Call, FP8[arch], _preshuffles()), *composed]
+
+
+def _preshuffles() -> bool:
+    """Whether this release's writer of the indexer's cache knows preshuffled keys: those up to 0.1.7 do not."""
+    where = aiter_location()
+    return where is not None and lacking(where, "cache", "aiter::indexer_k_quant_and_cache", 6) is None
 
 
 def truncation(dtype: str) -> float:
@@ -86,6 +101,36 @@ def _gated():
             assert_within(out[0], want, bound)
 
         yield Call(op, f"{rows}x{columns}-{dtype}", {"x": x}, {"limit": 0.0}, check)
+
+
+def _gated_and_quantised(fp8: str):
+    """Blocks of 64, 128 and 256 threads, of which each takes 8, 16 or 32 columns."""
+    for dtype, limit, (rows, columns, size, transpose) in itertools.product(
+        HALF,
+        (0.0, 2.5),
+        [
+            (3, 32, 32, False),
+            (5, 512, 64, True),
+            (2, 640, 128, False),
+            (2, 2048, 32, True),
+            (1, 4096, 64, False),
+            (2, 8192, 32, True),
+        ],
+    ):
+        x = draw(columns, rows, 2 * columns, dtype=dtype, std=3.0).at[rows // 2, :size].set(0)
+        gate, linear = np.split(f64(x), 2, -1)
+        if limit:
+            gate, linear = np.minimum(gate, limit), np.clip(linear, -limit, limit)
+        want = (_silu(gate) * linear).reshape(-1, size)
+        error = (UNIT * np.abs(linear) * np.polynomial.Polynomial([4, 16, 8, 1])(np.abs(gate))).reshape(-1, size)
+
+        def check(out, want=want, error=error, size=size, transpose=transpose):
+            scale = (out[1].T if transpose else out[1]).reshape(-1, 1)
+            assert_quantised(out[0].reshape(-1, size), scale, want, error, fp8)
+
+        params = {"activation": "silu", "limit": limit, "quant_dtype": jnp.dtype(fp8), "group_size": size}
+        name = f"{rows}x{columns}-{size}-{dtype}{f'-limit{limit}' * bool(limit)}"
+        yield Call("act_mul_and_quant", name, {"x": x}, {**params, "transpose_scale": transpose}, check)
 
 
 def _quantised(fp8: str):

@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 from jax_aiter.kernels.hip.coverage import entry_of
-from jax_aiter.kernels.hip.provider import HipProvider
-from jax_aiter.kernels.plan import Launch
+from jax_aiter.kernels.hip.provider import HipProvider, plan_for
+from jax_aiter.kernels.plan import Launch, LaunchPlan
 from jax_aiter.kernels.provider import Call, Program, Target
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.ops import catalogue
@@ -28,26 +28,44 @@ def call_of(op: str, operands: Mapping[str, Any], params: Mapping[str, Any], arc
 
 @contextmanager
 def agreeing(op: str, operands: Mapping[str, Any], params: Mapping[str, Any], arch: str) -> Iterator[None]:
-    """The kernels of a call count as executed in the block, and as agreed if it raises nothing."""
+    """The kernels of a call count as executed in the block, and as agreed if it raises nothing; not if it is interrupted."""
     call = call_of(op, operands, params, arch)
     plan = HipProvider().plan(call)
     plans = plan.plans if isinstance(plan, Program) else (plan,)
-    symbols = dict.fromkeys(step.symbol for p in plans for step in p.steps if isinstance(step, Launch))
-    entries = []
-    for symbol in symbols:
-        key, entry = entry_of(CallSpec.of(call), symbol)
-        found = _record.setdefault(key, {**entry, "ops": [], "outcome": "executed"})
-        found["ops"] = sorted({*found["ops"], op})
-        entries.append(found)
+    with _counted([(CallSpec.of(call), plan) for plan in plans]):
+        yield
+
+
+@contextmanager
+def recorded(*specs: CallSpec) -> Iterator[None]:
+    """As `agreeing`, of what is recorded for the plan of another kernel."""
+    with _counted([(spec, plan_for(spec)) for spec in specs]):
+        yield
+
+
+@contextmanager
+def _counted(plans: list[tuple[CallSpec, LaunchPlan]]) -> Iterator[None]:
+    found = {}
+    for spec, plan in plans:
+        for symbol in dict.fromkeys(step.symbol for step in plan.steps if isinstance(step, Launch)):
+            key, entry = entry_of(spec, symbol)
+            found.setdefault(key, {**entry, "ops": set()})["ops"].add(spec.op)
     try:
         yield
-    except BaseException:
-        for entry in entries:
-            entry["outcome"] = "differed"
+    except KeyboardInterrupt:  # says nothing of them
         raise
-    for entry in entries:
-        if entry["outcome"] == "executed":
-            entry["outcome"] = "agreed"
+    except BaseException:
+        _remember(found, "differed")
+        raise
+    _remember(found, "agreed")
+
+
+def _remember(found: Mapping[str, dict[str, Any]], outcome: str) -> None:
+    """What differed once is never said to agree."""
+    for key, entry in found.items():
+        old = _record.get(key, {})
+        kept = "differed" if "differed" in (outcome, old.get("outcome")) else outcome
+        _record[key] = {**entry, "ops": sorted({*old.get("ops", ()), *entry["ops"]}), "outcome": kept}
 
 
 def write_record() -> None:

@@ -80,6 +80,52 @@ def plain(make):
     yield _with_nan(make, "topk_softmax", {"topk": 2, "renormalize": True}, {})
 
 
+def _softplus(x):
+    return np.sqrt(np.log1p(np.exp(x)))
+
+
+#: a wave sorts the scores of 64, 128, 256 or 384 experts; softmax has kernels of these and 640; others lie in LDS, read by 4, 2, 1.
+GATED = {"softmax": (64, 256, 640, 60, 34), "sigmoid": (64, 128, 256, 384, 60, 34, 33), "sqrtsoftplus": (64, 256, 384, 516, 33)}
+
+
+def gating(make):
+    """Scores of three kinds, chosen by with a bias or without."""
+    scores = {"softmax": _softmax, "sigmoid": _sigmoid, "sqrtsoftplus": _softplus}
+    for (kind, sizes), dtype, bias in itertools.product(GATED.items(), FLOAT, (None, "float32", "bfloat16")):
+        if (dtype, bias) == ("float16", "bfloat16"):
+            continue  # refused: AITER has none
+        for i, experts in enumerate(sizes if bias is None else sizes[:2]):
+            if dtype == "bfloat16" and experts > 512:
+                continue  # no so many numbers are apart there
+            logits = _logits(5, experts, dtype) / (1 if experts <= 256 else 4)  # so near that their scores are apart
+            renormalize, factor, topk = i % 2 == 0, 2.5 if i else 1.0, 6
+            operands, x = {"gating_output": logits}, f64(logits)
+            by = x
+            if bias is not None:
+                operands["correction_bias"] = jnp.asarray(np.random.default_rng(experts).integers(-9, 9, experts) / 61, bias)
+                by = scores[kind](x) + f64(operands["correction_bias"])
+
+            def check(out, x=x, by=by, kind=kind, renormalize=renormalize, factor=factor, topk=topk):
+                score = scores[kind](x)
+                ids = _best(by, topk)
+                weights = np.take_along_axis(score, ids, 1)
+                error = UNIT * (np.abs(x).max() + x.shape[1] / 8 + 8) * weights
+                if kind == "sqrtsoftplus":  # 1 + exp(x) is rounded to a unit of what is at least 1, and its logarithm has a root
+                    error = UNIT * (4 + 4 * weights**2) / (2 * weights)
+                _check(out, ids, weights, error, renormalize, factor)
+
+            params = {"topk": topk, "need_renorm": renormalize, "routed_scaling_factor": factor, "score_func": kind}
+            yield make("topk_gating", f"{kind}-{experts}-{dtype}-{bias}", operands, params, check)
+
+
+def _best(score, topk):
+    """Ids of the best, which, and what comes next, differ by more than `GAP`."""
+    ids = np.argsort(-score, -1, kind="stable")[:, :topk]
+    best = -np.sort(-score, -1)[:, : topk + 1]
+    assert (-np.diff(best, axis=-1) > GAP).all()
+    return ids
+
+
 def grouped(make):
     """A vector of 1, 2 or 4 logits a lane; 1, 2, 4 or 8 groups; the kernel for DeepSeek-V3, which chooses otherwise."""
     shapes = [(32, 8, 3, 6), (160, 8, 3, 6), (8, 2, 1, 3), (16, 4, 2, 5), (64, 1, 1, 4), (67, 1, 1, 7), (34, 1, 1, 7)]
@@ -115,6 +161,41 @@ def grouped(make):
     how = {"topk": 2, "num_expert_group": 8, "topk_group": 8, "renormalize": False, "routed_scaling_factor": 1.0}
     yield _with_nan(make, "grouped_topk", {**how, "scoring_func": "softmax"}, {})
     yield _with_nan(make, "biased_grouped_topk", how, {"correction_bias": jnp.zeros(32, jnp.float32)})
+
+
+def many(make, tokens: int):
+    """So many tokens that AITER takes moe_fused_gate, which has groups of 32 experts here: 8, 4 or 2 of them."""
+    for (groups, topk_group, topk), dtype in itertools.product(((8, 4, 8), (4, 2, 6), (2, 1, 3)), FLOAT):
+        experts = 32 * groups
+        logits = _logits(tokens, experts, dtype)
+        correction_bias = jnp.asarray(np.random.default_rng(experts).integers(-9, 9, experts) / 61, dtype)
+        x, bias = f64(logits), f64(correction_bias)
+        params = {"topk": topk, "num_expert_group": groups, "topk_group": topk_group, "renormalize": True}
+
+        def check(out, x=x, bias=bias, params=params):
+            score = _sigmoid(x)
+            ids, apart = _chosen_apart(score + bias, params)
+            weights = np.take_along_axis(score, ids, 1)
+            error = UNIT * (np.abs(x).max() + 8) * weights
+            assert apart.mean() > 0.9
+            _check([np.asarray(got)[apart] for got in out], ids[apart], weights[apart], error[apart], True, 2.5)
+
+        operands = {"gating_output": logits, "correction_bias": correction_bias}
+        yield make("biased_grouped_topk", f"{groups} groups-{dtype}", operands, {**params, "routed_scaling_factor": 2.5}, check)
+
+
+def _chosen_apart(score, params):
+    """As `_chosen`, and the rows in which what is chosen differs from what is not, and in itself, by more than `GAP`."""
+    groups, kept, topk = (params[name] for name in ("num_expert_group", "topk_group", "topk"))
+    grouped = np.sort(score.reshape(len(score), groups, -1), -1)[..., ::-1]
+    by_group = grouped[..., :2].sum(-1)
+    order = np.argsort(-by_group, -1)
+    mask = np.zeros_like(by_group, bool)
+    np.put_along_axis(mask, order[:, :kept], True, -1)
+    masked = np.where(np.repeat(mask, score.shape[1] // groups, 1), score, -np.inf)
+    best, sums = -np.sort(-masked, -1)[:, : topk + 1], np.take_along_axis(by_group, order, -1)
+    apart = (-np.diff(best, axis=-1) > GAP).all(-1) & (sums[:, kept - 1] - sums[:, kept] > GAP)
+    return np.argsort(-masked, -1, kind="stable")[:, :topk], apart
 
 
 def _with_nan(make, op, params, more):

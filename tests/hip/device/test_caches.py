@@ -10,7 +10,13 @@ from tests.cache.in_place import cache_sized
 from .calls import calls
 from .test_plans_run import of, run
 
-WRITERS = ("reshape_and_cache", "reshape_and_cache_with_pertoken_quant", "concat_and_cache_mla")
+WRITERS = (
+    "reshape_and_cache",
+    "reshape_and_cache_with_pertoken_quant",
+    "concat_and_cache_mla",
+    "fused_qk_rope_concat_and_cache_mla",
+    "indexer_k_quant_and_cache",
+)
 
 
 @pytest.mark.parametrize("op", WRITERS)

@@ -28,11 +28,21 @@ def here(case):
     return dataclasses.replace(case, operands=operands, params=params)
 
 
-def allowed(want, norm: bool):
+def allowed(want, norm: bool, products: float = 0.0):
+    """products: the largest sum of absolute products, where a kernel rounds each of them to the type that comes out."""
     name = want.dtype.name
     wide = np.abs(f64(want))
     step = SPACING[name] if name == "int8" else SPACING.get(name, 2.0**-3) * wide + (2.0**-9 if want.dtype.itemsize == 1 else 1e-6)
-    return step * (2 if norm else 1)
+    return step * (2 if norm else 1) + products * SPACING.get(name, 0.0) / 2
+
+
+def products_of(operands):
+    """AITER's convolutions multiply in the type of their operands and add in float32; silu's slope is below 1.1."""
+    if "conv_state" not in operands and "conv_states" not in operands:
+        return 0.0
+    x, weight = np.abs(f64(operands["x"])).max(), np.abs(f64(operands["weight"]))
+    states = np.abs(f64(operands.get("conv_state", operands.get("conv_states")))).max()
+    return 1.1 * max(x, states) * weight.sum(1).max()
 
 
 @pytest.mark.timeout(600)
@@ -50,4 +60,4 @@ def test_an_operand_that_is_updated(op, case, arch):
     assert cache_sized(compiled, min(x.size for x in caches.values())) == []
     for g, w in zip(compiled(caches, kept), want, strict=True):
         assert (g.shape, g.dtype) == (w.shape, w.dtype)
-        assert (np.abs(f64(g) - f64(w)) <= allowed(w, "norm" in op.name)).all()
+        assert (np.abs(f64(g) - f64(w)) <= allowed(w, "norm" in op.name, products_of(case.draw()))).all()

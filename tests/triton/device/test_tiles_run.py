@@ -93,3 +93,10 @@ def test_many_tiles(arch, op):
     ran = check(first, arch, many, 1 << 16) + sum(check(case, arch, some, 1) for case in others)
     if not ran:
         pytest.skip("no tile compiles with this release of AITER")
+
+
+@pytest.mark.timeout(900)
+def test_a_sequence_splits_into_any_number_of_parts(arch):
+    """Into three and five, of which the kernel that joins them reads four and eight."""
+    tiles = [{"KERNEL": "own", "BLOCK_N": 16, "SPLITS": splits} for splits in (3, 5)]
+    assert check(calls("mla_decode_fwd", arch)[0], arch, lambda space: tiles, 2) == 2

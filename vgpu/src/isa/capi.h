@@ -10,6 +10,10 @@
 
 #include "isa/device.h"
 
+namespace vgpu::timing {
+struct Sample;
+}
+
 #define VGPU_API extern "C" __attribute__((visibility("default")))
 
 struct vgpu_isa {
@@ -20,6 +24,7 @@ struct vgpu_isa {
   std::string error, text;
   std::vector<std::string> hazards;  // of the latest launch that collected them
   std::vector<uint64_t> executed;    // and the instructions that it ran
+  std::shared_ptr<vgpu::timing::Sample> sample;  // of the latest estimate
 
   ~vgpu_isa() {
     modules.clear();

@@ -166,6 +166,10 @@ struct Counts {
   void add(const Counts& other);
 };
 
+namespace timing {
+class Recorder;
+}
+
 struct LaunchOptions {
   MemoryMap* memory = nullptr;   // needed for any check; without it accesses are raw
   bool check_memory = true;      // every access inside a live allocation
@@ -174,6 +178,7 @@ struct LaunchOptions {
   bool check_hazards = false;    // within a workgroup: missing waits, barriers and wait states
   std::vector<std::string>* hazards = nullptr;   // when given: receives the hazards, and the kernel runs on
   std::vector<uint64_t>* executed = nullptr;     // with check_hazards: the instructions that ran, as dword indices into the code
+  timing::Recorder* recorder = nullptr;          // when given: traces workgroups for the estimate of time
   unsigned threads = 0;          // worker threads for this launch incl. the caller; 0 = all cores
   Counts* counts = nullptr;      // filled (not added to) when given
   uint64_t max_instructions = 0; // per launch; 0 = no limit. Exceeding it is an error ("watchdog")

@@ -5,6 +5,7 @@
 #include "isa/hazard.h"
 #include "isa/launch_state.h"
 #include "isa/scheduler.h"
+#include "time/trace.h"
 
 namespace vgpu::isa {
 namespace {
@@ -119,6 +120,8 @@ void start_group(const LaunchState& launch, uint64_t linear, Worker& worker, Wor
     set_ids(launch, w);
     w.set_mode(initial_mode(k));
   }
+  timing::Recorder* recorder = launch.options.recorder;
+  g.tracing = recorder && recorder->traces_group(linear) ? std::make_shared<timing::Tracing>(*recorder, g) : nullptr;
   if (!launch.hazards) return;
   if (!g.hazards) g.hazards = std::make_shared<HazardGroup>(*launch.hazards);
   g.hazards->start(g);

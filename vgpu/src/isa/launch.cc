@@ -9,6 +9,7 @@
 #include "isa/pool.h"
 #include "isa/race.h"
 #include "isa/scheduler.h"
+#include "time/trace.h"
 
 namespace vgpu {
 namespace {
@@ -114,6 +115,10 @@ Status launch(const Kernel& kernel, Dim3 grid, Dim3 block, uint32_t dynamic_lds,
     state.block = block;
     state.lds_bytes = lds;
     state.total_groups = uint64_t{grid.x} * grid.y * grid.z;
+    if (timing::Recorder* recorder = options.recorder) {
+      recorder->start(*state.code);
+      if (!recorder->run.empty()) state.total_groups = recorder->run.size();
+    }
     if (options.check_races) state.races = std::make_unique<RaceDetector>();
     if (options.check_hazards) state.hazards = std::make_unique<HazardLaunch>(*state.code, options.hazards);
 

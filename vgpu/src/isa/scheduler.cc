@@ -8,6 +8,7 @@
 #include "isa/launch_state.h"
 #include "isa/pool.h"
 #include "isa/special.h"
+#include "time/trace.h"
 
 namespace vgpu::isa {
 namespace {
@@ -20,9 +21,9 @@ constexpr uint32_t kSlice = 8;
 // for it.
 constexpr unsigned kPatience = 1 << 15;
 
-// Runs until the slice ends or the wave yields. Returns the instructions executed. The checks of hazards are compiled into a
-// loop of their own: they must cost nothing when they are off.
-template <bool kHazards>
+// Runs until the slice ends or the wave yields. Returns the instructions executed. The checks of hazards and the traces are
+// compiled into a loop of their own: they must cost nothing when they are off.
+template <bool kWatched>
 uint32_t run_slice(Wave& w) {
   const Code& code = *w.code;
   Worker& worker = *w.worker;
@@ -42,7 +43,8 @@ uint32_t run_slice(Wave& w) {
       ++n;
       ++w.executed;
       ++worker.by_class[static_cast<int>(op.cls)];
-      if (kHazards) w.group->hazards->before(w, at, op);
+      if (kWatched && w.group->hazards) w.group->hazards->before(w, at, op);
+      if (kWatched && w.group->tracing) w.group->tracing->before(w, at, op);
       if (w.special) exec_special(w, op, fn);
       else fn(w, op);
     }
@@ -81,8 +83,10 @@ class Residents {
 
   bool admit() {
     if (groups_.size() >= limit_) return false;
-    const uint64_t linear = launch_.next_group.fetch_add(1);
+    uint64_t linear = launch_.next_group.fetch_add(1);
     if (linear >= launch_.total_groups) return false;
+    const timing::Recorder* recorder = launch_.options.recorder;
+    if (recorder && !recorder->run.empty()) linear = recorder->run[linear];
     std::unique_ptr<Workgroup> g;
     if (spare_.empty()) g = std::make_unique<Workgroup>();
     else g = std::move(spare_.back()), spare_.pop_back();
@@ -104,6 +108,7 @@ class Residents {
       Workgroup& g = *groups_[i];
       executed += turn(g);
       if (g.done == g.waves.size()) {
+        if (launch_.options.recorder) launch_.options.recorder->finish(g, g.tracing.get());
         spare_.push_back(std::move(groups_[i]));
         groups_.erase(groups_.begin() + static_cast<std::ptrdiff_t>(i));
         finished = true;
@@ -123,9 +128,11 @@ class Residents {
  private:
   uint64_t turn(Workgroup& g) {
     uint64_t executed = 0;
+    const uint64_t limit = launch_.options.recorder ? launch_.options.recorder->wave_limit : 0;
     for (auto& wave : g.waves) {
       if (wave->state != WaveState::Ready) continue;
-      executed += g.hazards ? run_slice<true>(*wave) : run_slice<false>(*wave);
+      executed += g.hazards || g.tracing ? run_slice<true>(*wave) : run_slice<false>(*wave);
+      if (limit && wave->executed > limit) wave->state = WaveState::Done;
       if (wave->state == WaveState::Barrier) ++g.at_barrier;
       if (wave->state == WaveState::Done) ++g.done;
     }
@@ -177,6 +184,8 @@ void work(LaunchState& launch) {
     while (!launch.stop) {
       if (residents.empty()) {
         if (!residents.admit()) break;
+        if (launch.options.recorder && launch.options.recorder->together)
+          while (residents.admit()) {}
         idle_rounds = 0;
       }
       if (residents.round()) idle_rounds = 0;

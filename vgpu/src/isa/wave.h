@@ -19,6 +19,11 @@ struct Workgroup;
 struct LaunchState;
 struct Code;
 class HazardGroup;
+}
+namespace vgpu::timing {
+class Tracing;
+}
+namespace vgpu::isa {
 using Handler = void (*)(Wave&, const Op&);
 
 // Classes of the profile, one per field of Counts.
@@ -138,6 +143,7 @@ struct Workgroup {
   uint32_t at_barrier = 0, done = 0;
   uint64_t executed = 0;
   std::shared_ptr<HazardGroup> hazards;  // null: not checked
+  std::shared_ptr<timing::Tracing> tracing;  // null: not traced
 };
 
 // Value of a scalar or constant source, in the low width*32 bits.

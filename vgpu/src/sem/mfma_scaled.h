@@ -10,25 +10,26 @@
 
 namespace vgpu::sem::matrix {
 
+template <int EDGE, int K>
 struct ScaledOperand {
-  alignas(32) double at[128][32];  // [k][row or column]; K is 64 or 128
+  alignas(32) double at[K][EDGE];
 
-  void load(const uint32_t* regs, int format, int edge, int k_size, const uint32_t* scale, int scale_byte) {
+  void load(const uint32_t* regs, int format, const uint32_t* scale, int scale_byte) {
     for (int e = 0; e < 32; ++e) {
       alignas(32) uint32_t codes[kWave];
       alignas(32) float values[kWave];
       codes_of(regs, e, format < 2 ? 8 : format < 4 ? 6 : 4, codes);
       decode(codes, format, values);
-      for (int group = 0; group < kWave / edge; ++group) {
-        const int k = format < 2 ? (e / 16) * (k_size / 2) + 16 * group + e % 16 : 32 * group + e;
-        for (int row = 0; row < edge; ++row) at[k][row] = values[group * edge + row];
+      for (int group = 0; group < kWave / EDGE; ++group) {
+        const int k = format < 2 ? (e / 16) * (K / 2) + 16 * group + e % 16 : 32 * group + e;
+        for (int row = 0; row < EDGE; ++row) at[k][row] = values[group * EDGE + row];
       }
     }
     if (!scale) return;
     double factor[kWave];  // of each lane, whose 32 elements share it
     for (int lane = 0; lane < kWave; ++lane) factor[lane] = e8m0_to_f64((scale[lane] >> (8 * scale_byte)) & 0xffu);
-    for (int k = 0; k < k_size; ++k)
-      for (int row = 0; row < edge; ++row) at[k][row] *= factor[row + edge * (k / 32)];
+    for (int k = 0; k < K; ++k)
+      for (int row = 0; row < EDGE; ++row) at[k][row] *= factor[row + EDGE * (k / 32)];
   }
 
  private:
@@ -43,29 +44,34 @@ struct ScaledOperand {
     }
   }
 
-  // A code's exponent and fraction are put where a float has them and the biases' difference is added. A denormal's fraction stands
-  // above that of the format's least normal number, which is taken off again: so no float on the way is a denormal itself.
+  // A code's exponent and fraction are put where a half has them; what the biases differ by is multiplied in afterwards. No float on the
+  // way is a denormal, and an e5m2 is a half.
   static void decode(const uint32_t* codes, int format, float* out) {
     static constexpr int kBits[5] = {8, 8, 6, 6, 4}, kFraction[5] = {3, 2, 3, 2, 1}, kBias[5] = {7, 15, 1, 3, 1};
-    const int top = kBits[format] - 1, fraction = kFraction[format], shift = 23 - fraction;
-    const uint32_t magnitude = (1u << top) - 1u, bias = static_cast<uint32_t>(127 - kBias[format]) << 23, one = 1u << 23;
-    for (int i = 0; i < kWave; ++i) {
-      const uint32_t code = codes[i] & magnitude, x = (code << shift) + bias;
-      const float denormal = float_of(x + one) - float_of(bias + one);
-      const uint32_t bits = code >> fraction ? x : bits_of(denormal);
-      out[i] = float_of(bits | (codes[i] >> top) << 31);
+    const int top = kBits[format] - 1, to_sign = 15 - top, shift = 10 - kFraction[format];
+    const uint32_t magnitude = (1u << top) - 1u, sign = 1u << top;
+    const float factor = static_cast<float>(1 << (15 - kBias[format]));
+#if defined(__F16C__)
+    for (int i = 0; i < kWave; i += 8) {
+      const __m256i code = _mm256_load_si256(reinterpret_cast<const __m256i*>(codes + i));
+      const __m256i low = _mm256_sll_epi32(_mm256_and_si256(code, _mm256_set1_epi32(static_cast<int>(magnitude))), _mm_cvtsi32_si128(shift));
+      const __m256i high = _mm256_sll_epi32(_mm256_and_si256(code, _mm256_set1_epi32(static_cast<int>(sign))), _mm_cvtsi32_si128(to_sign));
+      const __m256i half = _mm256_or_si256(low, high);
+      const __m128i packed = _mm_packus_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+      _mm256_store_ps(out + i, _mm256_mul_ps(_mm256_cvtph_ps(packed), _mm256_set1_ps(factor)));
     }
+#else
+    for (int i = 0; i < kWave; ++i)
+      out[i] = f16_to_f32(static_cast<uint16_t>((codes[i] & magnitude) << shift | (codes[i] & sign) << to_sign)) * factor;
+#endif
     if (format == 0)  // e4m3: no infinity, one NaN
       for (int i = 0; i < kWave; ++i) out[i] = (codes[i] & 0x7fu) == 0x7fu ? float_of(kNanF32) : out[i];
-    if (format == 1)  // e5m2: as f16
-      for (int i = 0; i < kWave; ++i)
-        out[i] = (codes[i] & 0x7cu) == 0x7cu ? float_of((codes[i] & 0x80u) << 24 | 0x7f800000u | (codes[i] & 3u) << 21) : out[i];
   }
 };
 
 // The products are exact in f64 (8 bits of fraction), so fused or not is the same.
 template <int M, int N, int K>
-inline void multiply(const double (*a)[32], const double (*b)[32], float (*acc)[N]) {
+inline void multiply(const double (*a)[M], const double (*b)[N], float (*acc)[N]) {
 #if defined(__FMA__)
   for (int n = 0; n < N; n += 8)
     for (int m = 0; m < M; m += 4) {
@@ -96,10 +102,11 @@ inline void multiply(const double (*a)[32], const double (*b)[32], float (*acc)[
 template <int M, int N, int K>
 void scaled(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c, const MfmaCtl& ctl) {
   const DefaultFloatState float_state;
-  static thread_local ScaledOperand left, right;
+  static thread_local ScaledOperand<M, K> left;
+  static thread_local ScaledOperand<N, K> right;
   Result<float, M, N, 1> result;
-  left.load(a, ctl.cbsz, M, K, ctl.scale_a, ctl.scale_a_byte);
-  right.load(b, ctl.blgp, N, K, ctl.scale_b, ctl.scale_b_byte);
+  left.load(a, ctl.cbsz, ctl.scale_a, ctl.scale_a_byte);
+  right.load(b, ctl.blgp, ctl.scale_b, ctl.scale_b_byte);
   result.load(c);
   multiply<M, N, K>(left.at, right.at, result.at[0]);
   canonical_nans(&result.at[0][0][0], M * N);

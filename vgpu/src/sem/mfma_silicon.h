@@ -76,13 +76,13 @@ inline float add_group(int32_t sum, int e, float c) {
   return static_cast<float>((s + 128.0 * kept) * power_of_two(top - 31));
 }
 
-// One result of one group, whatever its operands: where the vector form below cannot hold them.
-template <int G, int HALVES>
-inline float group_of_one(const float* a, const int16_t* ea, const float* b, const int16_t* eb, float c) {
-  double exact = c;
+// One result of one group, whatever its operands: where the vector form cannot hold them.
+template <int G, int HALVES, class View>
+[[gnu::noinline]] float group_of_one(const View& v, int n, float c) {
+  double exact = c, products[G];
   bool above = false, below = false;
   for (int k = 0; k < G; ++k) {
-    const double p = static_cast<double>(a[k]) * b[k];
+    const double p = products[k] = static_cast<double>(*v.left(k)) * v.right(k)[n];
     exact += p;
     above |= p >= 0x1p128, below |= p <= -0x1p128;
   }
@@ -92,11 +92,12 @@ inline float group_of_one(const float* a, const int16_t* ea, const float* b, con
   int64_t sum[HALVES];
   for (int h = 0; h < HALVES; ++h) {
     e[h] = INT16_MIN, sum[h] = 0;
-    for (int k = h; k < G; k += HALVES) e[h] = ea[k] + eb[k] > e[h] ? ea[k] + eb[k] : e[h];
     for (int k = h; k < G; k += HALVES) {
-      const double p = static_cast<double>(a[k]) * b[k];  // at most 48 bits, 2^-298 to 2^256
-      sum[h] += static_cast<int64_t>(p * power_of_two(24 - e[h]));
+      const int of_product = static_cast<int16_t>(*v.left_exponent(k)) + v.right_exponents(k)[n];
+      e[h] = of_product > e[h] ? of_product : e[h];
     }
+    // A product has at most 48 bits, and lies between 2^-298 and 2^256.
+    for (int k = h; k < G; k += HALVES) sum[h] += static_cast<int64_t>(products[k] * power_of_two(24 - e[h]));
   }
   int top = e[0];
   int64_t total = sum[0];
@@ -107,53 +108,97 @@ inline float group_of_one(const float* a, const int16_t* ea, const float* b, con
   return add_group<HALVES == 2>(static_cast<int32_t>(total), top, c);
 }
 
-// One row of results and one group: acc[n] takes in the products a[k] * b[k][n].
-template <class TA, class TB, int G, int N>
-inline void add_row(const float* a, const int16_t* ea, const float* const* b, const int16_t* const* eb, float* acc) {
-  constexpr int kHalves = Silicon<TA>::kHalves, kStep = N % 16 == 0 ? 16 : N;
-  for (int first = 0; first < N; first += kStep) {
+// One group of all results: acc[m][n] takes in the products of left(k) and right(k)[n] of view(m). A view says where these are, for k
+// below G: left, right and their exponents, a left one as two equal halves of 32 bits.
+// small_products: one that is not zero may have an exponent below kLowest.
+template <class TA, class TB, int G, int M, int N, class ViewOf>
+inline void add_groups(const ViewOf& view, [[maybe_unused]] bool small_products, float (*acc)[N]) {
+  constexpr int kHalves = Silicon<TA>::kHalves;
 #if defined(__AVX2__) && defined(__FMA__)
-    constexpr bool kWide = Silicon<TA>::kLeast + Silicon<TB>::kLeast < kLowest;  // a product below it may be other than zero
-    if constexpr (kStep == 16)
-      if (add_16<kWide, kHalves, G>(a, ea, b, eb, acc, first)) continue;
-#endif
-    for (int n = first; n < first + kStep; ++n) {
-      float column[G];
-      int16_t exponents[G];
-      for (int k = 0; k < G; ++k) column[k] = b[k][n], exponents[k] = eb[k][n];
-      acc[n] = group_of_one<G, kHalves>(a, ea, column, exponents, acc[n]);
+  if constexpr (N % 16 == 0) {
+    Sums<M, N> sums;
+    for (int m = 0; m < M; m += 2) {
+      const decltype(view(0)) rows[2] = {view(m), view(m + 1)};
+      for (int n = 0; n < N; n += 16) sum_16<kHalves, G, 2>(rows, acc, m, n, small_products, sums);
     }
+    for (int m = 0; m < M; ++m)
+      for (int n = 0; n < N; n += 16)
+        if (sums.by_one[m][n / 16] || !add_sums<kHalves == 2, 16>(sums.sum[m] + n, sums.e[m] + n, acc[m] + n))
+          for (int i = n; i < n + 16; ++i) acc[m][i] = group_of_one<G, kHalves>(view(m), i, acc[m][i]);
+    return;
   }
+#endif
+  for (int m = 0; m < M; ++m)
+    for (int n = 0; n < N; ++n) acc[m][n] = group_of_one<G, kHalves>(view(m), n, acc[m][n]);
 }
 
-// Exponents beside an operand's values.
+// Exponents beside an operand's values: of A twice in 32 bits, of B in 16. Returns the least of a number other than zero, or 0.
 template <class T, int EDGE, int K>
-inline void exponents_of(const float (*at)[EDGE], int16_t (*out)[EDGE]) {
-  for (int k = 0; k < K; ++k) {
-    int i = 0;
+inline int exponents_of(const float (*at)[EDGE], uint32_t (*out)[EDGE]) {
+  int least = 0;
 #if defined(__AVX2__) && defined(__FMA__)
-    for (; i + 16 <= EDGE; i += 16)
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out[k] + i), operand_exponents(at[k] + i, Silicon<T>::kLeast));
-#endif
-    for (; i < EDGE; ++i) out[k][i] = operand_exponent<T>(at[k][i]);
+  if constexpr (EDGE % 8 == 0) {
+    __m256i lowest = _mm256_setzero_si256();
+    for (int k = 0; k < K; ++k)
+      for (int i = 0; i < EDGE; i += 8) {
+        const __m256i e = operand_exponents(at[k] + i, Silicon<T>::kLeast, lowest);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(out[k] + i), _mm256_blend_epi16(e, _mm256_slli_epi32(e, 16), 0xaa));
+      }
+    return least_of(lowest);
   }
+#endif
+  for (int k = 0; k < K; ++k)
+    for (int i = 0; i < EDGE; ++i) {
+      const int e = operand_exponent<T>(at[k][i]);
+      out[k][i] = static_cast<uint16_t>(e) * 0x10001u;
+      if (at[k][i] != 0.0f && e < least) least = e;
+    }
+  return least;
 }
+template <class T, int EDGE, int K>
+inline int exponents_of(const float (*at)[EDGE], int16_t (*out)[EDGE]) {
+  int least = 0;
+#if defined(__AVX2__) && defined(__FMA__)
+  if constexpr (EDGE % 16 == 0) {
+    __m256i lowest = _mm256_setzero_si256();
+    for (int k = 0; k < K; ++k)
+      for (int i = 0; i < EDGE; i += 16) {
+        const __m256i low = operand_exponents(at[k] + i, Silicon<T>::kLeast, lowest);
+        const __m256i high = operand_exponents(at[k] + i + 8, Silicon<T>::kLeast, lowest);
+        _mm256_store_si256(reinterpret_cast<__m256i*>(out[k] + i), packed(low, high));
+      }
+    return least_of(lowest);
+  }
+#endif
+  for (int k = 0; k < K; ++k)
+    for (int i = 0; i < EDGE; ++i) {
+      out[k][i] = operand_exponent<T>(at[k][i]);
+      if (at[k][i] != 0.0f && out[k][i] < least) least = out[k][i];
+    }
+  return least;
+}
+
+template <int M, int N>
+struct DenseView {
+  const float (*a)[M];
+  const uint32_t (*ea)[M];
+  const float (*b)[N];
+  const int16_t (*eb)[N];
+  int row;
+  const float* left(int k) const { return &a[k][row]; }
+  const uint32_t* left_exponent(int k) const { return &ea[k][row]; }
+  const float* right(int k) const { return b[k]; }
+  const int16_t* right_exponents(int k) const { return eb[k]; }
+};
 
 template <class TA, class TB, int M, int N, int K>
 inline void multiply_published(const float (*a)[M], const float (*b)[N], float (*acc)[N]) {
   constexpr int kGroup = Silicon<TA>::kGroup < K ? Silicon<TA>::kGroup : K;
-  alignas(32) int16_t ea[K][M], eb[K][N];
-  exponents_of<TA, M, K>(a, ea);
-  exponents_of<TB, N, K>(b, eb);
-  const float* rows[K];
-  const int16_t* exponents[K];
-  for (int k = 0; k < K; ++k) rows[k] = b[k], exponents[k] = eb[k];
-  for (int m = 0; m < M; ++m) {
-    float left[K];
-    int16_t left_exponents[K];
-    for (int k = 0; k < K; ++k) left[k] = a[k][m], left_exponents[k] = ea[k][m];
-    for (int k = 0; k < K; k += kGroup) add_row<TA, TB, kGroup, N>(left + k, left_exponents + k, rows + k, exponents + k, acc[m]);
-  }
+  alignas(32) uint32_t ea[K][M];
+  alignas(32) int16_t eb[K][N];
+  const bool small_products = exponents_of<TA, M, K>(a, ea) + exponents_of<TB, N, K>(b, eb) < kLowest;
+  for (int k = 0; k < K; k += kGroup)
+    add_groups<TA, TB, kGroup, M, N>([&](int m) { return DenseView<M, N>{a + k, ea + k, b + k, eb + k, m}; }, small_products, acc);
 }
 
 }  // namespace vgpu::sem::matrix

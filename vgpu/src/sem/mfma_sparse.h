@@ -11,6 +11,25 @@
 
 namespace vgpu::sem::matrix {
 
+// The stored elements of a row, each with the row of B that its k names.
+template <int M, int N>
+struct SparseView : DenseView<M, N> {
+  const int* stored;
+  const float* right(int e) const { return this->b[stored[e]]; }
+  const int16_t* right_exponents(int e) const { return this->eb[stored[e]]; }
+};
+
+template <class TA, class TB, int M, int N, int K>
+inline void sparse_published(const float (*a)[M], const float (*b)[N], const int (*stored)[K / 2], float (*acc)[N]) {
+  constexpr int kGroup = Silicon<TA>::kGroup;
+  alignas(32) uint32_t ea[K / 2][M];
+  alignas(32) int16_t eb[K][N];
+  const bool small_products = exponents_of<TA, M, K / 2>(a, ea) + exponents_of<TB, N, K>(b, eb) < kLowest;
+  for (int e = 0; e < K / 2; e += kGroup)
+    add_groups<TA, TB, kGroup, M, N>([&](int m) { return SparseView<M, N>{{a + e, ea + e, b, eb, m}, stored[m] + e}; }, small_products,
+                                     acc);
+}
+
 template <int M, int N, int K, class TA, class TB>
 void sparse(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c, const MfmaCtl& ctl) {
   using Acc = typename TA::Acc;
@@ -24,37 +43,24 @@ void sparse(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c
   result.load(c);
   constexpr int kSetBits = 2 * left.kPerLane, kSets = 32 / kSetBits;
   const int set = ctl.cbsz ? 0 : ctl.abid % kSets;
-  constexpr int kGroup = !std::is_integral_v<Acc> && Silicon<TA>::kGroup > 0 ? Silicon<TA>::kGroup : 1;
-  alignas(32) int16_t exponents_a[kHalf][M], exponents_b[K][N];
-  if constexpr (kGroup > 1)
-    if (ctl.silicon) {
-      exponents_of<TA, M, kHalf>(left.at[0], exponents_a);
-      exponents_of<TB, N, K>(right.at[0], exponents_b);
-    }
-  for (int m = 0; m < M; ++m) {
-    int stored[kHalf];  // the k of each stored element
+  int stored[M][kHalf];  // the k of each stored element
+  for (int m = 0; m < M; ++m)
     for (int e = 0; e < kHalf; ++e) {
       const int lane = m + M * (e / left.kPerLane), in_lane = e % left.kPerLane;
-      stored[e] = 4 * (e / 2) + static_cast<int>((ctl.index[lane] >> (set * (kSetBits % 32) + 2 * in_lane)) & 3);
+      stored[m][e] = 4 * (e / 2) + static_cast<int>((ctl.index[lane] >> (set * (kSetBits % 32) + 2 * in_lane)) & 3);
     }
-    if constexpr (kGroup > 1)
-      if (ctl.silicon) {
-        float x[kHalf];
-        int16_t e_x[kHalf];
-        const float* rows[kHalf];
-        const int16_t* e_rows[kHalf];
-        for (int e = 0; e < kHalf; ++e) {
-          x[e] = left.at[0][e][m], e_x[e] = exponents_a[e][m];
-          rows[e] = right.at[0][stored[e]], e_rows[e] = exponents_b[stored[e]];
-        }
-        for (int e = 0; e < kHalf; e += kGroup)
-          add_row<TA, TB, kGroup, N>(x + e, e_x + e, rows + e, e_rows + e, result.at[0][m]);
-        continue;
-      }
+  if constexpr (!std::is_integral_v<Acc>)
+    if (ctl.silicon) {
+      sparse_published<TA, TB, M, N, K>(left.at[0], right.at[0], stored, result.at[0]);
+      canonical_nans(&result.at[0][0][0], M * N);
+      result.store(d);
+      return;
+    }
+  for (int m = 0; m < M; ++m) {
     alignas(32) float sum[N] = {};
     if constexpr (!std::is_integral_v<Acc>) std::memcpy(sum, result.at[0][m], sizeof sum);
     for (int e = 0; e < kHalf; ++e) {
-      const float* row = right.at[0][stored[e]];
+      const float* row = right.at[0][stored[m][e]];
       const float x = left.at[0][e][m];
       for (int n = 0; n < N; ++n) sum[n] = __builtin_fmaf(x, row[n], sum[n]);
     }

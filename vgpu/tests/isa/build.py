@@ -46,7 +46,7 @@ def build() -> Path:
     folder.mkdir(exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        files = sorted([*(SOURCES / "isa").glob("*.cc"), *(SOURCES / "sem").glob("*.cc")])
+        files = sorted([*(SOURCES / "isa").glob("*.cc"), *(SOURCES / "sem").glob("*.cc"), *(SOURCES / "time").glob("*.cc")])
         objects = [folder / f"{f.parent.name}-{f.stem}.o" for f in files]
         todo = [(f, o) for f, o in zip(files, objects, strict=True) if stale(o)]
 

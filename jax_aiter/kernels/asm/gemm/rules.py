@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from jax_aiter.kernels.asm.device import compute_units
-from jax_aiter.kernels.asm.dialects import Value
 from jax_aiter.kernels.asm.registry import need
 from jax_aiter.kernels.asm.tables import Kernel
-from jax_aiter.kernels.asm.tuned import tuned
 from jax_aiter.kernels.provider import Call
+from jax_aiter.kernels.tables import gemm
+from jax_aiter.kernels.tables.tuned import Row
 
 TILE_K = 128
 #: The kernels address each matrix with 32-bit byte offsets.
@@ -20,23 +20,10 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-def padded_m(m: int, n: int, level: int) -> int:
-    """The M under which AITER looks a shape up when it has no row for the exact one (csrc/kernels/gemm_common.cu getPaddedM)."""
-    if level == 1:
-        return 8192 if m > 8192 and n > 4096 else 1 << max(m - 1, 0).bit_length()
-    step = next((step for limit, step in ((256, 16), (1024, 32), (4096, 64)) if m <= limit), 128)
-    return ceil_div(m, step) * step
-
-
-def tuned_row(call: Call, pattern: str, m: int, n: int, k: int, **more: str) -> Mapping[str, Value] | None:
+def tuned_row(call: Call, pattern: str, m: int, n: int, k: int, **more: str) -> Row | None:
     """AITER's tuned row for a shape on the target's architecture and number of compute units."""
     key = {"gfx": call.target.arch, "cu_num": compute_units(call.target), "M": m, "N": n, "K": k, **more}
-    rows = tuned(pattern, tuple(key))
-    for rounded in (m, padded_m(m, n, 0), padded_m(m, n, 1)):
-        row = rows.get(tuple({**key, "M": rounded}.values()))
-        if row is not None:
-            return row
-    return None
+    return gemm.row(pattern, key, gemm.steps(m, n))
 
 
 def fewest_rounds(rows: Iterable[Kernel], m: int, n: int, units: int) -> Kernel:

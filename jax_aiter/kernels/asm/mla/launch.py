@@ -19,6 +19,7 @@ from jax_aiter.kernels.asm.registry import need
 from jax_aiter.kernels.asm.structs import struct
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.asm.writer import PlanWriter
+from jax_aiter.kernels.call import nbytes
 from jax_aiter.kernels.plan import LaunchPlan
 from jax_aiter.kernels.provider import Target
 from jax_aiter.ops.mla import metadata
@@ -29,6 +30,8 @@ THREADS = 256
 DIM, VALUE_DIM = 576, 512
 UINT32 = 2**32
 MINUS_INFINITY = 0xFF800000  # float32
+#: which parts are a tile's, by AITER's names.
+JOINED = ("reduce_indptr", "reduce_final_map", "reduce_partial_map")
 
 ARGUMENTS = struct(
     "mla",
@@ -114,19 +117,33 @@ def split_plan(
 
 
 def work_plan(
-    writer: PlanWriter, row: Kernel, tiles: Tiles, *, scale: float, items: tuple[int, int], groups: int, queries: int
+    writer: PlanWriter,
+    row: Kernel,
+    tiles: Tiles,
+    *,
+    works: int,
+    scale: float,
+    items: tuple[int, int],
+    groups: int,
+    queries: int,
+    join: LaunchPlan | None,
 ) -> LaunchPlan:
-    """Operands by name: as `split_plan`, but WORKS (indptr) and INFO for STP. Results: R and LSE of every work.
+    """Operands by name: as `split_plan`, but WORKS (indptr) and INFO for STP, and those of `JOINED` for `join`.
 
+    Results: R and LSE of every work; with `join`, what joins them: final, and final_lse if that has it.
     queries: those AITER counts into a sequence's stride (the kernels find their rows by the work list).
     """
     writer.temporary("addresses", 16)
-    # Every work is a partial one, so nothing goes to the final output. It is named all the same, as AITER does.
-    writer.temporary("final", tiles.rows * tiles.heads * VALUE_DIM * 2)
-    writer.temporary("final_lse", tiles.rows * tiles.heads * 4)
+    # Where every work is a partial one, nothing goes to the final output. It is named all the same, as AITER does.
+    sizes = dict(zip(("R", "LSE"), map(nbytes, partials(works * tiles.tokens, tiles)), strict=True))
+    sizes |= {"final": tiles.rows * tiles.heads * VALUE_DIM * 2, "final_lse": tiles.rows * tiles.heads * 4}
+    for name, size in sizes.items():
+        if name not in writer.numbers:
+            writer.temporary(name, size)
     for place, name in ((0, "WORKS"), (8, "INFO")):
         writer.address(writer.numbers["addresses"], place, Pointer(writer.numbers[name]))
-    writer.fill(writer.numbers["LSE"], MINUS_INFINITY, width=4)
+    if join is None:
+        writer.fill(writer.numbers["LSE"], MINUS_INFINITY, width=4)
     values = _values(writer, tiles, scale, items)
     values["s_Q_Bs"] = queries * tiles.heads * DIM * items[0]
     lse = writer.pointer("final_lse") if row["lse"] == 1 else None
@@ -134,6 +151,9 @@ def work_plan(
         row, (groups, 1, 1), THREADS, ARGUMENTS, **values, s_kv_split=1, out_16_nosplit=1, RP=writer.pointer("final"), LSEP=lse,
         STP=writer.pointer("addresses"),
     )  # fmt: skip
+    if join is not None:
+        taken = [writer.numbers[name] for name in ("R", "LSE", *JOINED)]
+        writer.include(join, taken, [writer.numbers[name] for name in ("final", "final_lse")[: len(join.results)]])
     return writer.build()
 
 

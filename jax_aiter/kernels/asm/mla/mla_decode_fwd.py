@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.kernels.asm.mla import inputs, launch
-from jax_aiter.kernels.asm.mla.join import join_splits, join_works
+from jax_aiter.kernels.asm.mla import launch, program, works
+from jax_aiter.kernels.asm.mla.join import join_splits
+from jax_aiter.kernels.asm.mla.program import Operands
 from jax_aiter.kernels.asm.mla.rows import (
     MAX_QUERIES,
     TABLE,
@@ -28,9 +26,6 @@ from jax_aiter.kernels.asm.writer import PlanWriter
 from jax_aiter.kernels.provider import Call, Program
 from jax_aiter.ops.mla import metadata
 from jax_aiter.ops.mla.tiles import NAMES, Key, Tiles, Wanted
-from jax_aiter.ops.mla.work import decoding_work
-
-Operands = Mapping[str, jax.Array]
 
 
 @op("mla_decode_fwd", source=f"aiter/mla.py mla_decode_fwd, {launch.SOURCE}", tables=(TABLE,), never=never)
@@ -49,7 +44,8 @@ def select(call: Call) -> Selected:
         listed = launch.list_of(call.target, call.operands, tiles)
         groups = listed.work_indptr.shape[0] - 1
         launch.check_sizes(q, kv, tiles, listed.work_info_set.shape[0] * tiles.tokens)
-        return Selected(row, (groups, 1, 1), rule, lambda: _listed(call, w, row, tiles, listed))
+        join = works.joining(w, row, tiles, listed)
+        return Selected(row, (groups, 1, 1), rule, lambda: works.program(call, w, row, tiles, listed, join.plan()), recorded=join)
     tiles = split_tiles(row, w, sequences)
     splits = launch.even_splits(call.target, sequences, slots * kv.shape[1], w.heads, w.queries, w.q == "fp8")
     splits = max(splits, trait.fewest)
@@ -99,11 +95,6 @@ def _better_split(w: Wanted, sequences: int) -> bool:
     return (w.arch, w.q, w.kv, w.heads, w.queries) == ("gfx950", "bf16", "bf16", 16, 1) and sequences >= 32
 
 
-def _items(call: Call) -> tuple[int, int]:
-    """Bytes of a number of q, and of kv_buffer."""
-    return call.operands["q"].dtype.itemsize, call.operands["kv_buffer"].dtype.itemsize
-
-
 def _full(row: Kernel) -> bool:
     """Lets every query see every key."""
     return row["causal"] == 0 or traits(row).unmasked
@@ -120,104 +111,25 @@ def _split(call: Call, w: Wanted, row: Kernel, tiles: Tiles, splits: int, grid: 
 
     def arrays(operands: Operands) -> dict[str, jax.Array]:
         parts = splits * jnp.arange(tiles.sequences + 1, dtype=jnp.int32)
-        return {**_common(call, operands, tiles), "STP": parts}
+        return {**program.common(call, operands, tiles), "STP": parts}
 
     shapes = jax.eval_shape(arrays, dict(call.operands))
     out, lse = launch.partials(tiles.rows * splits, tiles, jnp.bfloat16 if final else jnp.float32)
     results = {"R": out} if final else {"R": out, "LSE": lse}
     writer = PlanWriter(call.op, w.arch, shapes, results)
     plan = launch.split_plan(
-        writer, row, tiles, splits=splits, scale=call.params["sm_scale"], items=_items(call), grid=grid, final=final,
+        writer, row, tiles, splits=splits, scale=call.params["sm_scale"], items=program.items(call), grid=grid, final=final,
         lse=w.lse,
     )  # fmt: skip
 
     def run(operands: Operands) -> list[jax.Array]:
         found = arrays(operands)
-        got = _call(plan, [found[name] for name in shapes], results)
+        got = program.run(plan, [found[name] for name in shapes], results)
         if final:
             joined, top = got[0], jnp.zeros(got[0].shape[:2], jnp.float32)
         else:
             shape = (tiles.rows, splits, tiles.heads)
             joined, top = join_splits(got[0].reshape(*shape, -1), got[1].reshape(shape))
-        return _back(call, operands, found["LTP"], tiles, joined, top)
+        return program.back(call, operands, found["LTP"], tiles, joined, top)
 
     return Program((plan,), run)
-
-
-def _listed(call: Call, w: Wanted, row: Kernel, tiles: Tiles, listed: metadata.MlaMetadata) -> Program:
-    groups, works = listed.work_indptr.shape[0] - 1, listed.work_info_set.shape[0]
-
-    def arrays(operands: Operands) -> dict[str, Any]:
-        found = _common(call, operands, tiles)
-        bounds = found["LTP"]
-        if metadata.given(operands):
-            made = inputs.given_list(operands, tiles, found["LTD"].shape[0])
-        else:
-            made = decoding_work(operands["qo_indptr"], bounds, tiles, w.queries, w.causal, groups)
-        return {**found, "WORKS": made.indptr, "INFO": made.info, "tile": made.tile}
-
-    shapes = jax.eval_shape(arrays, dict(call.operands))
-    del shapes["tile"]
-    out_struct, lse_struct = launch.partials(works * tiles.tokens, tiles)
-    results = {"R": out_struct, "LSE": lse_struct}
-    writer = PlanWriter(call.op, w.arch, shapes, results)
-    queries = w.queries if tiles.folds == 1 and row["qSeqLen"] == 4 else tiles.tokens
-    plan = launch.work_plan(
-        writer, row, tiles, scale=call.params["sm_scale"], items=_items(call), groups=groups, queries=queries
-    )  # fmt: skip
-
-    def run(operands: Operands) -> list[jax.Array]:
-        found = arrays(operands)
-        tile = found.pop("tile")
-        parts, lse = _call(plan, [found[name] for name in shapes], results)
-        shape = (works, tiles.tokens, tiles.heads)
-        joined, top = join_works(parts.reshape(*shape, -1), lse.reshape(shape), tile, tiles.number)
-        rows = (tiles.rows, tiles.heads)
-        if metadata.given(operands):
-            other = jnp.any(operands["work_meta_data"] != metadata.header(tiles, w.causal))
-            joined, top = jnp.where(other, jnp.nan, joined), jnp.where(other, jnp.nan, top)
-        return _back(call, operands, found["LTP"], tiles, joined.reshape(*rows, -1), top.reshape(rows))
-
-    return Program((plan,), run)
-
-
-def _common(call: Call, operands: Operands, tiles: Tiles) -> dict[str, jax.Array]:
-    kv = operands["kv_buffer"]
-    pages, page = kv.shape[:2]
-    bounds, tokens = inputs.one_token_pages(
-        operands["kv_indptr"], operands["kv_indices"], operands["kv_last_page_lens"], pages, page
-    )
-    found = {
-        "Q": inputs.tile_queries(operands["q"], operands["qo_indptr"], tiles, call.params["max_seqlen_qo"]),
-        "KV": kv,
-        "LTP": bounds,
-        "LTD": tokens,
-        "LTL": jnp.ones(tiles.sequences, jnp.int32),
-        "QTP": tiles.tokens * jnp.arange(tiles.number + 1, dtype=jnp.int32),
-    }
-    if kv.dtype.itemsize == 1:
-        for name, x, scale in (("QSCALE", operands["q"], "q_scale"), ("KVSCALE", kv, "kv_scale")):
-            if x.dtype.itemsize > 1:
-                continue
-            given = operands.get(scale)
-            found[name] = jnp.ones(1, jnp.float32) if given is None else given
-    return found
-
-
-def _call(plan: Any, arrays: Sequence[jax.Array], results: Mapping[str, jax.ShapeDtypeStruct]) -> list[jax.Array]:
-    from jax_aiter.kernels.call import call_plan  # only where a kernel runs: it loads the native module
-
-    return call_plan(plan, *arrays, result_shape_dtypes=list(results.values()))
-
-
-def _back(call: Call, operands: Operands, bounds: jax.Array, tiles: Tiles, out: jax.Array, lse: jax.Array) -> list[jax.Array]:
-    """The caller's rows; queries without keys, and rows of no sequence, give 0 and -inf."""
-    rows, most = operands["q"].shape[0], call.params["max_seqlen_qo"]
-    place, seen = inputs.caller_rows(
-        operands["qo_indptr"], bounds[1:] - bounds[:-1], rows, tiles.places, most, call.params["causal"]
-    )
-    found, top = inputs.untile(out, tiles)[place], inputs.untile(lse, tiles)[place]
-    return [
-        jnp.where(seen[:, None, None], found, 0.0).astype(call.results[0].dtype),
-        jnp.where(seen[:, None], top, -jnp.inf),
-    ]

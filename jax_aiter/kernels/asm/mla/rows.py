@@ -24,12 +24,14 @@ class Traits:
     unmasked: has no causal mask although the row says so: fit for one query per sequence.
     fewest: the least partitions of a sequence that work.
     single: what it writes for one partition: "final" bfloat16 without log-sum-exp, or "partial" float32 with it.
+    silent: writes no log-sum-exp of a tile that it computes in one work, although the row says that it has them.
     excluded: why it is never used.
     """
 
     unmasked: bool = False
     fewest: int = 1
     single: str = "final"
+    silent: bool = False
     excluded: str | None = None
 
 
@@ -66,6 +68,7 @@ _GFX950 = {
     "mla_a8w8_qh16_qseqlen4_gqaratio16": Traits(excluded=_TURNS),
     "mla_a8w8_qh16_qseqlen4_gqaratio16_ps": Traits(excluded=_TURNS),
     "mla_a8w8_qh8_qseqlen1_gqaratio8_v3": Traits(excluded="a batch of lengths 1, 17, 65 and 700 was seen to come out wrong"),
+    "mla_a8w8_qh32_qseqlen1_gqaratio32_lse_ps": Traits(silent=True),
     "mla_a8w8_qh16_qseqlen4_gqaratio16_v3_ps": Traits(excluded=_PHASES),
     "mla_a8w8_qh16_qseqlen4_gqaratio16_lse_v3_ps": Traits(excluded=_PHASES),
     "mla_a8w8_qh16_qseqlen4_gqaratio16_msk0_v3_ps": Traits(excluded=_PHASES),
@@ -80,6 +83,11 @@ def stem(row: Kernel) -> str:
 def traits(row: Kernel) -> Traits:
     found = _GFX950.get(stem(row)) if row.arch == "gfx950" else None
     return found or TRAITS.get(stem(row), Traits())
+
+
+def writes_lse(row: Kernel) -> bool:
+    """Whether a persistent kernel writes the log-sum-exp of a tile that it computes in one work."""
+    return row["lse"] == 1 and not traits(row).silent
 
 
 def never(row: Kernel) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from jax_aiter.kernels.asm.moe.launch import need_32_bits
+from jax_aiter.kernels.asm.moe.launch import intermediate, need_32_bits
 from jax_aiter.kernels.asm.registry import need
 from jax_aiter.kernels.provider import Call
 
@@ -46,4 +46,4 @@ def need_common(call: Call) -> None:
 
 def gated(call: Call) -> bool:
     """Whether w1 holds gate and up rows (g1u1)."""
-    return call.operands["w1"].shape[1] == 2 * call.operands["w2"].shape[2]
+    return call.operands["w1"].shape[1] == 2 * intermediate(call)

@@ -23,6 +23,7 @@ from jax_aiter.kernels.asm.moe.launch import OneStage, call_grid, need_slots
 from jax_aiter.kernels.asm.moe.limits import far
 from jax_aiter.kernels.asm.moe.program import Operands, Structs, one_stage, per_slot_structs, quantised
 from jax_aiter.kernels.asm.moe.rounds import chosen, split
+from jax_aiter.kernels.asm.moe.steps import Recorded
 from jax_aiter.kernels.asm.moe.tuned import padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, need
 from jax_aiter.kernels.asm.tables import Kernel, kernels, loose
@@ -56,8 +57,9 @@ def select_g1u0(call: Call) -> Selected:
     if row is None:
         row, rule = _widest([stages[r] for r in fitting], {stage.kernel for stage in named})
     stage = stages[row]
-    build = functools.partial(one_stage, call, stage, functools.partial(_inputs, stage), _structs(call, stage))
-    return Selected(row, call_grid(call, stage), rule, build, _passed_over(call))
+    recorded = Recorded.of(call, stage)  # int8 kernels read a row for each slot, which XLA makes
+    build = functools.partial(one_stage, call, stage, functools.partial(_inputs, stage), _structs(call, stage), recorded)
+    return Selected(row, call_grid(call, stage), rule, build, _passed_over(call), recorded)
 
 
 def _output(call: Call) -> str:

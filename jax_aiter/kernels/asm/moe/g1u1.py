@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from jax_aiter.kernels.asm.device import compute_units
 from jax_aiter.kernels.asm.moe.checks import OUT
-from jax_aiter.kernels.asm.moe.launch import OneStage, call_grid, global_experts, sorted_blocks
+from jax_aiter.kernels.asm.moe.launch import OneStage, call_grid, global_experts, intermediate, sorted_blocks
 from jax_aiter.kernels.asm.moe.limits import defect, far, outside, takes_float
 from jax_aiter.kernels.asm.moe.program import Operands, one_stage, quantised, quantised_structs
+from jax_aiter.kernels.asm.moe.steps import Recorded
 from jax_aiter.kernels.asm.moe.tuned import lookup, padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, forced, need
 from jax_aiter.kernels.asm.tables import Kernel, kernels, named
@@ -51,7 +52,7 @@ def refuse(call: Call, row: Kernel, smf: int = 0) -> str | None:
     if takes_float(row) and hidden != "bfloat16":
         return f"hidden_states has dtype {hidden}; {row.symbol} quantises bfloat16"
     w1, w2 = call.operands["w1"], call.operands["w2"]
-    return outside(row, w2.shape[1], w2.shape[2]) or far(row, w1, w2)
+    return outside(row, w2.shape[1], intermediate(call)) or far(row, w1, w2)
 
 
 def select_g1u1(call: Call) -> Selected:
@@ -64,13 +65,14 @@ def select_g1u1(call: Call) -> Selected:
     if row is None:
         row, rule, passes_over = _automatic(call, rows)
     stage = OneStage.of(row)
+    recorded = Recorded.of(call, stage, None if takes_float(row) else call.params["quant_type"])
 
     def build():
         x = {"X": call.operands["hidden_states"]} if takes_float(stage.kernel) else quantised_structs(call)
         shapes = {**x, "GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
-        return one_stage(call, stage, lambda operands: _inputs(call, stage, operands), shapes)
+        return one_stage(call, stage, lambda operands: _inputs(call, stage, operands), shapes, recorded)
 
-    return Selected(row, call_grid(call, stage), rule, build, passes_over)
+    return Selected(row, call_grid(call, stage), rule, build, passes_over, recorded)
 
 
 def asked(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> Kernel | None:
@@ -117,7 +119,7 @@ def _considered(rows: tuple[Kernel, ...], smf: int) -> list[Kernel]:
 
 def nothing_fits(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> str:
     """The rule that keeps the heuristic from any kernel."""
-    inter, considered = call.operands["w2"].shape[2], _considered(rows, smf)
+    inter, considered = intermediate(call), _considered(rows, smf)
     tiles = sorted({r.number("subGU_n") for r in considered})
     for row in sorted(considered, key=lambda row: never(row, smf) is not None):
         if inter % row.number("subGU_n") == 0:
@@ -128,7 +130,7 @@ def nothing_fits(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> str:
 def heuristic(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> Kernel | None:
     """``get_heuristic_kernel`` with vskip: AITER's loop has no ties but between a persistent kernel and its plain twin."""
     tokens, topk = call.operands["topk_ids"].shape
-    units, inter = compute_units(call.target), call.operands["w2"].shape[2]
+    units, inter = compute_units(call.target), intermediate(call)
     blocks = sorted_blocks(tokens, topk, global_experts(call), BLOCK)
 
     def cost(row: Kernel) -> tuple[int, int, bool]:

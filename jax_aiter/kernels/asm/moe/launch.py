@@ -118,9 +118,20 @@ def global_experts(call: Call) -> int:
     return call.operands["w1"].shape[0] if mask is None else mask.shape[0]
 
 
+def intermediate(call: Call) -> int:
+    """I, of which weights of four bits hold two to a byte."""
+    w2 = call.operands["w2"]
+    return int(w2.shape[2]) * per_byte(w2)
+
+
+def per_byte(w: jax.ShapeDtypeStruct) -> int:
+    """How many elements of a weight's row an entry of the array holds."""
+    return 2 if w.dtype.name == "uint8" else 1
+
+
 def call_grid(call: Call, stage: OneStage) -> tuple[int, int, int]:
     """The launch grid of `stage` for a call of fused_moe (or of an op with its operands)."""
-    (tokens, topk), inter = call.operands["topk_ids"].shape, call.operands["w2"].shape[2]
+    (tokens, topk), inter = call.operands["topk_ids"].shape, intermediate(call)
     blocks = sorted_blocks(tokens, topk, global_experts(call), stage.block)
     return stage.grid(call.target, inter=inter, blocks=blocks, tokens=tokens, topk=topk)
 
@@ -147,13 +158,29 @@ def need_slots(call: Call) -> None:
     need(size < UINT32, f"hidden_states for every slot have {size} bytes; the kernels address them with 32 bits")
 
 
-def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtypeStruct]) -> LaunchPlan:
+@dataclasses.dataclass(frozen=True)
+class Before:
+    """A plan that runs before the kernel, and clears the output. operands, results: what it takes and leaves, by name.
+
+    Of its results O is the plan's; the others are pointers of the struct.
+    """
+
+    plan: LaunchPlan
+    operands: tuple[str, ...]
+    results: tuple[str, ...]
+
+
+def launch_plan(
+    call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtypeStruct], before: Before | None = None
+) -> LaunchPlan:
     """The plan: clear the output, launch.
 
-    Its operands are `inputs`, in order: the struct's pointers by name, and the routing as `_moe_sort` packs it. Its result is O.
+    Its operands are `inputs`, in order: the struct's pointers by name, and the routing as `_moe_sort` packs it, or what `before`
+    takes instead. Its result is O.
     """
     w1, w2, out = call.operands["w1"], call.operands["w2"], call.results[0]
-    (tokens, topk), (experts, rows, _), (_, dim, inter) = call.operands["topk_ids"].shape, w1.shape, w2.shape
+    (tokens, topk), (experts, rows, wide), (_, dim, narrow) = call.operands["topk_ids"].shape, w1.shape, w2.shape
+    inter = intermediate(call)
     assert call.target.arch is not None
     writer = PlanWriter(call.op, call.target.arch, inputs, {"O": out})
     target = "O"
@@ -161,12 +188,21 @@ def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtype
         # These kernels clear the rows themselves and keep a flag of 8 bytes behind the last one.
         target = "O with flag"
         writer.temporary(target, tokens * dim * out.dtype.itemsize + 8)
-    writer.clear(target)
+    if before is None:
+        writer.clear(target)
+    else:
+        for name, buffer in zip(before.results, before.plan.results, strict=True):
+            if name != target:
+                writer.temporary(name, buffer.nbytes)
+        taken, left = ([writer.numbers[name] for name in names] for names in (before.operands, before.results))
+        writer.include(before.plan, taken, left)
     tiles, layout = stage.tiles(inter), ARGUMENTS
     pointers = {name: writer.pointer(name) for name in ("X", "GU", "D", "XQ", "GUQ", "DQ", "SMQ")}
     if stage.flat:  # XC and SEP are not read, but AITER passes addresses that are valid
         routing, weights = writer.pointer("STP"), writer.pointer("SW")
         pointers |= {"STP": routing, "SW": weights, "XC": routing, "SEP": routing, "GUQ": _padded(writer, inputs, "GUQ")}
+    elif before is not None:
+        pointers |= {name: writer.pointer(name) for name in ("STP", "SW", "SEP", "XC")}
     else:
         pointers |= {"STP": writer.pointer("ROWS"), "SW": writer.pointer("ROWS", 4 * inputs["ROWS"].shape[1])}
         pointers |= {"XC": writer.pointer("BLOCKS"), "SEP": writer.pointer("BLOCKS", 4 * SEP_OFFSET)}
@@ -183,12 +219,12 @@ def launch_plan(call: Call, stage: OneStage, inputs: Mapping[str, jax.ShapeDtype
         inter_dim=inter,
         token_cnt=tokens,
         eprt_cnt=experts,
-        Xs=dim * inputs["X"].dtype.itemsize,
-        GUs=dim * w1.dtype.itemsize,
-        Ds=inter * w2.dtype.itemsize,
+        Xs=wide * inputs.get("X", w1).dtype.itemsize,
+        GUs=wide * w1.dtype.itemsize,
+        Ds=narrow * w2.dtype.itemsize,
         Os=dim * out.dtype.itemsize,
-        eGUs=rows * dim * w1.dtype.itemsize,
-        eDs=dim * inter * w2.dtype.itemsize,
+        eGUs=rows * wide * w1.dtype.itemsize,
+        eDs=dim * narrow * w2.dtype.itemsize,
         eGUQs=_expert_bytes(inputs.get("GUQ")),
         eDQs=_expert_bytes(inputs.get("DQ")),
         eSMQs=inter * 4,

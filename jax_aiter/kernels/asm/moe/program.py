@@ -1,7 +1,8 @@
 """fused_moe around AITER's one-stage kernels: quantise the hidden states, sort the routing, clear the output, launch.
 
 What another family of one-stage kernels gives to `one_stage` is its `OneStage` and a function from the op's operands to the
-struct's inputs. Quantising and sorting are XLA's; docs/asm-moe-steps.md has the measurements behind that.
+struct's inputs. Quantising and sorting are AITER's HIP kernels, recorded, where they can be had, and XLA's elsewhere;
+docs/asm-moe-steps.md has the measurements behind that.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jax_aiter.kernels.asm.moe import steps
 from jax_aiter.kernels.asm.moe.launch import OneStage, global_experts, launch_plan, sorted_blocks
 from jax_aiter.kernels.asm.moe.sort import PLAIN_PADDING, SEP_OFFSET, plain_routing, sort_routing
 from jax_aiter.kernels.provider import Call, Program
@@ -31,23 +33,32 @@ class Activations(NamedTuple):
 Structs = Mapping[str, jax.ShapeDtypeStruct]
 
 
-def one_stage(call: Call, stage: OneStage, prepare: Prepare, prepared: Structs | None = None) -> Program:
+def one_stage(
+    call: Call, stage: OneStage, prepare: Prepare, prepared: Structs | None = None, recorded: steps.Recorded | None = None
+) -> Program:
     """The whole call on one kernel.
 
     prepare: ``operands -> {"X": ..., "XQ": ..., "GUQ": ..., "DQ": ...}``: inputs by the names of the struct's pointers, without
         those that the kernel does not take. GU and D are w1 and w2 unless named; the routing is added here.
     prepared: the shapes of what it returns, in order; found by tracing it if not given.
+    recorded: AITER's kernels that sort, and quantise X and XQ if they leave those, where they can be had; else XLA's do.
     """
+    before = None if recorded is None else recorded.before()
 
     def inputs(operands: Operands) -> dict[str, jax.Array]:
         found = {"GU": operands["w1"], "D": operands["w2"], **prepare(operands)}
-        return {**found, **_routing(call, stage, operands)}
+        if recorded is not None and before is not None:
+            return {**found, **recorded.arrays(operands)}
+        return {**found, **routing(call, stage, operands)}
 
     # Tracing the routing for its shapes alone would take longer than the rest of the plan.
     given: dict[str, jax.ShapeDtypeStruct] = {"GU": call.operands["w1"], "D": call.operands["w2"]}
     given |= jax.eval_shape(prepare, dict(call.operands)) if prepared is None else prepared
-    shapes = {**given, **_routing_structs(call, stage)}
-    plan = launch_plan(call, stage, shapes)
+    if recorded is not None and before is not None:
+        shapes = {**{name: x for name, x in given.items() if name not in before.results}, **recorded.structs()}
+    else:
+        shapes = {**given, **_routing_structs(call, stage)}
+    plan = launch_plan(call, stage, shapes, before)
 
     def run(operands: Operands) -> list[jax.Array]:
         from jax_aiter.kernels.call import call_plan  # only where a kernel runs: it loads the native module
@@ -58,7 +69,8 @@ def one_stage(call: Call, stage: OneStage, prepare: Prepare, prepared: Structs |
     return Program((plan,), run)
 
 
-def _routing(call: Call, stage: OneStage, operands: Operands) -> dict[str, jax.Array]:
+def routing(call: Call, stage: OneStage, operands: Operands) -> dict[str, jax.Array]:
+    """The struct's lists, as XLA's kernels make them."""
     ids, weights = operands["topk_ids"], operands["topk_weight"]
     experts, mask, local = operands["w1"].shape[0], operands.get("expert_mask"), operands.get("num_local_tokens")
     if stage.flat:
@@ -69,7 +81,7 @@ def _routing(call: Call, stage: OneStage, operands: Operands) -> dict[str, jax.A
 
 
 def _routing_structs(call: Call, stage: OneStage) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of what `_routing` returns, in its order."""
+    """The shapes of what `routing` returns, in its order."""
     tokens, topk = call.operands["topk_ids"].shape
     if stage.flat:
         sizes = {"STP": ((tokens * topk + PLAIN_PADDING,), jnp.int32), "SW": ((tokens * topk + PLAIN_PADDING,), jnp.float32)}

@@ -8,6 +8,7 @@ from jax_aiter.kernels.asm.moe.launch import OneStage, call_grid
 from jax_aiter.kernels.asm.moe.limits import far
 from jax_aiter.kernels.asm.moe.program import Operands, one_stage, quantised, quantised_structs
 from jax_aiter.kernels.asm.moe.rounds import chosen, fewest_rounds, split
+from jax_aiter.kernels.asm.moe.steps import Recorded
 from jax_aiter.kernels.asm.moe.tuned import lookup, padded_tokens
 from jax_aiter.kernels.asm.registry import Selected, need
 from jax_aiter.kernels.asm.tables import Kernel, kernels
@@ -43,6 +44,7 @@ def select_tkw1(call: Call) -> Selected:
         wanted = [r for r in fitting if r in listed[KINDS[0]] and r["vskip"] == 1]
         row, rule = fewest_rounds(wanted, inter, blocks, compute_units(call.target))
     stage = OneStage.of(row)
+    recorded = Recorded.of(call, stage, "per_token")
 
     def inputs(operands: Operands):
         x = quantised(operands, "per_token")
@@ -50,9 +52,9 @@ def select_tkw1(call: Call) -> Selected:
 
     def build():
         shapes = {**quantised_structs(call), "GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
-        return one_stage(call, stage, inputs, shapes)
+        return one_stage(call, stage, inputs, shapes, recorded)
 
-    return Selected(row, call_grid(call, stage), rule, build, _passed_over(call, inter))
+    return Selected(row, call_grid(call, stage), rule, build, _passed_over(call, inter), recorded)
 
 
 def never(row: Kernel) -> str | None:

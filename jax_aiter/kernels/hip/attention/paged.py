@@ -10,7 +10,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jax_aiter.kernels.hip.adapters import Arranged, op
+from jax_aiter.core.arch import compute_units
+from jax_aiter.kernels.hip.adapters import Arranged, Entry, op
 from jax_aiter.kernels.hip.build import templates
 from jax_aiter.kernels.hip.cache.slots import ONE, block_size
 from jax_aiter.kernels.hip.cache.write import block_fits
@@ -24,6 +25,8 @@ SIZES = (64, 128, 256)
 GROUP = 16
 NAMES = {"bfloat16": "__hip_bfloat16", "float16": "_Float16"}
 STRIDED = ("NHD", "HND")
+#: the head size of AITER's hand-written kernels, whose scale is 1 / sqrt of it.
+WRITTEN = 128
 
 
 def _block(spec: CallSpec) -> int:
@@ -158,12 +161,29 @@ def _strides(spec: CallSpec) -> tuple[int, int, int]:
     return block, block // sizes[0], sizes[2]
 
 
+def _entry(spec: CallSpec) -> Entry:
+    """As the entry point of each layout does; that of "asm" has a hand-written kernel too, for what it takes."""
+    if spec.params["kv_layout"] in STRIDED:
+        return Entry("aiter.paged_attention_v1 launches nothing else")
+    if spec.params["kv_layout"] == "vllm":
+        return Entry("aiter.PagedAttention.forward_decode launches nothing else")
+    (sequences, heads, size), units = spec["query"].shape, compute_units(spec.arch)
+    rule = f"aiter.paged_attention_common: B * Hq = {sequences * heads}"
+    plain = size == WRITTEN and not spec.has("alibi_slopes") and math.isclose(spec.params["scale"], WRITTEN**-0.5, rel_tol=1e-6)
+    if not plain or _quantised(spec):
+        return Entry("AITER's hand-written kernel has no such heads, scales or slopes, paged_attention_rocm has")
+    if sequences * heads > 2 * units:
+        return Entry("the caller", elsewhere=f"{rule} exceeds 2 * {units} compute units, where AITER takes its hand-written kernel")
+    return Entry(f"{rule} does not exceed 2 * {units} compute units, beyond which it takes the hand-written kernel")
+
+
 @op(
     "paged_attention",
     function="paged_attention_v1 (NHD, HND: pa_v1.cpp.jinja), paged_attention_rocm (vllm, asm: pa.cpp.jinja)",
     sources=lambda spec: (_source(spec),),
     refuse=_refuse,
     arrange=Arranged(_spec, _arrays, _finish),
+    entry=_entry,
 )
 def paged_attention(ctx):
     spec, params, (out,) = ctx.spec, ctx.params, ctx.results

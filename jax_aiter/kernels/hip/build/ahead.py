@@ -1,4 +1,7 @@
-"""Compiles AITER's HIP sources ahead of time: several at once, picks up where an earlier run stopped."""
+"""Compiles AITER's HIP sources ahead of time: several at once, picks up where an earlier run stopped.
+
+Of a GEMM of Composable Kernel's that is the host code which dispatches; which tile, that is a call's to say.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from jax_aiter.core import arch as archs_of
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError
-from jax_aiter.kernels.hip.build import compilers, frontend, source
+from jax_aiter.kernels.hip.build import ck, commands, compilers, frontend, source
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE
+from jax_aiter.kernels.hip.build.ck_compile import Family
 from jax_aiter.kernels.store import Location
 
 
@@ -24,11 +29,15 @@ class Outcome:
     reason: str = ""
 
 
+#: what may be named: two stages of a mixture of experts are a source for each kind of call.
+NAMES = (*CATALOGUE, *(name for name in ck.UNITS if name != ck.MOE))
+
+
 def names(chosen: Iterable[str]) -> list[str]:
     """The sources that are named, or all of them. ValueError names one that is none."""
-    wanted = list(dict.fromkeys(chosen)) or list(CATALOGUE)
-    if unknown := [name for name in wanted if name not in CATALOGUE]:
-        raise ValueError(f"AITER has no HIP source {', '.join(unknown)}; there are {', '.join(CATALOGUE)}")
+    wanted = list(dict.fromkeys(chosen)) or list(NAMES)
+    if unknown := [name for name in wanted if name not in NAMES]:
+        raise ValueError(f"AITER has no HIP source {', '.join(unknown)}; there are {', '.join(NAMES)}")
     return wanted
 
 
@@ -62,8 +71,18 @@ def _one(where: Location, name: str, arch: str, root: Path) -> Outcome:
         return Outcome(name, arch, "refused", rule)
     try:
         unit = source.source(where, name)
-        status = "cached" if frontend.exists(unit, arch, root) else "built"
-        frontend.front_end(unit, arch, root)
+        cached = _dispatched(unit, arch, root) if ck.is_ck(name) else frontend.exists(unit, arch, root)
+        if not ck.is_ck(name):
+            frontend.front_end(unit, arch, root)
     except (KernelBuildError, CacheError) as error:
         return Outcome(name, arch, "failed", str(error))
-    return Outcome(name, arch, status)
+    return Outcome(name, arch, "cached" if cached else "built")
+
+
+def _dispatched(unit: source.Source, arch: str, root: Path) -> bool:
+    """Compile what dispatches; whether it was compiled before."""
+    with commands.workplace() as work:
+        family = Family(unit, arch, archs_of.compute_units(arch), root, work / unit.stem)
+        found = family.exists()
+        family.dispatcher()
+    return found

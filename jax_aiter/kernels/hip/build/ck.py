@@ -3,6 +3,9 @@
 The script's output is a table of AITER's tuned rows (what the dispatching source compiles in) and a file per instance, each a
 template with one tile's numbers. Nothing of it is kept: it is written anew in the worker, and of the instances only those are
 compiled that a call is dispatched to (`ck_compile`).
+
+The two stages of a mixture of experts are a source for each kind of call, as AITER builds a module for each: it is named with what
+the script is asked for (`moe_source`), and its table is of kernels' names, as AITER's Python looks tuned rows up.
 """
 
 from __future__ import annotations
@@ -10,14 +13,16 @@ from __future__ import annotations
 import dataclasses
 
 from jax_aiter.kernels.hip.build.catalogue import Unit
+from jax_aiter.kernels.hip.build.templates import named, parts
 
 
 @dataclasses.dataclass(frozen=True)
 class Script:
-    """script, table: from AITER's top folder. The table is its tuned rows, of which the script takes those of the device."""
+    """script, table: from AITER's top folder. The table is its tuned rows, of which the script takes those of the device; "" where
+    the script takes none."""
 
     script: str
-    table: str
+    table: str = ""
 
 
 LIBRARY = "3rdparty/composable_kernel/library/include"
@@ -54,6 +59,26 @@ SCRIPTS: dict[str, Script] = {
     "batched_gemm_a8w8": _script("batched_gemm_a8w8", "a8w8_tuned_batched_gemm"),
     "batched_gemm_bf16": _script("batched_gemm_bf16", "bf16_tuned_batched_gemm"),
 }
+
+MOE = "moe_ck2stages"
+_MOE = "csrc/ck_gemm_moe_2stages_codegen"
+#: as module_moe_ck2stages has them, with a compiler of ROCm 7.
+BOTTOM_UP = ("-mllvm", "--slp-threshold=-32", "-mllvm", "--misched-prera-direction=bottomup")
+UNITS[MOE] = (Unit((f"{_MOE}/gemm_moe_ck2stages.cu",), (), (*TRACKERS, *BOTTOM_UP), (_MOE, LIBRARY)),)
+SCRIPTS[MOE] = Script(f"{_MOE}/gen_instances.py")
+
+
+def moe_source(*, dtype: str, out: str, quant_type: str, activation: str, weighted_stage: int) -> str:
+    """The source for calls of one kind. dtype, out: AITER's names of the weights' dtype and the result's ("f8", "b16")."""
+    of_script = {"a_dtype": dtype, "b_dtype": dtype, "c_dtype": out, "quant_type": quant_type, "activation": activation}
+    return named(MOE, {**of_script, "mul_routed_weight_stage": weighted_stage})
+
+
+def is_ck(name: str) -> bool:
+    """Whether a source is one of these."""
+    return parts(name)[0] in UNITS
+
+
 #: of Composable Kernel as these GEMMs include it.
 LANDMARK = "3rdparty/composable_kernel/include/ck/ck.hpp"
 

@@ -20,9 +20,12 @@ from jax_aiter.kernels.hip.build.device import code_object
 from jax_aiter.kernels.hip.build.source import Source
 
 #: part of every key: raise it when the same sources are compiled in another way.
-VERSION = 1
+VERSION = 2
 #: types as the files spell them, and as a C++ name has them. fp8 is a structure, whose name differs with releases.
-TYPES = {"I8": "signed char", "F32": "float", "F16": "_Float16", "B16": "unsigned short"}
+TYPES = {"I8": "signed char", "I32": "int", "F32": "float", "F16": "_Float16", "B16": "unsigned short"}
+FLOAT8 = "F8"
+#: of pipelines, whose enumeration begins with the first.
+PIPELINES = {f"V{version}": f"(ck::BlockGemmPipelineVersion){version - 1}" for version in range(1, 6)}
 WRITTEN = "blob"  # as AITER calls the folder
 
 
@@ -31,20 +34,32 @@ class Family:
 
     def __init__(self, source: Source, arch: str, units: int, root: Path, work: Path) -> None:
         self._arch, self._root, self._work, tree = arch, root, work, work / "aiter"
-        self._left_out = source.copy(tree)
-        blob = tree / WRITTEN / source.name
-        ck_script.write(source, arch, units, tree, blob)
-        self._blob, self._instances = blob, ck_script.instances(blob)
+        blob = tree / WRITTEN / source.stem
+        with commands.room():
+            self._left_out = source.copy(tree)
+            ck_script.write(source, arch, units, tree, blob)
+            self._blob, self._instances = blob, ck_script.instances(blob)
         #: the folder with what the script wrote comes last, as in AITER's build
-        self._source = dataclasses.replace(source, includes=(*source.includes, f"{WRITTEN}/{source.name}"))
+        self._source = dataclasses.replace(source, includes=(*source.includes, f"{WRITTEN}/{source.stem}"))
         compiled = [compilers.find().identity, frontend.shims(), source.tree, source.defines, source.flags]
         self._key = [VERSION, *compiled, source.name, arch]
         self._made = {"folders": list(source.folders), "tree": source.tree}  # by which `prune` goes
 
     def dispatcher(self) -> Path:
         """The library of the functions that dispatch; the instances' are undefined in it."""
-        headers = [digest(path.read_bytes()) for path in sorted(self._blob.glob("*.h"))]
-        return self._library(self._source.name, self._source.files, headers)
+        return self._library(self._source.stem, self._source.files, self._headers())
+
+    def exists(self) -> bool:
+        """Whether that library was compiled before; nothing is read of it."""
+        return self._entry(self._source.files, self._headers()).is_file()
+
+    def _headers(self) -> list[str]:
+        return [digest(path.read_bytes()) for path in sorted(self._blob.glob("*.h*"))]
+
+    def _entry(self, of: tuple[str, ...], texts: list[str]) -> Path:
+        """Where the cache names a library."""
+        key = digest(canonical([*self._key, *of, *texts]))[:40]
+        return self._root / "hip" / self._arch / f"{self._source.stem}-{key}.json"
 
     def has(self, function: str) -> bool:
         """Whether a C++ function, as people write it, is an instance's, or of another source that AITER compiles with this one."""
@@ -65,33 +80,36 @@ class Family:
         path = self._root / "kernels" / self._arch / f"{key}.json"
 
         def make() -> bytes:
-            (self._blob / "kernels").mkdir(exist_ok=True)
-            file = self._blob / "kernels" / f"{key[:40]}.hip"
-            lines = [*(f'#include "{name}"' for name in instance.includes), f"template __global__ {declaration};", ""]
-            file.write_text("\n".join(lines))
             with commands.workplace() as work:
+                (self._blob / "kernels").mkdir(exist_ok=True)
+                file = self._blob / "kernels" / f"{key[:40]}.hip"
+                lines = [*(f'#include "{name}"' for name in instance.includes), f"template __global__ {declaration};", ""]
+                file.write_text("\n".join(lines))
                 (work / "all.bc").write_bytes(self._half(commands.device, (self._path(f"kernels/{file.name}"),), work))
-                return code_object(work / "all.bc", symbol, self._arch)
+                return code_object(work / "all.bc", symbol, self._arch, self._source.flags)
 
         return self._kept(path, "code", make)
 
     def _path(self, file: str) -> str:
-        return f"{WRITTEN}/{self._source.name}/{file}"
+        return f"{WRITTEN}/{self._source.stem}/{file}"
 
     def _texts(self, instance: Instance) -> list[str]:
-        return [digest((self._blob / name).read_bytes()) for name in (instance.file, *instance.includes)]
+        """Of what is written; what is not is of the source."""
+        written = (self._blob / name for name in (instance.file, *instance.includes))
+        return [digest(path.read_bytes()) for path in written if path.exists()]
 
     def _library(self, stem: str, of: tuple[str, ...], texts: list[str]) -> Path:
         library = self._work / f"{stem}.so"
         if not library.exists():
-            key = digest(canonical([*self._key, *of, *texts]))[:40]
-            path = self._root / "hip" / self._arch / f"{self._source.name}-{key}.json"
 
             def make() -> bytes:
                 with commands.workplace() as work:
                     return self._half(commands.host, of, work)
 
-            library.write_bytes(self._kept(path, "host", make))
+            data = self._kept(self._entry(of, texts), "host", make)
+            with commands.room():  # whole or not at all
+                library.with_suffix(".part").write_bytes(data)
+                library.with_suffix(".part").replace(library)
         return library
 
     def _half(self, half: Callable[..., bytes], of: tuple[str, ...], work: Path) -> bytes:
@@ -120,12 +138,25 @@ def _name(function: str) -> str:
 
 
 def _types(function: str) -> tuple[str, ...]:
-    inside = function.partition("(")[0].partition("<")[2].rpartition(">")[0]
-    return tuple(word.strip() for word in inside.split(",") if word.strip())
+    """The template arguments, apart at the commas that are in no bracket."""
+    found, depth, word = [], 0, ""
+    for letter in function[len(function.partition("<")[0]) :]:
+        depth -= letter in ">)"
+        if (letter == "," and depth == 1) or depth == 0:
+            found += [word.strip()] if word.strip() else []
+            word = ""
+            if letter == ">":
+                break
+        elif depth:
+            word += letter
+        depth += letter in "<("
+    return tuple(found)
 
 
 def _fits(spelt: tuple[str, ...], types: tuple[str, ...]) -> bool:
-    """Whether types are those that a file spells, of which some may have defaults."""
-    return len(spelt) <= len(types) and all(
-        TYPES[name] == type_ if name in TYPES else type_ not in TYPES.values() for name, type_ in zip(spelt, types, strict=False)
-    )
+    """Whether template arguments are those that a file spells, of which some may have defaults."""
+
+    def same(spelt: str, found: str) -> bool:
+        return found not in TYPES.values() if spelt == FLOAT8 else found == {**TYPES, **PIPELINES}.get(spelt, spelt)
+
+    return len(spelt) <= len(types) and all(same(*pair) for pair in zip(spelt, types, strict=False))

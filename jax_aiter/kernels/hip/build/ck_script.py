@@ -5,19 +5,25 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels.hip.build import commands
+from jax_aiter.kernels.hip.build import ck_table, commands, templates
 from jax_aiter.kernels.hip.build.ck import SCRIPTS
 from jax_aiter.kernels.hip.build.source import Source
-from jax_aiter.kernels.store import files
 
 #: what stands in for torch and pandas, which the script imports, and runs it.
 RUN = Path(__file__).parent / "stand_ins" / "run.py"
 LONGEST = 120  # seconds; it takes half of one
 _FUNCTION = re.compile(r"\b(\w+)(?:<([^<>()]*)>)?\(\s*torch::Tensor")
+_STAGE = re.compile(r"\bCK_MOE_STAGE(\d)_GEMM_DEFINE\(([^()]*)\)")
+_MEANS = re.compile(r"^(?:using|const \w+) (\w+) = ([^;]*);", re.MULTILINE)
+#: of a stage's function, before the tile's numbers and the pipeline, and after them.
+_FIRST = ("A0DataType", "B0DataType", "AccDataType", "EDataType", "CDEElementOp")
+_LAST = ("Nswizzle", "PerTensorQuant", "MulRoutedWeight", "ActOP")
+_EQUAL = re.compile(r"(\d) == static_cast<int>\(QuantType::per_Tensor\)")
+PER_TENSOR = "1"
 _INCLUDE = re.compile(r'^#include\s+"([^"\n]+)"', re.MULTILINE)
 
 
@@ -36,24 +42,46 @@ class Instance:
 
 def write(source: Source, arch: str, units: int, tree: Path, folder: Path) -> None:
     """Let AITER's script write into `folder`, which is made. tree: copies of the source's files. KernelBuildError if it fails."""
-    script = SCRIPTS[source.name]
-    table = tree / script.table
+    name, asked = templates.parts(source.name)
+    script, table = SCRIPTS[name], tree / SCRIPTS[name].table
     table.parent.mkdir(parents=True, exist_ok=True)
-    if files.has(source.where, script.table):  # else the script does without
-        table.write_bytes(files.read(source.where, script.table))
+    if script.table and (rows := ck_table.merged(source.where, script.table)) is not None:  # else the script does without
+        table.write_bytes(rows)
     folder.mkdir(parents=True)
-    words = (sys.executable, "-I", RUN, arch, str(units), tree / script.script)
-    commands.run([*words, "--working_path", folder, "--tune_file", table], folder, LONGEST)
-    if not any((folder / "instances").glob("*.cpp")):
+    words = (sys.executable, "-I", RUN, arch, str(units), tree / script.script, "--working_path", folder)
+    rest = ("--tune_file", table) if script.table else ()
+    commands.run([*words, *rest, *(word for key, value in asked.items() for word in (f"--{key}", str(value)))], folder, LONGEST)
+    if not _files(folder):
         raise KernelBuildError(f"AITER's {script.script} wrote no instances")
 
 
 def instances(folder: Path) -> Mapping[str, list[Instance]]:
     """What the script wrote, by the host functions' names."""
     found: dict[str, list[Instance]] = {}
-    for path in sorted((folder / "instances").glob("*.cpp")):
+    for path in _files(folder):
         text = path.read_text()
-        for name, types in _FUNCTION.findall(text):
-            spelt = tuple(word.strip() for word in types.split(",") if word.strip())
+        for name, spelt in (*_functions(text), *_stages(text)):
             found.setdefault(name, []).append(Instance(path.relative_to(folder).as_posix(), spelt, tuple(_INCLUDE.findall(text))))
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in (folder / "instances").glob("*") if path.suffix in (".cpp", ".cu"))
+
+
+def _functions(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The functions that a file instantiates by their own names, and their template arguments."""
+    for name, types in _FUNCTION.findall(text):
+        yield name, _words(types)
+
+
+def _stages(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The one that a file instantiates for a stage of a mixture of experts, by a macro and names that it defines."""
+    means = {name: _EQUAL.sub(lambda of: str(of[1] == PER_TENSOR).lower(), value) for name, value in _MEANS.findall(text)}
+    for stage, numbers in _STAGE.findall(text):
+        *tile, pipeline = _words(numbers)
+        yield f"ck_moe_stage{stage}_gemm", (*(means[n] for n in _FIRST), pipeline, *tile, *(means[n] for n in _LAST))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())

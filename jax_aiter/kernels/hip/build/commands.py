@@ -29,9 +29,15 @@ class Failed(KernelBuildError):
 @contextlib.contextmanager
 def workplace() -> Iterator[Path]:
     """An empty folder for a compiler, removed at the end. KernelBuildError if there is none to be had, or no room in it."""
+    with room(), tempfile.TemporaryDirectory(prefix="jax_aiter-hip-") as name:
+        yield Path(name)
+
+
+@contextlib.contextmanager
+def room() -> Iterator[None]:
+    """What the system says of files that a compiler works with becomes a KernelBuildError with the remedy."""
     try:
-        with tempfile.TemporaryDirectory(prefix="jax_aiter-hip-") as name:
-            yield Path(name)
+        yield
     except OSError as error:
         where = error.filename or os.environ.get("TMPDIR", "/tmp")
         raise KernelBuildError(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import canonical, digest
-from jax_aiter.kernels.hip.build import ck, templates
+from jax_aiter.kernels.hip.build import ck, ck_table, templates
 from jax_aiter.kernels.hip.build.catalogue import CATALOGUE, TEMPLATES, Unit
 from jax_aiter.kernels.known import file_hash
 from jax_aiter.kernels.store import Location, files, sources
@@ -41,6 +42,11 @@ class Source:
     flags: tuple[str, ...]
     tensor: Literal["torch", "aiter"]
     values: tuple[tuple[str, templates.Value], ...] | None = None
+
+    @property
+    def stem(self) -> str:
+        """The name as one of a file."""
+        return re.sub(r"\W+", "_", self.name).strip("_")
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -75,8 +81,9 @@ class Source:
 
     @property
     def _table(self) -> tuple[str, ...]:
-        table = ck.SCRIPTS[self.name].table if self.name in ck.SCRIPTS else ""
-        return (file_hash(files.read(self.where, table)),) if table and files.has(self.where, table) else ()
+        base, _ = templates.parts(self.name)
+        table = ck.SCRIPTS[base].table if base in ck.SCRIPTS else ""
+        return tuple(file_hash(files.read(self.where, name)) for name in ck_table.names(self.where, table)) if table else ()
 
 
 def _plain(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jax_aiter.kernels.hip.adapters import op
+from jax_aiter.kernels.hip.gemm.entries import entry
 from jax_aiter.kernels.hip.gemm.rules import loaded, only, record, written
 from jax_aiter.kernels.hip.rules import first
 from jax_aiter.kernels.spec import CallSpec
@@ -22,6 +23,7 @@ def _no_bias(spec: CallSpec) -> str | None:
     sources=(SCALED,),
     needs=lambda spec: ((SCALED, SCALED, 7),),
     refuse=lambda spec: first(only(spec, "XQ", "int8"), _no_bias(spec), written(spec), loaded(spec, "XQ", "WQ")),
+    entry=entry,
 )
 def batched_gemm_a8w8(ctx):
     # The last, splitK, is not used.
@@ -37,6 +39,6 @@ def _refuse_plain(spec: CallSpec) -> str | None:
     return first(*types, _no_bias(spec), steps, loaded(spec, "XQ", "WQ"))
 
 
-@op(PLAIN, function=PLAIN, sources=(PLAIN,), needs=lambda spec: ((PLAIN, PLAIN, 5),), refuse=_refuse_plain)
+@op(PLAIN, function=PLAIN, sources=(PLAIN,), needs=lambda spec: ((PLAIN, PLAIN, 5),), refuse=_refuse_plain, entry=entry)
 def batched_gemm_bf16(ctx):
     record(ctx, PLAIN, ctx["XQ"], ctx["WQ"], ctx.results[0], None, 0)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_aiter.kernels.hip.adapters import Arranged, op
+from jax_aiter.kernels.hip.gemm.entries import entry
 from jax_aiter.kernels.hip.gemm.rules import loaded, only, record, shuffled, unsplit, written
 from jax_aiter.kernels.hip.rules import first
 from jax_aiter.kernels.spec import ArraySpec, CallSpec
@@ -27,7 +28,7 @@ def _product(ctx, name: str) -> None:
     ctx.unread(NO_STRIDES, 1)
 
 
-@op(PLAIN, function=PLAIN, sources=(PLAIN,), needs=lambda spec: ((PLAIN, PLAIN, 5),), refuse=_refuse)
+@op(PLAIN, function=PLAIN, sources=(PLAIN,), needs=lambda spec: ((PLAIN, PLAIN, 5),), refuse=_refuse, entry=entry)
 def gemm_a8w8_blockscale(ctx):
     _product(ctx, PLAIN)
 
@@ -51,6 +52,7 @@ def _arrays(spec: CallSpec, operands: Mapping[str, Any]) -> Sequence[Any]:
     needs=lambda spec: ((SHUFFLED, SHUFFLED, 5),),
     refuse=lambda spec: first(unsplit(spec), _refuse(spec), shuffled(spec, rows=64, least=384, step=128)),
     arrange=Arranged(spec=_transposed, arrays=_arrays),
+    entry=entry,
 )
 def gemm_a8w8_blockscale_bpreshuffle(ctx):
     _product(ctx, SHUFFLED)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from jax_aiter.kernels.hip.adapters import op
+from jax_aiter.kernels.hip.gemm.entries import entry
 from jax_aiter.kernels.hip.gemm.rules import loaded, only, record, shuffled, unsplit, written
 from jax_aiter.kernels.hip.rules import absent, first
 from jax_aiter.kernels.spec import CallSpec
@@ -20,7 +21,7 @@ def _refuse(spec: CallSpec) -> str | None:
 
 
 def _sources(name: str, arguments: int) -> dict[str, Any]:
-    return {"function": name, "sources": (name,), "needs": lambda spec: ((name, name, arguments),)}
+    return {"function": name, "sources": (name,), "needs": lambda spec: ((name, name, arguments),), "entry": entry}
 
 
 @op("gemm_a8w8", refuse=_refuse, **_sources(ROWS, 7))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jax_aiter.kernels.hip.adapters import Arranged, op
@@ -21,14 +21,20 @@ OLDER, NEWER = "moe_sorting_fwd", "moe_sorting_opus_fwd"
 #: experts whose running sums fit LDS beside what else is there.
 MOST = 16 << 10
 SLOT_SHIFT, WAVE = 24, 64
+#: bytes of the argument of CK Tile's kernel that sorts by itself; its members end 4 before.
+PADDED = 136
 
 
-def _refuse(spec: CallSpec) -> str | None:
-    experts, tokens = spec.params["num_experts"], spec["topk_ids"].shape[0]
+def unsorted(experts: int, tokens: int) -> str | None:
+    """The rule by which AITER's kernels sort no routing of this size."""
     wide = f"num_experts is {experts}; AITER's HIP kernel takes fewer than {MOST - 64}" if experts >= MOST - 64 else None
     board = (experts + 1) * (-(-tokens // 32) * 32) * (4 if tokens < 512 else 1)  # a number for each token and expert
     large = f"{tokens} tokens and {experts} experts; AITER's HIP kernels count what they keep of each pair with 32 bits"
     return first(wide, large if board > INT32_MAX // 4 else None)
+
+
+def _refuse(spec: CallSpec) -> str | None:
+    return unsorted(spec.params["num_experts"], spec["topk_ids"].shape[0])
 
 
 def _spec(spec: CallSpec) -> CallSpec:
@@ -54,24 +60,29 @@ def _arrays(spec: CallSpec, operands: Mapping[str, Any]) -> list[Any]:
     entry="aiter.fused_moe sorts with it",
 )
 def moe_sorting(ctx):
-    (tokens, topk), experts = ctx["topk_ids"].shape, ctx.params["num_experts"] + 1
+    tokens, topk = ctx["topk_ids"].shape
     sorted_ids, sorted_weights, expert_ids, _ = ctx.results
     ctx.fill(sorted_ids, struct.pack("<i", topk << SLOT_SHIFT | tokens))
     ctx.fill(sorted_weights, bytes(1))
     ctx.fill(expert_ids, b"\xff")
     nothing_to_clear = ctx.nowhere((tokens, 0), "bfloat16")
-    arrays = ctx["topk_ids"], ctx["topk_weights"], *ctx.results, nothing_to_clear
-    how = experts, ctx.params["block_size"], ctx["expert_mask"], None
+    sort(ctx, (ctx["topk_ids"], ctx["topk_weights"], *ctx.results), nothing_to_clear, ctx.params["block_size"], ctx["expert_mask"])
+
+
+def sort(ctx, arrays: Sequence[Any], cleared: Any, block_size: int, mask: Any) -> None:
+    """Record the sorting. arrays: ids, weights, and moe_sorting's results. cleared: what the same launches set to zero."""
+    experts, how = mask.shape[0], (mask.shape[0], block_size, mask, None)
     if ctx.takes(SOURCE, OLDER):
-        ctx.call(SOURCE, OLDER, *arrays, *how, 0)
+        ctx.call(SOURCE, OLDER, *arrays, cleared, *how, 0)
+        ctx.unread(PADDED - 4, 4, of=PADDED)
     else:
-        _opus(ctx, arrays, how)
+        _opus(ctx, (*arrays, cleared), how)
     # Whole waves read the experts' two lists of numbers, whose last lanes may lie beyond what few tokens ask for.
     ctx.least_lds(4 * (experts + 2 + -(-experts // WAVE) * WAVE))
 
 
 def _opus(ctx, arrays: tuple[Any, ...], how: tuple[Any, ...]) -> None:
-    (tokens, topk), experts = ctx["topk_ids"].shape, how[0]
+    (tokens, topk), experts = arrays[0].shape, how[0]
     size = ctx.call(SOURCE, "moe_sorting_opus_get_workspace_size", tokens, experts, topk, 0)
     workspace = ctx.scratch((size,), "uint8") if size > 0 else None
     ctx.call(SOURCE, NEWER, *arrays, *how, workspace, 0, later=(None, None, None))

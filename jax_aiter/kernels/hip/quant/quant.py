@@ -11,6 +11,7 @@ from jax_aiter.kernels.hip.rules import HALF, dtype_in, first, fits_int32, quant
 from jax_aiter.kernels.spec import CallSpec
 
 SOURCE = "quant"
+FUNCTION = "aiter::dynamic_per_token_scaled_quant"
 LARGEST = {"float8_e4m3fnuz": 240.0, "float8_e4m3fn": 448.0, "int8": 127.0}
 #: smallest amax that is assumed, so that zeros have a scale: AITER's, and ours.
 AMAX_FLOOR = 1e-10
@@ -46,14 +47,15 @@ def per_tensor_quant(ctx):
     ctx.fill_instead("initializeScale", scale, struct.pack("<f", AMAX_FLOOR / LARGEST[xq.dtype]))
 
 
-def _by_rows(ctx, x, *, transpose: bool = False) -> None:
-    xq, scale = ctx.results
+def by_rows(ctx, x, xq, scale, *, transpose: bool = False) -> None:
+    """Record the quantisation of the rows of `x`, [M, N]."""
     # AITER learns the columns of the whole from the output's shape.
-    ctx.call(SOURCE, "aiter::dynamic_per_token_scaled_quant", xq.rows, x, scale, None, transpose, None, 1)
+    ctx.call(SOURCE, FUNCTION, xq.rows, x, scale, None, transpose, None, 1)
 
 
-def _vector(columns: int) -> int:
-    return next((vector for most, vector in VECTORS if columns <= most), VECTOR)
+def vector(columns: int) -> int:
+    """Columns of a row of so many that AITER's kernel reads at a time."""
+    return next((width for most, width in VECTORS if columns <= most), VECTOR)
 
 
 def _zero_rows(spec: CallSpec, operands: Mapping[str, Any], results: Sequence[Any]) -> Sequence[Any]:
@@ -69,14 +71,14 @@ def _zero_rows(spec: CallSpec, operands: Mapping[str, Any], results: Sequence[An
 
 @op(
     "per_token_quant",
-    function="aiter::dynamic_per_token_scaled_quant",
+    function=FUNCTION,
     sources=(SOURCE,),
-    refuse=lambda spec: _refuse(spec) or _whole(spec["x"].shape[-1], _vector(spec["x"].shape[-1])),
+    refuse=lambda spec: _refuse(spec) or _whole(spec["x"].shape[-1], vector(spec["x"].shape[-1])),
     arrange=Arranged(finish=_zero_rows),
     entry="aiter.per_token_quant_hip, which aiter.get_hip_quant gives, calls nothing else",
 )
 def per_token_quant(ctx):
-    _by_rows(ctx, ctx["x"].rows)
+    by_rows(ctx, ctx["x"].rows, *ctx.results)
 
 
 def _refuse_groups(spec: CallSpec) -> str | None:
@@ -86,10 +88,10 @@ def _refuse_groups(spec: CallSpec) -> str | None:
 
 @op(
     "group_quant",
-    function="aiter::dynamic_per_token_scaled_quant on a row per group",
+    function=f"{FUNCTION} on a row per group",
     sources=(SOURCE,),
     refuse=_refuse_groups,
     entry="aiter.per_group_quant_hip, which aiter.get_hip_quant gives, calls nothing else",
 )
 def group_quant(ctx):
-    _by_rows(ctx, ctx["x"].view(-1, ctx.params["group_size"]), transpose=bool(ctx.params["transpose_scale"]))
+    by_rows(ctx, ctx["x"].view(-1, ctx.params["group_size"]), *ctx.results, transpose=bool(ctx.params["transpose_scale"]))

@@ -19,13 +19,17 @@ def _spec(spec: CallSpec) -> CallSpec:
     return dataclasses.replace(spec, operands={**spec.operands, "positions": positions})
 
 
-def _arrays(spec: CallSpec, operands: Mapping[str, Any]) -> list[Any]:
-    """AITER's positions are int64, which JAX has under a switch only: two words each, the upper one zero since none is negative."""
+def words(positions: Any, rows: int) -> Any:
+    """Rows of a table of so many as AITER's int64, which JAX has under a switch only: two words each, none negative."""
     import jax.numpy as jnp
 
-    positions = jnp.clip(operands["positions"], 0, spec["cos"].shape[0] - 1)
-    words = jnp.stack([positions, jnp.zeros_like(positions)], axis=-1)
-    return [words if name == "positions" else operands[name] for name in spec.operands]
+    inside = jnp.clip(positions, 0, rows - 1)
+    return jnp.stack([inside, jnp.zeros_like(inside)], axis=-1)
+
+
+def _arrays(spec: CallSpec, operands: Mapping[str, Any]) -> list[Any]:
+    given = {**operands, "positions": words(operands["positions"], spec["cos"].shape[0])}
+    return [given[name] for name in spec.operands]
 
 
 ARRANGED = Arranged(_spec, _arrays)

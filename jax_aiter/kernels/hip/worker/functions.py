@@ -50,6 +50,7 @@ class Function:
 
 _INTEGER = re.compile(r"(unsigned |signed )?(bool|char|short|int|long|long long)|(\w+::)*\w+")  # or the name of an enumeration
 _TENSOR = re.compile(r"(\w+::)*(Tensor|aiter_tensor_t)")
+_OPTIONAL_INT = "std::optional<int>"
 _OPTIONAL = re.compile(rf"std::optional<({_TENSOR.pattern})>")
 
 
@@ -144,7 +145,7 @@ class Frame:
 def frame(function: Function, values: Sequence[Any], text: Callable[[str], int], *, returns: bool = False) -> Frame:
     """`values` as the function's parameters; `text` makes a std::string, by its address. RecordError names what does not fit.
 
-    returns: the function returns a tensor, for which its caller has room.
+    returns: the function returns a tensor, or a vector of them, for which its caller has room.
     """
     if len(values) != len(function.parameters):
         raise RecordError(f"this release's {function.signature} takes {len(function.parameters)} arguments, not {len(values)}")
@@ -165,6 +166,9 @@ def _pass(found: Frame, kind: str, value: Any, text: Callable[[str], int]) -> bo
         given = Optional(value if tensor else Tensor(), tensor)
         found.address(given) if reference else found.memory(bytes(given))
         return tensor or value is None
+    if bare == _OPTIONAL_INT and not reference and (value is None or isinstance(value, int)):
+        found.integer(0 if value is None else value & (1 << 32) - 1 | 1 << 32)  # the number, and that there is one
+        return True
     if _TENSOR.fullmatch(bare.removesuffix("*")) and (reference or bare.endswith("*")):
         found.address(value) if tensor else found.integer(0)
         return tensor or (value is None and not reference)

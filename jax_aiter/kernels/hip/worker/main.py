@@ -15,11 +15,11 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.hip.adapters import adapter
 from jax_aiter.kernels.hip.build import commands, compilers
-from jax_aiter.kernels.hip.build.ck import UNITS
+from jax_aiter.kernels.hip.build.ck import is_ck
 from jax_aiter.kernels.hip.build.ck_compile import Family
 from jax_aiter.kernels.hip.build.device import code_object
 from jax_aiter.kernels.hip.build.frontend import front_end
-from jax_aiter.kernels.hip.build.source import source
+from jax_aiter.kernels.hip.build.source import Source, source
 from jax_aiter.kernels.hip.worker import ck
 from jax_aiter.kernels.hip.worker.errors import RecordError
 from jax_aiter.kernels.hip.worker.record import Host, Module, Recorder, record
@@ -35,8 +35,9 @@ def start(arch: str, units: str, where: str, cache: str) -> tuple[dict[str, Any]
     if platform.machine() not in ("x86_64", "AMD64"):
         return {"error": f"AITER's host code is called by the conventions of x86-64, and this is {platform.machine()}"}, dict
     root, place, recorder = Path(cache), location(where), Recorder()
-    folder = tempfile.TemporaryDirectory(prefix="jax_aiter-hip-")  # as long as the process lives
     try:
+        with commands.room():
+            folder = tempfile.TemporaryDirectory(prefix="jax_aiter-hip-")  # as long as the process lives
         compiler = compilers.find()
         runtime = Runtime(compiler.clang, compiler.headers, Path(folder.name), (arch, int(units), LDS[arch]), recorder)
     except KernelBuildError as error:
@@ -49,8 +50,8 @@ def start(arch: str, units: str, where: str, cache: str) -> tuple[dict[str, Any]
         if name in failed:
             raise failed[name]
         of = source(place, name)
-        if name in UNITS:
-            return ck.module(Family(of, arch, int(units), root, Path(folder.name) / name), of.tensor)
+        if is_ck(name):
+            return _family(of, arch, int(units), root, Path(folder.name))
         try:
             made = front_end(of, arch, root)
         except KernelBuildError as error:
@@ -62,6 +63,13 @@ def start(arch: str, units: str, where: str, cache: str) -> tuple[dict[str, Any]
     host = Host(runtime, recorder, module)
     start.__dict__["kept"] = folder
     return {"compiler": compiler.version}, lambda request: _answer(request, host, recorder, root)
+
+
+def _family(of: Source, arch: str, units: int, root: Path, folder: Path) -> Module:
+    """In a folder of its own: what another attempt left, which had no room, is in nobody's way."""
+    with commands.room():
+        work = Path(tempfile.mkdtemp(prefix=f"{of.stem}-", dir=folder))
+    return ck.module(Family(of, arch, units, root, work), of.tensor)
 
 
 def _answer(request: dict[str, Any], host: Host, recorder: Recorder, root: Path) -> dict[str, Any]:

@@ -151,6 +151,10 @@ class Host:
         """As `Context.takes`."""
         return {len(found.parameters) for found in functions.named(self._load(source)[2], function)}
 
+    def torch(self, source: str) -> bool:
+        """As `Context.torch`."""
+        return self._load(source)[0].tensor == "torch"
+
     def fill(self, target: Array, pattern: bytes) -> None:
         """As `Context.fill`."""
         self._recorder.filled(target.address, int.from_bytes(pattern, "little"), len(pattern), target.nbytes // len(pattern))
@@ -161,10 +165,10 @@ class Host:
             if isinstance(step, Launch):
                 step.lds = max(step.lds, nbytes)
 
-    def unread(self, offset: int, size: int) -> None:
+    def unread(self, offset: int, size: int, of: int | None) -> None:
         """As `Context.unread`."""
         for step in self._recorder.steps:
-            if isinstance(step, Launch):
+            if isinstance(step, Launch) and of in (None, step.arguments[0].size):
                 first, *others = step.values
                 step.values = (first[:offset] + bytes(size) + first[offset + size :], *others)
 
@@ -224,11 +228,15 @@ class Context:
         """How many arguments this release's functions of a name take; none if it has no such function."""
         return self._host.takes(source, function)
 
+    def torch(self, source: str) -> bool:
+        """Whether this release's functions of a source take torch's tensors, not AITER's own."""
+        return self._host.torch(source)
+
     def call(self, source: str, function: str, *values: Any, later: Sequence[Any] = (), returns: bool = False) -> int:
         """Call one of AITER's host functions with arrays, numbers, strings and None; what it returns, if that is an int.
 
         later: parameters that came with a later release; one without them serves a call that has nothing (0 or None) for them.
-        returns: it returns a tensor, one of those it was given.
+        returns: it returns a tensor, or a vector of them, of those it was given.
         """
         return self._host.call(source, function, values, later, returns)
 
@@ -240,9 +248,12 @@ class Context:
         """Give the launches so far no less LDS than this, where AITER's kernels read beyond what they asked for."""
         self._host.least_lds(nbytes)
 
-    def unread(self, offset: int, size: int) -> None:
-        """Zero bytes of the first argument of the launches so far, which no kernel reads and AITER's host code did not write."""
-        self._host.unread(offset, size)
+    def unread(self, offset: int, size: int, *, of: int | None = None) -> None:
+        """Zero bytes of the first argument of the launches so far, which no kernel reads and AITER's host code did not write.
+
+        of: the size of such an argument, where only the launches are meant that have one.
+        """
+        self._host.unread(offset, size, of)
 
     def fill_instead(self, kernel: str, target: Array, pattern: bytes) -> None:
         """Put a fill of `target` with 1, 2 or 4 bytes in the place of the one launch of a kernel that sets it to something else."""

@@ -89,9 +89,14 @@ def _forward_starts(arch: str, value: int) -> tuple[Tile, ...]:
     names = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages", "PRELOAD_V")
     tiles = [(128, 64, 4, 1, 0), (64, 32, 4, 2, 0)]
     if arch.startswith("sm_"):
-        # Warps in fours: an instruction of four has 64 rows. All of these compile without spilling, for heads of 128 and of 64.
+        # Warps in fours: an instruction of four has 64 rows. The first four do not spill, for heads of 128 and of 64.
         tiles = [(64, 64, 4, 3, 0), (64, 64, 4, 3, 1), (128, 64, 8, 3, 0), (128, 128, 8, 2, 1)]
-        tiles += [(128, 64, 4, 3, 0), (256, 64, 8, 3, 0), (128, 128, 8, 3, 0)] if value <= 64 else [(128, 64, 8, 2, 0)]
+        narrow = [(128, 64, 4, 3, 0), (256, 64, 8, 3, 0), (128, 128, 8, 3, 0)]
+        wide = [(128, 64, 8, 2, 0), (128, 64, 4, 2, 0), (128, 64, 4, 3, 1), (128, 128, 8, 3, 0), (128, 32, 4, 4, 0)]
+        # What else Triton's tutorial and FlashAttention's Triton kernel have for Hopper: deeper, or with narrow blocks of keys.
+        narrow += [(128, 64, 8, 4, 0), (128, 32, 4, 4, 0), (128, 128, 4, 3, 0)]
+        wide += [(128, 64, 8, 4, 0), (128, 32, 8, 4, 0), (64, 32, 4, 4, 0)]
+        tiles += narrow if value <= 64 else wide
     return tuple(dict(zip(names, tile, strict=True)) for tile in tiles)
 
 
@@ -129,7 +134,7 @@ def backward(spec: CallSpec) -> Space:
         "BLOCK_N2": (16, 32, 64, 128),
         "BLK_SLICE_FACTOR": (1, 2, 4),
         "num_warps": (1, 2, 4, 8),
-        "num_stages": (1, 2, 3, 4),
+        "num_stages": (1, 2, 3, 4, 5),
         **_options(spec.arch),
     }
     return Space(values, _bucket(spec), _backward_starts(spec.arch, _heads(spec)[1]), lambda tile: _backward_rule(spec, tile))
@@ -141,6 +146,11 @@ def _backward_starts(arch: str, value: int) -> tuple[Tile, ...]:
     if arch.startswith("sm_"):
         # Seven products' operands are many for 255 registers: the first of each hardly spill.
         wide = [(32, 128, 128, 64, 2, 8, 2), (32, 128, 128, 32, 2, 8, 2), (64, 128, 128, 64, 2, 8, 2), (64, 128, 128, 64, 1, 8, 3)]
+        # Of one warpgroup, so that two programs fit a multiprocessor: one may compute while the other loads.
+        wide += [(64, 128, 128, 64, 2, 8, 3), (64, 64, 64, 64, 2, 4, 2), (32, 64, 64, 32, 1, 4, 2), (64, 64, 64, 32, 2, 4, 3)]
         narrow = [(64, 128, 128, 64, 2, 8, 2), (32, 64, 64, 32, 1, 4, 3), (64, 64, 64, 64, 2, 4, 2), *wide[:2]]
+        # As above: five stages of the tutorial's tile, equal blocks of FlashAttention's; for heads of 128 with eight warps.
+        narrow += [(32, 128, 128, 32, 2, 4, 5), (128, 128, 128, 128, 2, 8, 2)]
+        wide += [(32, 128, 128, 32, 2, 8, 5), (32, 128, 128, 64, 2, 8, 3)]
         tiles = narrow if value <= 64 else wide
     return tuple(dict(zip(names, tile, strict=True)) for tile in tiles)

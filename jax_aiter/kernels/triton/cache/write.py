@@ -9,11 +9,10 @@ from typing import Any
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.rules import FLOAT, HALF, dtype_in, first, fits_int32, power_of_two, row_fits
+from jax_aiter.kernels.triton.rules import FLOAT, GRID, HALF, dtype_in, first, fits_int32, power_of_two, row_fits
 
 LARGEST = {"float8_e4m3fnuz": 240.0, "float8_e4m3fn": 448.0}
 OWN = "jax_aiter.kernels.triton.worker"
-GRID = 65535  # of a dimension other than the first, on NVIDIA
 
 
 def heads_fit(spec: CallSpec, queries: str | None, keys: str) -> str | None:

@@ -1,7 +1,10 @@
 """The tiles of decoding over a latent cache.
 
 KERNEL "page" is AITER's, whose tile is a page; "own" is ours, BLOCK_H heads by BLOCK_N tokens. A token's latent is key and value to
-every head, so what a program reads counts once for BLOCK_H heads.
+every head, so what a program reads counts once for BLOCK_H heads. A sequence's tokens are split among SPLITS programs so that every
+compute unit has work: into how many parts follows from `cost`. By it 32 sequences of 2048 tokens and 128 heads on an H200 are best
+split in two, 128 programs of 16 tiles in one round over 132 units: by this model
+what keeps them from the card's floor is inside a program (not measured).
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from jax_aiter.kernels.triton.tiles.space import WARP, Space
 LEAST_PAGE = 16
 OWN = frozenset({"BLOCK_H", "BLOCK_N", "SPLITS", "num_warps", "num_stages"})
 PAGE = frozenset({"NUM_SEGMENTS_PER_SEQ", "num_warps", "num_stages", "waves_per_eu"})
+#: of a sequence's tokens, as many parts are tried as these; any number of them up to the last may be where a search begins.
+SPLITS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32, 48, 64)
 #: 32-bit registers a thread may hold of scores and sums.
 REGISTERS = {"gfx942": 320, "gfx950": 320, "sm_90": 160}
 
@@ -35,13 +40,25 @@ def _block_h(spec: CallSpec) -> int:
     return min(max(next_power_of_2(_sizes(spec)[0]), 16), most)
 
 
-def _splits(spec: CallSpec, block_h: int, block_n: int, per_unit: int) -> int:
-    """By which no compute unit has more programs than that, each of two tiles or more: partial sums are as many bytes as the cache
-    before long."""
-    programs = spec["q"].shape[0] * -(-_sizes(spec)[0] // block_h)
-    wanted = per_unit * COMPUTE_UNITS[spec.arch] // programs
-    most = max(min(wanted, _tokens(spec) // (2 * block_n), 64), 1)
-    return 1 << (most.bit_length() - 1)
+def cost(spec: CallSpec, block_h: int, block_n: int, splits: int, resident: int) -> float:
+    """What a choice of splits takes, in tiles of the cache: an estimate by which choices are ranked, no time.
+
+    All programs are alike, `resident` of them run on a compute unit at once, so they take ceil(programs / (units · resident))
+    rounds, the last of which may leave units idle. In a round a program reads its queries and its tiles, writes its partial sums
+    in float32, and the kernel that joins them reads these again.
+    """
+    heads, rank, rotary = _sizes(spec)
+    programs = spec["q"].shape[0] * -(-heads // block_h) * splits
+    rounds = -(-programs // (COMPUTE_UNITS[spec.arch] * resident))
+    of_a_tile = block_n * (rank + rotary) * ITEMSIZE[spec["kv_buffer"].dtype]
+    queries, sums = block_h * (rank + rotary) * ITEMSIZE[spec["q"].dtype], 2 * block_h * rank * ITEMSIZE["float32"]
+    return rounds * (-(-_tokens(spec) // (splits * block_n)) + (queries + sums) / of_a_tile)
+
+
+def _splits(spec: CallSpec, block_h: int, block_n: int, resident: int) -> int:
+    """The fewest that cost least, each of two tiles or more."""
+    most = max(min(_tokens(spec) // (2 * block_n), SPLITS[-1]), 1)
+    return min(range(1, most + 1), key=lambda splits: cost(spec, block_h, block_n, splits, resident))
 
 
 def own(spec: CallSpec) -> dict[str, int]:
@@ -90,7 +107,7 @@ def decode(spec: CallSpec) -> Space:
         "KERNEL": kernels,
         "BLOCK_H": (16, 32, 64, 128),
         "BLOCK_N": (16, 32, 64, 128),
-        "SPLITS": (1, 2, 4, 8, 16, 32, 64),
+        "SPLITS": SPLITS,
         "num_warps": (2, 4, 8),
         "num_stages": (1, 2, 3, 4),
     }
@@ -101,6 +118,11 @@ def decode(spec: CallSpec) -> Space:
     starts: list[Tile] = [{"KERNEL": "own", **own(spec)}]
     if spec.arch.startswith("sm_"):
         for heads, tokens, warps, stages in (
+            # Two warpgroups split the tokens of a tile between them: of 128 each multiplies by 64 at once, of 32 by 16, at the
+            # price of the stage that would be loaded meanwhile.
+            (64, 128, 8, 1),
+            (64, 64, 8, 1),
+            (64, 64, 8, 2),
             (64, 32, 8, 4),
             (64, 32, 8, 3),
             (64, 32, 8, 2),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 
-from jax_aiter.kernels.spec import ArraySpec, CallSpec
+from jax_aiter.kernels.spec import EXACT_GROUPS, ArraySpec, CallSpec
 from jax_aiter.kernels.triton.adapters import composed
 from jax_aiter.kernels.triton.rules import HALF, dtype_in, first, param_is
 
@@ -21,14 +21,15 @@ def _refuse(spec: CallSpec) -> str | None:
 
 
 def _parts(spec: CallSpec) -> dict[str, CallSpec]:
-    """The five products of `jax_aiter.ops.moe.grouped_backward.Products`, by their names."""
+    """The five products of `jax_aiter.ops.moe.grouped_backward.Products`, by their names, of sizes that are a routing's."""
     (experts, wide, model), (*_, inter), dtype = spec["w1"].shape, spec["w2"].shape, spec["w1"].dtype
     tokens, k = spec["topk_ids"].shape
     rows, sizes = tokens * k, ArraySpec((experts,), "int32")
 
     def part(op: str, left: int, right: tuple[int, ...], result: tuple[int, ...], **params: bool) -> CallSpec:
         operands = {"lhs": ArraySpec((rows, left), dtype), "rhs": ArraySpec(right, dtype), "group_sizes": sizes}
-        return CallSpec(op, spec.arch, operands, {**params, "preferred_element_type": dtype}, (ArraySpec(result, dtype),))
+        said = {**params, "preferred_element_type": dtype, EXACT_GROUPS: True}
+        return CallSpec(op, spec.arch, operands, said, (ArraySpec(result, dtype),))
 
     first_weight, second_weight = (experts, wide, model), (experts, model, inter)
     return {

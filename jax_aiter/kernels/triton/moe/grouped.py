@@ -4,7 +4,7 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
-from jax_aiter.kernels.spec import COMPUTE_UNITS, CallSpec
+from jax_aiter.kernels.spec import COMPUTE_UNITS, EXACT_GROUPS, CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.moe.spaces import grouped_space
 from jax_aiter.kernels.triton.rules import HALF, dtype_in, first
@@ -14,6 +14,15 @@ HOPPER = {"BLOCK_SIZE_M": 128, "BLOCK_SIZE_K": 64, "BLOCK_SIZE_N": 128, "GROUP_S
 HOPPER_TRANSPOSED = {**HOPPER, "BLOCK_SIZE_M": 64, "BLOCK_SIZE_K": 128}
 #: of a configuration, what the compiler is told and not the kernel.
 OPTIONS = ("num_warps", "num_stages", "waves_per_eu", "matrix_instr_nonkdim", "kpack")
+
+
+def exact(spec: CallSpec) -> bool:
+    """Whether who made this call says of the group sizes that none is negative and that they end with the last row or before, and
+    reads no row of the result behind them. Then nothing checks the sizes and nothing clears such rows: two launches less.
+
+    No parameter of the op: parts of composed ops have it.
+    """
+    return bool(spec.params.get(EXACT_GROUPS))
 
 
 def _refuse(spec: CallSpec) -> str | None:
@@ -58,13 +67,15 @@ def grouped_gemm(ctx):
     lhs, rhs, bias, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.operand("bias"), ctx.results[0]
     (m, k), n, g = lhs.shape, out.shape[1], rhs.shape[0]
     config = _config(ctx, "gmm", m, k, n, g)
-    sizes, bounds = groups.group_bounds(ctx.operand("group_sizes"), m)
+    sizes, bounds = ctx.operand("group_sizes"), None
+    if not exact(ctx.spec):
+        sizes, bounds = groups.group_bounds(sizes, m)
     most = (_tiles(m, config["BLOCK_SIZE_M"]) + g) * _tiles(n, config["BLOCK_SIZE_N"])
     tensors = {"lhs_ptr": lhs, "rhs_ptr": rhs, "group_sizes_ptr": sizes, "out_ptr": out, "bias_ptr": bias, "tile_counter_ptr": None}
     how = {"TRANS_RHS": ctx.spec.params["transpose_rhs"], "USE_BIAS": bias is not None, "WORK_STEALING": False, **config}
     options = {name: how.pop(name) for name in OPTIONS if name in how}
     _launch(gmm_kernel, min(config["GRID_DIM"], most), {**tensors, "M": m, "K": k, "N": n, "G": g, **how}, options)
-    return glue.clear_tail(out, bounds)
+    return out if bounds is None else glue.clear_tail(out, bounds)
 
 
 @op(
@@ -82,7 +93,8 @@ def transposed_grouped_gemm(ctx):
     lhs, rhs, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.results[0]
     (m, k), (g, _, n) = lhs.shape, out.shape
     config = _config(ctx, "ptgmm", m, k, n, g)
-    sizes, _ = groups.group_bounds(ctx.operand("group_sizes"), m)
+    sizes = ctx.operand("group_sizes")
+    sizes = sizes if exact(ctx.spec) else groups.group_bounds(sizes, m)[0]
     most = g * _tiles(k, config["BLOCK_SIZE_K"]) * _tiles(n, config["BLOCK_SIZE_N"])
     tensors = {"lhs_ptr": lhs, "rhs_ptr": rhs, "group_sizes_ptr": sizes, "out_ptr": out, "bias_grad_ptr": None}
     how = {"TRANS_LHS": True, "COMPUTE_BIAS_GRAD": False, "ACCUMULATE": False, **config}

@@ -4,13 +4,12 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, W4A16, columns, fused_moe_space
+from jax_aiter.kernels.triton.moe import a8w4, mxfp4
+from jax_aiter.kernels.triton.moe.chiplets import xcds
+from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, MX, W4A16, columns, fused_moe_space
 from jax_aiter.kernels.triton.quant.quant import DYNAMIC, GROUPS, STATIC, quantise_groups, quantise_tensor
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, next_power_of_2, param_is
 
@@ -44,9 +43,14 @@ def _interleaved(spec: CallSpec) -> bool:
     return spec.params.get("gate_mode", "separated") == "interleave"
 
 
+def _limit(spec: CallSpec) -> float | None:
+    limit = spec.params.get("swiglu_limit")
+    return SWIGLU_LIMIT if limit is None and spec.params.get("activation") == "swiglu" else limit
+
+
 def _refuse(spec: CallSpec) -> str | None:
     quant = spec.params.get("quant_type", "none")
-    weights = {"none": HALF, W4A16: ("uint8",)}.get(quant, (spec.fp8,))
+    weights = {"none": HALF, W4A16: ("uint8",), MX: ("uint8",)}.get(quant, (spec.fp8,))
     inter = columns(spec, "w2")
     rule = None
     for name, size in (("D", spec["hidden_states"].shape[1]), ("I", inter)):
@@ -55,11 +59,14 @@ def _refuse(spec: CallSpec) -> str | None:
     for name, pad in zip(("hidden_pad", "intermediate_pad"), _pads(spec), strict=True):
         if quant in BLOCK_SCALES and pad % 128:
             rule = rule or f"{name} = {pad}; AITER's block-scale kernel needs a multiple of 128"
+    if quant == MX:
+        rule = mxfp4.refuse(spec, (columns(spec, "w1"), inter), _pads(spec))
+        rule = rule or (a8w4.refuse(spec) if a8w4.suits(spec) else None)
     slots = spec["topk_ids"].size
     if max(slots * 2 * inter, spec["hidden_states"].size) > INT32_MAX:
         rule = rule or f"T * k * 2I = {slots * 2 * inter}; AITER's activation kernel indexes with 32 bits"
     return first(
-        param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES, W4A16),
+        param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES, W4A16, MX),
         param_is(spec, "activation", *ACTIVATIONS),
         param_is(spec, "weight_layout", None),
         dtype_in(spec, "hidden_states", HALF),
@@ -75,15 +82,17 @@ def _refuse(spec: CallSpec) -> str | None:
 
 def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
-    own = ("moe.moe_op:fused_moe",)
+    if quant == MX and a8w4.suits(spec):
+        return a8w4.NEEDS
+    own = mxfp4.needs(spec) if quant == MX else ("moe.moe_op:fused_moe",)
     activation = WHOLE_ROWS if spec.params.get("activation") in GELU and _aiters_activation(spec) else ()
-    given = {"none": (), W4A16: (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
+    given = {"none": (), W4A16: (), MX: (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
     return *own, "utils.moe_config_utils:get_optimal_moe_config", *activation, *given
 
 
 @op(
     "fused_moe",
-    source="aiter.ops.triton.moe.moe_op.fused_moe, activation.fused_silu_mul, quant",
+    source="aiter.ops.triton.moe.moe_op.fused_moe, moe_op_gemm_a8w4.moe_gemm_a8w4, activation.fused_silu_mul, quant",
     refuse=_refuse,
     needs=_needs,
     space=fused_moe_space,
@@ -95,18 +104,23 @@ def fused_moe(ctx):
     from jax_aiter.kernels.triton.worker import glue, glue_moe, glue_sort
 
     spec = ctx.spec
+    if spec.params.get("quant_type") == MX and a8w4.suits(spec):
+        return a8w4.run(ctx, pads=_pads(spec), interleaved=_interleaved(spec), limit=_limit(spec))
     x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
     quant, early = spec.params.get("quant_type", "none"), bool(spec.params.get("doweight_stage1"))
     (tokens, model), experts, (_, topk) = x.shape, w2.shape[0], ctx.operand("topk_ids").shape
-    config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=quant not in ("none", W4A16), use_int4_w4a16=quant == W4A16, M=tokens)
+    # Of MXFP4 weights AITER has configurations with hidden states of 4 bits alone, and none for gfx942.
+    fp8 = quant not in ("none", W4A16, MX)
+    config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=fp8, use_int4_w4a16=quant in (W4A16, MX), M=tokens)
     if quant in BLOCK_SCALES:
         config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
-    config = ctx.tiled(config)
+    configured = (lambda config: mxfp4.configured(config, spec.arch)) if quant == MX else (lambda config: config)
+    config = configured(ctx.tiled(config))
     held = ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens")
     ids, routing = glue_sort.sort_slots(*held, config["BLOCK_SIZE_M"])
     if quant == "per_tensor" and not spec.has("a1_scale"):
         x = glue.taken_rows(x, ids, experts)
-    gemm, second = Gemm(ctx, config, routing, quant), Gemm(ctx, ctx.tiled(config, "stage2"), routing, quant)
+    gemm, second = Gemm(ctx, config, routing, quant), Gemm(ctx, configured(ctx.tiled(config, "stage2")), routing, quant)
 
     gate_up = torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
     gemm(x, "w1", gate_up, topk, ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
@@ -135,7 +149,6 @@ def _activate(ctx, gate_up, ids):
 
         return fused_clamp_act_mul(gate_up, activation=activation)
     experts, inter = spec["w2"].shape[0], columns(spec, "w2")
-    limit = spec.params.get("swiglu_limit")
     return glue_moe.activate(
         gate_up,
         ctx.operand("bias1"),
@@ -144,7 +157,7 @@ def _activate(ctx, gate_up, ids):
         inter=inter,
         pad=_pads(spec)[1],
         activation=activation,
-        limit=SWIGLU_LIMIT if limit is None and activation == "swiglu" else limit,
+        limit=_limit(spec),
         interleaved=_interleaved(spec),
     )
 
@@ -164,6 +177,11 @@ class Gemm:
 
         w, w_scale, zeros = (self._ctx.operand(n) for n in (name, f"{name}_scale", f"{name}_zp"))
         whole = columns(self._ctx.spec, name)
+        if self._quant == MX:
+            mxfp4.product(
+                self._ctx, a, name, out, self._routing, slots_per_row, self._config, columns=whole - pad, weighted=weighted
+            )
+            return
         if self._quant != W4A16:  # whose kernel reads as many columns as `a` has
             w = w[:, :, : whole - pad]
         if a.shape[1] != whole - pad:
@@ -185,7 +203,7 @@ class Gemm:
         elif self._quant == W4A16:
             block_shape = [0, whole // w_scale.shape[2]]
         quantised = self._quant not in ("none", W4A16)
-        with _xcds(moe_op, self._config) as config:
+        with xcds(moe_op, self._config) as config:
             moe_op.fused_moe(
                 a,
                 w,
@@ -205,17 +223,3 @@ class Gemm:
                 block_shape,
                 config,
             )
-
-
-@contextlib.contextmanager
-def _xcds(module, config: dict) -> Iterator[dict]:
-    """The configuration without NUM_XCDS, which AITER's wrapper in `module` asks for elsewhere: over how many chiplets, each with
-    a cache of its own, the kernel takes programs to be dealt out in turns. On a GPU that is one piece, 1 keeps them in order."""
-    number, own = config.get("NUM_XCDS"), getattr(module, "get_num_xcds", None)
-    if number is not None and own is not None:
-        module.get_num_xcds = lambda: number
-    try:
-        yield {name: value for name, value in config.items() if name != "NUM_XCDS"}
-    finally:
-        if own is not None:
-            module.get_num_xcds = own

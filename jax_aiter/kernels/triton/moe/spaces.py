@@ -8,11 +8,12 @@ from jax_aiter.kernels.triton.tiles.space import BLOCKS, Space, of_part, product
 
 BLOCK_SCALES = ("per_1x128", "per_128x128")
 W4A16 = "int4_w4a16"  # two codes to a byte, hidden states of 16 bits
+MX = "per_1x32"  # MXFP4: two codes to a byte, a scale per 32
 
 
 def columns(spec: CallSpec, name: str) -> int:
     """K of a weight [E, N, K]."""
-    return spec[name].shape[2] * (2 if spec.params.get("quant_type") == W4A16 else 1)
+    return spec[name].shape[2] * (2 if spec.params.get("quant_type") in (W4A16, MX) else 1)
 
 
 #: shapes that did well at many, some and few rows per expert.
@@ -34,6 +35,14 @@ def fused_moe_space(spec: CallSpec) -> Space:
     if spec.params.get("quant_type") == W4A16:  # the kernel loads a byte, a scale and perhaps a zero point for every element
         itemsize = ITEMSIZE[spec["hidden_states"].dtype]
         sizes = (itemsize, 1 + ITEMSIZE[spec["w1_scale"].dtype] + spec.has("w1_zp"))
+    scaled = spec.params.get("quant_type") == MX
+    if scaled:  # weights meet hidden states in their dtype
+        itemsize = ITEMSIZE[spec["hidden_states"].dtype]
+        sizes = (itemsize, itemsize)
+    kept = model - int(spec.params.get("hidden_pad") or 0), inter - int(spec.params.get("intermediate_pad") or 0)
+    bucket = {"rows": max(slots // experts, 1), "D": model, "I": inter}
+    if scaled and str(spec.params.get("q_dtype_a")).startswith("float8"):
+        return Space({}, bucket)  # whose wrapper has no configuration but its own
     values = product_values(spec.arch, itemsize)
     if spec.params.get("quant_type", "none") in BLOCK_SCALES:
         values["BLOCK_SIZE_K"] = (128,)  # one scale per 128 along K: a tile may not straddle two
@@ -44,9 +53,12 @@ def fused_moe_space(spec: CallSpec) -> Space:
     def valid(tile: Tile) -> str | None:
         if (depth := tile.get("BLOCK_SIZE_K", values["BLOCK_SIZE_K"][0])) not in values["BLOCK_SIZE_K"]:
             return f"BLOCK_SIZE_K = {depth}; it must be one of {values['BLOCK_SIZE_K']}"
+        for part, columns in zip(("stage1", "stage2"), kept, strict=True) if scaled else ():
+            block = of_part(tile, part).get("BLOCK_SIZE_K", 1)
+            if columns % int(block):
+                return f"BLOCK_SIZE_K = {block} of {part}; it must divide the {columns} columns of that product"
         return first(*(product_fits(spec.arch, of_part(tile, part), sizes) for part in ("stage1", "stage2")))
 
-    bucket = {"rows": max(slots // experts, 1), "D": model, "I": inter}
     return Space({**values, **second}, bucket, _STARTS.get(spec.arch, ()), valid)
 
 
@@ -57,12 +69,16 @@ _GROUPED = {
             {**tile_of(128, 128, 64, num_warps=8, num_stages=4, GROUP_SIZE=4), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
             {**tile_of(64, 128, 64, num_warps=4, num_stages=4, GROUP_SIZE=4), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
             {**tile_of(16, 128, 128, num_warps=4, num_stages=3, GROUP_SIZE=1), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
+            {**tile_of(256, 128, 64, num_warps=8, num_stages=3, GROUP_SIZE=4), "GRID_DIM": COMPUTE_UNITS["sm_90"]},
+            {**tile_of(128, 256, 64, num_warps=8, num_stages=4, GROUP_SIZE=8), "GRID_DIM": COMPUTE_UNITS["sm_90"]},
         ),
         # The sum runs over rows here, so M is the depth of a tile and K its height.
         "transposed_grouped_gemm": (
             {**tile_of(64, 256, 128, num_warps=8, num_stages=3, GROUP_SIZE=1), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
             {**tile_of(64, 128, 128, num_warps=8, num_stages=4, GROUP_SIZE=1), "GRID_DIM": 2 * COMPUTE_UNITS["sm_90"]},
             {**tile_of(32, 128, 128, num_warps=8, num_stages=4, GROUP_SIZE=4), "GRID_DIM": COMPUTE_UNITS["sm_90"]},
+            {**tile_of(64, 128, 256, num_warps=8, num_stages=3, GROUP_SIZE=4), "GRID_DIM": COMPUTE_UNITS["sm_90"]},
+            {**tile_of(64, 256, 128, num_warps=8, num_stages=4, GROUP_SIZE=4), "GRID_DIM": COMPUTE_UNITS["sm_90"]},
         ),
     }
 }

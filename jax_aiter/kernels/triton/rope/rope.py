@@ -7,7 +7,7 @@ from __future__ import annotations
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.launched import launched
-from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, param_is, power_of_two
+from jax_aiter.kernels.triton.rules import FLOAT, GRID, dtype_in, first, fits_int32, param_is, power_of_two
 from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 
@@ -19,8 +19,8 @@ def _refuse(spec: CallSpec) -> str | None:
         rule = f"x has heads of {head} elements; AITER's Triton kernel needs a power of two"
     elif rotary not in (head, head // 2):
         rule = f"rotary dimension = {rotary}; AITER's Triton kernel rotates the whole head ({head}) or half of it"
-    elif spec["x"].shape[-2] > 65535:
-        rule = f"x has {spec['x'].shape[-2]} heads; AITER's Triton kernel needs a grid dimension per head, at most 65535"
+    elif spec["x"].shape[-2] > GRID:
+        rule = f"x has {spec['x'].shape[-2]} heads; AITER's Triton kernel needs a grid dimension per head, at most {GRID}"
     return first(dtype_in(spec, "x", FLOAT), dtype_in(spec, "cos", FLOAT), rule, fits_int32(spec, "x"))
 
 
@@ -62,8 +62,8 @@ def _refuse_two(spec: CallSpec) -> str | None:
         rule = f"q has {heads} heads and k {kv_heads}; AITER's Triton kernel needs a multiple"
     elif heads == kv_heads and heads & (heads - 1):
         rule = f"q and k have {heads} heads; AITER's Triton kernel writes past the last unless that is a power of two"
-    elif heads > 65535:
-        rule = f"q has {heads} heads; AITER's Triton kernel needs a grid dimension per head, at most 65535"
+    elif heads > GRID:
+        rule = f"q has {heads} heads; AITER's Triton kernel needs a grid dimension per head, at most {GRID}"
     return first(
         dtype_in(spec, "q", FLOAT),
         dtype_in(spec, "cos", ("float32",)),

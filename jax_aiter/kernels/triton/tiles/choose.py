@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from jax_aiter.bind import tuning
 from jax_aiter.kernels.cache import CacheError
-from jax_aiter.kernels.spec import CallSpec, Tile
+from jax_aiter.kernels.spec import EXACT_GROUPS, CallSpec, Tile
 from jax_aiter.kernels.triton.tiles import shipped
 from jax_aiter.kernels.triton.tiles.space import Space, distance
 
@@ -40,9 +40,9 @@ def is_forced(spec: CallSpec) -> bool:
 
 
 def key(spec: CallSpec) -> str:
-    """`tuning.key` of the call."""
+    """`tuning.key` of the call; a part of a composed op has that of the op that it is."""
     operands = {name: (array.dtype, array.shape) for name, array in spec.operands.items()}
-    return tuning.spelled_key(spec.arch, spec.op, operands, spec.params)
+    return tuning.spelled_key(spec.arch, spec.op, operands, {n: value for n, value in spec.params.items() if n != EXACT_GROUPS})
 
 
 def choose(spec: CallSpec, space: Space) -> tuple[Tile, str]:

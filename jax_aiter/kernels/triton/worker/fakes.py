@@ -94,6 +94,7 @@ def _fake_aiter(gfx: str, units: int, root: Path) -> None:
     _module("aiter.ops", __path__=[str(root / "aiter" / "ops")])
     _module("aiter.ops.shuffle", shuffle_weight=_refuse_shuffle)
     _module("aiter.ops.enum", **_enums())
+    _module("aiter.ops.prefill_batch_metadata", **{name: type(name, (), {"__new__": _refuse_schedule}) for name in PREFILL})
     _module("aiter.jit", __path__=[])
     _module("aiter.jit.utils", __path__=[])
     _module(
@@ -109,6 +110,22 @@ def _fake_aiter(gfx: str, units: int, root: Path) -> None:
 def _enums() -> dict[str, type[enum.Enum]]:
     names = "No per_Tensor per_Token per_1x32 per_1x128 per_128x128"
     return {"QuantType": enum.Enum("QuantType", names), "ActivationType": enum.Enum("ActivationType", "No Silu Gelu")}
+
+
+#: what linear attention imports from outside of AITER's Triton half: schedules of packed sequences, made on the host.
+PREFILL = (
+    "CausalConvPrefillMetadata",
+    "ChunkGrid",
+    "GatedDeltaRuleChunkSchedule",
+    "GatedDeltaRulePrefillMetadata",
+    "PrefillBatchLayout",
+    "build_causal_conv_prefill_metadata",
+    "build_gated_delta_rule_prefill_metadata",
+)
+
+
+def _refuse_schedule(*args: object, **kwargs: object) -> None:
+    raise RuntimeError("aiter.ops.prefill_batch_metadata reads lengths of sequences on the host; a plan cannot hold that")
 
 
 def _refuse_shuffle(*args: object, **kwargs: object) -> None:

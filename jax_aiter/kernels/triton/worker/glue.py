@@ -330,13 +330,14 @@ def keyless_packed(lse: torch.Tensor, bounds_q: torch.Tensor, bounds_k: torch.Te
 
 @triton.jit
 def _join_segments_kernel(
-    parts, tops, sums, lengths, out, lse, heads, TILE: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr
-):
+    parts, tops, sums, lengths, out, lse, heads, TILE: tl.constexpr, SEGMENTS: tl.constexpr, BLOCK: tl.constexpr,
+    WIDTH: tl.constexpr,
+):  # fmt: skip
     row, head = tl.program_id(0).to(tl.int64), tl.program_id(1)
     length = tl.load(lengths + row)
     span = tl.cdiv(length, SEGMENTS * TILE) * TILE  # keys per segment, as the attention kernel splits them
-    segment = tl.arange(0, SEGMENTS)
-    used = segment * span < length
+    segment = tl.arange(0, BLOCK)
+    used = (segment < SEGMENTS) & (segment * span < length)
     base = (row * heads + head) * SEGMENTS + segment
     top = tl.load(tops + base, mask=used, other=float("-inf"))
     highest = tl.max(top, axis=0)
@@ -355,8 +356,9 @@ def join_segments(parts, tops, sums, lengths, out, lse, tile: int) -> None:
     """Output and log-sum-exp from AITER's split-key partial results [rows, heads, segments(, width)]."""
     rows, heads, segments, width = parts.shape
     _join_segments_kernel[(rows, heads)](
-        parts, tops, sums, lengths, out, lse, heads, TILE=tile, SEGMENTS=segments, WIDTH=width, num_warps=8
-    )
+        parts, tops, sums, lengths, out, lse, heads, TILE=tile, SEGMENTS=segments, BLOCK=triton.next_power_of_2(segments),
+        WIDTH=width, num_warps=8,
+    )  # fmt: skip
 
 
 @triton.jit

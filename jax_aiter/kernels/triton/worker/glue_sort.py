@@ -10,6 +10,8 @@ slots at once and ranks them by comparing all pairs. The order within an expert 
 # Triton may be absent where types are checked, and its kernels are no Python functions.
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
@@ -72,12 +74,27 @@ def _place_experts_kernel(
 
 
 @triton.jit
-def _place_slots_kernel(local, ranks, starts, order, n, chunks, CHUNK: tl.constexpr):
+def _place_slots_kernel(local, ranks, starts, order, n, chunks, KEPT: tl.constexpr, CHUNK: tl.constexpr):
     chunk = tl.program_id(0)
     i = chunk * CHUNK + tl.arange(0, CHUNK)
     expert = tl.load(local + i, mask=i < n, other=0)
     place = tl.load(starts + expert * chunks + chunk, mask=i < n, other=0) + tl.load(ranks + i, mask=i < n, other=0)
     tl.store(order + place, i, mask=i < n)
+    if KEPT:
+        tl.store(ranks + i, place, mask=i < n)
+
+
+class Sorted(NamedTuple):
+    """local: the number of each slot's expert among those held here, num_experts for none. order: slots by expert, each expert's
+    padded to whole blocks with the number of slots. blocks: the expert of each block, -1 for none. padded: [1], how many slots
+    there are with the padding. totals: [E + 1], how many slots each expert has. places: where in `order` each slot stands."""
+
+    local: torch.Tensor
+    order: torch.Tensor
+    blocks: torch.Tensor
+    padded: torch.Tensor
+    totals: torch.Tensor
+    places: torch.Tensor | None
 
 
 def sort_slots(
@@ -87,6 +104,20 @@ def sort_slots(
     AITER's grouped GEMM is told: slots by expert, each expert's padded to `block` with the number of slots, the expert of each
     block (-1: none), and how many slots there are with the padding.
     """
+    found = sorted_slots(topk_ids, mask, num_experts, num_tokens, block)
+    return found.local, (found.order, found.blocks, found.padded)
+
+
+def sorted_slots(
+    topk_ids: torch.Tensor,
+    mask: torch.Tensor | None,
+    num_experts: int,
+    num_tokens: torch.Tensor | None,
+    block: int,
+    *,
+    places: bool = False,
+) -> Sorted:
+    """`sort_slots` with all that it finds; `places` is whether those are wanted."""
     n, experts = topk_ids.numel(), num_experts + 1
     chunk = min(CHUNK, max(triton.next_power_of_2(n), 16))
     chunks, padded = triton.cdiv(n, chunk), n + experts * (block - 1)
@@ -111,5 +142,5 @@ def sort_slots(
     _rank_slots_kernel[(chunks,)](*given, HAS_TABLE=has_table, COUNTED=counted, CHUNK=chunk)
     sizes = {"BLOCK": block, "BINS": triton.next_power_of_2(experts), "CHUNKS": triton.next_power_of_2(chunks)}
     _place_experts_kernel[(experts,)](counts, totals, order, blocks, count, n, chunks, num_experts, **sizes)
-    _place_slots_kernel[(chunks,)](local, ranks, counts, order, n, chunks, CHUNK=chunk)
-    return local, (order, blocks, count)
+    _place_slots_kernel[(chunks,)](local, ranks, counts, order, n, chunks, KEPT=places, CHUNK=chunk)
+    return Sorted(local, order, blocks, count, totals, ranks if places else None)

@@ -1,6 +1,7 @@
 #include "companions/gemm.h"
 
 #include <algorithm>
+#include <cmath>
 #include <type_traits>
 #include <vector>
 
@@ -18,6 +19,10 @@ auto with_real(ElementType type, F&& f) {
     case ElementType::f32: return f(float());
     case ElementType::f64: return f(double());
     case ElementType::i8: return f(int8_t());
+    case ElementType::fp8_fnuz: return f(F8<false, sem::Fp8::fnuz>());
+    case ElementType::bf8_fnuz: return f(F8<true, sem::Fp8::fnuz>());
+    case ElementType::fp8_ocp: return f(F8<false, sem::Fp8::ocp>());
+    case ElementType::bf8_ocp: return f(F8<true, sem::Fp8::ocp>());
     default: return f(int32_t());
   }
 }
@@ -76,7 +81,33 @@ Error check(const GemmProblem& p, int64_t batch) {
   if (p.beta != 0.0) {
     if (Error e = range(p.c, p.stride_c, p.type_c, p.ldc, p.m, p.n, "GEMM operand C")) return e;
   }
+  const Epilogue& e = p.epilogue;
+  for (const void* scale : {e.scale_a, e.scale_b, e.scale_c, e.scale_d}) {
+    if (scale == nullptr) continue;
+    if (Error error = memory::check_range(scale, sizeof(float), "GEMM scale")) return error;
+  }
+  if (e.bias != nullptr) {
+    if (Error error = memory::check_range(e.bias, p.m * size_of(e.type_bias), "GEMM bias")) return error;
+  }
   return range(p.d, p.stride_d, p.type_d, p.ldd, p.m, p.n, "GEMM result D");
+}
+
+template <class Acc>
+Acc scale(const void* pointer) {
+  return pointer == nullptr ? Acc(1) : static_cast<Acc>(*static_cast<const float*>(pointer));
+}
+
+template <class Acc>
+Acc activated(Activation activation, Acc x) {
+  if constexpr (!kComplex<Acc>) {
+    switch (activation) {
+      case Activation::relu: return x < 0 ? Acc(0) : x;  // NaN stays
+      case Activation::gelu: return Acc(0.5) * x * (1 + std::tanh(Acc(0.7978845608028654) * x * (1 + Acc(0.044715) * x * x)));
+      case Activation::silu: return x / (1 + std::exp(-x));
+      case Activation::none: break;
+    }
+  }
+  return x;
 }
 
 template <class Acc>
@@ -85,7 +116,11 @@ void multiply(const GemmProblem& p, int64_t batch) {
   const auto b = load<Acc>(at(p.b, batch * p.stride_b, p.type_b), p.type_b, p.transpose_b, p.conjugate_b, p.k, p.n, p.ldb);
   std::vector<Acc> c;
   if (p.beta != 0.0) c = load<Acc>(at(p.c, batch * p.stride_c, p.type_c), p.type_c, false, false, p.m, p.n, p.ldc);
-  const Acc alpha = scalar<Acc>(p.alpha), beta = scalar<Acc>(p.beta);
+  const Epilogue& e = p.epilogue;
+  const Acc alpha = scalar<Acc>(p.alpha) * scale<Acc>(e.scale_a) * scale<Acc>(e.scale_b);
+  const Acc beta = scalar<Acc>(p.beta) * scale<Acc>(e.scale_c), last = scale<Acc>(e.scale_d);
+  std::vector<Acc> bias;
+  if (e.bias != nullptr) bias = load<Acc>(e.bias, e.type_bias, false, false, p.m, 1, p.m);
   std::vector<Acc> column(p.m);
   with_type<Acc>(p.type_d, [&](auto tag) {
     using Out = decltype(tag);
@@ -100,7 +135,9 @@ void multiply(const GemmProblem& p, int64_t batch) {
       for (int64_t i = 0; i < p.m; ++i) {
         Acc value = alpha * column[i];
         if (p.beta != 0.0) value += beta * c[j * p.m + i];
-        d[j * p.ldd + i] = static_cast<Out>(value);
+        if (!bias.empty()) value += bias[i];
+        if (e.activation != Activation::none) value = activated(e.activation, value);
+        d[j * p.ldd + i] = static_cast<Out>(value * last);
       }
       memory::written(d + j * p.ldd, p.m * sizeof(Out));
     }
@@ -118,6 +155,9 @@ Error gemm(const GemmProblem& p) {
   const bool wide = p.type_d == ElementType::f64 || p.type_d == ElementType::i32 || p.type_d == ElementType::c128;
   for (ElementType type : {p.type_a, p.type_b, p.type_c}) {
     if (is_complex(type) != is_complex(p.type_d)) return Error(hipErrorInvalidValue, "complex and real matrices in one product");
+  }
+  if (is_complex(p.type_d) && (p.epilogue.activation != Activation::none || p.epilogue.bias != nullptr)) {
+    return Error(hipErrorInvalidValue, "a complex product with an activation or a bias");
   }
   for (int64_t batch = 0; batch < p.batches; ++batch) {
     if (Error error = check(p, batch)) return error;

@@ -8,7 +8,22 @@
 
 namespace vgpu::hip {
 
-enum class ElementType { f16, bf16, f32, f64, i8, i32, c64, c128 };  // c64: complex of two f32
+enum class ElementType { f16, bf16, f32, f64, i8, i32, c64, c128,  // c64: complex of two f32
+                         fp8_fnuz, bf8_fnuz, fp8_ocp, bf8_ocp };   // fp8: e4m3, bf8: e5m2
+
+enum class Activation { none, relu, gelu, silu };  // gelu: its tanh form
+
+// What is done to a real product: D = scale_d * activation(scale_a scale_b alpha A B + scale_c beta C + bias). Scales are single
+// floats in memory, read when the product runs; null is 1. bias has one element per row of D; null is 0.
+struct Epilogue {
+  Activation activation = Activation::none;
+  const void* bias = nullptr;
+  ElementType type_bias = ElementType::f32;
+  const void* scale_a = nullptr;
+  const void* scale_b = nullptr;
+  const void* scale_c = nullptr;
+  const void* scale_d = nullptr;
+};
 
 struct GemmProblem {
   bool transpose_a = false, transpose_b = false;
@@ -22,6 +37,7 @@ struct GemmProblem {
   int64_t lda = 0, ldb = 0, ldc = 0, ldd = 0;
   int64_t stride_a = 0, stride_b = 0, stride_c = 0, stride_d = 0;
   int64_t batches = 1;
+  Epilogue epilogue;  // complex: none
   ElementType type_a = ElementType::f32, type_b = ElementType::f32, type_c = ElementType::f32, type_d = ElementType::f32;
 };
 

@@ -1,5 +1,5 @@
 // libMIOpen.so.1: XLA insists on a handle before it compiles anything; convolutions and the rest refuse
-// (6, miopenStatusNotImplemented).
+// (6, miopenStatusNotImplemented). XLA has no kernel of its own for a convolution.
 #include "companions/refuse.h"
 
 VGPU_EXPORT int miopenCreate(void** handle) { return *handle = new int(0), 0; }
@@ -10,5 +10,10 @@ VGPU_EXPORT const char* miopenGetErrorString(int status) {
   return status == 0 ? "miopenStatusSuccess" : "miopenStatusNotImplemented (the virtual device has no MIOpen)";
 }
 
-#define X(name) VGPU_REFUSE(name, 6)
+#define X(name)                                                                                                       \
+  VGPU_EXPORT int name() {                                                                                            \
+    vgpu::hip::log(#name ": the virtual device has no MIOpen: convolutions, pooling by it and RNNs do not run there; " \
+                   "compute them on JAX's CPU backend, or a convolution as a product");                               \
+    return 6;                                                                                                         \
+  }
 #include "companions/miopen.inc"

@@ -1,9 +1,11 @@
-// 16-bit floats on the host, round to nearest even.
+// 16-bit and 8-bit floats on the host, round to nearest even.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+
+#include "sem/fp8.h"
 
 namespace vgpu::hip {
 
@@ -50,6 +52,15 @@ struct F16 {
     if (exponent == 0) return sign * std::ldexp(static_cast<float>(mantissa), -24);
     return sign * std::ldexp(static_cast<float>(mantissa | 0x400), static_cast<int>(exponent) - 25);
   }
+};
+
+// e4m3, or e5m2 (BF8). What is too large becomes the largest number, as in AMD's libraries.
+template <bool BF8, sem::Fp8 KIND>
+struct F8 {
+  uint8_t bits;
+  F8() = default;
+  explicit F8(float value) : bits(sem::f32_to_8bit<BF8, KIND>(bits_of_float(value), sem::Rounding::nearest_even, 0, true)) {}
+  operator float() const { return BF8 ? sem::bf8_to_f32(bits, KIND) : sem::fp8_to_f32(bits, KIND); }
 };
 
 }  // namespace vgpu::hip

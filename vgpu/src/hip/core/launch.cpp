@@ -1,4 +1,5 @@
 // Running one kernel: the hand-over to the interpreter.
+#include "core/estimate.h"
 #include "core/log.h"
 #include "core/memory.h"
 #include "core/module.h"
@@ -22,6 +23,8 @@ Error run_kernel(const KernelWork& work, const Place& place) {
   launch_options.slice = options.slice;
   launch_options.fma_arithmetic = options.fma_arithmetic;
   if (!options.record.empty()) record_launch(work);
+  const std::unique_ptr<timing::Sample> sample = begin_estimate(work);
+  if (sample) launch_options.recorder = &sample->recorder;
   Counts counts;
   if (!options.profile.empty()) launch_options.counts = &counts;
   const Kernel& kernel = *work.function->kernel;
@@ -32,6 +35,7 @@ Error run_kernel(const KernelWork& work, const Place& place) {
                                work.dynamic_lds, work.kernarg.data(), work.kernarg.size(), launch_options);
   if (!status) return Error(hipErrorLaunchFailure, status.message);
   if (!options.profile.empty()) write_profile(work, place, counts);
+  if (sample) write_estimate(work, place, *sample);
   return Error();
 }
 

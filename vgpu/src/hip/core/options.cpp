@@ -57,6 +57,8 @@ Options parse() {
   }
   if (const char* checks = text_of("VGPU_CHECK")) parse_checks(checks, options);
   if (const char* profile = text_of("VGPU_PROFILE")) options.profile = profile;
+  if (const char* file = text_of("VGPU_ESTIMATE")) options.estimate = file;
+  if (const char* table = text_of("VGPU_ESTIMATE_TABLE")) options.estimate_table = table;
   if (const char* folder = text_of("VGPU_DUMP_CODE")) options.dump_code = folder;
   if (const char* folder = text_of("VGPU_RECORD")) options.record = folder;
   if (const char* threads = text_of("VGPU_THREADS")) options.threads = number("VGPU_THREADS", threads);

@@ -21,6 +21,8 @@ struct Options {
   std::optional<uint64_t> order_seed;  // VGPU_CHECK=order=SEED
   std::string profile;             // VGPU_PROFILE: file, JSON lines
   std::string dump_code;           // VGPU_DUMP_CODE: folder that receives every loaded code object
+  std::string estimate;            // VGPU_ESTIMATE: file, JSON lines
+  std::string estimate_table;      // VGPU_ESTIMATE_TABLE: the device's numbers, name=value
   std::string record;              // VGPU_RECORD: folder that receives the first launch of every kernel
   unsigned threads = 0;            // VGPU_THREADS; 0 = all cores
   uint64_t max_instructions = 0;   // VGPU_MAX_INSTRUCTIONS per launch; 0 = no limit

@@ -8,8 +8,6 @@
 #include "core/options.h"
 
 namespace vgpu::hip {
-namespace {
-
 std::string quoted(const std::string& text) {
   std::string out = "\"";
   for (const char c : text) {
@@ -19,8 +17,6 @@ std::string quoted(const std::string& text) {
   }
   return out + "\"";
 }
-
-}  // namespace
 
 void write_profile(const KernelWork& work, const Place& place, const Counts& c) {
   // Appended line by line and flushed, so that a crash of the program loses nothing.

@@ -6,6 +6,9 @@
 
 namespace vgpu::hip {
 
+// As a JSON string.
+std::string quoted(const std::string& text);
+
 void write_profile(const KernelWork& work, const Place& place, const Counts& counts);
 
 }  // namespace vgpu::hip

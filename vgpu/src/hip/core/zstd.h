@@ -1,5 +1,11 @@
-// A zstd decoder (RFC 8878) of the size this project needs: compilers compress embedded device code with it,
-// and a dependency on a system library would be one more thing for users to install.
+// A zstd decoder (RFC 8878) of the size this project needs: compilers compress embedded device code with it.
+//
+// Why our own: libzstd's development files would be needed on every machine that builds from source, and no PyPI
+// package brings them; taken only where a build finds it, it would be a second decoder, of which wheels and source
+// builds test another each. The price is once per module that is loaded: some 200 MB/s against libzstd 1.5.4's
+// 1,200 (1.5 MB of AITER's code objects, levels 3 and 19, g++ -O2, one processor's time), so 8 ms instead of 1.3.
+// A frame's checksum is not compared. 8,000 damaged frames under AddressSanitizer: each refused, or decoded to what
+// libzstd makes of it where there is no checksum.
 #pragma once
 
 #include <cstddef>

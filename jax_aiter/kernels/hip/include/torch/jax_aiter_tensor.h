@@ -6,6 +6,8 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <utility>
+#include <variant>
 #include <vector>
 
 #include "jax_aiter_scalars.h"
@@ -158,6 +160,14 @@ struct Tensor {
         std::copy(shape + 1, shape + axes, part.shape);
         std::copy(steps + 1, steps + axes, part.steps);
         return part;
+    }
+    // Two axes exchanged, of the same memory.
+    Tensor transpose(int64_t first, int64_t second) const
+    {
+        Tensor turned = *this;
+        std::swap(turned.shape[at_axis(first)], turned.shape[at_axis(second)]);
+        std::swap(turned.steps[at_axis(first)], turned.steps[at_axis(second)]);
+        return turned;
     }
     template <class... A> [[noreturn]] Tensor to(const A&...) const { jax_aiter_refuse("AITER's host code copies a tensor"); }
     template <class T> [[noreturn]] T item() const { jax_aiter_refuse("AITER's host code reads an element of a tensor"); }

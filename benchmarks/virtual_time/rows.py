@@ -1,0 +1,107 @@
+"""The rows of AITER's tuned tables that name a hand-written kernel, with the time that each one prints."""
+
+from __future__ import annotations
+
+import collections
+import hashlib
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from jax_aiter.kernels.tables.tuned import tuned_rows
+
+#: Compute units -> device.
+DEVICES = {"gfx942": {304: "mi300x", 80: "mi308x"}, "gfx950": {256: "mi355x"}}
+GEMM = {
+    "gemm_a8w8_bpreshuffle": "*a8w8_bpreshuffle_tuned_gemm*.csv",
+    "gemm_a8w8_blockscale_bpreshuffle": "*a8w8_blockscale_bpreshuffle_tuned_gemm*.csv",
+    "gemm_a16w16": "*bf16_tuned_gemm*.csv",
+}
+MOE = "*tuned_fmoe*.csv"
+MOE_SHAPE = (
+    "token",
+    "model_dim",
+    "inter_dim",
+    "expert",
+    "topk",
+    "act_type",
+    "dtype",
+    "q_dtype_w",
+    "q_type",
+    "use_g1u1",
+    "doweight_stage1",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One published time.
+
+    family: the op, "fused_moe" or "moe_stage1". shape: what identifies the call. kernel: the symbol. split: of K.
+    m: rows or tokens. block_m: rows of a block of the sorted list, of a mixture of experts.
+    """
+
+    family: str
+    arch: str
+    device: str
+    shape: tuple[tuple[str, Any], ...]
+    kernel: str
+    split: int
+    us: float
+    m: int
+    block_m: int = 0
+
+    @property
+    def key(self) -> str:
+        return f"{self.family} {self.device} {' '.join(f'{n}={v}' for n, v in self.shape)}"
+
+    @property
+    def fitted(self) -> bool:
+        """Constants may be fitted to rows whose key's sha256 is even; the others are only reported on."""
+        return int(hashlib.sha256(self.key.encode()).hexdigest(), 16) % 2 == 0
+
+
+def _device(row: Any) -> str | None:
+    return DEVICES.get(str(row.get("gfx")), {}).get(row.get("cu_num"))
+
+
+def _time(text: Any) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.inf
+
+
+def _gemm(op: str, pattern: str) -> list[Row]:
+    found = []
+    for row in tuned_rows(pattern):
+        device, name = _device(row), str(row.get("kernelName"))
+        int8 = op == "gemm_a8w8_bpreshuffle" and row.get("q_dtype_w") != "torch.int8"
+        if device is None or not name.startswith("_ZN5aiter") or int8 or (op == "gemm_a16w16" and row.get("libtype") != "asm"):
+            continue
+        more = [(n, row[n]) for n in ("bias", "outdtype", "bpreshuffle") if op == "gemm_a16w16"]
+        shape = tuple([(n, row[n]) for n in "MNK"] + more)
+        found.append(Row(op, str(row["gfx"]), device, shape, name, int(row["splitK"]), _time(row["us"]), int(row["M"])))
+    return found
+
+
+def _moe() -> list[Row]:
+    found = []
+    for row in tuned_rows(MOE):
+        device, name = _device(row), str(row.get("kernelName1"))
+        if device is None or not name.startswith("_ZN5aiter"):
+            continue
+        single = str(row.get("run_1stage")) == "1"
+        shape = tuple((n, row.get(n, 0)) for n in MOE_SHAPE)
+        us = _time(row["us1"] if "us1" in row and not single else row["us"])
+        found.append(Row("fused_moe" if single else "moe_stage1", str(row["gfx"]), device, shape, name, 0, us, int(row["token"]),
+                         int(row["block_m"])))  # fmt: skip
+    return found
+
+
+def published() -> list[Row]:
+    """All of them with a finite time, each once, less those whose time is that of the same kernel at another M (copies)."""
+    rows = [row for op, pattern in GEMM.items() for row in _gemm(op, pattern)] + _moe()
+    rows = [row for row in dict.fromkeys(rows) if math.isfinite(row.us) and row.us > 0]
+    times = collections.Counter((row.family, row.device, row.kernel, row.us) for row in rows)
+    return [row for row in rows if times[row.family, row.device, row.kernel, row.us] == 1]

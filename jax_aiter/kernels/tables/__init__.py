@@ -1,0 +1,1 @@
+"""AITER's tables that more than one kind of kernels is chosen by."""

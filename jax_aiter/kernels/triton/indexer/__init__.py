@@ -1,0 +1,1 @@
+"""Scores of sparse attention's indexer, on Triton kernels."""

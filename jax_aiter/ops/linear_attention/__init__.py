@@ -1,0 +1,1 @@
+"""Linear attention: gated delta rules and the short causal convolutions in front of them."""
