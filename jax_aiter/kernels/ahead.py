@@ -27,7 +27,7 @@ class Outcome:
 
 
 class Worker(Protocol):
-    """A process that records; see `jax_aiter.kernels.worker`."""
+    """A process that records; see `jax_aiter.kernels.process.worker`."""
 
     @property
     def alive(self) -> bool: ...

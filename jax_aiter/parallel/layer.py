@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from jax_aiter.bind import data, sharding, switches
 from jax_aiter.core.config import config
-from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import quant
 from jax_aiter.ops.moe import rules as moe_rules
+from jax_aiter.ops.moe.formats import quant
+from jax_aiter.ops.moe.forms import expert as moe_expert
 from jax_aiter.ops.moe.fused_moe import fused_moe
 from jax_aiter.parallel import everywhere, exchange, rules
 from jax_aiter.parallel import plan as plans

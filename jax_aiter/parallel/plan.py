@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe.forms import groups as moe_groups
 from jax_aiter.ops.shared.running_sum import running_sum
 
 

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jax_aiter.ops.moe import batched
+from jax_aiter.ops.moe.forms import batched
 
 from .test_fused_moe import both, inputs
 

@@ -14,7 +14,7 @@ import pytest
 import jax_aiter
 from jax_aiter.bind.linear import has_loop
 from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.ops.moe.expert import rounds_rows
+from jax_aiter.ops.moe.forms.expert import rounds_rows
 
 from .common import LATER, assert_same, is_float, thinned
 from .meshes import differentiable

@@ -16,7 +16,7 @@ from jax_aiter.bind.explain import explain
 from jax_aiter.cli.tune_calls import of_target
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.ops.catalogue import supports
-from jax_aiter.ops.moe.expert import FLOAT_ROWS
+from jax_aiter.ops.moe.forms.expert import FLOAT_ROWS
 
 from .common import ALL, LATER, PLATFORMS, assert_same, bound, is_float, structs
 from .emptied import axes, calls, emptied

@@ -18,7 +18,7 @@ import pytest
 from jax_aiter.bind import forms
 from jax_aiter.core import machine
 from jax_aiter.ops.attention.forms import chunked, gathered, row_blocks
-from jax_aiter.ops.moe import aligned, dense
+from jax_aiter.ops.moe.forms import aligned, dense
 
 from . import test_empty_axes, test_poison
 from .common import ALL, LATER, assert_same, bound, is_float, thinned

@@ -176,7 +176,7 @@ def test_segments_follow_the_machine():
 def test_the_longest_blocks_start_first():
     """Every head, block and sequence once, and of each sequence the blocks from the last to the first."""
     pytest.importorskip("triton")
-    from jax_aiter.kernels.triton.worker.glue_order import longest_first
+    from jax_aiter.kernels.triton.worker.own.glue_order import longest_first
 
     heads, blocks, batch = 3, 5, 2
     order = [longest_first.fn(program, heads, blocks, batch, 1, 8) for program in range(heads * blocks * batch)]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels import worker as processes
 from jax_aiter.kernels.hip.plans import EVERY_COMPILER, made_of, units
 from jax_aiter.kernels.hip.worker import where
+from jax_aiter.kernels.process import worker as processes
 from jax_aiter.kernels.recorded import stored_answer
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import Location

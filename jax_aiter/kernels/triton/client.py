@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jax_aiter.core.errors import KernelBuildError
-from jax_aiter.kernels import worker as processes
+from jax_aiter.kernels.process import worker as processes
 from jax_aiter.kernels.recorded import stored_answer
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.store import Location, files

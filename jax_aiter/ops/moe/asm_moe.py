@@ -12,9 +12,10 @@ from jax_aiter.core import check
 from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.machine import always
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import aligned, asm_signature, reads, rules
+from jax_aiter.ops.moe import asm_signature, reads, rules
 from jax_aiter.ops.moe import layout as moe_layout
-from jax_aiter.ops.moe import smooth as moe_smooth
+from jax_aiter.ops.moe.forms import aligned
+from jax_aiter.ops.moe.forms import smooth as moe_smooth
 from jax_aiter.ops.moe.fused_moe import fused_moe
 
 OP = "asm_moe"

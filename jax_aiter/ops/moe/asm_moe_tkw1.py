@@ -14,10 +14,12 @@ from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import asm_signature, forward, quant, reads
+from jax_aiter.ops.moe import asm_signature, reads
 from jax_aiter.ops.moe import layout as moe_layout
-from jax_aiter.ops.moe import smooth as moe_smooth
 from jax_aiter.ops.moe.asm_moe import ASM_MOE
+from jax_aiter.ops.moe.formats import quant
+from jax_aiter.ops.moe.forms import forward
+from jax_aiter.ops.moe.forms import smooth as moe_smooth
 
 OP = "asm_moe_tkw1"
 SMOOTH = moe_smooth.SMOOTH

@@ -8,8 +8,8 @@ from typing import Any
 import jax.numpy as jnp
 
 from jax_aiter.core.cases import Array, Case, case, constant, distinct, integers, normal, uniform
-from jax_aiter.ops.moe import int4, mxfp8
-from jax_aiter.ops.moe.quant import GROUP
+from jax_aiter.ops.moe.formats import int4, mxfp8
+from jax_aiter.ops.moe.formats.quant import GROUP
 
 #: of a call that says nothing of them
 DEFAULTS = {

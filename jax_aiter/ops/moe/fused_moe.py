@@ -14,11 +14,13 @@ from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.gradient import Gradient
 from jax_aiter.core.machine import Form, always
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import aligned, backward, cases, dense, int4, mxfp4, mxfp8, reads, rules
-from jax_aiter.ops.moe import forward as moe_forward
+from jax_aiter.ops.moe import cases, reads, rules
 from jax_aiter.ops.moe import layout as moe_layout
-from jax_aiter.ops.moe.expert import FLOAT_ROWS, rounds_rows
-from jax_aiter.ops.moe.quant import GROUP
+from jax_aiter.ops.moe.formats import int4, mxfp4, mxfp8
+from jax_aiter.ops.moe.formats.quant import GROUP
+from jax_aiter.ops.moe.forms import aligned, backward, dense
+from jax_aiter.ops.moe.forms import forward as moe_forward
+from jax_aiter.ops.moe.forms.expert import FLOAT_ROWS, rounds_rows
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "swiglu", "none")
 QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128", int4.W4A16, int4.MX, mxfp8.NAME)

@@ -15,7 +15,7 @@ from jax_aiter.core.machine import Form, always
 from jax_aiter.core.reads import NOTHING, Reads, at, spread
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm import product
-from jax_aiter.ops.moe import aligned, dense, expert, groups, over_rows
+from jax_aiter.ops.moe.forms import aligned, dense, expert, groups, over_rows
 from jax_aiter.ops.shared.running_sum import running_sum
 
 FLOATS = ("float32", "bfloat16", "float16", *FP8_TYPES)

@@ -10,8 +10,8 @@ from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, distinct, uniform
 from jax_aiter.core.reads import NOTHING, Reads
-from jax_aiter.ops.moe import groups as moe_groups
 from jax_aiter.ops.moe import reads, rules
+from jax_aiter.ops.moe.forms import groups as moe_groups
 from jax_aiter.ops.shared.running_sum import running_sum
 from jax_aiter.ops.shared.search import search
 

@@ -11,8 +11,9 @@ from jax_aiter.core.cases import case, uniform
 from jax_aiter.core.machine import always
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import aligned, reads, stage1
-from jax_aiter.ops.moe.quant import Quantized
+from jax_aiter.ops.moe import reads, stage1
+from jax_aiter.ops.moe.formats.quant import Quantized
+from jax_aiter.ops.moe.forms import aligned
 
 OP = "moe_stage1_g1u1"
 F32 = ("float32",)

@@ -12,9 +12,11 @@ from jax_aiter.core.cases import case
 from jax_aiter.core.machine import always
 from jax_aiter.core.record import Struct
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import aligned, quant, reads, stage1
+from jax_aiter.ops.moe import reads, stage1
+from jax_aiter.ops.moe.formats import quant
+from jax_aiter.ops.moe.formats.quant import GROUP, Quantized
+from jax_aiter.ops.moe.forms import aligned
 from jax_aiter.ops.moe.moe_stage1_g1u1 import MOE_STAGE1_G1U1
-from jax_aiter.ops.moe.quant import GROUP, Quantized
 
 OP = "moe_stage1_g1u1_blockscale"
 F32 = ("float32",)

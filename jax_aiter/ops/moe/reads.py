@@ -8,9 +8,9 @@ import numpy as np
 
 from jax_aiter.core.reads import NOTHING, Mask, Reads, at, grid, spread, stacked
 from jax_aiter.ops.gemm.shuffle_weight import SHUFFLE_WEIGHT
-from jax_aiter.ops.moe import int4
-from jax_aiter.ops.moe.expert import interleaved
-from jax_aiter.ops.moe.quant import GROUP
+from jax_aiter.ops.moe.formats import int4
+from jax_aiter.ops.moe.formats.quant import GROUP
+from jax_aiter.ops.moe.forms.expert import interleaved
 
 #: fused_moe's names of operands by those of the other ops
 NAMES = {"topk_weights": "topk_weight", "fc1_scale": "w1_scale", "fc2_scale": "w2_scale"}

@@ -10,9 +10,9 @@ from jax_aiter.bind.batching import Batched
 from jax_aiter.core import check, symbolic
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, INT32, Arg, check_dtype
 from jax_aiter.ops.gemm.shuffle_weight import check_tiles
-from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe import int4, mxfp4, mxfp8
-from jax_aiter.ops.moe.quant import GROUP
+from jax_aiter.ops.moe.formats import int4, mxfp4, mxfp8
+from jax_aiter.ops.moe.formats.quant import GROUP
+from jax_aiter.ops.moe.forms import groups as moe_groups
 
 OP = "fused_moe"
 F32 = ("float32",)

@@ -11,11 +11,11 @@ from jax_aiter.core import check, machine, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import Array, constant, integers, normal, uniform
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
-from jax_aiter.ops.moe import aligned, expert, groups
 from jax_aiter.ops.moe import layout as moe_layout
+from jax_aiter.ops.moe.formats.quant import GROUP, Quantized
+from jax_aiter.ops.moe.forms import aligned, expert, groups
+from jax_aiter.ops.moe.forms.over_rows import bytes_of
 from jax_aiter.ops.moe.moe_sorting import SLOT_SHIFT, padded_length
-from jax_aiter.ops.moe.over_rows import bytes_of
-from jax_aiter.ops.moe.quant import GROUP, Quantized
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh")
 TOKEN_MASK = (1 << SLOT_SHIFT) - 1

@@ -20,8 +20,9 @@ from jax_aiter.kernels.asm.moe.program import Operands, one_stage, per_slot_stru
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.asm.tables import Kernel
 from jax_aiter.kernels.provider import Call, Program
-from jax_aiter.ops.moe import groups, quant
 from jax_aiter.ops.moe.asm_moe import NAMES, as_fused_moe
+from jax_aiter.ops.moe.formats import quant
+from jax_aiter.ops.moe.forms import groups
 
 SOURCE = "aiter/fused_moe_bf16_asm.py asm_moe, csrc/py_itfs_cu/asm_fmoe.cu fmoe_g1u1, fmoe_g1u1_a16"
 TABLES = tuple(t for t in g1u1.TABLES if "pertoken" in t)

@@ -16,7 +16,7 @@ from jax_aiter.kernels.asm.moe import g1u0, g1u1, mxfp4, tkw1
 from jax_aiter.kernels.asm.moe.checks import as_aiters, gated, need_common
 from jax_aiter.kernels.asm.registry import Selected, need, op
 from jax_aiter.kernels.provider import Call
-from jax_aiter.ops.moe import int4
+from jax_aiter.ops.moe.formats import int4
 
 SOURCE = "aiter/fused_moe.py fused_moe_1stage, csrc/py_itfs_cu/asm_fmoe.cu"
 # (quant_type, gate and up in w1, topk_weight applied in the first stage) -> what selects among a family's kernels

@@ -17,7 +17,7 @@ from jax_aiter.kernels.asm.moe import steps
 from jax_aiter.kernels.asm.moe.launch import OneStage, global_experts, launch_plan, sorted_blocks
 from jax_aiter.kernels.asm.moe.sort import PLAIN_PADDING, SEP_OFFSET, plain_routing, sort_routing
 from jax_aiter.kernels.provider import Call, Program
-from jax_aiter.ops.moe import quant
+from jax_aiter.ops.moe.formats import quant
 
 Operands = Mapping[str, jax.Array]
 Prepare = Callable[[Operands], Mapping[str, jax.Array]]

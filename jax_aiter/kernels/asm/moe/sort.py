@@ -13,7 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops.moe import groups
+from jax_aiter.ops.moe.forms import groups
 from jax_aiter.ops.moe.moe_sorting import SLOT_SHIFT
 
 FEW = 256

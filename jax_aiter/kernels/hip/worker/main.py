@@ -31,7 +31,7 @@ LDS = {"gfx942": 64 << 10, "gfx950": 160 << 10}
 
 
 def start(arch: str, units: str, where: str, cache: str) -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
-    """What to say first, and what answers requests; see `jax_aiter.kernels.worker_main`."""
+    """What to say first, and what answers requests; see `jax_aiter.kernels.process.worker_main`."""
     if platform.machine() not in ("x86_64", "AMD64"):
         return {"error": f"AITER's host code is called by the conventions of x86-64, and this is {platform.machine()}"}, dict
     root, place, recorder = Path(cache), location(where), Recorder()

@@ -106,7 +106,7 @@ def _first_seen(ctx) -> int:
 
 def _seen_keys(ctx, keys, bounds_q, bounds_k):
     """Packed k and v, behind a window copies with zeros where no query sees them: a kernel's tile of keys starts before it does."""
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     keys = list(keys)
     if _left(ctx.spec) < 0:
@@ -118,7 +118,8 @@ def _forward(ctx, query, keys, batch: int, **lengths):
     import torch
     from aiter.ops.triton.attention import mha
 
-    from jax_aiter.kernels.triton.worker import altered, glue_widths
+    from jax_aiter.kernels.triton.worker import altered
+    from jax_aiter.kernels.triton.worker.own import glue_widths
 
     # Every row of dense queries is written by its program: what the wrapper clears first would be a pass over the output.
     clear = torch.zeros if "cu_seqlens_q" in lengths else torch.empty
@@ -148,7 +149,7 @@ def _choices(ctx, mha) -> dict:
     """What the forward wrapper's module chooses with, for the call."""
     from aiter.ops.triton._triton_kernels.attention.mha import _attn_fwd
 
-    from jax_aiter.kernels.triton.worker import glue_order
+    from jax_aiter.kernels.triton.worker.own import glue_order
 
     choose = mha._get_config
     found = {"_get_config": lambda *of, **by: ctx.tiled(choose(*of, **by))}
@@ -169,7 +170,7 @@ def _hopper(spec: CallSpec) -> bool:
 
 def _chunks(ctx) -> tuple[tuple, dict[str, int]]:
     """Where the chunks of dense sequences begin, as packed sequences of their own, and the longest of queries and of keys."""
-    from jax_aiter.kernels.triton.worker import glue_chunks
+    from jax_aiter.kernels.triton.worker.own import glue_chunks
 
     (batch, queries), keys, chunk = ctx.operand("q").shape[:2], ctx.operand("k").shape[1], _chunk(ctx.spec)
     bounds = glue_chunks.dense_bounds(batch, queries, keys, chunk, ctx.operand("q").device)
@@ -177,7 +178,7 @@ def _chunks(ctx) -> tuple[tuple, dict[str, int]]:
 
 
 def _chunked(ctx, q, keys):
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     bounds, lengths = _chunks(ctx)
     keys = _seen_keys(ctx, [x.flatten(0, 1) for x in keys], *bounds)
@@ -190,7 +191,7 @@ def _padded(ctx):
     """q, k and v with the head sizes that the forward kernel takes."""
     from aiter.ops.triton.attention.mha import _attn_fwd
 
-    from jax_aiter.kernels.triton.worker import glue_widths
+    from jax_aiter.kernels.triton.worker.own import glue_widths
 
     head, value = _sizes(ctx, _attn_fwd)
     return [glue_widths.resize(ctx.operand(name), size) for name, size in (("q", head), ("k", head), ("v", value))]
@@ -201,7 +202,7 @@ FORWARD = "aiter.ops.triton.attention.mha._flash_attn_forward"
 
 @op("flash_attention", source=FORWARD, refuse=_refuse, needs=_needs, space=flash_tiles.forward)
 def flash_attention(ctx):
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     (q, *keys), first = _padded(ctx), _first_seen(ctx)
     if _chunk(ctx.spec):
@@ -216,7 +217,7 @@ def flash_attention(ctx):
 
 def _packed(ctx) -> tuple[tuple, dict[str, int]]:
     """The bounds of packed sequences, or of their chunks, and the longest of queries and of keys."""
-    from jax_aiter.kernels.triton.worker import glue_chunks
+    from jax_aiter.kernels.triton.worker.own import glue_chunks
 
     bounds: tuple = (ctx.operand("cu_seqlens_q"), ctx.operand("cu_seqlens_k"))
     lengths, chunk = _longest(ctx), _chunk(ctx.spec)
@@ -241,7 +242,7 @@ def _longest(ctx) -> dict[str, int]:
 def flash_attention_varlen(ctx):
     from aiter.ops.triton.attention import mha
 
-    from jax_aiter.kernels.triton.worker import glue, glue_lse
+    from jax_aiter.kernels.triton.worker.own import glue, glue_lse
 
     bounds, lengths = _packed(ctx)
     q, *keys = _padded(ctx)
@@ -271,7 +272,7 @@ class _Padded:
     def __init__(self, ctx):
         from aiter.ops.triton.attention import mha_onekernel_bwd as module
 
-        from jax_aiter.kernels.triton.worker import glue_widths
+        from jax_aiter.kernels.triton.worker.own import glue_widths
 
         causal = ctx.spec.params["causal"]
         head, value = _sizes(ctx, module.bwd_kernel_causal if causal else module.bwd_kernel_noncausal)
@@ -310,7 +311,7 @@ def flash_attention_bwd(ctx):
 
 
 def _chunked_backward(ctx, x: _Padded):
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     bounds, lengths = _chunks(ctx)
     for gradient in x.gradients[1:]:

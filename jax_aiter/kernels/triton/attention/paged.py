@@ -118,7 +118,7 @@ def _needs_unified(spec: CallSpec) -> bool:
     space=lambda spec: paged_tiles.ragged(spec) if spec.has("cu_seqlens") else paged_tiles.decode(spec, not _needs_unified(spec)),
 )
 def paged_attention(ctx):
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     spec, out = ctx.spec, ctx.results[0]
     if spec.has("cu_seqlens"):
@@ -149,7 +149,7 @@ def _sequences(ctx, bounds, longest: int):
 
     bounds: None where each sequence has one query; they stay so where nothing asks for them.
     """
-    from jax_aiter.kernels.triton.worker import glue, glue_chunks
+    from jax_aiter.kernels.triton.worker.own import glue, glue_chunks
 
     tables, block = ctx.operand("block_tables"), _block(ctx.spec)
     given, capacity = ctx.operand("context_lens"), tables.shape[1] * block
@@ -243,7 +243,7 @@ def _unified(ctx, out, cu_seqlens, lengths, tables, longest_query: int, query: s
 
 
 def _ragged(ctx, out, query: str, bounds: str):
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     # The longest query is data; more than one token means the kernel must not take a batch for pure decode.
     cu_seqlens, longest = ctx.operand(bounds), max(ctx.operand(query).shape[0], 2)

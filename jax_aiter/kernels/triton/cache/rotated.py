@@ -33,7 +33,7 @@ def _whole(spec: CallSpec, size: int, of: str) -> str | None:
 
 def _rotated(ctx, capacity: int):
     """Positions and slots that AITER's kernels may use as they are, and the style."""
-    from jax_aiter.kernels.triton.worker import glue, glue_cache
+    from jax_aiter.kernels.triton.worker.own import glue, glue_cache
 
     positions = glue.clip(ctx.operand("positions"), ctx.operand("cos").shape[0] - 1)
     slots = glue_cache.slots(ctx.operand("slot_mapping"), capacity)
@@ -68,7 +68,7 @@ def _refuse_rope_mla(spec: CallSpec) -> str | None:
     needs=(),
 )
 def fused_qk_rope_concat_and_cache_mla(ctx):
-    from jax_aiter.kernels.triton.worker import glue_cache, glue_heads, glue_mla
+    from jax_aiter.kernels.triton.worker.own import glue_cache, glue_heads, glue_mla
 
     names = ("q_nope", "q_pe", "kv_c", "k_pe", "cos", "sin", "k_scale")
     q_nope, q_pe, kv_c, k_pe, cos, sin, scale = (ctx.operand(name) for name in names)
@@ -127,7 +127,7 @@ def rope_and_cache(ctx):
     if fused is None or not_aiters_rope_and_cache(ctx.spec) is not None:
         return _own(ctx)
 
-    from jax_aiter.kernels.triton.worker import glue_cache
+    from jax_aiter.kernels.triton.worker.own import glue_cache
 
     q, k, v, cos, sin, k_scale, v_scale = (ctx.operand(name) for name in ("q", "k", "v", "cos", "sin", "k_scale", "v_scale"))
     layout = ctx.spec.params["kv_layout"]
@@ -143,14 +143,14 @@ def rope_and_cache(ctx):
     return ctx.results
 
 
-@op("fused_qk_norm_rope_cache", source=f"{OWN}.glue_heads.write", refuse=_refuse_heads, needs=())
+@op("fused_qk_norm_rope_cache", source=f"{OWN}.own.glue_heads.write", refuse=_refuse_heads, needs=())
 def fused_qk_norm_rope_cache(ctx):
     return _own(ctx)
 
 
 def _own(ctx):
     """Any layout, dtype and size, with a norm before it or without."""
-    from jax_aiter.kernels.triton.worker import glue_heads
+    from jax_aiter.kernels.triton.worker.own import glue_heads
 
     q, k, v, cos, sin = (ctx.operand(name) for name in ("q", "k", "v", "cos", "sin"))
     params, weights = ctx.spec.params, (ctx.operand("q_weight"), ctx.operand("k_weight"))

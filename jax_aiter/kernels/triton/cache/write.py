@@ -41,9 +41,9 @@ def _refuse_heads(spec: CallSpec) -> str | None:
     return first(heads_fit(spec, None, "key"), row_fits(spec["value"].shape[-1], "value"))
 
 
-@op("reshape_and_cache", source=f"{OWN}.glue_heads.write", refuse=_refuse_heads, needs=())
+@op("reshape_and_cache", source=f"{OWN}.own.glue_heads.write", refuse=_refuse_heads, needs=())
 def reshape_and_cache(ctx):
-    from jax_aiter.kernels.triton.worker import glue_heads
+    from jax_aiter.kernels.triton.worker.own import glue_heads
 
     key, value, slots = (ctx.operand(name) for name in ("key", "value", "slot_mapping"))
     caches = ctx.in_place("key_cache", 0), ctx.in_place("value_cache", 1)
@@ -52,9 +52,9 @@ def reshape_and_cache(ctx):
     return ctx.results
 
 
-@op("reshape_and_cache_with_pertoken_quant", source=f"{OWN}.glue_heads.write", refuse=_refuse_heads, needs=())
+@op("reshape_and_cache_with_pertoken_quant", source=f"{OWN}.own.glue_heads.write", refuse=_refuse_heads, needs=())
 def reshape_and_cache_with_pertoken_quant(ctx):
-    from jax_aiter.kernels.triton.worker import glue_heads
+    from jax_aiter.kernels.triton.worker.own import glue_heads
 
     key, value, slots = (ctx.operand(name) for name in ("key", "value", "slot_mapping"))
     caches = ctx.in_place("key_cache", 0), ctx.in_place("value_cache", 1)
@@ -83,7 +83,7 @@ def not_aiters_mla(spec: CallSpec) -> str | None:
 
 @op("concat_and_cache_mla", source="aiter.ops.triton.kv_cache.cat_and_cache_mla", refuse=mla_fits, needs=())
 def concat_and_cache_mla(ctx):
-    from jax_aiter.kernels.triton.worker import glue_cache, glue_mla
+    from jax_aiter.kernels.triton.worker.own import glue_cache, glue_mla
 
     kv_c, k_pe, scale, mapping = (ctx.operand(name) for name in ("kv_c", "k_pe", "scale", "slot_mapping"))
     cache, write = ctx.in_place("kv_cache", 0), aiters("kv_cache", "cat_and_cache_mla")

@@ -13,7 +13,7 @@ from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.rules import GRID, dtype_in, first, fits_int32, power_of_two
 
 SOURCE = "attention.fp8_mqa_logits:fp8_mqa_logits"
-OWN = "jax_aiter.kernels.triton.worker.glue_indexer.paged"
+OWN = "jax_aiter.kernels.triton.worker.own.glue_indexer.paged"
 MOST_HEADS, MOST_DIM = 128, 256
 
 
@@ -42,7 +42,8 @@ def fp8_mqa_logits(ctx):
     import torch
     from aiter.ops.triton.attention import fp8_mqa_logits as module
 
-    from jax_aiter.kernels.triton.worker import altered, glue_indexer
+    from jax_aiter.kernels.triton.worker import altered
+    from jax_aiter.kernels.triton.worker.own import glue_indexer
 
     q, kv, scales, weights, starts, ends = (ctx.operand(n) for n in ("q", "kv", "kv_scales", "weights", "cu_starts", "cu_ends"))
     (out,) = ctx.results
@@ -77,7 +78,7 @@ def _refuse_paged(spec: CallSpec) -> str | None:
 
 @op("fp8_paged_mqa_logits", source=OWN, refuse=_refuse_paged, needs=())
 def fp8_paged_mqa_logits(ctx):
-    from jax_aiter.kernels.triton.worker import glue_indexer
+    from jax_aiter.kernels.triton.worker.own import glue_indexer
 
     q, pool, weights = (ctx.operand(n) for n in ("q", "kv_cache", "weights"))
     tables, lens, offsets = (ctx.operand(n) for n in ("block_tables", "context_lens", "cu_seqlens_q"))

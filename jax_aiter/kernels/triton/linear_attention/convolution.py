@@ -39,7 +39,7 @@ def _refuse(spec: CallSpec) -> str | None:
 def causal_conv1d_fn(ctx):
     from aiter.ops.triton.conv.causal_conv1d import causal_conv1d_fn as kernel
 
-    from jax_aiter.kernels.triton.worker import glue, glue_sequences
+    from jax_aiter.kernels.triton.worker.own import glue, glue_sequences
 
     names = ("x", "weight", "bias", "query_start_loc", "cache_indices", "has_initial_state")
     x, weight, bias, offsets, lines, has = (ctx.operand(name) for name in names)

@@ -40,7 +40,7 @@ def _refuse(spec: CallSpec) -> str | None:
 def chunk_gated_delta_rule(ctx):
     from aiter.ops.triton.gated_delta_net.gated_delta_rule import fused_recurrent_gated_delta_rule
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     names = ("q", "k", "v", "g", "gk", "beta", "initial_state", "cu_seqlens")
     q, k, v, g, gk, beta, state, offsets = (ctx.operand(name) for name in names)
@@ -90,7 +90,7 @@ def _refuse_decode(spec: CallSpec) -> str | None:
 def fused_rearrange_sigmoid_gated_delta_rule(ctx):
     from aiter.ops.triton.gated_delta_net.fused_rearrange_sigmoid_gdr import fused_rearrange_sigmoid_gated_delta_rule as kernel
 
-    from jax_aiter.kernels.triton.worker import glue, glue_sequences
+    from jax_aiter.kernels.triton.worker.own import glue, glue_sequences
 
     names = ("A_log", "a", "b", "dt_bias", "qkv", "num_accepted_tokens")
     A_log, a, b, dt_bias, qkv, accepted = (ctx.operand(name) for name in names)

@@ -10,7 +10,7 @@ from jax_aiter.kernels.triton.cache.write import aiters
 from jax_aiter.kernels.triton.mla import latent_tiles
 from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, param_is
 
-OWN = "jax_aiter.kernels.triton.worker.glue_latent.decode"
+OWN = "jax_aiter.kernels.triton.worker.own.glue_latent.decode"
 
 
 def _refuse(spec: CallSpec) -> str | None:
@@ -57,7 +57,7 @@ def _takes_own(spec: CallSpec) -> bool:
 def mla_decode_fwd(ctx):
     import torch
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     if _takes_own(ctx.spec):
         return _own(ctx)
@@ -75,7 +75,7 @@ def mla_decode_fwd(ctx):
 
 def _own(ctx):
     """Straight from the lists of pages: no table, no lengths, two launches."""
-    from jax_aiter.kernels.triton.worker import glue_latent
+    from jax_aiter.kernels.triton.worker.own import glue_latent
 
     pages = ctx.operand("kv_indptr"), ctx.operand("kv_indices"), ctx.operand("kv_last_page_lens")
     config, (out, lse) = ctx.tiled({"KERNEL": "own", **latent_tiles.own(ctx.spec)}), ctx.results
@@ -89,7 +89,8 @@ def _tiled(ctx, tables, lengths):
     """AITER's kernel, one page per tile; the partial results are joined by a kernel of ours that also gives the lse."""
     from aiter.ops.triton.attention import mla
 
-    from jax_aiter.kernels.triton.worker import altered, glue
+    from jax_aiter.kernels.triton.worker import altered
+    from jax_aiter.kernels.triton.worker.own import glue
 
     q, cache, (out, lse) = ctx.operand("q"), ctx.operand("kv_buffer"), ctx.results
     rank, page = out.shape[-1], cache.shape[1]

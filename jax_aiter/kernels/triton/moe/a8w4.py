@@ -55,7 +55,7 @@ def refuse(spec: CallSpec) -> str | None:
 
 def run(ctx, *, pads: tuple[int, int], interleaved: bool, limit: float | None):
     """pads: of D and of I. limit: of gate and up, None for none."""
-    from jax_aiter.kernels.triton.worker import glue_moe, glue_sort, glue_tiles
+    from jax_aiter.kernels.triton.worker.own import glue_moe, glue_sort, glue_tiles
 
     spec, block = ctx.spec, block_rows(ctx.spec)
     x, weights, ids = (ctx.operand(n) for n in ("hidden_states", "topk_weight", "topk_ids"))

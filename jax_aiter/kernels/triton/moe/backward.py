@@ -21,7 +21,7 @@ def _refuse(spec: CallSpec) -> str | None:
 
 
 def _parts(spec: CallSpec) -> dict[str, CallSpec]:
-    """The five products of `jax_aiter.ops.moe.grouped_backward.Products`, by their names, of sizes that are a routing's."""
+    """The five products of `jax_aiter.ops.moe.forms.grouped_backward.Products`, by their names, of sizes that are a routing's."""
     (experts, wide, model), (*_, inter), dtype = spec["w1"].shape, spec["w2"].shape, spec["w1"].dtype
     tokens, k = spec["topk_ids"].shape
     rows, sizes = tokens * k, ArraySpec((experts,), "int32")
@@ -43,7 +43,8 @@ def _parts(spec: CallSpec) -> dict[str, CallSpec]:
 
 @composed("fused_moe_backward", refuse=_refuse, parts=_parts)
 def fused_moe_backward(call, launch, operands):
-    from jax_aiter.ops.moe import grouped_backward, rules
+    from jax_aiter.ops.moe import rules
+    from jax_aiter.ops.moe.forms import grouped_backward
 
     given = {name: operands.get(name) for name in rules.OPERANDS}
     products = grouped_backward.Products(*(functools.partial(launch, name) for name in grouped_backward.Products._fields))

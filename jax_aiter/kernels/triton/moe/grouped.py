@@ -62,7 +62,7 @@ def grouped_gemm(ctx):
     """The kernel itself: up to 0.1.7 the wrapper reads the sizes on the host to see how many programs have work."""
     from aiter.ops.triton._triton_kernels.gmm import gmm_kernel
 
-    from jax_aiter.kernels.triton.worker import glue, groups
+    from jax_aiter.kernels.triton.worker.own import glue, groups
 
     lhs, rhs, bias, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.operand("bias"), ctx.results[0]
     (m, k), n, g = lhs.shape, out.shape[1], rhs.shape[0]
@@ -88,7 +88,7 @@ def grouped_gemm(ctx):
 def transposed_grouped_gemm(ctx):
     from aiter.ops.triton._triton_kernels.gmm import tgmm_persistent_kernel
 
-    from jax_aiter.kernels.triton.worker import groups
+    from jax_aiter.kernels.triton.worker.own import groups
 
     lhs, rhs, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.results[0]
     (m, k), (g, _, n) = lhs.shape, out.shape

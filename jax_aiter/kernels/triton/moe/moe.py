@@ -101,7 +101,7 @@ def fused_moe(ctx):
     import torch
     from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
 
-    from jax_aiter.kernels.triton.worker import glue, glue_moe, glue_sort
+    from jax_aiter.kernels.triton.worker.own import glue, glue_moe, glue_sort
 
     spec = ctx.spec
     if spec.params.get("quant_type") == MX and a8w4.suits(spec):
@@ -138,7 +138,7 @@ def _activate(ctx, gate_up, ids):
     """[T·k, I] between the GEMMs, without the padding of I."""
     from aiter.ops.triton import activation as own
 
-    from jax_aiter.kernels.triton.worker import glue, glue_moe
+    from jax_aiter.kernels.triton.worker.own import glue, glue_moe
 
     spec = ctx.spec
     activation = spec.params.get("activation", "silu")
@@ -173,7 +173,7 @@ class Gemm:
         import triton.language as tl
         from aiter.ops.triton.moe import moe_op
 
-        from jax_aiter.kernels.triton.worker import glue_moe
+        from jax_aiter.kernels.triton.worker.own import glue_moe
 
         w, w_scale, zeros = (self._ctx.operand(n) for n in (name, f"{name}_scale", f"{name}_zp"))
         whole = columns(self._ctx.spec, name)

@@ -85,7 +85,7 @@ def _quantised(a, columns: int):
     """Packed rows, and their scales with a row behind the last, which the kernel reads for the places that no row fills."""
     from aiter.ops.triton.quant.quant import dynamic_mxfp4_quant
 
-    from jax_aiter.kernels.triton.worker import glue, glue_moe
+    from jax_aiter.kernels.triton.worker.own import glue, glue_moe
 
     if a.shape[1] != columns:
         a = glue_moe.first_columns(a, columns)

@@ -30,7 +30,7 @@ def _refuse_fp4(spec: CallSpec) -> str | None:
 def dynamic_mxfp4_quant(ctx):
     from aiter.ops.triton.quant.quant import dynamic_mxfp4_quant
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     x = ctx.operand("x")
     x_fp4, scale = dynamic_mxfp4_quant(x.view(-1, x.shape[-1]))

@@ -71,7 +71,7 @@ def quantise_groups(x, group_size: int, transpose_scale: bool = False):
     import aiter
     from aiter.ops.triton.quant.fused_fp8_quant import fused_flatten_fp8_group_quant
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     rows, kind = x.view(-1, 1, x.shape[-1]), aiter.dtypes.fp8
     if "transpose_scale" not in inspect.signature(fused_flatten_fp8_group_quant).parameters:  # up to 0.1.7

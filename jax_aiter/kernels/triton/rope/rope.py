@@ -35,7 +35,7 @@ def _refuse(spec: CallSpec) -> str | None:
 def rope(ctx):
     from aiter.ops.triton.rope.rope import RotateStyle, rope_cached_positions_fwd
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     x, cos, sin = (ctx.operand(name) for name in ("x", "cos", "sin"))
     params = ctx.spec.params
@@ -85,7 +85,7 @@ def _refuse_two(spec: CallSpec) -> str | None:
 def rope_2c(ctx):
     from aiter.ops.triton.rope.rope import RotateStyle, rope_cached_thd_positions_2c_fwd
 
-    from jax_aiter.kernels.triton.worker import glue
+    from jax_aiter.kernels.triton.worker.own import glue
 
     q, k, cos, sin = (ctx.operand(name) for name in ("q", "k", "cos", "sin"))
     params = ctx.spec.params

@@ -30,7 +30,8 @@ def topk_softmax(ctx):
     from aiter.ops.triton.softmax import softmax
     from aiter.ops.triton.topk import one_stage_topk
 
-    from jax_aiter.kernels.triton.worker import altered, glue
+    from jax_aiter.kernels.triton.worker import altered
+    from jax_aiter.kernels.triton.worker.own import glue
 
     exact, bounded = glue.router_input(ctx.operand("gating_output"))
     with altered.launches(lambda own: ctx.tiled(own, "topk")):

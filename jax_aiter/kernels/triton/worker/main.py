@@ -49,7 +49,7 @@ def _check_environment() -> dict:
 
 
 def start(arch: str, aiter_root: str, cache: str) -> tuple[dict[str, Any], Callable[[dict[str, Any]], dict[str, Any]]]:
-    """What to say first, and what answers requests; see `jax_aiter.kernels.worker_main`."""
+    """What to say first, and what answers requests; see `jax_aiter.kernels.process.worker_main`."""
     hello = _check_environment()
     if "error" not in hello:
         from jax_aiter.kernels.triton.worker import fakes

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import symbolic
-from jax_aiter.ops.moe import aligned
-from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe.forms import aligned
+from jax_aiter.ops.moe.forms import expert as moe_expert
+from jax_aiter.ops.moe.forms import groups as moe_groups
 
 NAME = "every expert for every token"
 ELEMENTS = 1 << 28  # of [E, T, 2I] or [E, T, D] in float32

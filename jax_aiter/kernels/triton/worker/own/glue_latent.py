@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from jax_aiter.kernels.triton.rules import INT32_MAX
-from jax_aiter.kernels.triton.worker.glue import join_segments
+from jax_aiter.kernels.triton.worker.own.glue import join_segments
 
 
 @triton.jit

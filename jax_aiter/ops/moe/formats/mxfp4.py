@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.core.axes import FP8_TYPES
-from jax_aiter.ops.moe import int4, mxfp8
+from jax_aiter.ops.moe.formats import int4, mxfp8
 from jax_aiter.ops.quant import mx
 
 #: what rows may be quantised to: MXFP4, two codes to a byte, and MXFP8

@@ -31,7 +31,7 @@ def main() -> None:
     # Answers go to the real stdout; whatever AITER or a compiler prints goes to stderr.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    _package_without_init(Path(__file__).resolve().parents[1], module)
+    _package_without_init(Path(__file__).resolve().parents[2], module)
     hello, answer = importlib.import_module(module).start(*arguments)
     print(json.dumps(hello), file=answers)
     for line in sys.stdin:

@@ -9,8 +9,8 @@ import torch
 import triton
 import triton.language as tl
 
-from jax_aiter.kernels.triton.worker.glue_heads import Turn
-from jax_aiter.kernels.triton.worker.glue_rows import code, coded, reciprocal, turned, warps
+from jax_aiter.kernels.triton.worker.own.glue_heads import Turn
+from jax_aiter.kernels.triton.worker.own.glue_rows import code, coded, reciprocal, turned, warps
 
 
 @triton.jit

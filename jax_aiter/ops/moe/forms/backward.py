@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 from jax_aiter.core import machine
 from jax_aiter.ops.gemm.shuffle_weight import shuffled
-from jax_aiter.ops.moe import aligned, forward, int4, quant
-from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe.formats import int4, quant
+from jax_aiter.ops.moe.forms import aligned, forward
+from jax_aiter.ops.moe.forms import expert as moe_expert
+from jax_aiter.ops.moe.forms import groups as moe_groups
 
 RESULTS = {
     "d_hidden_states": "T D",

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import machine
-from jax_aiter.ops.moe import aligned
-from jax_aiter.ops.moe.groups import Groups, Rows, block_rows, over_experts
+from jax_aiter.ops.moe.forms import aligned
+from jax_aiter.ops.moe.forms.groups import Groups, Rows, block_rows, over_experts
 
 
 def over_rows(

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax_aiter.core import machine
 from jax_aiter.ops.activation.activations import gelu_tanh
 from jax_aiter.ops.gemm.shuffle_weight import unshuffled
-from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe import int4, mxfp4, mxfp8, quant
-from jax_aiter.ops.moe.quant import Quantized
+from jax_aiter.ops.moe.formats import int4, mxfp4, mxfp8, quant
+from jax_aiter.ops.moe.formats.quant import Quantized
+from jax_aiter.ops.moe.forms import groups as moe_groups
 
 SWIGLU_ALPHA = 1.702
 SWIGLU_LIMIT = 7.0

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import machine
-from jax_aiter.ops.moe import batched as moe_batched
-from jax_aiter.ops.moe import dense, int4, quant
-from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe.over_rows import bytes_of, over_rows
+from jax_aiter.ops.moe.formats import int4, quant
+from jax_aiter.ops.moe.forms import batched as moe_batched
+from jax_aiter.ops.moe.forms import dense
+from jax_aiter.ops.moe.forms import expert as moe_expert
+from jax_aiter.ops.moe.forms import groups as moe_groups
+from jax_aiter.ops.moe.forms.over_rows import bytes_of, over_rows
 
 
 def routing(operands: Mapping[str, jax.Array | None]) -> moe_groups.Groups:

@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from jax_aiter.kernels.triton.worker.glue_sort import Sorted
+from jax_aiter.kernels.triton.worker.own.glue_sort import Sorted
 
 #: columns that share a power of two
 MX = 32

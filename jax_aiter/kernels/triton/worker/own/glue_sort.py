@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from jax_aiter.kernels.triton.worker.glue import expert_table
+from jax_aiter.kernels.triton.worker.own.glue import expert_table
 
 #: slots that one program ranks: the square of it is what it compares.
 CHUNK = 128

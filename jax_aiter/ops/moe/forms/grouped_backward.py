@@ -11,9 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.ops.gemm.shuffle_weight import shuffled, unshuffled
-from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import forward
-from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe.forms import expert as moe_expert
+from jax_aiter.ops.moe.forms import forward
+from jax_aiter.ops.moe.forms import groups as moe_groups
 
 
 class Products(NamedTuple):

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import symbolic
-from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import groups as moe_groups
+from jax_aiter.ops.moe.forms import expert as moe_expert
+from jax_aiter.ops.moe.forms import groups as moe_groups
 
 FEWEST, MOST = 16, 128  # mean rows per expert between which the batched GEMM wins on x86 (benchmarks/moe_reference.py)
 

@@ -15,7 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
-from jax_aiter.kernels.triton.worker.glue_rows import code, coded, own_scale, reciprocal, turned, warps
+from jax_aiter.kernels.triton.worker.own.glue_rows import code, coded, own_scale, reciprocal, turned, warps
 
 
 @triton.jit

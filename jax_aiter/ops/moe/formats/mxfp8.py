@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jax_aiter.core import check
 from jax_aiter.core.axes import FLOATING, FP8_TYPES, check_dtype
-from jax_aiter.ops.moe import int4
+from jax_aiter.ops.moe.formats import int4
 from jax_aiter.ops.quant import mx
 
 #: the record's name of it; AITER's per_1x32 says no more than that 32 columns share a scale

@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jax_aiter.ops.moe import expert as moe_expert
-from jax_aiter.ops.moe import forward as moe_forward
-from jax_aiter.ops.moe import groups as moe_groups
-from jax_aiter.ops.moe import quant
-from jax_aiter.ops.moe.over_rows import bytes_of, over_rows
-from jax_aiter.ops.moe.quant import Quantized
+from jax_aiter.ops.moe.formats import quant
+from jax_aiter.ops.moe.formats.quant import Quantized
+from jax_aiter.ops.moe.forms import expert as moe_expert
+from jax_aiter.ops.moe.forms import forward as moe_forward
+from jax_aiter.ops.moe.forms import groups as moe_groups
+from jax_aiter.ops.moe.forms.over_rows import bytes_of, over_rows
 
 SMOOTH = ("fc1_smooth_scale", "fc2_smooth_scale")
 #: columns that share a scale where the kernel quantises the hidden states itself: one step of its loop over D

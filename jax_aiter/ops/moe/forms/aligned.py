@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.core import symbolic
-from jax_aiter.ops.moe.groups import Groups, Rows
+from jax_aiter.ops.moe.forms.groups import Groups, Rows
 from jax_aiter.ops.shared.running_sum import running_sum
 from jax_aiter.ops.shared.search import at_or_before
 

@@ -1,0 +1,1 @@
+"""Triton kernels of our own that join AITER's, and the host code that launches both."""

@@ -1,0 +1,1 @@
+"""The formats that experts' weights and rows are stored in."""
