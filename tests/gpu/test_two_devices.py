@@ -5,7 +5,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding
 
 from tests.transforms.common import bound
-from tests.transforms.test_sharding import COMMUNICATION, mesh_of, place, specs, splittable
+from tests.transforms.test_sharding import COMMUNICATION, mesh_of, place, specs, split_together, splittable
 
 from .common import close, every_call, get, runs_kernel
 
@@ -19,13 +19,13 @@ def test_shard_map(name, axis_type):
     operands = case.draw()
     want = bound(op, case, "xla")(operands)
     mesh = mesh_of(axis_type)
-    axis = next(iter(splittable(op, case)), None)  # fused_moe declares no axis that splits: all of it on both devices
-    in_specs, out_specs = specs(op, case, axis)
+    axes = next(iter(split_together(op, case)), ())  # fused_moe declares no axis that splits: all of it on both devices
+    in_specs, out_specs = specs(op, case, *axes)
     mapped = jax.jit(jax.shard_map(bound(op, case, "triton"), mesh=mesh, in_specs=(in_specs,), out_specs=out_specs))
     placed = place(operands, mesh, in_specs)
     compiled = mapped.lower(placed).compile()
     assert runs_kernel(compiled)
-    close(compiled(placed), want, what=f"axis {axis}")
+    close(compiled(placed), want, what=f"axes {axes}")
 
 
 @every_call

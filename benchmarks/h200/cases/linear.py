@@ -72,7 +72,7 @@ def _convolutions() -> list[Case]:
 
     found = []
     # A product of two bfloat16 numbers is rounded to bfloat16 by AITER's kernels before it is added: four of them.
-    for name, *given in (("bf16-W4", bf16, 4, 300, 6, 3), ("f32-W2", f32, 2, 40, 4, 5), ("bf16-W3", bf16, 3, 24, 3, 2)):
+    for name, *given in (("bf16-W4", bf16, 4, 300, 6, 3), ("f32-W2", f32, 2, 40, 4, 5), ("bf16-W3", bf16, 3, 24, 4, 2)):
         params = {"activation": "silu" if name == "bf16-W4" else "none"}
         make = lambda rng, given=given: sequences(rng, *given)  # noqa: E731
         found.append(Case("causal_conv1d_fn", name, make, params, lambda a: both(a, "conv_states"), packed, roundings=8.0))
