@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jax_aiter.cli import measure
+from jax_aiter.cli.bench.chain import handed_on
 from jax_aiter.cli.same import differ
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.args import PlanError
@@ -20,7 +21,7 @@ from jax_aiter.kernels.triton.tiles.search import Key, key
 
 #: A program repeats the plan until it runs for so long, or so often: what the host needs to start a program, some 10 to 50 µs, is
 #: then shared by all, and a call of a few µs is still timed by what the device does.
-PROGRAM_S, MOST_REPEATS = 1.5e-3, 16
+PROGRAM_S, MOST_REPEATS = 1.5e-3, 32
 #: A first look at many tiles, then few of them again for longer.
 LOOK = {"most": 5, "queue_s": 4e-3}
 
@@ -32,13 +33,23 @@ Reference = Callable[..., Sequence[jax.Array]]
 
 
 def repeated(plan: LaunchPlan, results: Sequence[Any], count: int) -> Callable[..., list[jax.Array]]:
-    """A program that runs a plan `count` times, one after the other on the device; what it updates in place is handed on."""
+    """A program that runs a plan `count` times, one after the other on the device; what it updates in place is handed on.
+
+    Each call but the first takes an operand, the smallest, that XLA believes the call before has written: it can neither drop calls
+    nor take them for one. (Calls said to have effects would be kept too, but JAX starts a program with effects on its slow way, in
+    0.2 to 0.5 ms on a busy host: by that, and not by their kernels, tiles of up to 0.3 ms were compared.)
+    """
+    updated = dict(plan.aliases)
+    others = [b for b in plan.operands if b.index not in updated and b.nbytes]
+    through = None if updated or not others else min(others, key=lambda b: b.nbytes).index
 
     def run(*operands: jax.Array) -> list[jax.Array]:
         arrays, out = list(operands), []
-        for _ in range(count):
-            out = call_plan(plan, *arrays, result_shape_dtypes=results, has_side_effect=True)
-            for operand, result in plan.aliases:
+        for number in range(count):
+            if number and through is not None:
+                arrays[through] = handed_on({"": arrays[through]}, out, plan.arch)[""]
+            out = call_plan(plan, *arrays, result_shape_dtypes=results)
+            for operand, result in updated.items():
                 arrays[operand] = out[result]
         return out
 
@@ -56,39 +67,44 @@ class Bench:
         self._spec, self._plan_of, self._reference = spec, plan_of, reference
         self._results = [jax.ShapeDtypeStruct(r.shape, jnp.dtype(r.dtype)) for r in spec.results]
         self._wanted: Sequence[jax.Array] | None = None
-        self._count = 0
         self.dropped: dict[Key, str] = {}
 
     def look(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array]) -> dict[Key, float]:
         """Median seconds of the tiles that are right. AITER's own configuration, the empty tile, is what the others are held to."""
-        times = measure.rounds(self._programs(tiles, operands), **LOOK)
-        return {name: statistics.median(values) / self._count for name, values in times.items()}
+        return {name: statistics.median(values) for name, values in self._rounds(tiles, operands, **LOOK).items()}
 
     def settle(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array]) -> dict[Key, list[float]]:
         """Seconds in each of several longer rounds, the tiles in turns."""
-        times = measure.rounds(self._programs(tiles, operands))
-        return {name: [value / self._count for value in values] for name, values in times.items()}
+        return self._rounds(tiles, operands)
 
     def release(self) -> None:
         """Gives back the memory of the results that the others were compared with."""
         self._wanted = None
 
-    def _programs(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array]) -> dict[Key, Callable[[], Any]]:
+    def _rounds(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array], **how: Any) -> dict[Key, list[float]]:
+        programs = self._programs(tiles, operands)
+        times = measure.rounds({name: program for name, (program, _) in programs.items()}, **how)
+        return {name: [value / programs[name][1] for value in values] for name, values in times.items()}
+
+    def _programs(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array]) -> dict[Key, tuple[Callable[[], Any], int]]:
+        """For each tile a program, and how often that runs the plan."""
         arrays = [operands[name] for name in self._spec.operands]
-        found: dict[Key, Callable[[], Any]] = {}
+        found: dict[Key, tuple[Callable[[], Any], int]] = {}
         for tile in sorted(tiles, key=len):  # the empty one first: it is what the others' results are compared with
             name = key(tile)
             if name in self.dropped:
                 continue
             try:
                 plan = self._plan_of(tile)
-                self._check(repeated(plan, self._results, 1), arrays, operands, own=not tile)
-                program = repeated(plan, self._results, self._repeats(plan, arrays))
+                once = repeated(plan, self._results, 1)
+                self._check(once, arrays, operands, own=not tile)
+                count = _repeats(once, arrays)
+                program = once if count == 1 else repeated(plan, self._results, count)
                 jax.block_until_ready(program(*arrays))
             except (KernelBuildError, PlanError, jax.errors.JaxRuntimeError, _WrongError) as error:
                 self.dropped[name] = (str(error).splitlines() or [type(error).__name__])[0]
                 continue
-            found[name] = lambda program=program: program(*arrays)
+            found[name] = (lambda program=program: program(*arrays)), count
         return found
 
     def _check(self, program: Callable, arrays: Sequence[jax.Array], operands: Mapping[str, jax.Array], *, own: bool) -> None:
@@ -99,13 +115,12 @@ class Bench:
         if (why := differ(got, wanted, arrays)) is not None:
             raise _WrongError(f"wrong numbers: {why}")
 
-    def _repeats(self, plan: LaunchPlan, arrays: Sequence[jax.Array]) -> int:
-        """How often each program runs its plan: the same for all tiles, by the time of the first."""
-        if not self._count:
-            once = repeated(plan, self._results, 1)
-            seconds = statistics.median(measure.rounds({"": lambda: once(*arrays)}, 3, 2e-3)[""])
-            self._count = min(MOST_REPEATS, max(1, int(PROGRAM_S / max(seconds, 1e-7))))
-        return self._count
+
+def _repeats(once: Callable, arrays: Sequence[jax.Array]) -> int:
+    """How often the tile's program runs its plan. Each tile has its own number: by that of the slowest, often AITER's own, a fast
+    one's program would be shorter than the host needs to start it."""
+    seconds = statistics.median(measure.rounds({"": lambda: once(*arrays)}, 3, 2e-3)[""])
+    return min(MOST_REPEATS, max(1, int(PROGRAM_S / max(seconds, 1e-7))))
 
 
 class _WrongError(Exception):

@@ -14,6 +14,7 @@ from jax_aiter.bind import select, tuning
 from jax_aiter.cli import measure, tune_calls, tune_search, tune_tiles
 from jax_aiter.cli import tune as tune_command
 from jax_aiter.cli.main import cli
+from jax_aiter.cli.tile_times import repeated
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import mock_driver
 from jax_aiter.kernels.ahead import Outcome
@@ -145,6 +146,23 @@ def test_the_best_tile_is_found_and_bad_ones_are_dropped(machine, tmp_path):
     assert "wrong numbers: result 0 is off by" in output
     assert "unfinished" not in written
     assert tuning.parse(json.dumps(written))[key].searched.tile == {"N": 4, "w": 1}
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_a_program_runs_its_plan_as_often_as_it_says_and_has_no_effects(machine, in_place):
+    """With effects it would be started on JAX's slow way, which took longer than the kernels that were compared."""
+    b = PlanBuilder("add", "mock")
+    x, _, out = b.operand(32, 4, "x"), b.operand(8, 4, "other"), b.result(32, 4, "out")
+    if in_place:
+        b.alias(x, out)
+    b.launch(mock_driver.code_object(ADD), ADD, [1], [64], 0, [Pointer(out), Pointer(x), Pointer(x), Scalar("u32", 8)])
+    program = repeated(b.build(), [jax.ShapeDtypeStruct((8,), jnp.uint32)], 5)
+    given = jnp.arange(8, dtype=jnp.uint32), jnp.zeros(2, jnp.uint32)
+    lowered = program.lower(*given)
+    assert "has_side_effect = true" not in lowered.as_text()
+    assert lowered.compile().as_text().count('op = "add"') == 5
+    (got,) = program(*given)
+    assert (got == given[0] * (32 if in_place else 2)).all()
 
 
 def test_a_tile_that_does_not_compile_is_counted_and_named(machine, tmp_path, monkeypatch):
