@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.interpreters import ad
 
 from jax_aiter.bind import empty, linear
+from jax_aiter.core.arch import target_arch
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.core.record import Record
 
@@ -85,11 +86,15 @@ def jvp(op: Record, primitive: "Primitive", primals, tangents, *, names: tuple[s
     if lacking:
         raise TypeError(_no_gradient(op, lacking, {n: x.dtype for n, x in zip(names, primals, strict=True)}))
     options = {"names": names, "implementation": implementation, "arch": arch, "kernel": kernel}
-    results = primitive.bind(*primals, **options, **params)
+    kept = _kept(op, perturbed, dict(zip(names, primals, strict=True)), params, arch, implementation=implementation, kernel=kernel)
+    results = (primitive if kept is None else kept.primitive).bind(*primals, **options, **params)
+    aside = {} if kept is None else dict(zip([*kept.results][len(op.results) :], results[len(op.results) :], strict=True))
+    results = results[: len(op.results)]
     if rule is None or not perturbed or empty.all_empty(x for x in results if is_differentiable(x.dtype)):
         return results, [linear.no_tangent(x) for x in results]
     values, found = dict(zip(names, primals, strict=True)), dict(zip(op.results, results, strict=True))
     named = {**found, **values, **{f"result:{n}": r for n, r in found.items()}}  # an operand's name wins, `result:` says otherwise
+    named |= {n: jax.lax.stop_gradient(x) for n, x in aside.items()}
     saved = tuple(n for n in rule.saves if n in named)
     floats = tuple(n for n, x in found.items() if is_differentiable(x.dtype))
     derivative = Derivative(
@@ -105,6 +110,31 @@ def jvp(op: Record, primitive: "Primitive", primals, tangents, *, names: tuple[s
     pushed = linear.bind(derivative, [named[n] for n in saved], moving, [jax.typeof(found[n]) for n in floats])
     by_name = dict(zip(floats, pushed, strict=True))
     return results, [by_name[n] if n in by_name else linear.no_tangent(x) for n, x in found.items()]
+
+
+def _kept(op: Record, perturbed: Sequence[str], values: Mapping[str, jax.Array], params, arch, **how) -> Any:
+    """The op that is bound instead, so that the backward pass has more of its results; None to bind this one."""
+    keeps = None if op.gradient is None or not perturbed else op.gradient.keeps
+    if keeps is None:
+        return None
+    structs = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in values.items()}
+    return keeps.op if keeps.when(arch or target_arch(), structs, params, **how) else None
+
+
+def narrowing(op: Record, others: Sequence[Any]) -> Callable[[list[bool], Any], tuple[list[bool], Any]]:
+    """JAX's rule for dead results of `op`: that one of `others`, of the same operands, runs instead which gives those in use."""
+
+    def rule(used: list[bool], eqn: Any) -> tuple[list[bool], Any]:
+        if not any(used):
+            return [False] * len(eqn.invars), None
+        wanted = [name for name, alive in zip(op.results, used, strict=True) if alive]
+        fitting = next((other for other in others if list(other.results) == wanted), None)
+        if fitting is not None:
+            outvars = [v for v, alive in zip(eqn.outvars, used, strict=True) if alive]
+            eqn = eqn.replace(primitive=fitting.primitive, outvars=outvars)
+        return [True] * len(eqn.invars), eqn
+
+    return rule
 
 
 def _no_gradient(op: Record, lacking: Sequence[str], dtypes: Mapping[str, Any]) -> str:

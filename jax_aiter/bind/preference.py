@@ -33,8 +33,11 @@ class Rule:
 _UNTUNED = "AITER's Triton kernels are configured for AMD"
 _BLOCKS = "one kernel, where XLA loops over blocks of keys: 9 to 88 times as fast at 4 x 2048 to 1 x 8192 tokens"
 _GROUPED = "grouped GEMMs over the rows there are, where XLA computes every group for every row"
+_KEPT = "fused_moe's plan; it is bound where that is taken and so is the backward's"
 SM_90: Mapping[str, Rule] = {
     "fused_moe": Rule(True, "one plan of grouped GEMMs against a loop over blocks of sorted rows"),
+    "fused_moe_keeping": Rule(True, _KEPT),
+    "fused_moe_gate_up": Rule(True, _KEPT),
     "fused_moe_backward": Rule(True, _GROUPED),
     "grouped_gemm": Rule(True, _GROUPED),
     "transposed_grouped_gemm": Rule(True, _GROUPED),

@@ -4,7 +4,7 @@ import functools
 from typing import TYPE_CHECKING
 
 import jax
-from jax.interpreters import ad, mlir
+from jax.interpreters import ad, mlir, partial_eval
 from jax.interpreters import batching as jax_batching
 
 from jax_aiter.bind import batching, derivative, equation, lowering, partition, switches
@@ -27,6 +27,8 @@ def make(op: Record) -> "Primitive":
     mlir.register_lowering(prim, functools.partial(lowering.lower, op, prim, "cpu"))
     for platform in machine.GPUS:
         mlir.register_lowering(prim, functools.partial(lowering.lower, op, prim, platform), platform=platform)
+    if op.gradient is not None and (keeps := op.gradient.keeps) is not None:
+        partial_eval.dce_rules[keeps.op.primitive] = derivative.narrowing(keeps.op, (op, *keeps.alone))
     if op.parallel:
         partition.ask_for_devices(prim)
     return prim

@@ -11,6 +11,22 @@ from jax_aiter.core.axes import FP8_TYPES
 
 
 @dataclasses.dataclass(frozen=True)
+class Keeping:
+    """What a differentiated call keeps for its backward pass, beyond its own operands and results.
+
+    op: the record that is bound instead: the same operands and parameters; its results are those of the op and then more, which
+        `Gradient.saves` names.
+    alone: records that give some of these results only: a call takes the place of `op` where the others are dead, as they are
+        once rematerialisation has split it.
+    when: ``(arch, operands as structs, params, *, implementation, kernel) -> bool``: whether this call keeps anything.
+    """
+
+    op: Any
+    alone: tuple[Any, ...]
+    when: Callable[..., bool]
+
+
+@dataclasses.dataclass(frozen=True)
 class Gradient:
     """How an op is differentiated.
 
@@ -27,6 +43,8 @@ class Gradient:
     unused: results whose cotangent is None where nothing depends on them, as shapes and not numbers show it: the rule can then
         take a kernel that knows no such cotangent.
     of_fp8: operands of `wrt` have a gradient where they are fp8 too. They do not where they are quantised weights: asking raises.
+    keeps: what the forward pass keeps, for a kernel of the backward pass that would compute it again. It is data to the backward
+        pass and no function of the operands, so `forward` must not read it.
     """
 
     wrt: tuple[str, ...]
@@ -35,6 +53,7 @@ class Gradient:
     forward: Callable[..., Sequence[jax.Array]] | None = None
     unused: tuple[str, ...] = ()
     of_fp8: bool = False
+    keeps: Keeping | None = None
 
     def has(self, name: str, dtype: Any) -> bool:
         return name in self.wrt and (self.of_fp8 or jnp.dtype(dtype).name not in FP8_TYPES)

@@ -7,7 +7,7 @@ import pytest
 
 from jax_aiter.core.cases import case, constant, normal
 from jax_aiter.ops.moe.forms.grouped_backward import Products, backward
-from jax_aiter.ops.moe.fused_moe import FUSED_MOE_BACKWARD as OP
+from jax_aiter.ops.moe.gradient import FUSED_MOE_BACKWARD as OP
 from jax_aiter.ops.moe.grouped import GROUPED_GEMM, TRANSPOSED_GROUPED_GEMM
 
 

@@ -97,6 +97,10 @@ def _fused_moe(o, p):
     return (np.where(kept, out, 0.0),)
 
 
+def _gate_up(o, p):
+    return (np.zeros((*o["topk_ids"].shape, o["w1"].shape[1])),)
+
+
 def _fused_moe_backward(o, p):
     leaves = _leaves(o)
     experts, rows, _ = o["w1"].shape
@@ -272,6 +276,8 @@ EXPECTED = {
     "moe_sorting": _sorting,
     "fused_moe": _fused_moe,
     "fused_moe_backward": _fused_moe_backward,
+    "fused_moe_keeping": lambda o, p: (*_fused_moe(o, p), *_gate_up(o, p)),
+    "fused_moe_gate_up": _gate_up,
     "asm_moe": _nothing("hidden_states"),
     "asm_moe_tkw1": _nothing("hidden_states"),
     "grouped_gemm": _grouped,

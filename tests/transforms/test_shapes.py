@@ -26,7 +26,8 @@ def test_record_is_complete(op):
         assert operand in op.operands
     if op.gradient:
         assert set(op.gradient.wrt) <= set(op.operands)
-        assert set(op.gradient.saves) <= set(op.operands) | set(op.results) | {f"result:{r}" for r in op.results}
+        kept = set(op.gradient.keeps.op.results) if op.gradient.keeps else set()
+        assert set(op.gradient.saves) <= set(op.operands) | set(op.results) | {f"result:{r}" for r in op.results} | kept
 
 
 @thinned(ALL)

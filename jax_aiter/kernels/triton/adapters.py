@@ -41,6 +41,7 @@ class Adapter:
     source: str  # AITER's wrapper(s)
     needs: Callable[[CallSpec], tuple[str, ...]]  # what a call takes of them, as `sources.lacking` has it
     space: Callable[[CallSpec], Space] | None = None  # the tiles that a call may be given, None where there is nothing to choose
+    tiles: str | None = None  # an op of the same kernels, whose tiles are taken where this one has none
 
 
 def op(
@@ -50,10 +51,11 @@ def op(
     refuse: Callable[[CallSpec], str | None],
     needs: tuple[str, ...] | Callable[[CallSpec], tuple[str, ...]],
     space: Callable[[CallSpec], Space] | None = None,
+    tiles: str | None = None,
 ) -> Callable:
     """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array.
 
-    space: of a function that asks `ctx.tiled` for its configuration.
+    space: of a function that asks `ctx.tiled` for its configuration. tiles: see `Adapter`.
     """
     wanted = needs if callable(needs) else lambda spec: needs
 
@@ -61,7 +63,7 @@ def op(
         return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
 
     def declare(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source, wanted, space))
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source, wanted, space, tiles))
         return run
 
     return declare

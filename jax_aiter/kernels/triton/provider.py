@@ -66,7 +66,7 @@ def chosen(spec: CallSpec) -> tuple[CallSpec, str]:
     adapter = adapters().get(spec.op)
     if adapter is None or adapter.space is None:
         return spec, ""
-    tile, origin = choose.choose(spec, adapter.space(spec))
+    tile, origin = choose.choose(spec, adapter.space(spec), adapter.tiles)
     tiled = dataclasses.replace(spec, tile=tile)
     if tile and not choose.is_forced(spec) and (why := _only_own(spec, tiled, origin)) is not None:
         return spec, f"{choose.OWN}: {why}"

@@ -148,7 +148,29 @@ def forward() -> list[Case]:
     ]
 
 
+def keeping() -> list[Case]:
+    """Calls whose first product is kept: float weights, with all that may stand around it."""
+    return [
+        case("silu", **_call(6, 4, 2, 8, 6)),
+        case(
+            "half_masked",
+            **_call(5, 2, 2, 16, 8, dtype=jnp.bfloat16, activation="swiglu", gate_mode="interleave"),
+            expert_mask=constant([1, 0, 1], jnp.int32),
+            bias1=normal(2, 16),
+            bias2=normal(2, 16),
+            num_local_tokens=constant([4], jnp.int32),
+        ),
+    ]
+
+
 def backward() -> list[Case]:
+    kept = keeping()[1]
+    shape = (*kept.operands["topk_ids"].shape, kept.operands["w1"].shape[1])
+    d_out, gate_up = (normal(*s, dtype=jnp.bfloat16) for s in (kept.operands["hidden_states"].shape, shape))
+    return [*_backward(), Case("kept", {"d_out": d_out, **kept.operands, "gate_up": gate_up}, kept.params)]
+
+
+def _backward() -> list[Case]:
     chosen = {
         c.name: c
         for c in forward()

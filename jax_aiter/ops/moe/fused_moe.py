@@ -9,84 +9,33 @@ import jax.numpy as jnp
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
 from jax_aiter.core import check
-from jax_aiter.core.axes import FLOATING, Arg
-from jax_aiter.core.errors import NotSupportedError
-from jax_aiter.core.gradient import Gradient
-from jax_aiter.core.machine import Form, always
+from jax_aiter.core.axes import FLOATING
+from jax_aiter.core.gradient import Gradient, Keeping
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight
-from jax_aiter.ops.moe import cases, reads, rules
+from jax_aiter.ops.moe import cases, gradient, reads, rules
 from jax_aiter.ops.moe import layout as moe_layout
 from jax_aiter.ops.moe.formats import int4, mxfp4, mxfp8
 from jax_aiter.ops.moe.formats.quant import GROUP
-from jax_aiter.ops.moe.forms import aligned, backward, dense
 from jax_aiter.ops.moe.forms import forward as moe_forward
-from jax_aiter.ops.moe.forms.expert import FLOAT_ROWS, rounds_rows
 
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "swiglu", "none")
 QUANT_TYPES = ("none", "per_tensor", "per_token", "per_1x128", "per_128x128", int4.W4A16, int4.MX, mxfp8.NAME)
 GATE_MODES = ("separated", "interleave")
-DIFFERENTIABLE = ("hidden_states", "w1", "w2", "topk_weight", "bias1", "bias2")
-
-
-def _split(arguments: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    operands = {n: arguments[n] for n in rules.OPERANDS}
-    return operands, {n: v for n, v in arguments.items() if n not in operands}
 
 
 def _abstract(dims, **arguments):
-    operands, params = _split(arguments)
+    operands, params = gradient.split(arguments)
     rules.validate(operands, params)
     return (jax.ShapeDtypeStruct((dims["T"], dims["D"]), params["output_dtype"]),)
 
 
 def _reference(**arguments):
-    return (moe_forward.forward(*_split(arguments)),)
-
-
-def _smooth(reference):
-    """What forward mode differentiates: not the rounding of quantised activations, which the gradient passes straight through."""
-
-    def forward(**arguments):
-        if rounds_rows(arguments):
-            rows = arguments["q_dtype_a"]
-            raise NotSupportedError(
-                f"fused_moe: forward mode and second derivatives need quant_type {' or '.join(map(repr, FLOAT_ROWS))} and no "
-                f"q_dtype_a, got {arguments['quant_type']!r}{'' if rows is None else f' and {rows.name}'}: they are those of the "
-                "reference, which rounds activations. jax.grad or jax.vjp, once, passes straight through the rounding."
-            )
-        return reference(**arguments)
-
-    return forward
-
-
-def _backward(saved, cotangents, *, implementation, **params):
-    operands = {n: saved.get(n) for n in rules.OPERANDS}
-    # AITER has kernels for the forward only: asking for one there says nothing of the gradient, which is an op of its own.
-    implementation = "xla" if implementation == "xla" else None
-    results = FUSED_MOE_BACKWARD(d_out=cotangents["out"], **operands, **params, implementation=implementation)
-    named = dict(zip(FUSED_MOE_BACKWARD.results, results, strict=True))
-    wanted = [n for n in DIFFERENTIABLE if operands[n] is not None and operands[n].dtype.name in FLOATING]
-    return {n: named[f"d_{n}"] for n in wanted}
+    return (moe_forward.forward(*gradient.split(arguments)),)
 
 
 def _reads(**arguments):
-    operands, params = _split(arguments)
+    operands, params = gradient.split(arguments)
     return reads.forward(params=params, **operands)
-
-
-def _backward_reads(d_out, **arguments):
-    operands, params = _split(arguments)
-    return reads.backward(params=params, **operands)
-
-
-def _backward_abstract(dims, d_out, **arguments):
-    operands, params = _split(arguments)
-    rules.validate(operands, params)
-    return backward.abstract(operands, params)
-
-
-def _backward_reference(d_out, **arguments):
-    return backward.backward(d_out, *_split(arguments))
 
 
 FUSED_MOE = Op(
@@ -97,36 +46,22 @@ FUSED_MOE = Op(
     results={"out": "T D"},
     abstract=_abstract,
     reference=_reference,
-    gpu=lambda arch, operands, params: Form(dense.NAME if dense.suits(operands, params) else aligned.NAME),
+    gpu=gradient.form,
     relayout=rules.relayout,
     batch=rules.batch,
     reads=_reads,
-    gradient=Gradient(wrt=DIFFERENTIABLE, saves=tuple(rules.OPERANDS), backward=_backward, forward=_smooth(_reference)),
+    gradient=Gradient(
+        wrt=gradient.DIFFERENTIABLE,
+        saves=(*rules.OPERANDS, "gate_up"),
+        backward=gradient.pull,
+        forward=gradient.smooth(_reference),
+        keeps=Keeping(
+            gradient.FUSED_MOE_KEEPING, (gradient.FUSED_MOE_GATE_UP,), lambda *call, **how: gradient.keeps(FUSED_MOE, *call, **how)
+        ),
+    ),
     data_checks=rules.data_checks,
     defaults={"weight_layout": None, "q_dtype_a": None},
     cases=cases.forward,
-)
-
-FUSED_MOE_BACKWARD = Op(
-    name="fused_moe_backward",
-    family="MOE",
-    mirrors="none: the gradient of fused_moe, which AITER does not have",
-    operands={"d_out": Arg("T D"), **rules.OPERANDS},
-    results=backward.RESULTS,
-    abstract=_backward_abstract,
-    reference=_backward_reference,
-    gpu=always(aligned.NAME),
-    reads=_backward_reads,
-    data_checks=rules.data_checks,
-    relayout=rules.relayout,
-    gradient=Gradient(
-        wrt=("d_out", *DIFFERENTIABLE),
-        saves=("d_out", *rules.OPERANDS),
-        backward=None,
-        forward=_smooth(_backward_reference),
-    ),
-    defaults=cases.DEFAULTS,
-    cases=cases.backward,
 )
 
 
@@ -226,7 +161,8 @@ def fused_moe(
     The reference sorts tokens by expert and computes T·k rows plus part of a block per expert; peak memory is that of [T·k, D] and
     of one expert's weights in float32, whatever their dtype. On a GPU the gradient of 16-bit weights without padding is made of
     `grouped_gemm`'s Triton kernels: sorted rows, both halves of the intermediate and their cotangents stand in memory, rounded to
-    the weights' dtype; elsewhere it is the reference's, which keeps none of them.
+    the weights' dtype. Without `doweight_stage1` the forward pass keeps its first product for it then, [T, k, 2I] in that dtype,
+    unless rematerialised. Elsewhere the gradient is the reference's, which keeps none of them.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.

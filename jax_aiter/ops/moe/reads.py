@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jax_aiter.core.reads import NOTHING, Mask, Reads, at, grid, spread, stacked
+from jax_aiter.core.reads import NOTHING, Mask, Reads, at, grid, joined, spread, stacked
 from jax_aiter.ops.gemm.shuffle_weight import SHUFFLE_WEIGHT
 from jax_aiter.ops.moe.formats import int4
 from jax_aiter.ops.moe.formats.quant import GROUP
@@ -74,6 +74,7 @@ class Routed:
             "w2": self._weight("w2", model, inter) & experts[:, :, None, None],
             "bias1": spread(experts, rows),
             "bias2": spread(experts, model),
+            "gate_up": entries[..., None],  # kept of the forward pass
             "fc1_smooth_scale": spread(experts, model),
             "fc2_smooth_scale": spread(experts, inter),
         }
@@ -125,6 +126,23 @@ def forward(*, params: Mapping[str, Any], **operands: np.ndarray) -> Reads:
     out = np.where(some[:, None] & routed.model, np.arange(tokens)[:, None], NOTHING)
     back = {name: own for own, name in NAMES.items() if own in operands}
     return Reads(tokens, {"out": out}, {back.get(n, n): m for n, m in found.items()})
+
+
+def gate_up(*, params: Mapping[str, Any], **operands: np.ndarray) -> Reads:
+    """One group per slot, of the first product."""
+    routed = Routed(operands, params)
+    tokens, k = routed.expert.shape
+    found = routed.masks(np.eye(tokens * k, dtype=bool).reshape(-1, tokens, k))
+    # Which rows and which experts those are, the routing says; the product itself has no weights of slots and no second matrix.
+    found = {n: m if n in ("hidden_states", "w1", "topk_ids") else np.zeros_like(m) for n, m in found.items()}
+    slot = np.arange(tokens * k).reshape(tokens, k)
+    return Reads(tokens * k, {"gate_up": np.where(routed.expert != NOTHING, slot, NOTHING)[:, :, None]}, found)
+
+
+def keeping(*, params: Mapping[str, Any], **operands: np.ndarray) -> Reads:
+    """The groups of the output and those of the first product."""
+    parts = forward(params=params, **operands), gate_up(params=params, **operands)
+    return joined([(name, label, part.operands) for part in parts for name, label in part.groups.items()])
 
 
 def backward(*, params: Mapping[str, Any], **operands: np.ndarray) -> Reads:

@@ -189,5 +189,4 @@ def batch(batched: Batched, **params: Any):
     for name in [*by_token, *([n for n in EXPERTS if n in values] if own_experts else [])]:
         full = ids if name == "topk_ids" else batched.broadcast(name)
         merged[name] = full.reshape(size * full.shape[1], *full.shape[2:])
-    (out,) = batched.bind(**merged)
-    return [out.reshape(size, out.shape[0] // size, out.shape[1])]
+    return [x.reshape(size, x.shape[0] // size, *x.shape[1:]) for x in batched.bind(**merged)]

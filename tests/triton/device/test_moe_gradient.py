@@ -20,19 +20,27 @@ def draw():
     return half(TOKENS, MODEL), *weights, rng.random((TOKENS, TOPK)).astype(np.float32), ids, half(TOKENS, MODEL)
 
 
+#: plans that a value and its gradient launch: the forward that keeps its first product and four products more; that forward, its
+#: first product again and four more; the forward and five products.
+LAUNCHES = {"kept": 5, "rematerialised": 6, "early": 6}
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("early", [False, True])
-def test_gradient(arch, early):
+@pytest.mark.parametrize("how", LAUNCHES)
+def test_gradient(arch, how):
     *operands, ids, dout = draw()
 
+    def layer(*operands):
+        return jax_aiter.fused_moe(*operands, ids, activation="silu", doweight_stage1=how == "early")
+
     def loss(*operands):
-        out = jax_aiter.fused_moe(*operands, ids, activation="silu", doweight_stage1=early)
+        out = (jax.checkpoint(layer) if how == "rematerialised" else layer)(*operands)
         return jnp.sum(out.astype(jnp.float32) * dout.astype(np.float32))
 
-    program = jax.jit(jax.grad(loss, range(4))).lower(*operands).compile()
+    program = jax.jit(jax.value_and_grad(loss, range(4))).lower(*operands).compile()
     launched = sum(program.as_text().count(f'custom_call_target="{target}"') for target in CUSTOM_CALL_TARGETS)
-    assert launched >= 5  # as many products; counted where partitioning, by which they may be wrapped before, is over
-    got = program(*operands)
+    assert launched == LAUNCHES[how]  # counted where partitioning, by which they may be wrapped before, is over
+    _, got = program(*operands)
     with jax.default_device(jax.devices("cpu")[0]):
         want = jax.jit(jax.grad(loss, range(4)))(*(x.astype(np.float32) for x in operands))
     # bfloat16 (2^-8) roundings of both halves of the intermediate, their cotangents and the weighted output's: five on the way to
@@ -43,3 +51,15 @@ def test_gradient(arch, early):
         assert np.sqrt(np.mean((a - b) ** 2)) <= bound * np.sqrt(np.mean(b * b))
         assert np.abs(a - b).max() <= 8 * bound * np.abs(b).max()
     assert not np.any(np.asarray(got[0])[3])
+
+
+@pytest.mark.timeout(600)
+def test_what_is_kept_is_written_to_the_last_row(arch):
+    """Slots of no expert hold zeros: under `jax.debug_nans` what the memory held before would be found in what is kept."""
+    *operands, ids, dout = draw()
+    with jax.debug_nans(True):
+        _, pull = jax.vjp(lambda *operands: jax_aiter.fused_moe(*operands, ids), *operands)
+        pull(jnp.asarray(dout))
+    (kept,) = (x for x in jax.tree.leaves(pull) if x.shape == (TOKENS, TOPK, 2 * INTER))
+    np.testing.assert_array_equal(np.asarray(kept[3], np.float32), 0)
+    assert np.all(np.any(np.asarray(kept, np.float32)[np.arange(TOKENS) != 3], -1))

@@ -21,7 +21,8 @@ def _refuse(spec: CallSpec) -> str | None:
 
 
 def _parts(spec: CallSpec) -> dict[str, CallSpec]:
-    """The five products of `jax_aiter.ops.moe.forms.grouped_backward.Products`, by their names, of sizes that are a routing's."""
+    """The products of `jax_aiter.ops.moe.forms.grouped_backward.Products`, by their names, of sizes that are a routing's; the first
+    one is there already where the forward pass kept it."""
     (experts, wide, model), (*_, inter), dtype = spec["w1"].shape, spec["w2"].shape, spec["w1"].dtype
     tokens, k = spec["topk_ids"].shape
     rows, sizes = tokens * k, ArraySpec((experts,), "int32")
@@ -32,8 +33,9 @@ def _parts(spec: CallSpec) -> dict[str, CallSpec]:
         return CallSpec(op, spec.arch, operands, said, (ArraySpec(result, dtype),))
 
     first_weight, second_weight = (experts, wide, model), (experts, model, inter)
+    first = part("grouped_gemm", model, first_weight, (rows, wide), transpose_rhs=True)
     return {
-        "u": part("grouped_gemm", model, first_weight, (rows, wide), transpose_rhs=True),
+        **({} if spec.has("gate_up") else {"u": first}),
         "q": part("grouped_gemm", model, second_weight, (rows, inter), transpose_rhs=False),
         "d_x": part("grouped_gemm", wide, first_weight, (rows, model), transpose_rhs=False),
         "d_w1": part("transposed_grouped_gemm", wide, (rows, model), first_weight),
@@ -48,4 +50,4 @@ def fused_moe_backward(call, launch, operands):
 
     given = {name: operands.get(name) for name in rules.OPERANDS}
     products = grouped_backward.Products(*(functools.partial(launch, name) for name in grouped_backward.Products._fields))
-    return grouped_backward.backward(operands["d_out"], given, call.params, products)
+    return grouped_backward.backward(operands["d_out"], given, call.params, products, operands.get("gate_up"))

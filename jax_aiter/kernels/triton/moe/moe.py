@@ -90,6 +90,27 @@ def _needs(spec: CallSpec) -> tuple[str, ...]:
     return *own, "utils.moe_config_utils:get_optimal_moe_config", *activation, *given
 
 
+def _refuse_kept(spec: CallSpec) -> str | None:
+    """The first product is kept as the kernel writes it: of zeros in slots that no expert here takes."""
+    return _refuse(spec) or first(param_is(spec, "quant_type", "none"), param_is(spec, "doweight_stage1", False))
+
+
+@op(
+    "fused_moe_keeping",
+    source="aiter.ops.triton.moe.moe_op.fused_moe",
+    refuse=_refuse_kept,
+    needs=_needs,
+    space=fused_moe_space,
+    tiles="fused_moe",
+)
+@op(
+    "fused_moe_gate_up",
+    source="aiter.ops.triton.moe.moe_op.fused_moe",
+    refuse=_refuse_kept,
+    needs=_needs,
+    space=fused_moe_space,
+    tiles="fused_moe",
+)
 @op(
     "fused_moe",
     source="aiter.ops.triton.moe.moe_op.fused_moe, moe_op_gemm_a8w4.moe_gemm_a8w4, activation.fused_silu_mul, quant",
@@ -122,16 +143,19 @@ def fused_moe(ctx):
         x = glue.taken_rows(x, ids, experts)
     gemm, second = Gemm(ctx, config, routing, quant), Gemm(ctx, configured(ctx.tiled(config, "stage2")), routing, quant)
 
-    gate_up = torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
+    kept = {"fused_moe_keeping": ctx.results[1:], "fused_moe_gate_up": ctx.results[:1]}.get(spec.op, ())
+    gate_up = kept[0] if kept else torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
     gemm(x, "w1", gate_up, topk, ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
+    if spec.op == "fused_moe_gate_up":
+        return gate_up
     hidden = _activate(ctx, gate_up.view(tokens * topk, w1.shape[1]), ids)
     parts = torch.empty((tokens, topk, model), dtype=x.dtype, device="meta")
     second(hidden, "w2", parts, 1, ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
     bias, pad = ctx.operand("bias2"), _pads(spec)[0]
     if bias is None and not pad:
-        return glue.sum_slots(parts, ctx.results[0])
+        return glue.sum_slots(parts, ctx.results[0]), *kept
     weights = None if early else ctx.operand("topk_weight")
-    return glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad)
+    return glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad), *kept
 
 
 def _activate(ctx, gate_up, ids):

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
+import itertools
 from collections.abc import Iterator
 
 from jax_aiter.bind import tuning
@@ -45,12 +47,16 @@ def key(spec: CallSpec) -> str:
     return tuning.spelled_key(spec.arch, spec.op, operands, {n: value for n, value in spec.params.items() if n != EXACT_GROUPS})
 
 
-def choose(spec: CallSpec, space: Space) -> tuple[Tile, str]:
-    """The call's tile ({}: AITER's own configuration) and its origin, for people to read."""
+def choose(spec: CallSpec, space: Space, like: str | None = None) -> tuple[Tile, str]:
+    """The call's tile ({}: AITER's own configuration) and its origin, for people to read.
+
+    like: an op with the same kernels, whose tiles it takes where nothing was measured of its own.
+    """
     given = _forced.get()
     if given is not None and given[0] == spec.op:
         return given[1], "asked for"
-    for tile, origin in known(spec, space):
+    others = known(dataclasses.replace(spec, op=like), space) if like else ()
+    for tile, origin in itertools.chain(known(spec, space), others):
         if space.refuse(tile) is None:
             return tile, origin
     return {}, OWN

@@ -30,8 +30,17 @@ class Products(NamedTuple):
     d_w2: Callable[..., jax.Array]
 
 
-def backward(cotangent: jax.Array, operands: Mapping[str, Any], params: Mapping[str, Any], products: Products):
-    """The results of `backward.backward` for float weights without padding, from products of the weights' type."""
+def backward(
+    cotangent: jax.Array,
+    operands: Mapping[str, Any],
+    params: Mapping[str, Any],
+    products: Products,
+    gate_up: jax.Array | None = None,
+):
+    """The results of `backward.backward` for float weights without padding, from products of the weights' type.
+
+    gate_up: [T, k, 2I], the first product as the forward pass kept it, which is then not asked of `products`.
+    """
     w1, w2, layout = operands["w1"], operands["w2"], params["weight_layout"]
     (tokens, k), (experts, _, intermediate) = operands["topk_ids"].shape, w2.shape
     early, dtype = params["doweight_stage1"], w1.dtype
@@ -48,7 +57,8 @@ def backward(cotangent: jax.Array, operands: Mapping[str, Any], params: Mapping[
 
     x, g = rows(operands["hidden_states"]), rows(cotangent.astype(jnp.float32))
     weight = jnp.where(taken[:, 0], operands["topk_weight"].reshape(-1)[groups.order], 0.0)[:, None]
-    u = products.u(x, plain1, sizes).astype(jnp.float32)
+    u = products.u(x, plain1, sizes) if gate_up is None else gate_up.reshape(tokens * k, -1)[groups.order]
+    u = u.astype(jnp.float32)
     h = u * weight if early else u
     if operands["bias1"] is not None:
         h = h + jnp.where(taken, operands["bias1"].astype(jnp.float32)[expert], 0.0)

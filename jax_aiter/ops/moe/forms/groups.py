@@ -165,3 +165,8 @@ def combine(groups: Groups, rows: jax.Array, shape: tuple[int, int], weight: jax
 def combine_scalar(groups: Groups, rows: jax.Array) -> jax.Array:
     """The entries' own values out of sorted rows, 0 for entries that are not used."""
     return jnp.where(groups.used, rows[groups.inverse], 0)
+
+
+def by_entry(groups: Groups, rows: jax.Array) -> jax.Array:
+    """The entries' own rows [n, ...] out of sorted ones, 0 for entries that are not used."""
+    return jnp.where(groups.used[:, None], rows[groups.inverse], jnp.zeros((), rows.dtype))
