@@ -207,7 +207,8 @@ def _filled(op: str, name: str, struct: Any, structs: Mapping[str, Any], params:
             return distinct(rows, k, among)
     if name == "group_sizes":
         groups, rows = struct.shape[0], structs["lhs"].shape[0]
-        return constant(np.diff(np.arange(groups + 1) * rows // groups), struct.dtype)
+        # As tokens fall out: where all are as large as a whole number of blocks, nothing is ever computed for nobody.
+        return Array(struct.shape, struct.dtype, lambda rng, s: rng.multinomial(rows, np.full(groups, 1 / max(groups, 1))))
     if name == "block_tables":
         blocks = structs["key_cache"].shape[0]
         return Array(struct.shape, struct.dtype, lambda rng, s: rng.permutation(int(np.prod(s))).reshape(s) % blocks)

@@ -56,6 +56,7 @@ def _dequantised(w: np.ndarray, scale: np.ndarray | None, quant: str) -> np.ndar
 
 
 def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
+    """The output, and the first product of each slot."""
     quant = p["quant_type"]
     x, experts = wide(a["hidden_states"]), a["w1"].shape[0]
     x[:, x.shape[1] - p["hidden_pad"] :] = 0
@@ -66,7 +67,7 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
     tokens, topk = a["topk_ids"].shape
     held = a.get("expert_mask", np.ones(experts, i32))
     local = np.where(held != 0, np.cumsum(held) - 1, experts)
-    hidden = np.zeros((tokens, topk, w2.shape[2]))
+    first, hidden = np.zeros((tokens, topk, w1.shape[1])), np.zeros((tokens, topk, w2.shape[2]))
     live = np.zeros((tokens, topk), bool)
     for t in range(tokens):
         for s in range(topk):
@@ -74,7 +75,7 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
             if e == experts or ("num_local_tokens" in a and t >= a["num_local_tokens"][0]):
                 continue
             live[t, s] = True
-            h = rounded(xq[t] @ w1[e].T, bf16)
+            h = first[t, s] = rounded(xq[t] @ w1[e].T, bf16)
             hidden[t, s] = rounded(_activated(h if "bias1" not in a else h + wide(a["bias1"][e]), w2.shape[2], p), bf16)
     hidden[..., hidden.shape[2] - p["intermediate_pad"] :] = 0
     inner = hidden.shape[-1] if quant == "per_token" else groups
@@ -85,7 +86,11 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
         y = h[t, s] @ w2[e].T
         out[t] += float(a["topk_weight"][t, s]) * (y if "bias2" not in a else y + wide(a["bias2"][e]))
     out[:, out.shape[1] - p["hidden_pad"] :] = 0
-    return [out]
+    return [out, first]
+
+
+#: by op, the slice of the results of `oracle` that it gives.
+GIVES = {"fused_moe": slice(1), "fused_moe_keeping": slice(2), "fused_moe_gate_up": slice(1, 2)}
 
 
 def _activated(h: np.ndarray, inter: int, p: dict[str, Any]) -> np.ndarray:
@@ -102,7 +107,7 @@ def _activated(h: np.ndarray, inter: int, p: dict[str, Any]) -> np.ndarray:
     return (rounded(act(gate), bf16) if plain else act(gate)) * up  # AITER's kernel for silu rounds twice
 
 
-def case(tokens, experts, topk, d, inter, quant, fp8, activation="silu", settings=(), **flags) -> Case:
+def case(tokens, experts, topk, d, inter, quant, fp8, activation="silu", settings=(), op="fused_moe", **flags) -> Case:
     params: dict[str, Any] = {
         "activation": activation, "quant_type": quant, "doweight_stage1": False, "hidden_pad": 0, "intermediate_pad": 0,
         "swiglu_limit": None, "gate_mode": "separated", "q_dtype_a": None, "output_dtype": bf16, "weight_layout": None,
@@ -112,12 +117,12 @@ def case(tokens, experts, topk, d, inter, quant, fp8, activation="silu", setting
     marks += [name for name in dict(settings) if name != "activation"]
     name = f"T{tokens}-E{experts}-k{topk}-D{d}-I{inter}-{quant}{''.join('-' + mark for mark in marks)}"
     return Case(
-        "fused_moe",
+        op,
         name,
         lambda rng: draw(rng, tokens, experts, topk, d, inter, quant, fp8, **flags),
         params,
-        lambda a: [((tokens, d), bf16)],
-        lambda a, p: oracle(a, p, fp8),
+        lambda a: [((tokens, d), bf16), ((tokens, topk, a["w1"].shape[1]), bf16)][GIVES[op]],
+        lambda a, p: oracle(a, p, fp8)[GIVES[op]],
         roundings=3.0,  # gate/up, the expert's output, the sum
         check=None if quant == "none" else lambda a, p, got: _quantised_error(got[0], oracle(a, p, fp8)[0]),
     )
@@ -140,6 +145,7 @@ def cases(fp8: np.dtype) -> list[Case]:
     found += [
         case(17, 8, 2, 256, 128, quant, fp8, activation) for quant, activation in (("none", "gelu_tanh"), ("per_token", "gelu"))
     ]
+    found += [case(33, 8, 2, 256, 128, "none", fp8, op=op, bad_ids=True) for op in ("fused_moe_keeping", "fused_moe_gate_up")]
     pads = {"hidden_pad": 37, "intermediate_pad": 5}
     found += [
         case(17, 8, 4, 256, 96, "none", fp8, settings=SWIGLU | pads, biased=True),  # gpt-oss

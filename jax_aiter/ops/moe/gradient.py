@@ -4,7 +4,7 @@ The first product is a third of a layer's forward arithmetic. A kernel of the ba
 five; the reference's backward computes its own, block by block, and keeps nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -104,7 +104,7 @@ def _abstract_keeping(dims, **arguments):
     return jax.ShapeDtypeStruct((dims["T"], dims["D"]), params["output_dtype"]), kept
 
 
-def _gate_up(operands: Mapping[str, Any], product: Callable[..., tuple[jax.Array]]) -> jax.Array:
+def _gate_up(operands: Mapping[str, Any], product: Callable[..., Sequence[jax.Array]]) -> jax.Array:
     """``w1[e] @ x[t]`` of every slot, zeros where no expert here takes it."""
     x, w1, (tokens, k) = operands["hidden_states"], operands["w1"], operands["topk_ids"].shape
     routed = forward.routing(operands)
@@ -130,7 +130,7 @@ def _reference_keeping(**arguments):
     return forward.forward(operands, params), _gate_up(operands, GROUPED_GEMM.reference)
 
 
-def _pull_gate_up(saved, cotangents, *, implementation, **params):
+def _pull_gate_up(saved, cotangents, *, implementation, **params) -> Mapping[str, Any]:
     operands = {n: saved.get(n) for n in rules.OPERANDS}
     moving = ("hidden_states", "w1")
 

@@ -141,13 +141,13 @@ def fused_moe(ctx):
     ids, routing = glue_sort.sort_slots(*held, config["BLOCK_SIZE_M"])
     if quant == "per_tensor" and not spec.has("a1_scale"):
         x = glue.taken_rows(x, ids, experts)
-    gemm, second = Gemm(ctx, config, routing, quant), Gemm(ctx, configured(ctx.tiled(config, "stage2")), routing, quant)
-
+    gemm = Gemm(ctx, config, routing, quant)
     kept = {"fused_moe_keeping": ctx.results[1:], "fused_moe_gate_up": ctx.results[:1]}.get(spec.op, ())
     gate_up = kept[0] if kept else torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
     gemm(x, "w1", gate_up, topk, ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
     if spec.op == "fused_moe_gate_up":
         return gate_up
+    second = Gemm(ctx, configured(ctx.tiled(config, "stage2")), routing, quant)
     hidden = _activate(ctx, gate_up.view(tokens * topk, w1.shape[1]), ids)
     parts = torch.empty((tokens, topk, model), dtype=x.dtype, device="meta")
     second(hidden, "w2", parts, 1, ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)

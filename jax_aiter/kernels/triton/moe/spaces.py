@@ -48,7 +48,8 @@ def fused_moe_space(spec: CallSpec) -> Space:
         values["BLOCK_SIZE_K"] = (128,)  # one scale per 128 along K: a tile may not straddle two
     if spec.arch.startswith("sm_"):
         values["NUM_XCDS"] = (8, 1)  # AITER's is 8, which is right for the AMD GPUs
-    second = {f"stage2.{name}": values[name] for name in ("BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")}
+    own = () if spec.op == "fused_moe_gate_up" else ("BLOCK_SIZE_N", "BLOCK_SIZE_K", "num_warps", "num_stages")
+    second = {f"stage2.{name}": values[name] for name in own}
 
     def valid(tile: Tile) -> str | None:
         if (depth := tile.get("BLOCK_SIZE_K", values["BLOCK_SIZE_K"][0])) not in values["BLOCK_SIZE_K"]:

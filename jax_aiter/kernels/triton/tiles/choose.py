@@ -50,13 +50,14 @@ def key(spec: CallSpec) -> str:
 def choose(spec: CallSpec, space: Space, like: str | None = None) -> tuple[Tile, str]:
     """The call's tile ({}: AITER's own configuration) and its origin, for people to read.
 
-    like: an op with the same kernels, whose tiles it takes where nothing was measured of its own.
+    like: an op with the same kernels, whose tiles it takes, as far as they name its own, where nothing was measured of it itself.
     """
     given = _forced.get()
     if given is not None and given[0] == spec.op:
         return given[1], "asked for"
     others = known(dataclasses.replace(spec, op=like), space) if like else ()
-    for tile, origin in itertools.chain(known(spec, space), others):
+    shared = (({name: value for name, value in tile.items() if name in space.values}, origin) for tile, origin in others)
+    for tile, origin in itertools.chain(known(spec, space), shared):
         if space.refuse(tile) is None:
             return tile, origin
     return {}, OWN
