@@ -208,7 +208,9 @@ def _filled(op: str, name: str, struct: Any, structs: Mapping[str, Any], params:
     if name == "group_sizes":
         groups, rows = struct.shape[0], structs["lhs"].shape[0]
         # As tokens fall out: where all are as large as a whole number of blocks, nothing is ever computed for nobody.
-        return Array(struct.shape, struct.dtype, lambda rng, s: rng.multinomial(rows, np.full(groups, 1 / max(groups, 1))))
+        return Array(
+            struct.shape, struct.dtype, lambda rng, s: rng.multinomial(rows, np.full(groups, 1 / groups)) if groups else np.zeros(s)
+        )
     if name == "block_tables":
         blocks = structs["key_cache"].shape[0]
         return Array(struct.shape, struct.dtype, lambda rng, s: rng.permutation(int(np.prod(s))).reshape(s) % blocks)

@@ -1,6 +1,7 @@
 """Backward of fused_moe as an op of its own, so that it lowers, batches and shards like any other.
 
-It recomputes the first GEMM instead of saving [T·k, 2I]: two of eleven parts of a training step's work, for no memory.
+It recomputes the first GEMM instead of saving [T·k, 2I]: two of eleven parts of a training step's work, for no memory. Where
+kernels run, the forward keeps it (`gradient`).
 Quantisation of activations is passed straight through (its derivative is taken as one); quantised weights have no gradient.
 """
 
