@@ -8,7 +8,20 @@ import numpy as np
 
 from benchmarks.h200 import shapes
 from benchmarks.h200.case import Case, i32, normal
-from benchmarks.h200.cases import attention, cache, dense, fp4_products, fused, grouped, indexer, linear, microscale, moe, products
+from benchmarks.h200.cases import (
+    attention,
+    cache,
+    dense,
+    fp4_products,
+    fused,
+    grouped,
+    indexer,
+    linear,
+    mhc,
+    microscale,
+    moe,
+    products,
+)
 from jax_aiter.core.arch import FP8
 
 
@@ -17,7 +30,7 @@ def checked(arch: str) -> list[Case]:
     fp8 = np.dtype(FP8[arch])
     saturating = arch.startswith("sm_")
     rows = [*dense.cases(fp8, saturating), *fused.cases(fp8), *products.cases(fp8), *microscale.cases(arch)]
-    rows += [*fp4_products.cases(arch), *attention.cases(fp8), *linear.cases(), *indexer.cases(fp8)]
+    rows += [*fp4_products.cases(arch), *attention.cases(fp8), *linear.cases(), *mhc.cases(), *indexer.cases(fp8)]
     return [*rows, *moe.cases(fp8), *grouped.cases(), *cache.cases(fp8)]
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 #: ops whose AITER Triton kernels keep another contract, and which.
 OTHER_CONTRACT = {
+    "mhc_pre": "AITER's Triton kernel rounds fn to the streams' dtype, and its epsilons are otherwise",
     "moe_sorting": "AITER's Triton alignment kernel writes flat slot numbers, not token | slot << 24",
     "topk_sigmoid": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",
     "grouped_topk": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",
@@ -28,7 +29,7 @@ OTHER_CONTRACT = {
 
 #: part of every plan's key: raise it when recording functions change what they record, or that of one op alone.
 VERSION = 10
-VERSIONS = {"mla_decode_fwd": 11}
+VERSIONS = {"mla_decode_fwd": 11, "fp8_mqa_logits": 11}
 
 
 @dataclasses.dataclass(frozen=True)

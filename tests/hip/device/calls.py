@@ -24,6 +24,7 @@ from . import gemms, routing_calls
 from .attention_calls import attention_calls
 from .cache_calls import cache_calls
 from .index_cache_calls import index_cache_calls
+from .mhc_calls import mhc_calls
 from .moe_calls import moe_calls
 
 UNIT = ROUNDOFF["float32"]
@@ -56,7 +57,7 @@ def calls(arch: str) -> list[Call]:
     paged = (*cache_calls(Call, FP8[arch]), *attention_calls(Call, FP8[arch]))
     composed = (*gemms.calls(Call, FP8[arch]), *moe_calls(Call, FP8[arch]))
     rows = (*_gated(), *_gated_and_quantised(FP8[arch]), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes())
-    return [*rows, *more, *paged, *index_cache_calls(Call, FP8[arch], _preshuffles()), *composed]
+    return [*rows, *more, *paged, *index_cache_calls(Call, FP8[arch], _preshuffles()), *mhc_calls(Call, truncation), *composed]
 
 
 def _preshuffles() -> bool:

@@ -83,6 +83,7 @@ CATALOGUE: dict[str, tuple[Unit, ...]] = {
         ),
     ),
     "mla_reduce": (Unit(_kernels("mla/reduce")),),
+    "mhc": (Unit(_kernels("mhc_kernels")),),
 }
 
 _PA = "csrc/cpp_itfs/pa"

@@ -159,10 +159,10 @@ class Host:
         """As `Context.fill`."""
         self._recorder.filled(target.address, int.from_bytes(pattern, "little"), len(pattern), target.nbytes // len(pattern))
 
-    def least_lds(self, nbytes: int) -> None:
+    def least_lds(self, nbytes: int, kernel: str) -> None:
         """As `Context.least_lds`."""
         for step in self._recorder.steps:
-            if isinstance(step, Launch):
+            if isinstance(step, Launch) and kernel in step.symbol:
                 step.lds = max(step.lds, nbytes)
 
     def unread(self, offset: int, size: int, of: int | None) -> None:
@@ -244,9 +244,9 @@ class Context:
         """Fill `target` with 1, 2 or 4 bytes, before what is called next."""
         self._host.fill(target, pattern)
 
-    def least_lds(self, nbytes: int) -> None:
-        """Give the launches so far no less LDS than this, where AITER's kernels read beyond what they asked for."""
-        self._host.least_lds(nbytes)
+    def least_lds(self, nbytes: int, kernel: str = "") -> None:
+        """Give the launches so far, or those of a kernel, no less LDS than this, where they use more than AITER asks for."""
+        self._host.least_lds(nbytes, kernel)
 
     def unread(self, offset: int, size: int, *, of: int | None = None) -> None:
         """Zero bytes of the first argument of the launches so far, which no kernel reads and AITER's host code did not write.

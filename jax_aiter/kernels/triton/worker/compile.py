@@ -93,8 +93,10 @@ _PTX_PARAM = re.compile(r"\.param \.(?:align \d+ )?\.?(\w+)(?: \.ptr[^_]*)? \w+_
 
 
 def declared_args(kernel_asm: dict[str, Any]) -> list[int]:
-    """Sizes of the arguments the compiled kernel itself declares, to be compared with the packed ones."""
+    """Sizes of the arguments the compiled kernel itself declares, to be compared with the packed ones; not those that the driver
+    adds where a kernel asks how large its grid is."""
     if "amdgcn" in kernel_asm:
         block = kernel_asm["amdgcn"].split("amdhsa.kernels:", 1)[1]
-        return [int(n) for n in re.findall(r"\.size:\s+(\d+)", block)]
+        arguments = re.findall(r"\.size:\s+(\d+)\s+\.value_kind:\s+(\w+)", block)
+        return [int(size) for size, kind in arguments if not kind.startswith("hidden_")]
     return [int(kind[1:]) // 8 for kind in _PTX_PARAM.findall(kernel_asm["ptx"])]

@@ -1,0 +1,1 @@
+"""AITER's HIP kernels of hyper-connections."""
