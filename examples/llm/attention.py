@@ -24,7 +24,9 @@ def attention(
 ) -> tuple[jax.Array, Any]:
     """``[T, M]`` to ``[T, M]``, and the cache with the new tokens. x is ``[B, S, M]``, whole sequences, where `batch` is None."""
     q, k, v = split_heads(linear(x, p["qkv"]).reshape(-1, (a.heads + 2 * a.kv_heads) * a.head_dim), a.heads, a.kv_heads, a.kv_heads)
-    q, k = _place(p, a, norms, q, k, positions.reshape(-1), ropes)
+    q, k = _normed(p, a, norms, q, k)
+    if batch is None or a.rope is None or _changed_after(a):
+        q, k = _place(a, norms, q, k, positions.reshape(-1), ropes)
     if batch is None:
         q, k, v = (t.reshape(*x.shape[:2], *t.shape[1:]) for t in (q, k, v))
         window = None if a.window is None else (a.window - 1, -1)
@@ -34,7 +36,12 @@ def attention(
         )  # fmt: skip
     else:
         keys, values = cache
-        keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
+        if a.rope is None or _changed_after(a):
+            keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
+        else:
+            q, _, keys, values = jax_aiter.rope_and_cache(
+                q, k, v, keys, values, batch.slots, positions.reshape(-1), *ropes[a.rope], rotate_style=a.rotate_style
+            )
         o = attend(
             q, keys, values, batch, scale=a.scale, sliding_window=a.window, attention_chunk_size=a.chunk,
             logits_soft_cap=a.soft_cap, sinks=p.get("sinks"),
@@ -43,10 +50,23 @@ def attention(
     return linear(o.reshape(*x.shape[:-1], -1), p["out"], axis=a.axis), cache
 
 
-def _place(p, a: Attention, norms: Norms, q, k, positions, ropes: Tables):
-    """Queries and keys with their norms, rotated to their positions."""
-    if a.qk_norm == "weight":
-        q, k = (jax_aiter.rms_norm(t, p[n], norms.epsilon, weight_offset=norms.offset) for t, n in ((q, "q_norm"), (k, "k_norm")))
+def _normed(p: dict[str, Any], a: Attention, norms: Norms, q: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Queries and keys as they are rotated."""
+    if a.qk_norm != "weight":
+        return q, k
+    q, k = (jax_aiter.rms_norm(t, p[n], norms.epsilon, weight_offset=norms.offset) for t, n in ((q, "q_norm"), (k, "k_norm")))
+    return q, k
+
+
+def _changed_after(a: Attention) -> bool:
+    """Whether rotated queries or keys are not yet what attention takes: then the cache is written by a call of its own."""
+    return a.qk_norm == "after" or a.temperature is not None
+
+
+def _place(
+    a: Attention, norms: Norms, q: jax.Array, k: jax.Array, positions: jax.Array, ropes: Tables
+) -> tuple[jax.Array, jax.Array]:
+    """Queries and keys rotated to their positions, and what comes after."""
     if a.rope is not None:
         q, k = jax_aiter.rope_2c(q, k, *ropes[a.rope], positions, rotate_style=a.rotate_style)
     if a.qk_norm == "after":
