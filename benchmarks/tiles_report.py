@@ -1,7 +1,8 @@
 """What a search of tiles found, as a table: python -m benchmarks.tiles_report TUNEFILE ... docs
 
 Writes docs/h200_tiles.json (what is said below, rounded) from tuning files of `jax-aiter tune`, later ones in the place of earlier
-ones' calls, and from that alone docs/h200_tiles.md; a test compares the two.
+ones' calls and all in the place of the page's own, whose other rows stay, and from that alone docs/h200_tiles.md; a test compares
+the two.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ Written by `python -m benchmarks.tiles_report` from the tuning files that `jax-a
 `benchmarks.h200.tile_shapes` and `benchmarks.h200.tile_shapes_attention`. *XLA* is this package's lowering for GPUs (cuDNN for
 flash attention, for MoE the cheaper of every expert and blocks of one expert's rows), *Triton* AITER's kernels or ours with the
 tile that was found; both are what a jitted call costs in a queue of calls, medians in turns: below some 60 µs that is the host.
-*Searched* and *AITER's tile* are from the search itself, plans repeated inside one program, which for plans of several launches
-takes longer than the queue does (not explained yet): compare these two with each other only.
+*Searched* and *AITER's tile* are from the search itself, plans repeated inside one program. †: of an earlier search, whose
+programs were said to have effects: JAX takes 0.2 to 0.5 ms to start such a program, and of calls that take less the table shows
+that, not the kernels.
 """.strip().replace("\n", " ")
 
 
@@ -40,6 +42,15 @@ def summary(files: list[Path]) -> dict[str, Any]:
     return {"device": reports[-1]["device"], "jax": reports[-1]["jax"], "rows": rows}
 
 
+def together(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a page and of new measurements on such a device, one for a call."""
+    for name in ("device", "jax"):
+        if old[name] != new[name]:
+            raise ValueError(f"the page's rows are of {name} {old[name]}, the new ones of {new[name]}")
+    rows = {row["call"]: row for row in [*old["rows"], *new["rows"]]}
+    return {**new, "rows": [rows[call] for call in sorted(rows)]}
+
+
 def _us(seconds: float) -> float:
     return float(f"{1e6 * seconds:.4g}")
 
@@ -58,15 +69,17 @@ def table(found: dict[str, Any]) -> str:
             f"{us['triton']:.4g}",
             f"{us['xla']:.4g}",
             f"{us['xla'] / us['triton']:.2f}",
-            f"{row['searched_us']:.4g}",
+            f"{row['searched_us']:.4g}{'†' if row.get('effects') else ''}",
         ]
         lines.append("| " + " | ".join([*cells, own, str(row["tried"]), tile]) + " |")
     return "\n".join(lines) + "\n"
 
 
 def main(files: list[Path], folder: Path) -> None:
+    page = folder / f"{NAME}.json"
     found = summary(files)
-    (folder / f"{NAME}.json").write_text(json.dumps(found, indent=1) + "\n")
+    found = together(json.loads(page.read_text()), found) if page.exists() else found
+    page.write_text(json.dumps(found, indent=1) + "\n")
     (folder / f"{NAME}.md").write_text(table(found))
 
 

@@ -44,7 +44,8 @@ def less(size: int) -> int:
 
 def test_the_table_is_that_of_the_page():
     assert (measured.FOLDER / "sm_90.json").read_text() == tiles_choice.text(PAGE, "sm_90")
-    assert len(tiles_choice.entries(PAGE, "sm_90")) == len(ROWS) >= 50, "no two of the measured calls share a key"
+    assert len(tiles_choice.entries(PAGE, "sm_90")) == len(ROWS), "no two of the measured calls share a key"
+    assert len(TOLD) >= 50
 
 
 @pytest.mark.parametrize("name", sorted(TOLD.keys() - ROWS.keys()))
@@ -77,7 +78,7 @@ def test_a_call_in_the_middle_of_its_bucket_goes_by_the_row(name):
 def test_what_loses_is_said_with_its_row_times_and_origin():
     (why,) = preference.preference(TINY, ["triton"]).passed_over.values()
     assert why == (
-        "shipped for sm_90, of this bucket: xla 0.104 ms, triton 0.14 ms at hidden_states=bfloat16[16,4096] "
+        "shipped for sm_90, of this bucket: xla 0.107 ms, triton 0.124 ms at hidden_states=bfloat16[16,4096] "
         "w1=bfloat16[8,3584,4096] w2=bfloat16[8,4096,1792] topk_weight=float32[16,2] topk_ids=int32[16,2] (NVIDIA H200, jax 0.11.2)"
     )
 
@@ -110,8 +111,11 @@ def test_experts_and_widths_are_part_of_the_bucket():
 
 
 def test_fp8_goes_by_its_own_rows():
-    assert taken(moe(4096, 128, 8, 2048, 768)) == "triton"
-    assert taken(moe(4096, 128, 8, 2048, 768, quant="per_token")) == "xla"
+    whole, quantised = (measured.nearest(moe(4096, 128, 8, 2048, 768, quant=quant)) for quant in ("none", "per_token"))
+    assert whole is not None
+    assert quantised is not None
+    assert "float8" in quantised.entry.measured
+    assert "float8" not in whole.entry.measured
 
 
 @pytest.mark.parametrize(
@@ -185,7 +189,7 @@ def test_explain_shows_the_choice(monkeypatch, tokens, expected):
     assert found.implementation == expected
     before = "not triton: " if expected == "xla" else ""
     lines = str(found).splitlines()
-    times = {16: "xla 0.104 ms, triton 0.14 ms", 1024: "triton 0.292 ms, xla 0.59 ms"}[tokens]
+    times = {16: "xla 0.107 ms, triton 0.124 ms", 1024: "triton 0.282 ms, xla 0.578 ms"}[tokens]
     assert any(line.strip().startswith(f"{before}shipped for sm_90, of this bucket: {times}") for line in lines), lines
 
 
