@@ -3,10 +3,15 @@
 
 #include <cstring>
 
-#include "mfma_dense.h"
-#include "mfma_f64.h"
-#include "mfma_scaled.h"
-#include "mfma_sparse.h"
+#if defined(__GNUC__) && !defined(__clang__)  // gcc 12's own headers of AVX-512 start vectors from themselves
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include "matrix/dense.h"
+#include "matrix/f64.h"
+#include "matrix/scaled.h"
+#include "matrix/sparse.h"
 
 namespace vgpu::sem {
 namespace {

@@ -6,6 +6,7 @@
 #include "sem/mfma.h"
 #include "sem/small_float.h"
 #include "sem/transcendental_f16.h"
+#include "sem/wide.h"
 
 using namespace vgpu::sem;
 
@@ -101,4 +102,14 @@ extern "C" void shim_mfma(const MfmaInfo* info, uint32_t* d, const uint32_t* a, 
   ctl.scale_a_byte = controls[5], ctl.scale_b_byte = controls[6], ctl.silicon = controls[7];
   ctl.scale_a = scale_a, ctl.scale_b = scale_b, ctl.index = index;
   info->fn(d, a, b, c, ctl);
+}
+
+// Vectors of 512 bits, where the machine has them, or not. Returns whether they are used.
+extern "C" bool shim_wide(bool use) {
+#if defined(VGPU_WIDE_VECTORS)
+  static const bool has = wide();
+  return wide() = use && has;
+#else
+  return use && false;
+#endif
 }

@@ -76,6 +76,16 @@ def table(shim: ctypes.CDLL) -> dict[str, Info]:
 
 
 def execute(shim, info: Info, a, b, c, controls=(), scales=(None, None), index=None) -> np.ndarray:
+    """D, the same bits in vectors of either width."""
+    results = []
+    for wide in (False, True):
+        shim.shim_wide(wide)
+        results.append(execute_one(shim, info, a, b, c, controls, scales, index))
+    np.testing.assert_array_equal(*results)
+    return results[0]
+
+
+def execute_one(shim, info: Info, a, b, c, controls, scales, index) -> np.ndarray:
     d = np.zeros((info.c_regs, LANES), np.uint32)
     pointers = [
         None if x is None else np.ascontiguousarray(x, np.uint32).ctypes.data_as(ctypes.c_void_p)

@@ -2,7 +2,7 @@
 #pragma once
 #include <type_traits>
 
-#include "mfma_silicon.h"
+#include "silicon.h"
 
 namespace vgpu::sem::matrix {
 
@@ -35,7 +35,6 @@ void dense(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c,
     } else
       multiply<M, N, K>(rows, right.at[block], result.at[block]);
   }
-  canonical_nans(&result.at[0][0][0], M * N * BLOCKS);
   result.store(d);
 }
 

@@ -1,7 +1,7 @@
 // How matrix operands unpack: one row of 64 lanes of a register, sub-element `s`, to floats (or int32).
 #pragma once
-#include "fp8.h"
-#include "mfma.h"
+#include "sem/fp8.h"
+#include "sem/mfma.h"
 #if defined(__F16C__)
 #include <immintrin.h>
 #endif

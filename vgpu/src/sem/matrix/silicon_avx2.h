@@ -1,5 +1,6 @@
-// add_groups of mfma_silicon.h in AVX2: the same steps, see there; products 16 columns of two rows at a time, step 3 by 8 results.
+// add_groups of silicon.h in AVX2: the same steps, see there; products 16 columns of two rows at a time, step 3 by 8 results.
 #pragma once
+#include "silicon_rule.h"
 #if defined(__AVX2__) && defined(__FMA__)
 #include <immintrin.h>
 

@@ -5,16 +5,22 @@
 // The scale of k-block g of a row is one byte (E8M0, 2^(byte-127), 255 = NaN) of that row's lane in group g.
 // Precision model: products and sums in f64, rounded once to f32.
 #pragma once
-#include "mfma_multiply.h"
-#include "small_float.h"
+#include "multiply.h"
+#include "scaled_avx512.h"
+#include "sem/small_float.h"
 
 namespace vgpu::sem::matrix {
 
 template <int EDGE, int K>
 struct ScaledOperand {
-  alignas(32) double at[K][EDGE];
+  alignas(64) double at[K][EDGE];
 
   void load(const uint32_t* regs, int format, const uint32_t* scale, int scale_byte) {
+    double factor[kWave];  // of a row and 32 k, [k / 32][row]
+    for (int lane = 0; scale && lane < kWave; ++lane) factor[lane] = e8m0_to_f64((scale[lane] >> (8 * scale_byte)) & 0xffu);
+#if defined(VGPU_WIDE_VECTORS)
+    if (wide()) return WideScaled<EDGE, K>{at, scale ? factor : nullptr}.load(regs, format);
+#endif
     for (int e = 0; e < 32; ++e) {
       alignas(32) uint32_t codes[kWave];
       alignas(32) float values[kWave];
@@ -26,8 +32,6 @@ struct ScaledOperand {
       }
     }
     if (!scale) return;
-    double factor[kWave];  // of each lane, whose 32 elements share it
-    for (int lane = 0; lane < kWave; ++lane) factor[lane] = e8m0_to_f64((scale[lane] >> (8 * scale_byte)) & 0xffu);
     for (int k = 0; k < K; ++k)
       for (int row = 0; row < EDGE; ++row) at[k][row] *= factor[row + EDGE * (k / 32)];
   }
@@ -72,6 +76,9 @@ struct ScaledOperand {
 // The products are exact in f64 (8 bits of fraction), so fused or not is the same.
 template <int M, int N, int K>
 inline void multiply(const double (*a)[M], const double (*b)[N], float (*acc)[N]) {
+#if defined(VGPU_WIDE_VECTORS)
+  if (wide()) return multiply_scaled_wide<M, N, K>(a, b, acc);
+#endif
 #if defined(__FMA__)
   for (int n = 0; n < N; n += 8)
     for (int m = 0; m < M; m += 4) {
@@ -109,7 +116,6 @@ void scaled(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c
   right.load(b, ctl.blgp, ctl.scale_b, ctl.scale_b_byte);
   result.load(c);
   multiply<M, N, K>(left.at, right.at, result.at[0]);
-  canonical_nans(&result.at[0][0][0], M * N);
   result.store(d);
 }
 

@@ -1,6 +1,6 @@
 // The two f64 forms, whose D rows interleave differently from the 32-bit ones. BLGP holds neg bits of A, B and C.
 #pragma once
-#include "mfma_multiply.h"
+#include "multiply.h"
 
 namespace vgpu::sem::matrix {
 

@@ -1,6 +1,6 @@
 // The inner products: acc[m][n] accumulates a[k][m] * b[k][n] in ascending k, one fused multiply-add each.
 #pragma once
-#include "mfma_layout.h"
+#include "layout.h"
 #if defined(__FMA__)
 #include <immintrin.h>
 #endif
@@ -24,14 +24,28 @@ class DefaultFloatState {
 #endif
 };
 
-// x86 and AMD disagree on the sign of a generated NaN; MFMA's are all canonical here.
-inline void canonical_nans(float* values, int count) {
-  for (int i = 0; i < count; ++i) values[i] = values[i] == values[i] ? values[i] : float_of(kNanF32);
+#if defined(VGPU_WIDE_VECTORS)
+template <int M, int N, int K>
+VGPU_WIDE [[gnu::noinline]] void multiply_16_wide(const float (*a)[M], const float (*b)[N], float (*acc)[N]) {
+  for (int n = 0; n < N; n += 16)
+    for (int m = 0; m < M; m += 8) {
+      __m512 sum[8];
+      for (int i = 0; i < 8; ++i) sum[i] = _mm512_load_ps(&acc[m + i][n]);
+      for (int k = 0; k < K; ++k) {
+        const __m512 x = _mm512_load_ps(&b[k][n]);
+        for (int i = 0; i < 8; ++i) sum[i] = _mm512_fmadd_ps(_mm512_set1_ps(a[k][m + i]), x, sum[i]);
+      }
+      for (int i = 0; i < 8; ++i) _mm512_store_ps(&acc[m + i][n], sum[i]);
+    }
 }
-inline void canonical_nans(int32_t*, int) {}
+#endif
 
 template <int M, int N, int K>
 inline void multiply(const float (*a)[M], const float (*b)[N], float (*acc)[N]) {
+#if defined(VGPU_WIDE_VECTORS)
+  if constexpr (N % 16 == 0)
+    if (wide()) return multiply_16_wide<M, N, K>(a, b, acc);
+#endif
 #if defined(__FMA__)
   if constexpr (N % 16 == 0) {
     for (int n = 0; n < N; n += 16)
@@ -66,7 +80,7 @@ inline int32_t add_i32(int32_t c, float sum, bool clamp) {
 }
 template <int M, int N, int K>
 inline void multiply(const float (*a)[M], const float (*b)[N], int32_t (*acc)[N], bool clamp) {
-  alignas(32) float sum[M][N] = {};
+  alignas(64) float sum[M][N] = {};
   multiply<M, N, K>(a, b, sum);
   for (int m = 0; m < M; ++m)
     for (int n = 0; n < N; ++n) acc[m][n] = add_i32(acc[m][n], sum[m][n], clamp);
