@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / name) for name in ("isa", "exec")]
 
+import ml_dtypes
 import numpy as np
 from machine import Machine
 from programs import arguments, load
@@ -38,17 +39,55 @@ KINDS = {
     "s_add_u32": "s_add_u32 s12, s12, s8",
     "ds_read_b128": "ds_read_b128 v[4:7], v1",
     "global_load_dwordx4": "global_load_dwordx4 v[4:7], v1, s[4:5]",
-    "mfma 16x16x16 bf16": "v_mfma_f32_16x16x16_bf16 v[4:7], v[16:17], v[18:19], v[4:7]",
-    "mfma 32x32x8 bf16": "v_mfma_f32_32x32x8_bf16 v[4:19], v[20:21], v[22:23], v[4:19]",
-    "mfma 16x16x32 fp8": "v_mfma_f32_16x16x32_fp8_fp8 v[4:7], v[16:17], v[18:19], v[4:7]",
-    "mfma 16x16x16 f16": "v_mfma_f32_16x16x16_f16 v[4:7], v[16:17], v[18:19], v[4:7]",
-    "smfmac 16x16x32 bf16": "v_smfmac_f32_16x16x32_bf16 v[4:7], v[16:17], v[18:21], v22",
-    "mfma 16x16x32 i8": "v_mfma_i32_16x16x32_i8 v[4:7], v[16:17], v[18:19], v[4:7]",
 }
 
-ONLY_GFX950 = {
-    "mfma 16x16x128 f8f6f4": "v_mfma_f32_16x16x128_f8f6f4 v[4:7], v[16:23], v[24:31], v[4:7]",
+# Matrix instructions, and what A and B hold.
+MATRIX = {
+    "mfma 16x16x16 bf16": ("v_mfma_f32_16x16x16_bf16 v[4:7], v[20:21], v[22:23], v[4:7]", "bfloat16"),
+    "mfma 32x32x8 bf16": ("v_mfma_f32_32x32x8_bf16 v[4:19], v[20:21], v[22:23], v[4:19]", "bfloat16"),
+    "mfma 16x16x32 fp8": ("v_mfma_f32_16x16x32_fp8_fp8 v[4:7], v[20:21], v[22:23], v[4:7]", "float8_e4m3fnuz"),
+    "mfma 16x16x16 f16": ("v_mfma_f32_16x16x16_f16 v[4:7], v[20:21], v[22:23], v[4:7]", "float16"),
+    "smfmac 16x16x32 bf16": ("v_smfmac_f32_16x16x32_bf16 v[4:7], v[20:21], v[22:25], v26", "bfloat16"),
+    "mfma 16x16x32 i8": ("v_mfma_i32_16x16x32_i8 v[4:7], v[20:21], v[22:23], v[4:7]", "int8"),
 }
+ONLY_GFX950 = {
+    "mfma 16x16x128 f8f6f4": ("v_mfma_f32_16x16x128_f8f6f4 v[4:7], v[20:27], v[24:31], v[4:7]", "float8_e4m3fn"),
+}
+
+
+def operands(machine: Machine, name: str) -> np.ndarray:
+    """12 registers of 64 lanes of what products are made of: normal numbers, all finite (a NaN makes every result one, by a path of
+    its own), 8-bit floats scaled as quantised rows are, their largest near the format's."""
+    rng = np.random.default_rng(0)
+    if name == "int8":
+        return rng.integers(-128, 128, 12 * 64 * 4, np.int8).view(np.uint32)
+    dtype = np.dtype(getattr(ml_dtypes, name, name))
+    scale = 1.0 if dtype.itemsize == 2 else float(ml_dtypes.finfo(dtype).max) / 4.5
+    values = np.clip(rng.normal(size=12 * 64 * 4 // dtype.itemsize), -4.0, 4.0) * scale
+    if machine.arch == "gfx942" and dtype.itemsize == 1:
+        values[values == 0] = scale  # FNUZ has no zero below zero: that is its NaN
+    return values.astype(dtype).view(np.uint32)
+
+
+def matrix_program(instruction: str) -> str:
+    """Accumulators start from zero at each turn of the loop, so that a sum has 64 instructions' depth, as in a matrix product."""
+    clear = "\n".join(f"  v_mov_b32 v{r}, 0" for r in range(4, 20 if "32x32" in instruction else 8))
+    body = "\n".join(f"  {instruction}" for _ in range(UNROLL))
+    load = "\n".join(f"  global_load_dwordx4 v[{20 + 4 * i}:{23 + 4 * i}], v1, s[4:5] offset:{1024 * i}" for i in range(3))
+    return f"""
+  s_load_dwordx2 s[4:5], s[0:1], 0x0
+  v_lshlrev_b32 v1, 4, v0
+  s_waitcnt lgkmcnt(0)
+{load}
+  s_waitcnt vmcnt(0)
+  s_movk_i32 s10, {ROUNDS // 4}
+loop:
+{clear}
+{body}
+  s_sub_u32 s10, s10, 1
+  s_cmp_lg_u32 s10, 0
+  s_cbranch_scc1 loop
+"""
 
 
 def program(instruction: str) -> str:
@@ -89,12 +128,13 @@ def main() -> None:
     asked = parser.parse_args()
     machine = Machine(asked.arch)
     memory = machine.array(np.zeros(4096, np.uint32))
-    kinds = KINDS | (ONLY_GFX950 if asked.arch == "gfx950" else {})
-    for kind, instruction in kinds.items():
-        if asked.word not in kind:
-            continue
-        module = load(machine, program(instruction), lds=4096)
-        runs = [measure(machine, module, memory, 1, 1) for _ in range(5)]
+    rows = [(kind, program(instruction), memory) for kind, instruction in KINDS.items() if asked.word in kind]
+    for kind, (instruction, dtype) in (MATRIX | (ONLY_GFX950 if asked.arch == "gfx950" else {})).items():
+        if asked.word in kind:
+            rows.append((kind, matrix_program(instruction), machine.array(operands(machine, dtype))))
+    for kind, text, data in rows:
+        module = load(machine, text, lds=4096)
+        runs = [measure(machine, module, data, 1, 1) for _ in range(5)]
         times = [cpu / count for cpu, _, count in runs]
         least, median = min(times), statistics.median(times)
         print(f"{kind:22s} {least * 1e9:8.1f} ns  {1e-6 / least:7.1f} M/s per core, median {median * 1e9:8.1f} ns")

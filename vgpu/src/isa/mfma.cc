@@ -1,6 +1,9 @@
 // Matrix instructions: operands are handed to the semantics library as register arrays.
+#include <xmmintrin.h>
+
 #include <cstdlib>
 
+#include "isa/code.h"
 #include "isa/launch_state.h"
 #include "isa/registry.h"
 #include "sem/mfma.h"
@@ -32,6 +35,30 @@ const uint32_t* operand(Wave& w, const Op& op, int i, int regs, const uint32_t* 
   }
   return tmp;
 }
+
+bool another_follows(const Wave& w) {
+  if (w.pc >= w.code->count) return false;
+  const Op& next = w.code->ops[w.pc];
+  return __atomic_load_n(&next.fn, __ATOMIC_ACQUIRE) && next.cls == Class::Mfma;
+}
+
+// Matrix instructions ignore MODE. Writing the control word takes as long as a fifth of one, so it is written once for those that follow
+// one another; every slice of a wave starts by writing its own.
+class DefaultControl {
+ public:
+  explicit DefaultControl(const Wave& wave) : w_(wave) {
+    if (w_.mxcsr32 != kDefault && _mm_getcsr() & kControl) _mm_setcsr(kDefault);
+  }
+  ~DefaultControl() {
+    if (w_.mxcsr32 != kDefault && !another_follows(w_)) _mm_setcsr(w_.mxcsr32);
+  }
+  DefaultControl(const DefaultControl&) = delete;
+  DefaultControl& operator=(const DefaultControl&) = delete;
+
+ private:
+  static constexpr unsigned kDefault = 0x1f80, kControl = 0xe040;  // rounding, flush-to-zero, denormals-are-zero
+  const Wave& w_;
+};
 
 void exec_mfma(Wave& w, const Op& op) {
   alignas(32) uint32_t tmp_a[kMaxRegs * 64], tmp_b[kMaxRegs * 64], tmp_c[kMaxRegs * 64];
@@ -66,7 +93,10 @@ void exec_mfma(Wave& w, const Op& op) {
     ctl.scale_a_byte = static_cast<uint8_t>((inst.scale_op_sel & 1) | (inst.scale_op_sel_hi & 1) << 1);
     ctl.scale_b_byte = static_cast<uint8_t>((inst.scale_op_sel >> 1 & 1) | (inst.scale_op_sel_hi & 2));
   }
-  info.fn(d, a, b, c, ctl);
+  {
+    const DefaultControl control(w);
+    info.fn(d, a, b, c, ctl);
+  }
   w.worker->counts.mfma_flops += 2ull * info.m * info.n * info.k * info.blocks;
 }
 

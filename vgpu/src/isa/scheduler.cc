@@ -116,10 +116,7 @@ class Residents {
         ++i;
       }
     }
-    const uint64_t total = launch_.instructions.fetch_add(executed) + executed;
-    if (launch_.options.max_instructions && total > launch_.options.max_instructions)
-      throw ExecError("kernel " + launch_.kernel->name + ": watchdog: more than " +
-                      std::to_string(launch_.options.max_instructions) + " instructions executed");
+    watch(executed);
     if (launch_.options.cancel && launch_.options.cancel->load())
       throw ExecError("kernel " + launch_.kernel->name + ": cancelled");
     return finished;
@@ -146,6 +143,18 @@ class Residents {
     return executed;
   }
 
+  // The count that all workers share is written seldom: a round may be eight instructions long, and each write would take the line
+  // away from the other workers.
+  void watch(uint64_t executed) {
+    const uint64_t limit = launch_.options.max_instructions;
+    uncounted_ += executed;
+    if (!limit || uncounted_ < std::min<uint64_t>(limit / 16, 1 << 16)) return;
+    const uint64_t total = launch_.instructions.fetch_add(uncounted_) + uncounted_;
+    uncounted_ = 0;
+    if (total > limit)
+      throw ExecError("kernel " + launch_.kernel->name + ": watchdog: more than " + std::to_string(limit) + " instructions executed");
+  }
+
   void refresh_cache() {
     MemoryCache& cache = worker_.cache;
     if (!launch_.checks_global() || cache.version == launch_.options.memory->version()) return;
@@ -156,6 +165,7 @@ class Residents {
   LaunchState& launch_;
   Worker& worker_;
   size_t limit_;
+  uint64_t uncounted_ = 0;
   std::vector<std::unique_ptr<Workgroup>> groups_, spare_;
 };
 

@@ -73,6 +73,26 @@ def test_rounding_mode_of_f32(machine, mode, expected):
     np.testing.assert_array_equal(got, np.full(64, expected))
 
 
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 20])
+def test_matrix_instructions_ignore_the_mode_and_leave_it(machine, count):
+    # Products of a denormal, 16 in all 2^-109, in mode "flush", however many follow one another; then a sum that flushes to zero.
+    multiply = "  v_mfma_f32_16x16x16_bf16 v[8:11], v[4:5], v[6:7], 0\n" * count
+    got = run(machine, f"""
+  s_setreg_imm32_b32 hwreg(HW_REG_MODE, 4, 2), 0
+  v_mov_b32 v2, 0x00000400
+  v_mov_b32 v4, 0x00010001
+  v_mov_b32 v5, v4
+  v_mov_b32 v6, 0x49804980
+  v_mov_b32 v7, v6
+{multiply}
+  v_add_f32 v2, v2, v2
+  s_nop 15
+  v_or_b32 v2, v2, v8
+  global_store_dword v1, v2, s[4:5]
+""")  # fmt: skip
+    np.testing.assert_array_equal(got, np.full(64, (127 - 109) << 23))
+
+
 def test_f32_mode_does_not_touch_f64(machine):
     # f32 flushes and rounds up; the f64 product is a denormal and must stay, rounded to nearest.
     got = run(machine, """
