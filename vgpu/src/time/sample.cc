@@ -64,10 +64,12 @@ Status take_sample(const Table& table, const Kernel& kernel, Dim3 grid, Dim3 blo
   options.threads = 1;
   // Workgroups along z share a tile and may wait for one another at semaphores in memory, which a first look would disturb.
   const bool column = grid.z > 1 && grid.z <= kColumn;
+  // A launch that is traced whole runs once: what it leaves in memory is then what it leaves on a device, and the next can go on from it.
+  const bool whole = count >= all && !column;
   std::vector<uint64_t> among;
   Kinds found;
-  if (column) {
-    for (uint64_t i = 0; i < plane; ++i) among.push_back(i);
+  if (column || whole) {
+    for (uint64_t i = 0; i < (whole ? all : plane); ++i) among.push_back(i);
   } else {
     Recorder probe;
     for (uint64_t i = 0; i < std::min(all, kProbed); ++i)
@@ -96,6 +98,7 @@ Status take_sample(const Table& table, const Kernel& kernel, Dim3 grid, Dim3 blo
   options.recorder = &recorder;
   const Status status = launch(kernel, grid, block, dynamic_lds, kernarg, kernarg_size, options);
   if (!status) return status;
+  if (whole) found = kinds(recorder.executed, all);
   out->grid = grid;
   out->kinds = found;
   out->finish(kernel, block, dynamic_lds, options.memory);

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+
 import assembler
 import pytest
 from programs import PROLOGUE, arguments, source
@@ -228,3 +230,19 @@ def test_options_name_the_device(tmp_path, library, monkeypatch):
     assert "VGPU_ESTIMATE_TABLE" not in environment(Options(), found)
     with pytest.raises(ValueError, match="is of gfx950"):
         Options(device="mi355x")
+
+
+@pytest.mark.parametrize("groups", [1, 5, 300])
+def test_a_launch_that_is_traced_whole_runs_once(bench, device, groups):
+    """What it leaves is what a device leaves: kernels that count with atomics prepare the work of the next."""
+    counter = bench.allocate(4)
+    body = """
+  s_load_dwordx2 s[4:5], s[0:1], 0x0
+  v_mov_b32 v1, 0
+  v_mov_b32 v2, 1
+  s_waitcnt lgkmcnt(0)
+  global_atomic_add v1, v2, s[4:5]
+"""
+    estimate = run(bench, device, body, grid=(groups, 1, 1), buffers=(counter,), samples=groups)
+    assert estimate["traced"] == groups
+    assert ctypes.c_uint32.from_address(counter).value == 64 * groups
