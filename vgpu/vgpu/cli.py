@@ -34,13 +34,18 @@ def _parser() -> argparse.ArgumentParser:
         help="matrix arithmetic of gfx942: the hardware's, as published, or one fused multiply-add per k (default: %(default)s)",
     )
     run.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="program and arguments")
+    constants = commands.add_parser("constants", help="the numbers that estimates of time rest on, each with its origin")
+    constants.add_argument("device", nargs="?", choices=devices.names(), default="mi300x", help="default: %(default)s")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Entry point. Replaces this process by the command; returns only on failure to start it (127) or usage (2)."""
+    """Entry point. `run` replaces this process by the command; it returns only on failure to start it (127) or usage (2)."""
     parser = _parser()
     args = parser.parse_args(argv)
+    if args.action == "constants":
+        print(devices.load(args.device).origins_table())
+        return 0
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command:
         parser.error("no command given: vgpu run [options] -- COMMAND")

@@ -7,7 +7,7 @@
 // column + 4*block, register = row. f64 16x16: row = 4*register + lane/16. f64 4x4: lane = column + 4*block + 16*row.
 // 8-bit operands of the gfx950 f8f6f4 forms hold two runs of 16 k, half of K apart.
 //
-// Precision model. On gfx942, unless the launch asks for fused multiply-adds: the rule in mfma_silicon.h for xf32, f16, bf16, fp8 and
+// Precision model. On gfx942, unless the launch asks for fused multiply-adds: the rule in matrix/silicon_rule.h for xf32, f16, bf16, fp8 and
 // bf8. Else f32 results start from C and take one fused multiply-add per k, in ascending k, rounded to nearest even; bf16, f16 and
 // fp8 operands are exact in f32. For gfx950 no rule is published: a few last-place bits may differ from its hardware. Denormals are
 // kept and MODE is ignored, as on CDNA3.

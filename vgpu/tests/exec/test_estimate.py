@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 
 import assembler
 import pytest
 from programs import PROLOGUE, arguments, source
 
-from vgpu import devices
+from vgpu import cli, devices
 from vgpu.environment import Options, environment
 
 # Everything that is not what a test is about takes no time: cycles can be counted by hand.
@@ -246,3 +247,11 @@ def test_a_launch_that_is_traced_whole_runs_once(bench, device, groups):
     estimate = run(bench, device, body, grid=(groups, 1, 1), buffers=(counter,), samples=groups)
     assert estimate["traced"] == groups
     assert ctypes.c_uint32.from_address(counter).value == 64 * groups
+
+
+def test_the_page_on_time_has_every_number_that_the_command_prints(capsys):
+    assert cli.main(["constants", "mi300x"]) == 0
+    printed = capsys.readouterr().out
+    for name, value in devices.load("mi300x").values.items():
+        assert f"| `{name}` | {value:,.10g} |" in printed
+    assert printed in (Path(__file__).parents[2] / "docs/time.md").read_text()

@@ -1,6 +1,6 @@
 """The published rule of gfx942's matrix unit (arXiv 2511.10909) on integers: what test_silicon.py holds the interpreter against.
 
-Nothing here is shared with src/sem/mfma_silicon.h, which computes with scaled floats; both follow the publication's description.
+Nothing here is shared with src/sem/matrix, which computes with scaled floats; both follow the publication's description.
 """
 
 from __future__ import annotations

@@ -27,6 +27,16 @@ class Device:
     values: Mapping[str, float]
     origins: Mapping[str, str]
 
+    def origins_table(self) -> str:
+        """Every number with where it comes from, in Markdown, the best known first."""
+        lines = ["| number | value | origin | which |", "| --- | ---: | --- | --- |"]
+        for origin in ORIGINS:
+            for name, source in self.origins.items():
+                kind, _, which = source.partition(":")
+                if kind == origin:
+                    lines.append(f"| `{name}` | {self.values[name]:,.10g} | {kind} | {which.strip()} |")
+        return "\n".join(lines)
+
     def text(self) -> str:
         """As the interpreter reads it."""
         return " ".join(f"{name}={value!r}" for name, value in self.values.items())
