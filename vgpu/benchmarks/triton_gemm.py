@@ -56,7 +56,8 @@ def main() -> None:
             np.testing.assert_allclose(operands[2].numpy(), want, rtol=0, atol=SIZE * 2.0**-23 * np.abs(want).max())
             seconds, used = (statistics.median(f[i] for f in found) for i in (0, 1))
             count = found[0][2]
-            print(f"| {m}x{n}x{k} | {threads} | {count:,} | {seconds:.3f} | {count / seconds * 1e-6:.1f} | {used:.3f} |", flush=True)
+            rate = count / seconds * 1e-6
+            print(f"| {m}x{n}x{k} | {threads} | {count:,} | {seconds:.3f} | {rate:.1f} | {used:.3f} |", flush=True)
 
 
 if __name__ == "__main__":
