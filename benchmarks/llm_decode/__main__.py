@@ -28,6 +28,7 @@ from benchmarks.llm_decode.forms import Way
 from benchmarks.llm_decode.models import Size, sizes
 from benchmarks.llm_decode.spread import Spread
 from benchmarks.model_step import measure
+from examples.llm.distributed.program import Program, make_mesh
 
 
 def arguments(size: Size, way: Way) -> tuple[Any, Any]:
@@ -57,7 +58,8 @@ def run(
         about = f"{len(size.config.layers)} layers, {billions:.3g} billion random parameters, {jnp.dtype(size.dtype).name}, "
         about += f"{size.batch} sequences of {size.context}; logits within {size.logits:g} of ours (relative, or it does not count)"
         if mesh is not None:
-            done = Spread(size, mesh).run(stepping.chosen(forms.ways(size, gpu), names), threads, count)
+            whole = Program(size.drawn, size.config, make_mesh(**mesh))
+            done = Spread(size, whole).run(stepping.chosen(forms.ways(size, gpu), names), threads, count)
         else:
             found = stepping.chosen(forms.ways(size, gpu), names)
             made = compiled(size, found, threads)

@@ -62,8 +62,11 @@ class Size:
 
     def params(self) -> Params:
         """Drawn on the default device, layer by layer."""
-        params = init(self.raw, self.config, jax.random.key(0), self.dtype, length=self.context)
-        return scanned.stacked(params) if self.scanned else params
+        return scanned.stacked(self.drawn()) if self.scanned else self.drawn()
+
+    def drawn(self) -> Params:
+        """The same with its layers apart."""
+        return init(self.raw, self.config, jax.random.key(0), self.dtype, length=self.context)
 
 
 def sizes(layers: int, context: int, small: bool) -> dict[str, Size]:

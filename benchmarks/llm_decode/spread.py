@@ -16,24 +16,19 @@ from benchmarks.llm_decode.models import Size
 from benchmarks.model_step import measure
 from examples.llm.config import Config
 from examples.llm.distributed import axes as axis
-from examples.llm.distributed import layout, program
+from examples.llm.distributed import layout
+from examples.llm.distributed.program import Program
 
 
 class Spread:
-    """One size on a mesh. Its parameters are drawn where they belong."""
+    """One size on a mesh, its parameters as `program` has them: drawn where they belong, or only described."""
 
-    def __init__(self, size: Size, sizes: dict[str, int]):
-        self.size = size = dataclasses.replace(size, scanned=False)
-        self.program = program.Program(size.params, size.config, program.make_mesh(**sizes))
+    def __init__(self, size: Size, program: Program):
+        self.size, self.program = dataclasses.replace(size, scanned=False), program
 
     def state(self) -> Any:
         """To be made inside of `jax.jit`: caches of each device's heads, the rest on every device."""
-        specs = self.specs()
-        return jax.tree.map(
-            lambda x, spec: jax.lax.with_sharding_constraint(x, NamedSharding(self.program.mesh, spec)),
-            forms.state(self.size, self._wide()),
-            specs,
-        )
+        return jax.tree.map(jax.lax.with_sharding_constraint, forms.state(self.size, self._wide()), self.shardings())
 
     def specs(self) -> Any:
         return self.program.caches, P(), P()
@@ -49,8 +44,9 @@ class Spread:
 
         return dataclasses.replace(self.size.config, layers=tuple(map(wide, self.size.config.layers)))
 
-    def lowered(self, way: Way) -> Any:
-        """The way's program for its parameters as they lie; plain JAX keeps no account of what varies over which axis."""
+    def stepped(self, way: Way) -> tuple[Any, tuple[Any, Any]]:
+        """The way's program, jitted, and shapes of what it takes: its parameters as they lie, and the state. Plain JAX keeps no
+        account of what varies over which axis."""
         own = way.own(self.program.params)
         words = layout.vocabulary(self.size.config, self.program.axes)
         mesh, one = self.program.mesh, way.step(self.size, self.program.local)
@@ -72,11 +68,24 @@ class Spread:
 
         structs = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), own)
         state = jax.eval_shape(lambda: forms.state(self.size, self._wide()))
-        placed = jax.tree.map(
-            lambda x, spec: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(mesh, spec)), state, self.specs()
-        )
+        placed = jax.tree.map(lambda x, place: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state, self.shardings())
+        return jax.jit(step, donate_argnums=1), (structs, placed)
+
+    def shardings(self) -> Any:
+        """Of the state."""
+        return jax.tree.map(lambda spec: NamedSharding(self.program.mesh, spec), self.specs())
+
+    def lowered(self, way: Way) -> Any:
+        program, arguments = self.stepped(way)
         with way.settings():
-            return jax.jit(step, donate_argnums=1).lower(structs, placed)
+            return program.lower(*arguments)
+
+    def repeated(self, state: Any) -> Any:
+        """A state of the whole model, with heads of keys as often as devices hold them, where it belongs."""
+        caches, *rest = state
+        heads = [axis.repeats(layer.attention, self.program.axes) for layer in self.size.config.layers]
+        wide = [jax.tree.map(lambda x, n=n: jnp.repeat(x, n, axis=2), c) for c, n in zip(caches, heads, strict=True)]
+        return jax.tree.map(lambda x, place: jax.device_put(x, place, may_alias=False), (wide, *rest), self.shardings())
 
     def run(self, ways: list[Way], threads: int, count: int) -> dict[str, Any]:
         made = measure.compiled({way.name: (lambda way=way: self.lowered(way)) for way in ways}, threads)

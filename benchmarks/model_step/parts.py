@@ -55,11 +55,15 @@ def mixture(
     run = {"ragged_dot": moe.ragged, "dense": moe.dense, "padded": functools.partial(moe.padded, rows=form.places)}[form.experts]
     here = ids
     if first is not None:
-        held = len(p["w1"])
-        here = jnp.where((ids >= first) & (ids < first + held), ids - first, held)
-        weights = jnp.where(here < held, weights, 0.0)
+        here, weights = held_here(ids, weights, first, len(p["w1"]))
     operands = {"hidden_states": x, "w1": p["w1"], "w2": p["w2"], "topk_weight": weights, "topk_ids": here}
     return run(operands), ids, probabilities
+
+
+def held_here(ids: jax.Array, weights: jax.Array, first: Any, held: int) -> tuple[jax.Array, jax.Array]:
+    """Ids among the `held` experts from `first` on, `held` for all others, whose weights are zero."""
+    here = jnp.where((ids >= first) & (ids < first + held), ids - first, held)
+    return here, jnp.where(here < held, weights, 0.0)
 
 
 def over_pages(

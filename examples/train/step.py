@@ -75,7 +75,11 @@ class Trainer:
     def put(self, tokens: np.ndarray) -> jax.Array:
         """A batch int32 ``[B, S + 1]`` as the step takes it: ``[accumulate, B / accumulate, S + 1]`` over the mesh."""
         parts = tokens.reshape(self.accumulate, -1, tokens.shape[1])
-        return jax.device_put(parts, NamedSharding(self.loss.mesh, P(None, BATCH)))
+        return jax.device_put(parts, self.split())
+
+    def split(self) -> NamedSharding:
+        """Of what `put` gives."""
+        return NamedSharding(self.loss.mesh, P(None, BATCH))
 
     def gradients(self, params: Any, ropes: Any, tokens: jax.Array) -> tuple[Any, jax.Array]:
         """Of the mean loss of all parts, and the bits per byte: the loss is a mean over sequences, so parts may be averaged."""

@@ -69,9 +69,10 @@ class Layer:
             split = not rules.replicated(tokens, self.axis)
             way = everywhere.of_split_tokens if split else everywhere.of_replicated_tokens
             return way(values, lambda *all: compute(*all, dtype=jnp.float32), self.axis, self.dtype)
-        return self._exchanged(values, compute, method, capacity)
+        return self.exchanged(values, compute, method, capacity)
 
-    def _exchanged(self, values, compute, method: str, capacity: int | None):
+    def exchanged(self, values, compute, method: str, capacity: int | None):
+        """`compute` gives what becomes of the rows that arrive here; with `capacity` also how many found no room."""
         values = tuple(everywhere.varying(x, self.axis) for x in values)
         tokens, k = values[2].shape
         most = self.devices * tokens

@@ -43,10 +43,11 @@ def put(x: Any, mesh: Mesh, spec: P) -> jax.Array:
 class Program:
     """params: arrays over the mesh, in the decoder's tree. config: of all devices together; local: of one.
 
-    Given as a function that makes them, parameters are made on the devices that hold them, none of which needs room for all.
+    Given as a function that makes them, parameters are made on the devices that hold them, none of which needs room for all; with
+    `drawn` False nothing is made, and `params` are their shapes and shardings, for which the steps can be lowered.
     """
 
-    def __init__(self, params: Params | Callable[[], Params], config: Config, mesh: Mesh):
+    def __init__(self, params: Params | Callable[[], Params], config: Config, mesh: Mesh, drawn: bool = True):
         self.mesh, self.config = mesh, config
         self.axes = axis.serving(dict(mesh.shape))
         self.local = axis.local(config, self.axes)
@@ -56,17 +57,26 @@ class Program:
 
         given = layout.specs(jax.eval_shape(parts), config, self.axes)
         self.specs = layout.join(given, config, merge=lambda specs, dim: specs[0])
-        if callable(params):
-            placed = jax.jit(parts, out_shardings=jax.tree.map(lambda spec: NamedSharding(mesh, spec), given))()
-        else:
-            placed = jax.tree.map(lambda x, spec: put(x, mesh, spec), parts(), given)
-        join = jax.shard_map(functools.partial(layout.join, config=config), mesh=mesh, in_specs=(given,), out_specs=self.specs)
-        self.params: Params = jax.jit(join)(placed)
+        self.params: Params = self._placed(parts, callable(params), given) if drawn else self._described(parts)
         heads = [
             P(None, None, a.axis) if (a := layer.attention).axis and not hasattr(a, "rank") else P() for layer in self.local.layers
         ]
         self.caches = [s if hasattr(layer.attention, "rank") else (s, s) for s, layer in zip(heads, config.layers, strict=True)]
         self._step = self._stepped()
+
+    def _placed(self, parts: Callable[[], Params], there: bool, given: Any) -> Params:
+        """there: each array is made where it belongs."""
+        if there:
+            placed = jax.jit(parts, out_shardings=jax.tree.map(lambda spec: NamedSharding(self.mesh, spec), given))()
+        else:
+            placed = jax.tree.map(lambda x, spec: put(x, self.mesh, spec), parts(), given)
+        join = functools.partial(layout.join, config=self.config)
+        return jax.jit(jax.shard_map(join, mesh=self.mesh, in_specs=(given,), out_specs=self.specs))(placed)
+
+    def _described(self, parts: Callable[[], Params]) -> Params:
+        shapes = jax.eval_shape(lambda: layout.join(parts(), self.config))
+        place = lambda x, spec: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=NamedSharding(self.mesh, spec))  # noqa: E731
+        return jax.tree.map(place, shapes, self.specs)
 
     def make(self, config: Config, blocks: int, block_size: int, dtype: Any) -> list[Any]:
         """Empty caches, as `examples.llm.cache.make` makes them on one device."""

@@ -1,0 +1,63 @@
+"""What is measured: the layers, the models, and the meshes of so many devices."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from benchmarks.llm_decode import models
+from benchmarks.scaling import decode, moe, train
+from benchmarks.scaling.case import Part
+
+PARTS = ("moe", "decode", "train")
+LAYERS = ((128, 8, 2048, 768), (256, 8, 7168, 256))  # experts, top-k, model, intermediate
+TOKENS = (4096, 65536)
+BATCHES = (1, 16, 64, 256)
+#: The billion parameters of `benchmarks.model_step`.
+BILLION = {"layers": 5, "dim": 2048, "heads": 16, "kv_heads": 4, "experts": 64, "topk": 8, "intermediate": 512, "sequence": 2048}
+SMALL = {"layers": 1, "dim": 32, "heads": 4, "kv_heads": 2, "experts": 8, "topk": 2, "intermediate": 16, "sequence": 16}
+
+
+def serving(devices: int) -> list[dict[str, int]]:
+    """Experts spread over all devices; and over half of them, each expert's columns split in two."""
+    if devices == 1:
+        return [{}]
+    halves = {"expert": devices // 2, "model": 2} if devices > 2 else {"model": 2}
+    return [{"expert": devices}, *([halves] if devices % 2 == 0 else [])]
+
+
+def training(devices: int) -> list[dict[str, int]]:
+    """The batch split over all devices, with experts spread over all, half or none of them; and heads and columns split in two."""
+    if devices == 1:
+        return [{}]
+    found = [{"expert": devices}, {"data": devices}]
+    if devices % 2 == 0:
+        found += [{"expert": devices // 2, "model": 2} if devices > 2 else {"model": 2}]
+        found += [{"data": 2, "expert": devices // 2}] if devices > 2 else []
+    return found
+
+
+def parts(devices: Sequence[int], small: bool, layers: int, context: int, memory: int | None = None) -> dict[str, Part]:
+    """By name, for meshes of so many devices; the first is 1. layers: of the 48 of Qwen3-30B-A3B. memory: of a device, in bytes."""
+    shapes = ((16, 4, 64, 32),) if small else LAYERS
+    tokens, dtype, bound = ((64,), jnp.float32, 1e-4) if small else (TOKENS, jnp.bfloat16, 3e-2)
+    experts = [moe.Size(*shape, count, dtype, bound) for shape in shapes for count in tokens]
+    qwen = next(size for name, size in models.sizes(layers, context, small).items() if name.startswith("qwen3"))
+    if small:
+        qwen = dataclasses.replace(qwen, raw={**qwen.raw, "num_attention_heads": 8})
+    mine = [mesh for n in devices for mesh in serving(n)]
+    learn = tuple(mesh for n in devices for mesh in training(n))
+    batch, each, sizes, loss = (8, 1, SMALL, 1e-4) if small else (8, 4, BILLION, 1e-2)
+    return {
+        "moe": moe.Experts(tuple(experts), tuple(devices), memory=memory),
+        "decode": decode.Decode(qwen, (3,) if small else BATCHES, tuple(mine)),
+        "train": train.Training(sizes, learn, batch, each, dtype, loss),
+    }
+
+
+def available(wanted: Sequence[int]) -> list[int]:
+    """Those of the wanted numbers that there are devices for, and 1, which all are compared with."""
+    return [1, *(n for n in sorted(set(wanted)) if 1 < n <= jax.device_count())]

@@ -1,0 +1,159 @@
+"""The same work on one device and on eight gives the same numbers, processes take turns, and the page says what the file says."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from benchmarks.model_step import measure
+from benchmarks.scaling import case, report, sizes, turns
+from benchmarks.scaling.plot import curves
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def rows(part):
+    """Compiled without XLA's passes, which would take most of the time, and timed once."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    made = measure.compiled({name: one.lower for name, one in part.cases().items()}, 2)
+    found = json.loads(json.dumps(list(part.rows(made))))
+    jax.config.update("jax_disable_most_optimizations", False)
+    return found
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(case, "ROUNDS", 2)
+    monkeypatch.setattr(case, "QUEUE_S", 1e-3)
+
+
+def parts(*devices):
+    return sizes.parts(devices, True, 1, 32)
+
+
+def check(found, compared):
+    assert len(found) == len([row for row in found if "s" in row])
+    assert [row for row in found if "failed" in row] == []
+    assert len([row for row in found if "difference" in row]) == compared
+
+
+def test_every_way_on_eight_devices_gives_the_layer_of_one(quick):
+    part = parts(1, 8)["moe"]
+    found = rows(type(part)(part.sizes, part.devices, (False,)))
+    check(found, 5)
+    assert {row["way"] for row in found if row["devices"] == 8} == {"exchange", "psum", "exchange alone", "ragged_dot"}
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize(("name", "compared"), [("moe", 5), ("decode", 3), ("train", 10)])
+def test_every_part_gives_on_eight_devices_what_one_gives(quick, name, compared):
+    part = parts(1, 8)[name]
+    found = rows(type(part)(part.sizes, part.devices, (True,)) if name == "moe" else part)
+    check(found, compared)
+    text = report.markdown(planted(found))
+    assert text.count("\n| ") >= 2
+
+
+def test_a_form_that_needs_more_than_the_device_has_is_not_tried():
+    part = sizes.parts([1, 2], False, 8, 2048, memory=100 * 10**9)["moe"]
+    ragged = [name for name in part.cases() if "ragged_dot" in name]
+    assert ragged == ["moe E128 k8 D2048 I768 T4096, ragged_dot on 1", "moe E128 k8 D2048 I768 T4096, ragged_dot on 2",
+                      "moe E128 k8 D2048 I768 T4096 fwd+bwd, ragged_dot on 2"]  # fmt: skip
+
+
+def test_meshes_have_as_many_devices_as_they_are_for():
+    for count in (1, 2, 4, 8):
+        for mesh in [*sizes.serving(count), *sizes.training(count)]:
+            product = 1
+            for size in mesh.values():
+                product *= size
+            assert product == count
+
+
+WORKER = """
+import sys
+from benchmarks.scaling import turns
+name, fails = sys.argv[1:]
+print("a library's own words")
+turns.say(ready=1.0)
+turns.wait()
+turns.say(row={"of": name})
+sys.exit(int(fails))
+"""
+
+
+def test_processes_measure_one_after_the_other_and_their_status_is_kept():
+    heard = []
+    commands = {name: [sys.executable, "-c", WORKER, name, fails] for name, fails in (("first", "0"), ("second", "3"))}
+    assert turns.take(commands, lambda name, what: heard.append((name, what))) == {"first": 0, "second": 3}
+    assert heard[-2:] == [("first", {"row": {"of": "first"}}), ("second", {"row": {"of": "second"}})]
+
+
+def test_who_is_late_is_not_waited_for_and_that_is_said():
+    slow = [sys.executable, "-c", f"import time; time.sleep(1)\n{WORKER}", "slow", "0"]
+    commands = {"slow": slow, "quick": [sys.executable, "-c", WORKER, "quick", "0"]}
+    heard = []
+    assert turns.take(commands, lambda name, what: heard.append(what), patience=0.0) == {"quick": 0, "slow": 0}
+    assert {"row": {"of": "quick"}, "compiled_beside": 1} in heard
+    assert heard[-1] == {"row": {"of": "slow"}}
+
+
+def planted(rows):
+    return {
+        "command": "python -m benchmarks.scaling",
+        "device": "Planted",
+        "there": 2,
+        "jax": "0",
+        "decode": "a model",
+        "rows": rows,
+    }
+
+
+def moe(way, devices, s=None, **more):
+    times = {} if s is None else {"s": s}
+    return {"part": "moe", "shape": "E8", "tokens": 64, "gradient": False, "devices": devices, "way": way, **times, **more}
+
+
+PLANTED = planted(
+    [
+        moe("fused_moe", 1, 4e-3, difference=0.0),
+        moe("ragged_dot", 1, failed="not tried: every row for every expert held are 275 GB"),
+        moe("exchange", 2, 2.5e-3, difference=1e-3),
+        moe("psum", 2, 3e-3, difference=2e-3),
+        moe("exchange alone", 2, 5e-4),
+        {"part": "decode", "mesh": {}, "devices": 1, "batch": 1, "s": 1e-3, "tokens_per_s": 1000.0, "difference": 0.0},
+        {"part": "decode", "mesh": {"expert": 2}, "devices": 2, "batch": 1, "s": 8e-4, "tokens_per_s": 1250.0, "difference": 1e-2},
+    ]
+    + [
+        {"part": "train", "mesh": mesh, "devices": n, "batch": batch, "accumulate": 1, "s": s, "tokens_per_s": batch / s,
+         "bits": [8.0, 7.5], "difference": 1e-4}
+        for mesh, n, batch, s in (({}, 1, 4, 1.0), ({}, 1, 8, 2.0), ({"data": 2}, 2, 8, 1.25))
+    ]
+)  # fmt: skip
+
+
+def test_the_page_says_speed_share_and_what_did_not_run():
+    text = report.markdown(PLANTED)
+    assert "| E8 | 64 | forward | 1 | 4,000 (`fused_moe`) | 1.00 | — | — | — | not tried" in text
+    assert "| E8 | 64 | forward | 2 | 2,500 | 1.60 | 500 | 20% | 3,000 | — | 2.0e-03 |" in text
+    assert "| 2 | expert 2 | 1,250 (1.25x) | 1.0e-02 |" in text
+    assert "| 2 | data 2 | 8 | 1,250.0 | 6 | 1.60 | 80% | 7.50000 | 1.0e-04 |" in text
+    assert "more than 2 devices" in text
+    assert "Every result lies within" in text
+    wrong = planted([*PLANTED["rows"], moe("psum", 4, 1e-3, difference=1.0, failed="other numbers than fused_moe")])
+    assert "- moe, psum, 4 devices: other numbers than fused_moe" in report.markdown(wrong)
+
+
+def test_the_curves_are_relative_to_one_device():
+    found = curves(PLANTED)
+    assert found["a layer, forward"] == {"E8 T64": {1: 1.0, 2: pytest.approx(1.6)}}
+    assert found["decoding"] == {"batch 1": {1: 1.0, 2: 1.25}}
+    assert found["training"] == {"8 sequences": {1: 1.0, 2: 1.6}}
+
+
+@pytest.mark.skipif(not (DOCS / "scaling.json").exists(), reason="no run has been written down")
+def test_the_page_is_what_its_file_says():
+    filed = json.loads((DOCS / "scaling.json").read_text())
+    assert (DOCS / "scaling.md").read_text() == report.markdown(filed)
