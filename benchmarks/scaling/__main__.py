@@ -16,6 +16,7 @@ A row is written as soon as it is measured. `--small`: tiny shapes in float32, o
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
 import json
 import os
 import sys
@@ -72,24 +73,26 @@ def one(options: argparse.Namespace) -> int:
     part = sizes.parts(devices, options.small, options.layers, options.context, memory)[options.part]
     start = time.monotonic()
     cases = part.cases()
-    made = measure.compiled({name: case.lower for name, case in cases.items()}, options.threads)
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        preparing = beside.submit(part.prepare)
+        made = measure.compiled({name: case.lower for name, case in cases.items()}, options.threads)
+        prepared = preparing.result()
     failed = {name: why for name, why in made.items() if isinstance(why, str)}
     about = {"device": first.device_kind, "jax": jax.__version__, "there": jax.device_count()}
     turns.say(ready=time.monotonic() - start, programs=len(made), failed=failed, about=about)
     turns.wait()
     start = time.monotonic()
-    for row in part.rows(made):
+    for row in part.rows(made, prepared):
         turns.say(row={**row, "at": time.monotonic() - start})
     return 0
 
 
 def run(options: argparse.Namespace, path: Path) -> int:
-    whole = sizes.parts([1], options.small, options.layers, options.context)
     report: dict[str, Any] = {
         "command": f"python -m benchmarks.scaling {' '.join(sys.argv[1:])}".strip(),
         "small": options.small,
-        "decode": decode.describe(whole["decode"].size),  # type: ignore[attr-defined]
-        "train": train.describe(whole["train"]),  # type: ignore[arg-type]
+        "decode": decode.describe(sizes.decoder([1], options.small, options.layers, options.context).size),
+        "train": train.describe(sizes.learner([1], options.small)),
         "rows": [],
     }
 

@@ -30,7 +30,11 @@ class Part(Protocol):
 
     def cases(self) -> dict[str, Case]: ...
 
-    def rows(self, made: Mapping[str, Any]) -> Iterator[Row]:
+    def prepare(self) -> Any:
+        """What `rows` takes, made while the cases compile: parameters, and small programs that JAX keeps."""
+        ...
+
+    def rows(self, made: Mapping[str, Any], prepared: Any) -> Iterator[Row]:
         """made: of every case the compiled program, or why there is none."""
         ...
 

@@ -18,6 +18,7 @@ from benchmarks.llm_decode.forms import Way
 from benchmarks.llm_decode.models import Size
 from benchmarks.llm_decode.spread import Spread
 from benchmarks.scaling.case import Case, Row, summary
+from examples.llm.decoder import Params
 from examples.llm.distributed.program import Program, make_mesh
 from jax_aiter.cli.bench.measure import short
 
@@ -54,10 +55,17 @@ class Decode:
     def _key(mesh: Mapping[str, int], batch: int) -> str:
         return f"decode on {named(mesh)}, batch {batch}"
 
-    def rows(self, made: Mapping[str, Any]) -> Iterator[Row]:
-        params, want = self.size.drawn(), {}
+    def prepare(self) -> Params:
+        """The parameters; every mesh gets its own once, by programs that compile."""
+        params = self.size.drawn()
         for mesh in self.meshes:
-            program = Program(params, self.size.config, make_mesh(**mesh))
+            Program(params, self.size.config, make_mesh(**mesh))
+        return params
+
+    def rows(self, made: Mapping[str, Any], prepared: Params) -> Iterator[Row]:
+        want: dict[int, np.ndarray] = {}
+        for mesh in self.meshes:
+            program = Program(prepared, self.size.config, make_mesh(**mesh))
             for batch in self.batches:
                 row: Row = {"part": "decode", "mesh": mesh, "devices": program.mesh.size, "batch": batch}
                 row |= {"layers": len(self.size.config.layers), "context": self.size.context}

@@ -184,9 +184,19 @@ class Experts:
             made[key] = Case(stepped(way.function, gradient, way.floats), structs, way.name not in (ALONE, "ragged_dot"))
         for size in self.sizes:
             made[f"draw {size.shape} T{size.tokens}"] = Case(jax.jit(size.draw), (), False)
+            for gradient in self.gradients:
+                results = jax.eval_shape(stepped(fused_moe, gradient), *jax.eval_shape(size.draw))
+                made[self._compare(size, gradient)] = Case(jax.jit(apart), (results, results), False)
         return made
 
-    def rows(self, made: Mapping[str, Any]) -> Iterator[Row]:
+    @staticmethod
+    def _compare(size: Size, gradient: bool) -> str:
+        return f"compare {size.shape} T{size.tokens}{' fwd+bwd' if gradient else ''}"
+
+    def prepare(self) -> None:
+        """Nothing: operands are drawn when their layer is measured."""
+
+    def rows(self, made: Mapping[str, Any], prepared: None = None) -> Iterator[Row]:
         for size in self.sizes:
             drawn = made[f"draw {size.shape} T{size.tokens}"]()
             for gradient in self.gradients:
@@ -198,7 +208,7 @@ class Experts:
         """One layer by every way on every mesh, against fused_moe on one device."""
         found: dict[str, Row] = {}
         calls: dict[str, Callable[[], Any]] = {}
-        want, compare, placed = None, jax.jit(apart), {}
+        want, compare, placed = None, made[self._compare(size, gradient)], {}
         for key, way in chosen.items():
             row: Row = {"part": "moe", "shape": size.shape, "tokens": size.tokens, "gradient": gradient}
             row = found[key] = {**row, "devices": way.devices, "way": way.name}

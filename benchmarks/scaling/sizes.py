@@ -40,24 +40,40 @@ def training(devices: int) -> list[dict[str, int]]:
     return found
 
 
-def parts(devices: Sequence[int], small: bool, layers: int, context: int, memory: int | None = None) -> dict[str, Part]:
-    """By name, for meshes of so many devices; the first is 1. layers: of the 48 of Qwen3-30B-A3B. memory: of a device, in bytes."""
+def layers(devices: Sequence[int], small: bool, memory: int | None = None) -> moe.Experts:
+    """memory: of a device, in bytes."""
     shapes = ((16, 4, 64, 32),) if small else LAYERS
     tokens, dtype, bound = ((64,), jnp.float32, 1e-4) if small else (TOKENS, jnp.bfloat16, 3e-2)
-    experts = [moe.Size(*shape, count, dtype, bound) for shape in shapes for count in tokens]
-    qwen = next(size for name, size in models.sizes(layers, context, small).items() if name.startswith("qwen3"))
-    if small:
-        qwen = dataclasses.replace(qwen, raw={**qwen.raw, "num_attention_heads": 8})
-    mine = [mesh for n in devices for mesh in serving(n)]
-    learn = tuple(mesh for n in devices for mesh in training(n))
-    batch, each, sizes, loss = (8, 1, SMALL, 1e-4) if small else (8, 4, BILLION, 1e-2)
+    found = tuple(moe.Size(*shape, count, dtype, bound) for shape in shapes for count in tokens)
+    return moe.Experts(found, tuple(devices), memory=memory)
+
+
+def decoder(devices: Sequence[int], small: bool, depth: int, context: int) -> decode.Decode:
+    """depth: layers of the 48 of Qwen3-30B-A3B."""
+    size = next(size for name, size in models.sizes(depth, context, small).items() if name.startswith("qwen3"))
+    if small:  # as many heads as there may be devices
+        size = dataclasses.replace(size, raw={**size.raw, "num_attention_heads": 8})
+    return decode.Decode(size, (3,) if small else BATCHES, tuple(mesh for n in devices for mesh in serving(n)))
+
+
+def learner(devices: Sequence[int], small: bool) -> train.Training:
+    meshes = tuple(mesh for n in devices for mesh in training(n))
+    return (
+        train.Training(SMALL, meshes, 8, 1, jnp.float32, 1e-4)
+        if small
+        else train.Training(BILLION, meshes, 8, 4, jnp.bfloat16, 1e-2)
+    )
+
+
+def parts(devices: Sequence[int], small: bool, depth: int, context: int, memory: int | None = None) -> dict[str, Part]:
+    """By name, for meshes of so many devices; the first is 1, which all are compared with."""
     return {
-        "moe": moe.Experts(tuple(experts), tuple(devices), memory=memory),
-        "decode": decode.Decode(qwen, (3,) if small else BATCHES, tuple(mine)),
-        "train": train.Training(sizes, learn, batch, each, dtype, loss),
+        "moe": layers(devices, small, memory),
+        "decode": decoder(devices, small, depth, context),
+        "train": learner(devices, small),
     }
 
 
 def available(wanted: Sequence[int]) -> list[int]:
-    """Those of the wanted numbers that there are devices for, and 1, which all are compared with."""
+    """1, and those of the wanted numbers that there are devices for."""
     return [1, *(n for n in sorted(set(wanted)) if 1 < n <= jax.device_count())]

@@ -96,15 +96,20 @@ class Training:
     def _ropes(self) -> Any:
         return rope.tables(self.raw, architectures.read(self.raw))
 
-    def rows(self, made: Mapping[str, Any]) -> Iterator[Row]:
-        config, want = architectures.read(self.raw), {}
+    def prepare(self) -> Any:
+        """The parameters."""
+        config = architectures.read(self.raw)
         params = layout.separate(init(self.raw, config, jax.random.key(0)), config)
         del params["rope"]
+        return params
+
+    def rows(self, made: Mapping[str, Any], prepared: Any) -> Iterator[Row]:
+        want: dict[int, list[float]] = {}
         for run in self.runs():
             row: Row = {"part": "train", "mesh": run.mesh, "devices": max(1, math.prod(run.mesh.values())), "batch": run.batch}
             row |= {"accumulate": run.trainer.accumulate}
             try:
-                row |= self._timed(run, made, params, want)
+                row |= self._timed(run, made, prepared, want)
             except Exception as error:  # out of memory, say: the others go on
                 row["failed"] = short(error)
             gc.collect()

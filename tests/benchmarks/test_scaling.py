@@ -1,5 +1,6 @@
 """The same work on one device and on eight gives the same numbers, processes take turns, and the page says what the file says."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ def rows(part):
     """Compiled without XLA's passes, which would take most of the time, and timed once."""
     jax.config.update("jax_disable_most_optimizations", True)
     made = measure.compiled({name: one.lower for name, one in part.cases().items()}, 2)
-    found = json.loads(json.dumps(list(part.rows(made))))
+    found = json.loads(json.dumps(list(part.rows(made, part.prepare()))))
     jax.config.update("jax_disable_most_optimizations", False)
     return found
 
@@ -29,10 +30,6 @@ def quick(monkeypatch):
     monkeypatch.setattr(case, "QUEUE_S", 1e-3)
 
 
-def parts(*devices):
-    return sizes.parts(devices, True, 1, 32)
-
-
 def check(found, compared):
     assert len(found) == len([row for row in found if "s" in row])
     assert [row for row in found if "failed" in row] == []
@@ -40,8 +37,7 @@ def check(found, compared):
 
 
 def test_every_way_on_eight_devices_gives_the_layer_of_one(quick):
-    part = parts(1, 8)["moe"]
-    found = rows(type(part)(part.sizes, part.devices, (False,)))
+    found = rows(dataclasses.replace(sizes.layers([1, 8], True), gradients=(False,)))
     check(found, 5)
     assert {row["way"] for row in found if row["devices"] == 8} == {"exchange", "psum", "exchange alone", "ragged_dot"}
 
@@ -49,15 +45,15 @@ def test_every_way_on_eight_devices_gives_the_layer_of_one(quick):
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("name", "compared"), [("moe", 5), ("decode", 3), ("train", 10)])
 def test_every_part_gives_on_eight_devices_what_one_gives(quick, name, compared):
-    part = parts(1, 8)[name]
-    found = rows(type(part)(part.sizes, part.devices, (True,)) if name == "moe" else part)
+    part = sizes.parts([1, 8], True, 1, 32)[name]
+    found = rows(dataclasses.replace(sizes.layers([1, 8], True), gradients=(True,)) if name == "moe" else part)
     check(found, compared)
     text = report.markdown(planted(found))
     assert text.count("\n| ") >= 2
 
 
 def test_a_form_that_needs_more_than_the_device_has_is_not_tried():
-    part = sizes.parts([1, 2], False, 8, 2048, memory=100 * 10**9)["moe"]
+    part = sizes.layers([1, 2], False, memory=100 * 10**9)
     ragged = [name for name in part.cases() if "ragged_dot" in name]
     assert ragged == ["moe E128 k8 D2048 I768 T4096, ragged_dot on 1", "moe E128 k8 D2048 I768 T4096, ragged_dot on 2",
                       "moe E128 k8 D2048 I768 T4096 fwd+bwd, ragged_dot on 2"]  # fmt: skip
