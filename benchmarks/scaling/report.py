@@ -1,7 +1,7 @@
-"""docs/scaling.md and its plot from what was measured: python -m benchmarks.scaling.report OUT/scaling.json docs
+"""docs/scaling.md and its plot from what was measured: python -m benchmarks.scaling.report OUT/scaling.json [MORE.json ...] docs
 
 Writes docs/scaling.json (the same, rounded), and from that alone docs/scaling.md and docs/scaling.svg: a test compares them. Only
-what ran is said.
+what ran is said. Of several runs on one kind of device the last one counts that has a part.
 """
 
 from __future__ import annotations
@@ -164,8 +164,20 @@ def markdown(report: Row) -> str:
     return "\n".join(said) + "\n"
 
 
-def main(source: Path, folder: Path) -> None:
-    report = rounded(json.loads(source.read_text()))
+def merged(reports: Sequence[Row]) -> Row:
+    """One report: each part as the last run has it that measured any of it. ValueError if they are of different devices or jax."""
+    for name in ("device", "jax", "there", "small"):
+        if len(found := {report[name] for report in reports}) > 1:
+            raise ValueError(f"runs of one page have the same {name}, these have {found}")
+    parts = {part: rows for report in reports for part, rows in grouped(report["rows"], lambda row: row["part"]).items()}
+    commands = list(
+        dict.fromkeys(report["command"] for report in reports if any(row in parts[row["part"]] for row in report["rows"]))
+    )
+    return {**reports[-1], "command": "` and `".join(commands), "rows": [row for rows in parts.values() for row in rows]}
+
+
+def main(sources: Sequence[Path], folder: Path) -> None:
+    report = rounded(merged([json.loads(source.read_text()) for source in sources]))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "scaling.json").write_text(json.dumps(report, indent=1) + "\n")
     (folder / "scaling.md").write_text(markdown(report))
@@ -173,4 +185,5 @@ def main(source: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(Path, sys.argv[1:]))
+    *sources, folder = map(Path, sys.argv[1:])
+    main(sources, folder)

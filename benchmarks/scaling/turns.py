@@ -20,8 +20,9 @@ def say(**what: Any) -> None:
 
 
 def wait() -> None:
-    """In a process of `take`: until it is its turn."""
-    sys.stdin.readline()
+    """In a process of `take`: until it is its turn. Ends it if there is nobody any more who could say so."""
+    if not sys.stdin.readline():
+        raise SystemExit("the process that shares out the turns has ended")
 
 
 class Process:

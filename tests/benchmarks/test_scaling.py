@@ -43,7 +43,7 @@ def test_every_way_on_eight_devices_gives_the_layer_of_one(quick):
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("name", "compared"), [("moe", 5), ("decode", 3), ("train", 10)])
+@pytest.mark.parametrize(("name", "compared"), [("moe", 5), ("decode", 3), ("train", 6)])
 def test_every_part_gives_on_eight_devices_what_one_gives(quick, name, compared):
     part = sizes.parts([1, 8], True, 1, 32)[name]
     found = rows(dataclasses.replace(sizes.layers([1, 8], True), gradients=(True,)) if name == "moe" else part)
@@ -140,6 +140,18 @@ def test_the_page_says_speed_share_and_what_did_not_run():
     assert "Every result lies within" in text
     wrong = planted([*PLANTED["rows"], moe("psum", 4, 1e-3, difference=1.0, failed="other numbers than fused_moe")])
     assert "- moe, psum, 4 devices: other numbers than fused_moe" in report.markdown(wrong)
+
+
+def test_of_several_runs_each_part_is_that_of_the_last_that_has_it():
+    decode, train = ([row for row in PLANTED["rows"] if row["part"] == part] for part in ("decode", "train"))
+    again = [{**row, "s": 9.0} for row in decode]
+    runs = [{**PLANTED, "small": True}, {**planted(again), "small": True, "command": "again"}]
+    found = report.merged(runs)
+    assert [row for row in found["rows"] if row["part"] == "decode"] == again
+    assert [row for row in found["rows"] if row["part"] == "train"] == train
+    assert found["command"] == "python -m benchmarks.scaling` and `again"
+    with pytest.raises(ValueError, match="the same device"):
+        report.merged([runs[0], {**runs[1], "device": "another"}])
 
 
 def test_the_curves_are_relative_to_one_device():
