@@ -9,8 +9,9 @@ forward and with the gradient; and the exchange alone, without its experts. deco
 `--layers` of its 48, heads and experts dealt out. train: a step of a model of a billion parameters as examples/train trains it, the
 same batch on more devices (strong) and as many sequences on each (weak). Every result is held against that of one device.
 
-Each part is a process: all compile at the same time, share JAX_COMPILATION_CACHE_DIR if it is set, and measure one after the other.
-A row is written as soon as it is measured. `--small`: tiny shapes in float32, on CPUs too: they say nothing of speed.
+Each part is a process; they measure one after the other. With JAX_COMPILATION_CACHE_DIR processes that share the devices' memory
+compile all parts but the last ahead, and end. A row is written as soon as it is measured. `--small`: tiny shapes in float32, on
+CPUs too: they say nothing of speed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import argparse
 import concurrent.futures
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -43,11 +45,16 @@ def options_of(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--layers", type=int, default=8, help="of Qwen3-30B-A3B's 48")
     parser.add_argument("--context", type=int, default=2048, help="tokens that each decoded sequence has")
     parser.add_argument("--threads", type=int, default=min(12, os.cpu_count() or 1), help="of each part, that compile")
-    parser.add_argument("--patience", type=float, help="seconds after which what is compiled is measured beside what is not")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        help="seconds for compiling ahead; and then until what has its programs measures beside what has not",
+    )
     parser.add_argument("--build", action="store_true", help="only build the kernels, for --arch, by --jobs processes")
     parser.add_argument("--arch", default="sm_90")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--share", help=argparse.SUPPRESS)
+    parser.add_argument("--compile", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--part", choices=sizes.PARTS, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
@@ -71,20 +78,45 @@ def one(options: argparse.Namespace) -> int:
     if arch_of(first) is None and not options.small:
         raise SystemExit("this machine has no GPU that jax can see; --small tries the command on a CPU")
     part = sizes.parts(devices, options.small, options.layers, options.context, memory)[options.part]
+    late = options.part in sizes.LAST
     start = time.monotonic()
-    cases = part.cases()
-    with concurrent.futures.ThreadPoolExecutor(1) as beside:
-        preparing = beside.submit(part.prepare)
-        made = measure.compiled({name: case.lower for name, case in cases.items()}, options.threads)
-        prepared = preparing.result()
+    made, prepared = ({}, None) if late else compiled(part, options)
+    if options.compile:
+        return 0
     failed = {name: why for name, why in made.items() if isinstance(why, str)}
     about = {"device": first.device_kind, "jax": jax.__version__, "there": jax.device_count()}
     turns.say(ready=time.monotonic() - start, programs=len(made), failed=failed, about=about)
     turns.wait()
     start = time.monotonic()
+    if late:
+        made, prepared = compiled(part, options)
     for row in part.rows(made, prepared):
         turns.say(row={**row, "at": time.monotonic() - start})
     return 0
+
+
+def compiled(part: Part, options: argparse.Namespace) -> tuple[dict[str, Any], Any]:
+    """By case the program, or why there is none; and what the part prepares meanwhile, unless it is only compiled."""
+    cases = part.cases()
+    with concurrent.futures.ThreadPoolExecutor(1) as beside:
+        preparing = None if options.compile else beside.submit(part.prepare)
+        made = measure.compiled({name: case.lower for name, case in cases.items()}, options.threads)
+        return made, preparing.result() if preparing else None
+
+
+def ahead(command: list[str], parts: list[str], patience: float | None) -> None:
+    """Processes that fill JAX_COMPILATION_CACHE_DIR, and end: what XLA tries out on a device takes memory that a process keeps."""
+    share = {"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / len(parts):.2f}"}
+    start = time.monotonic()
+    running = {part: subprocess.Popen([*command, "--part", part, "--compile"], env={**os.environ, **share}) for part in parts}
+    for part, process in running.items():
+        left = None if patience is None else max(0.0, start + patience - time.monotonic())
+        try:
+            status = process.wait(left)
+        except subprocess.TimeoutExpired:  # what is not compiled yet is compiled by who measures
+            process.kill()
+            status = process.wait()
+        print(f"{part}: compiled with status {status} after {time.monotonic() - start:.0f} s", flush=True)
 
 
 def run(options: argparse.Namespace, path: Path) -> int:
@@ -108,7 +140,10 @@ def run(options: argparse.Namespace, path: Path) -> int:
         path.write_text(json.dumps(report, indent=1))
 
     command = [sys.executable, "-m", "benchmarks.scaling", *same(options)]
-    statuses = turns.take({part: [*command, "--part", part] for part in options.parts.split(",")}, heard, options.patience)
+    parts = options.parts.split(",")
+    if (first := [part for part in parts if part not in sizes.LAST]) and os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        ahead(command, first, options.patience)
+    statuses = turns.take({part: [*command, "--part", part] for part in parts}, heard, options.patience)
     print(f"{path}: {len(report['rows'])} rows, processes ended with {statuses}")
     return 1 if any(statuses.values()) or any("difference" in row and "failed" in row for row in report["rows"]) else 0
 

@@ -89,7 +89,7 @@ class Decode:
         for number in range(1 + ROUNDS):
             start = time.perf_counter()
             for _ in range(STEPS):
-                state, _ = program(params, state)
+                state, _ = program(params, state)  # each waits for the state of the last
             jax.block_until_ready(state)
             seconds += [(time.perf_counter() - start) / STEPS] if number else []
         found = summary(seconds)

@@ -25,9 +25,10 @@ from jax_aiter.parallel.layer import Layer
 AXIS = "expert"
 ALONE = "exchange alone"
 SWAPPED = (1, 2)  # w1 and w2 among the operands
-#: Of a device's memory, what the operand may need that XLA makes of `lax.ragged_dot`'s on GPUs, every row for every expert, forward
-#: and with the gradient; where it needs more the program is not even compiled.
-EXPANDED = {False: 0.4, True: 0.1}
+PLAIN = "ragged_dot"
+#: Bytes that the operand may need which XLA makes of `lax.ragged_dot`'s on GPUs, every row for every expert: forward, and with the
+#: gradient, which has several. Where it needs more the program is not even compiled.
+EXPANDED = {False: 20e9, True: 10e9}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Way:
 
     @property
     def swapped(self) -> bool:
-        return self.name == "ragged_dot"
+        return self.name == PLAIN
 
     @property
     def floats(self) -> tuple[int, ...]:
@@ -128,7 +129,7 @@ class Way:
 def ways(size: Size, devices: int) -> list[Way]:
     if devices == 1:
         own = lambda *a: moe.ragged(dict(zip(("hidden_states", "w1", "w2", "topk_weight", "topk_ids"), a, strict=True)))  # noqa: E731
-        return [Way("fused_moe", 1, fused_moe), Way("ragged_dot", 1, own)]
+        return [Way("fused_moe", 1, fused_moe), Way(PLAIN, 1, own)]
 
     def spread(function: Any) -> Any:
         return jax.shard_map(function, mesh=mesh_of(devices), in_specs=P(AXIS), out_specs=P(AXIS))
@@ -138,7 +139,7 @@ def ways(size: Size, devices: int) -> list[Way]:
 
     alone = spread(lambda *a: exchanged(*a, held=size.experts // devices, devices=devices))
     own = [Way(method, devices, ours(method)) for method in ("exchange", "psum")]
-    return [*own, Way(ALONE, devices, alone), Way("ragged_dot", devices, spread(plain))]
+    return [*own, Way(ALONE, devices, alone), Way(PLAIN, devices, spread(plain))]
 
 
 def mesh_of(devices: int) -> Mesh:
@@ -151,27 +152,34 @@ def sharding(devices: int) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Experts:
-    """This part of the benchmark. devices: 1 and more. memory: of one device, in bytes, if it says so."""
+    """This part of the benchmark. devices: 1 and more. plain: the ways in JAX alone, or this package's. memory: of one device, in
+    bytes, if it says so.
+    """
 
     sizes: tuple[Size, ...]
     devices: tuple[int, ...]
+    plain: bool
     gradients: tuple[bool, ...] = (False, True)
     memory: int | None = None
 
     def _ways(self) -> Iterator[tuple[str, Size, bool, Way]]:
         for size in self.sizes:
             for gradient in self.gradients:
-                for way in (way for n in self.devices for way in ways(size, n)):
+                for way in (way for n in self.devices for way in ways(size, n) if self._wanted(way)):
                     key = f"moe {size.shape} T{size.tokens}{' fwd+bwd' if gradient else ''}, {way.name} on {way.devices}"
                     yield key, size, gradient, way
+
+    def _wanted(self, way: Way) -> bool:
+        """`fused_moe` on one device is what all are compared with."""
+        return way.name == "fused_moe" or (way.name == PLAIN) is self.plain
 
     def _expanded(self, size: Size, gradient: bool, way: Way) -> str | None:
         """Why a form is not tried."""
         rows = size.tokens * size.topk * max(size.model, 2 * size.inter)
         needed = size.experts // way.devices * rows * jnp.dtype(size.dtype).itemsize
-        if way.name != "ragged_dot" or self.memory is None or needed <= EXPANDED[gradient] * self.memory:
+        if way.name != PLAIN or needed <= EXPANDED[gradient]:
             return None
-        return f"not tried: every row for every expert held are {needed / 1e9:,.0f} GB"
+        return f"does not fit: {needed / 1e9:,.0f} GB"
 
     def cases(self) -> dict[str, Case]:
         made = {}
@@ -181,7 +189,7 @@ class Experts:
             drawn = jax.eval_shape(size.draw)
             given = jax.eval_shape(way.operands, drawn)
             structs = [jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding(way.devices)) for x in given]
-            made[key] = Case(stepped(way.function, gradient, way.floats), structs, way.name not in (ALONE, "ragged_dot"))
+            made[key] = Case(stepped(way.function, gradient, way.floats), structs, way.name not in (ALONE, PLAIN))
         for size in self.sizes:
             made[f"draw {size.shape} T{size.tokens}"] = Case(jax.jit(size.draw), (), False)
             for gradient in self.gradients:
@@ -198,9 +206,13 @@ class Experts:
 
     def rows(self, made: Mapping[str, Any], prepared: None = None) -> Iterator[Row]:
         for size in self.sizes:
-            drawn = made[f"draw {size.shape} T{size.tokens}"]()
+            drawn = None
             for gradient in self.gradients:
                 chosen = {key: way for key, s, g, way in self._ways() if s == size and g == gradient}
+                if self.plain and all(self._expanded(size, gradient, way) for way in chosen.values() if way.name == PLAIN):
+                    chosen = {key: way for key, way in chosen.items() if way.name == PLAIN}
+                elif drawn is None:
+                    drawn = made[f"draw {size.shape} T{size.tokens}"]()
                 yield from self._compared(size, gradient, chosen, drawn, made)
                 gc.collect()
 
@@ -241,4 +253,4 @@ class Experts:
         want = None
         for key, seconds in timed(calls).items():
             found[key] |= seconds
-        return list(found.values())
+        return [row for row in found.values() if not self.plain or row["way"] == PLAIN]

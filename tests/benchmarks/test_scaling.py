@@ -9,7 +9,7 @@ import jax
 import pytest
 
 from benchmarks.model_step import measure
-from benchmarks.scaling import case, report, sizes, turns
+from benchmarks.scaling import case, moe, report, sizes, turns
 from benchmarks.scaling.plot import curves
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -37,26 +37,33 @@ def check(found, compared):
 
 
 def test_every_way_on_eight_devices_gives_the_layer_of_one(quick):
-    found = rows(dataclasses.replace(sizes.layers([1, 8], True), gradients=(False,)))
-    check(found, 5)
-    assert {row["way"] for row in found if row["devices"] == 8} == {"exchange", "psum", "exchange alone", "ragged_dot"}
+    ours, plain = (rows(dataclasses.replace(sizes.layers([1, 8], True, plain), gradients=(False,))) for plain in (False, True))
+    check(ours, 3)
+    check(plain, 2)
+    assert {row["way"] for row in ours if row["devices"] == 8} == {"exchange", "psum", "exchange alone"}
+    assert {(row["way"], row["devices"]) for row in plain} == {("ragged_dot", 1), ("ragged_dot", 8)}
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(("name", "compared"), [("moe", 5), ("decode", 3), ("train", 6)])
+@pytest.mark.parametrize(("name", "compared"), [("moe", 3), ("ragged", 2), ("decode", 3), ("train", 6)])
 def test_every_part_gives_on_eight_devices_what_one_gives(quick, name, compared):
     part = sizes.parts([1, 8], True, 1, 32)[name]
-    found = rows(dataclasses.replace(sizes.layers([1, 8], True), gradients=(True,)) if name == "moe" else part)
+    found = rows(dataclasses.replace(part, gradients=(True,)) if isinstance(part, moe.Experts) else part)
     check(found, compared)
     text = report.markdown(planted(found))
     assert text.count("\n| ") >= 2
 
 
 def test_a_form_that_needs_more_than_the_device_has_is_not_tried():
-    part = sizes.layers([1, 2], False, memory=100 * 10**9)
-    ragged = [name for name in part.cases() if "ragged_dot" in name]
-    assert ragged == ["moe E128 k8 D2048 I768 T4096, ragged_dot on 1", "moe E128 k8 D2048 I768 T4096, ragged_dot on 2",
-                      "moe E128 k8 D2048 I768 T4096 fwd+bwd, ragged_dot on 2"]  # fmt: skip
+    part = sizes.layers([1, 2], False, plain=True)
+    assert [name for name in part.cases() if "ragged_dot" in name] == [
+        "moe E128 k8 D2048 I768 T4096, ragged_dot on 1",
+        "moe E128 k8 D2048 I768 T4096, ragged_dot on 2",
+        "moe E128 k8 D2048 I768 T4096 fwd+bwd, ragged_dot on 2",
+    ]
+    large = dataclasses.replace(part, sizes=part.sizes[-1:])
+    reasons = {row["failed"] for row in large.rows(dict.fromkeys(large.cases()))}
+    assert reasons == {"does not fit: 1,924 GB", "does not fit: 962 GB"}
 
 
 def test_meshes_have_as_many_devices_as_they_are_for():
@@ -107,18 +114,18 @@ def planted(rows):
     }
 
 
-def moe(way, devices, s=None, **more):
+def layer(way, devices, s=None, **more):
     times = {} if s is None else {"s": s}
     return {"part": "moe", "shape": "E8", "tokens": 64, "gradient": False, "devices": devices, "way": way, **times, **more}
 
 
 PLANTED = planted(
     [
-        moe("fused_moe", 1, 4e-3, difference=0.0),
-        moe("ragged_dot", 1, failed="not tried: every row for every expert held are 275 GB"),
-        moe("exchange", 2, 2.5e-3, difference=1e-3),
-        moe("psum", 2, 3e-3, difference=2e-3),
-        moe("exchange alone", 2, 5e-4),
+        layer("fused_moe", 1, 4e-3, difference=0.0),
+        layer("ragged_dot", 1, failed="not tried: every row for every expert held are 275 GB"),
+        layer("exchange", 2, 2.5e-3, difference=1e-3),
+        layer("psum", 2, 3e-3, difference=2e-3),
+        layer("exchange alone", 2, 5e-4),
         {"part": "decode", "mesh": {}, "devices": 1, "batch": 1, "s": 1e-3, "tokens_per_s": 1000.0, "difference": 0.0},
         {"part": "decode", "mesh": {"expert": 2}, "devices": 2, "batch": 1, "s": 8e-4, "tokens_per_s": 1250.0, "difference": 1e-2},
     ]
@@ -138,7 +145,7 @@ def test_the_page_says_speed_share_and_what_did_not_run():
     assert "| 2 | data 2 | 8 | 1,250.0 | 6 | 1.60 | 80% | 7.50000 | 1.0e-04 |" in text
     assert "more than 2 devices" in text
     assert "Every result lies within" in text
-    wrong = planted([*PLANTED["rows"], moe("psum", 4, 1e-3, difference=1.0, failed="other numbers than fused_moe")])
+    wrong = planted([*PLANTED["rows"], layer("psum", 4, 1e-3, difference=1.0, failed="other numbers than fused_moe")])
     assert "- moe, psum, 4 devices: other numbers than fused_moe" in report.markdown(wrong)
 
 
