@@ -2,6 +2,7 @@
 
 import itertools
 
+import jax.numpy as jnp
 import numpy as np
 
 from tests.attention import oracle
@@ -146,10 +147,12 @@ def paged(name, offsets_name):
                         for d in range(values):
                             place = oracle.value_element(layout, x, table[b, t // size], t % size, h, d)
                             v[t, h, d] = f64(o["value_cache"][place])
-                        if p["per_token_scales"]:
-                            v[t, h] *= f64(o["v_scale"])[table[b, t // size], h, t % size]
+                        v[t, h] *= _value_scale(o.get("v_scale"), b, table[b, t // size], h, t % size)
                 out[rows] = _paged_sequence(o, p, b, q[rows].shape[0], v)
-        return (out * (1.0 if o.get("v_scale") is None or p["per_token_scales"] else f64(o["v_scale"])[0]),)
+        if o.get("output_scale") is not None:
+            largest = float(jnp.finfo(p["output_dtype"]).max)
+            out = np.clip(out / f64(o["output_scale"])[0], -largest, largest)
+        return (out,)
 
     def _paged_sequence(o, p, b, queries, v):
         length, heads = v.shape[0], o[name].shape[1]
@@ -167,6 +170,12 @@ def paged(name, offsets_name):
         return oracle.attend(*nothing, v, visible, scale=1.0, score=score, sink=sink)[0]
 
     return expected
+
+
+def _value_scale(scale, sequence, block, head, slot):
+    """That of one value of a paged cache: the caches' own dtype, or scales per tensor, per sequence and head, or per token."""
+    at = {0: (), 1: (0,), 2: (sequence, head), 3: (block, head, slot)}[np.ndim(scale)]
+    return 1.0 if scale is None else f64(scale)[at]
 
 
 def mla(o, p):
