@@ -23,9 +23,13 @@ if [ -z "$(newest_llvm llvm_installed)" ]; then
     fi
 fi
 
-# The ROCm build of JAX has an environment of its own: the other one stays that of a machine without a GPU.
-[ -x .venv/rocm/bin/python ] || "${PYTHON:-python3}" -m venv .venv/rocm
-plugin=$(.venv/rocm/bin/python -c 'import sys; print("0.10.2" if sys.version_info < (3, 12) else "0.12.0")')
-.venv/rocm/bin/python -m pip install -q "jax==$plugin" "jax-rocm7-plugin==$plugin" "jax-rocm7-pjrt==$plugin" ml_dtypes \
-    flatbuffers pytest pytest-timeout hypothesis
+# The ROCm build of JAX has an environment of its own: the other one stays that of a machine without a GPU. rocm_environment PACKAGES
+# makes it, in one pass of the resolver with what else is to be there.
+rocm_environment() {
+    [ -x .venv/rocm/bin/python ] || "${PYTHON:-python3}" -m venv .venv/rocm
+    local plugin
+    plugin=$(.venv/rocm/bin/python -c 'import sys; print("0.10.2" if sys.version_info < (3, 12) else "0.12.0")')
+    .venv/rocm/bin/python -m pip install -q "jax==$plugin" "jax-rocm7-plugin==$plugin" "jax-rocm7-pjrt==$plugin" ml_dtypes \
+        flatbuffers pytest pytest-timeout hypothesis "$@"
+}
 export VGPU_JAX_PYTHON=$PWD/.venv/rocm/bin/python

@@ -3,6 +3,7 @@
 # runs the long sweeps.
 source "$(dirname "$0")/setup.sh"
 source scripts/setup_vgpu.sh
+rocm_environment
 .venv/bin/python -m pip install -q './vgpu[test]' jax pytest-xdist
 # From here, not from vgpu/: there Python would find the package's sources before the installed package with its libraries.
 exec .venv/bin/python -m pytest -n 2 -c vgpu/pyproject.toml --rootdir=vgpu vgpu/tests "$@"

@@ -7,7 +7,7 @@ import sys
 import hypothesis
 import pytest
 
-from tests import compiling, devices, thinning
+from tests import compiling, devices, spent, thinning
 
 DEVICES = "--xla_force_host_platform_device_count"
 # Added to what the user sets: `XLA_FLAGS=--xla_cpu_max_isa=AVX2 pytest` must not lose the devices.
@@ -34,6 +34,10 @@ def pytest_addoption(parser):
         help="the form of the references that run on a CPU: its own, or the one that is lowered for GPUs",
     )
     parser.addoption("--xla", choices=("fast", "default"), default="fast", help="see tests/compiling.py")
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(spent.Spent(), "spent")
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks choose

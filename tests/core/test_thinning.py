@@ -1,5 +1,6 @@
 """Every test function keeps some of its sets of parameters in the default run, and the others have the mark that runs them."""
 
+import itertools
 import types
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from tests import thinning
 class Item:
     """As much of a collected test as the thinning looks at."""
 
-    def __init__(self, path, name, marks=()):
+    def __init__(self, path, name, marks=(), **params):
         self.path, self.nodeid, self.marks = path, f"{path}::{name}", list(marks)
+        self.callspec = types.SimpleNamespace(params=params)
 
     def add_marker(self, mark):
         self.marks.append(mark.name)
@@ -35,6 +37,40 @@ def test_of_many_sets_a_share_stays(tmp_path, folder, count):
     expected = max(min(count, thinning.LEAST), -(-count // thinning.SHARES[folder]))
     assert len(kept) == expected + 1
     assert items[-1] in kept
+
+
+def of_ops(path, ops, cases, functions):
+    every = itertools.product(range(functions), range(ops), range(cases))
+    return [Item(path, f"test_{f}[{op}-{case}]", op=types.SimpleNamespace(name=f"op{op}")) for f, op, case in every]
+
+
+@pytest.mark.parametrize("folder", sorted(thinning.PER_OP))
+@pytest.mark.parametrize(("ops", "cases", "functions"), [(50, 3, 2), (50, 1, 1), (50, 9, 3)])
+def test_of_each_op_a_module_has_one(tmp_path, folder, ops, cases, functions):
+    """However many cases and functions; those are of different functions."""
+    items = of_ops(tmp_path / folder / "test_it.py", ops, cases, functions)
+    alone = Item(items[0].path, "test_alone")
+    thinning.mark(types.SimpleNamespace(args=["tests"]), [*items, alone])
+    kept = [item for item in items if not item.marks]
+    assert {thinning.op_of(item) for item in kept} == {f"op{op}" for op in range(ops)}
+    assert len(kept) == ops
+    assert len({thinning.function_of(item) for item in kept}) == functions
+    assert not alone.marks
+
+
+def test_modules_ask_it_of_different_cases(tmp_path):
+    modules = [of_ops(tmp_path / "transforms" / f"test_{name}.py", 1, 3, 1) for name in range(20)]
+    thinning.mark(types.SimpleNamespace(args=["tests"]), [item for items in modules for item in items])
+    kept = {item.nodeid.partition("[")[2] for items in modules for item in items if not item.marks}
+    assert len(kept) == 3
+
+
+def test_a_function_that_no_op_chose_keeps_its_least(tmp_path):
+    """Of five ops, each of which has one test, there are not enough for ten functions."""
+    items = of_ops(tmp_path / "transforms" / "test_it.py", 5, 3, 10)
+    thinning.mark(types.SimpleNamespace(args=["tests"]), items)
+    for found in thinning.grouped(items, thinning.function_of).values():
+        assert sum(not item.marks for item in found) >= thinning.LEAST
 
 
 def test_which_ones_depends_on_names_alone(tmp_path):
@@ -61,4 +97,5 @@ def test_what_is_exhaustive_already_takes_no_place(tmp_path):
 def test_folders_are_there():
     root = Path(__file__).parents[2]
     found = {path.name for tests in (root / "tests", root / "vgpu/tests") for path in tests.glob("*/")}
-    assert set(thinning.SHARES) <= found
+    assert {*thinning.SHARES, *thinning.PER_OP} <= found
+    assert not set(thinning.SHARES) & set(thinning.PER_OP)

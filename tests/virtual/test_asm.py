@@ -1,4 +1,4 @@
-"""The tests of `tests/asm` on virtual AMD devices: each module in a process of its own, in an environment with JAX's ROCm build.
+"""The tests of `tests/asm` on virtual AMD devices: a family's modules in one process, in an environment with JAX's ROCm build.
 
 VGPU_JAX_PYTHON names that environment's Python (`scripts/test.sh` makes one); the device and its interpreter come from the package
 `vgpu`. What ran inside is part of each test's output; its last line is shown by ``-rP``.
@@ -22,6 +22,21 @@ THE_SAME = {"test_flash_attention_calls", "test_fused_moe_transforms", EXAMPLE}
 TRITON = "JAX_AITER_TRITON_PYTHON" in os.environ or None not in map(importlib.util.find_spec, ("torch", "triton"))
 # Quick tests of every family, for what concerns how a plan is run rather than which.
 SAMPLE = "test_topk_softmax.py::test_token_counts", "test_gemm_a16w16.py", "test_top_k.py"
+# A process takes 6 s until its first call: by default the modules of a family share one.
+FAMILIES = {"asm": "moe", "fused": "moe", "topk": "top"}
+
+
+def by_family(modules: set[str]) -> dict[str, list[str]]:
+    """Modules by the first word of their names, or the family that it is of."""
+    found: dict[str, list[str]] = {}
+    for module in sorted(modules):
+        word = module.split("_")[1]
+        found.setdefault(FAMILIES.get(word, word), []).append(f"tests/asm/{module}.py")
+    return found
+
+
+GFX942 = by_family({*MODULES} - {EXAMPLE})
+GFX950 = by_family({*MODULES} - ONLY_GFX942 - THE_SAME)
 
 
 @pytest.fixture
@@ -32,16 +47,16 @@ def _packages(python, module):
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("module", sorted({*MODULES} - {EXAMPLE}))
-def test_gfx942(python, module):
-    run(python, "gfx942", f"tests/asm/{module}.py")
+@pytest.mark.parametrize("family", GFX942)
+def test_gfx942(python, family):
+    run(python, "gfx942", *GFX942[family])
 
 
 @pytest.mark.timeout(2400)
-@pytest.mark.parametrize("module", sorted(set(MODULES) - ONLY_GFX942 - THE_SAME))
-def test_gfx950(python, module):
+@pytest.mark.parametrize("family", GFX950)
+def test_gfx950(python, family):
     """Its kernels; not again what is about rules or transforms, nearly all of which gfx942 has as well."""
-    run(python, "gfx950", f"tests/asm/{module}.py", "-k", "not (random or refus or vmap or export or devices)")
+    run(python, "gfx950", *GFX950[family], "-k", "not (random or refus or vmap or export or devices)")
 
 
 @pytest.mark.exhaustive
