@@ -81,7 +81,7 @@ print(len(changed))
 
 
 @pytest.mark.parametrize(
-    "module", [pytest.param(m, marks=[] if i % 12 == 0 else pytest.mark.exhaustive) for i, m in enumerate(OP_MODULES)]
+    "module", [pytest.param(m, marks=[] if i % 24 == 0 else pytest.mark.exhaustive) for i, m in enumerate(OP_MODULES)]
 )
 def test_an_ops_module_and_the_package_may_be_reloaded(module):
     """In a process of its own: the new records take the place of the old ones, and run."""

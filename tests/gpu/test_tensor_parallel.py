@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from jax_aiter.parallel import all_gather_gemm, fused_allreduce_rms_norm, gemm_reduce_scatter
 
-pytestmark = pytest.mark.skipif(jax.device_count() < 2, reason="needs two devices")
+pytestmark = pytest.mark.skipif(jax.default_backend() != "gpu" or jax.device_count() < 2, reason="needs two GPUs")
 
 
 def on(function, in_specs, out_specs):
