@@ -19,11 +19,11 @@ from typing import Any
 
 import pytest
 
-LEAST = 3
+LEAST = 2
 #: How many tests of a module an op has by default, by folder. `tests/transforms/test_empty_axes.py` is a suite of its own.
 PER_OP = {"transforms": 1}
 MORE_PER_OP = {"test_empty_axes.py": 2}
-OTHERWISE = 2  # as in `SHARES`, for what is not about ops there
+OTHERWISE = 2  # as in `SHARES`, for what is not about ops there, and for modules with about one test of an op
 #: One in so many of the parameters' sets, by folder; in a folder that is in neither, all.
 SHARES = {"parallel": 2, "asm": 5, "hip": 2}
 SHARES |= dict.fromkeys(("activation", "attention", "cache", "gemm", "indexer", "mla", "moe", "norm", "quant"), 5)
@@ -50,10 +50,12 @@ def op_of(item: pytest.Item) -> str | None:
 
 
 def chosen_per_op(items: list[pytest.Item]) -> set[str]:
-    """Those of a module's tests that run by default: so many of each op, and `LEAST` of a function."""
+    """Those of a module's tests that run by default: so many of each op and no more than a share, and `LEAST` of a function."""
     count = MORE_PER_OP.get(items[0].path.name, PER_OP[items[0].path.parent.name])
     ids = {op: ranked(i.nodeid for i in found) for op, found in grouped(items, op_of).items()}
-    chosen = {name for op, found in ids.items() if op is not None for name in found[:count]}
+    named = [name for op, found in ids.items() if op is not None for name in found[:count]]
+    most = math.ceil(sum(len(found) for op, found in ids.items() if op is not None) / OTHERWISE)
+    chosen = set(ranked(named)[:most])
     for found in grouped(items, function_of).values():
         names = ranked(item.nodeid for item in found)
         if op_of(found[0]) is None:  # of the functions of the package, or of none

@@ -45,7 +45,7 @@ def of_ops(path, ops, cases, functions):
 
 
 @pytest.mark.parametrize("folder", sorted(thinning.PER_OP))
-@pytest.mark.parametrize(("ops", "cases", "functions"), [(50, 3, 2), (50, 1, 1), (50, 9, 3)])
+@pytest.mark.parametrize(("ops", "cases", "functions"), [(50, 3, 2), (50, 2, 1), (50, 9, 3)])
 def test_of_each_op_a_module_has_one(tmp_path, folder, ops, cases, functions):
     """However many cases and functions; those are of different functions."""
     items = of_ops(tmp_path / folder / "test_it.py", ops, cases, functions)
@@ -56,6 +56,12 @@ def test_of_each_op_a_module_has_one(tmp_path, folder, ops, cases, functions):
     assert len(kept) == ops
     assert len({thinning.function_of(item) for item in kept}) == functions
     assert not alone.marks
+
+
+def test_where_an_op_has_one_test_every_other_op_takes_part(tmp_path):
+    items = of_ops(tmp_path / "transforms" / "test_it.py", 50, 1, 1)
+    thinning.mark(types.SimpleNamespace(args=["tests"]), items)
+    assert sum(not item.marks for item in items) == 25
 
 
 def test_modules_ask_it_of_different_cases(tmp_path):

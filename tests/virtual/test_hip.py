@@ -28,7 +28,7 @@ def _compiler():
 @pytest.mark.timeout(1800)
 @pytest.mark.usefixtures("_compiler")
 def test_gfx942(python):
-    """Two calls of each op, and what programs do with them; with command buffers, which record the launches."""
+    """A call of each op, and what programs do with them; with command buffers, which record the launches."""
     ops = "not rope_2c and not moe_sorting and not topk_sigmoid"
     assert run(python, "gfx942", DEVICE, "-k", ops, triton=True, xla_flags=COMMAND_BUFFERS["on"])["passed"] >= 53
 

@@ -54,13 +54,24 @@ def python() -> Callable[..., subprocess.CompletedProcess[str]]:
 
 
 @pytest.fixture(scope="session")
-def conformance(once: Callable[[str, Callable[[Path], None]], Path]) -> Callable[[str, str, int, list[str]], dict[str, dict]]:
-    """conformance(mode, xla_flags, devices, arguments of the runner): every case's result, from one process per mode."""
+def conformance(
+    request: pytest.FixtureRequest, once: Callable[[str, Callable[[Path], None]], Path]
+) -> Callable[[str, str, int, list[str]], dict[str, dict]]:
+    """conformance(mode, xla_flags, devices, arguments of the runner): results by case, from one process per mode.
+
+    Of the cases that tests of this session ask for, which may be few of those of the mode.
+    """
     results: dict[str, dict[str, dict]] = {}
+    params = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    asked = [(p["mode"], p["name"]) for p in params if {"mode", "name"} <= set(p)]
 
     def get(mode: str, xla_flags: str, devices: int, arguments: list[str]) -> dict[str, dict]:
         def make(path: Path) -> None:
-            done = run_python(["runner.py", *arguments], vgpu.Options(devices=devices), xla_flags=xla_flags)
+            flags = [a for a in arguments if a.startswith("--")]
+            names = [name for of, name in asked if of == mode]
+            done = run_python(
+                ["runner.py", *(flags + names if names else arguments)], vgpu.Options(devices=devices), xla_flags=xla_flags
+            )
             assert done.returncode == 0, done.stderr[-3000:]
             path.write_text("".join(f"{line}\n" for line in done.stdout.splitlines() if line.startswith("{")))
 

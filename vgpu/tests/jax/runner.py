@@ -68,9 +68,10 @@ def main() -> None:
     table = cases.load()
     chosen = [table[name] for name in names] or list(table.values())
     rocm, cpu = jax.devices("rocm"), jax.devices("cpu")[0]
-    for index, start in enumerate(range(0, len(chosen), BATCH)):
+    size = min(BATCH, -(-len(chosen) // len(rocm)))  # so that each device has work
+    for index, start in enumerate(range(0, len(chosen), size)):
         devices = rocm if replicate else [rocm[index % len(rocm)]]
-        report(chosen[start : start + BATCH], devices, cpu)
+        report(chosen[start : start + size], devices, cpu)
 
 
 if __name__ == "__main__":
