@@ -56,6 +56,12 @@ void many(at::Tensor& out, int a, int b, int c, int d, int e, int f, float g, co
     two<float><<<1, 1>>>(out.data_ptr<float>(), nullptr, sum);
 }
 
+void maybe(at::Tensor& out, std::optional<double> a, int b, std::optional<double> c, int d, int e, int f, std::optional<double> g, double h)
+{
+    const int64_t sum = int64_t(a.value_or(100)) + b + int64_t(c.value_or(100)) + d + e + f + int64_t(g.value_or(100)) + int64_t(h);
+    two<float><<<1, 1>>>(out.data_ptr<float>(), nullptr, sum);
+}
+
 void elsewhere(at::Tensor& out)
 {
     two<float><<<1 + (reinterpret_cast<uintptr_t>(out.data_ptr()) >> 40) % 5, 1>>>(out.data_ptr<float>(), nullptr, 0);

@@ -32,6 +32,7 @@ def calls():
         yield f"launches-{look}", lambda c, look=look: c.call("s", "sample::launches", c.results[0], c["x"], 0.5, True, None, look)
     yield "scaled", lambda c: c.call("s", "sample::launches", c.results[0], c["x"], 0.5, True, c["scale"], 7)
     yield "many", lambda c: c.call("s", "sample::many", c.results[0], 1, -2, 3, 4, 5, 6, 7.0, "eight", 1, None)
+    yield "maybe", lambda c: c.call("s", "sample::maybe", c.results[0], 1.0, 20, None, 3, 4, 5, 600.0, 7000.0)
     yield "later", lambda c: c.call("s", "sample::device", c.results[0], later=(0.0,))
     yield "filled", lambda c: (c.fill(c.results[0], b"\x01\x02\x03\x04"), c.call("s", "sample::device", c.results[0]))
     yield "given", lambda c: c.call("s", "sample::given", c.results[0], c["x"])

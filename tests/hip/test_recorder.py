@@ -71,6 +71,11 @@ def test_more_arguments_than_there_are_registers(recorded):
     assert struct.unpack_from("<q", bytes.fromhex(launch["arguments"]), 16) == (1 - 2 + 3 + 4 + 5 + 6 + 7 + len("eight") + 1,)
 
 
+def test_an_optional_number_is_in_registers_as_a_whole_or_on_the_stack(recorded):
+    (launch,) = launches(recorded["maybe"])
+    assert struct.unpack_from("<q", bytes.fromhex(launch["arguments"]), 16) == (1 + 20 + 100 + 3 + 4 + 5 + 600 + 7000,)
+
+
 def test_a_function_of_another_library_is_given_when_it_is_called(recorded):
     """The call begins anew then: what it launched before is recorded once."""
     own, other = launches(recorded["opens 0.5"])

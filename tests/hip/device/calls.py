@@ -26,6 +26,7 @@ from .cache_calls import cache_calls
 from .index_cache_calls import index_cache_calls
 from .mhc_calls import mhc_calls
 from .moe_calls import moe_calls
+from .norm_calls import norm_calls
 
 UNIT = ROUNDOFF["float32"]
 HALF = ("bfloat16", "float16")
@@ -185,6 +186,7 @@ def _norms(fp8: str):
         yield Call("rms_norm_with_add", f"{rows}x{columns}", operands, {"epsilon": 1e-6}, added)
 
     yield from _half_norms(fp8)
+    yield from norm_calls(Call, fp8, truncation)
 
 
 def _half_norms(fp8: str):

@@ -46,6 +46,7 @@ CATALOGUE: dict[str, tuple[Unit, ...]] = {
         Unit(_kernels(*_RMSNORM)),
         Unit(_kernels("rmsnorm_kernels")),
     ),
+    "fused_qk_norm": (Unit(_kernels("fused_qk_norm"), FP8, (), OPUS),),
     "fused_qk_rmsnorm": (Unit(_kernels("fused_qk_rmsnorm_group_quant"), ROUND, FAST, OPUS),),
     "gated_rmsnorm_quant": (Unit(_kernels("gated_rmsnorm_quant_kernels"), (), FAST, OPUS),),
     "fused_qk_norm_rope_cache": (Unit(_kernels("fused_qk_norm_rope_cache_quant"), FP8, (), OPUS),),

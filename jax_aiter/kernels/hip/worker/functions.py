@@ -50,7 +50,7 @@ class Function:
 
 _INTEGER = re.compile(r"(unsigned |signed )?(bool|char|short|int|long|long long)|(\w+::)*\w+")  # or the name of an enumeration
 _TENSOR = re.compile(r"(\w+::)*(Tensor|aiter_tensor_t)")
-_OPTIONAL_INT = "std::optional<int>"
+_OPTIONAL_INT, _OPTIONAL_REAL = "std::optional<int>", "std::optional<double>"
 _OPTIONAL = re.compile(rf"std::optional<({_TENSOR.pattern})>")
 
 
@@ -126,6 +126,14 @@ class Frame:
         else:
             self.memory(packed)
 
+    def real_and_integer(self, packed: bytes, value: int) -> None:
+        """Of one parameter, which stands in registers as a whole or not at all."""
+        if len(self.reals) < 8 and len(self.integers) < 6:
+            self.real(packed)
+            self.integer(value)
+        else:
+            self.memory(packed + struct.pack("<Q", value))
+
     def memory(self, data: bytes) -> None:
         self.stack += data.ljust(-(-len(data) // 8) * 8, b"\0")
 
@@ -168,6 +176,9 @@ def _pass(found: Frame, kind: str, value: Any, text: Callable[[str], int]) -> bo
         return tensor or value is None
     if bare == _OPTIONAL_INT and not reference and (value is None or isinstance(value, int)):
         found.integer(0 if value is None else value & (1 << 32) - 1 | 1 << 32)  # the number, and that there is one
+        return True
+    if bare == _OPTIONAL_REAL and not reference and (value is None or isinstance(value, (int, float))):
+        found.real_and_integer(struct.pack("<d", value or 0.0), value is not None)
         return True
     if _TENSOR.fullmatch(bare.removesuffix("*")) and (reference or bare.endswith("*")):
         found.address(value) if tensor else found.integer(0)
