@@ -15,7 +15,7 @@ def torch_top_k(row, lo, hi, k):
     return np.concatenate([taken, np.full(k - len(taken), -1)])
 
 
-@pytest.mark.parametrize(("columns", "k"), [(1, 1), (7, 3), (64, 64), (100, 128), (3000, 2048)])
+@pytest.mark.parametrize(("columns", "k"), [(1, 1), (7, 3), (64, 64), (100, 128), (3000, 2048), (5001, 4097)])
 def test_prefill(columns, k):
     rng = np.random.default_rng(columns)
     logits = rng.standard_normal((6, columns)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""A DeepSeek-V3.2 attention layer of odd sizes, made of our ops, against transformers' own module.
+"""Attention layers of DeepSeek-V3.2 and of GLM-5, of odd sizes, made of our ops, against transformers' own modules.
 
 transformers scores keys in float32, our cache holds them in fp8, so the two may choose differently where scores are close. Hence
 two claims: our logits differ from theirs by no more than rounding q and k to fp8 (each element by 2^-4 of itself, half a step) can
@@ -7,33 +7,48 @@ few dozen terms, 1e-5 of outputs of magnitude 1).
 """
 
 import functools
+import importlib
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-modeling = pytest.importorskip("transformers.models.deepseek_v32.modeling_deepseek_v32")
+pytest.importorskip("transformers.models.deepseek_v32")
+pytest.importorskip("transformers.models.glm_moe_dsa")
 
 import jax_aiter as ja  # noqa: E402
 
 HIDDEN, HEADS, ROPE, NOPE, VALUE, RANK, TOPK, PAGE, TOKENS = 36, 3, 8, 12, 10, 24, 5, 3, 13
 INDEX_HEADS, INDEX_DIM = 3, 20
 DECODED = 2
+#: by the folder of the model: how its classes are called, how its indexer rotates, and the function by which.
+MODELS = {
+    "deepseek_v32": ("DeepseekV32", "neox", "apply_rotary_pos_emb"),
+    "glm_moe_dsa": ("GlmMoeDsa", "gptj", "apply_rotary_pos_emb_interleave"),
+}
+
+
+@pytest.fixture(params=MODELS)
+def model(request) -> str:
+    return request.param
+
+
+def of(model, file):
+    return importlib.import_module(f"transformers.models.{model}.{file}_{model}")
 
 
 @functools.cache
-def layer():
+def layer(model):
     """Their module, with its inputs: hidden states, tables of cosines and sines."""
-    from transformers.models.deepseek_v32.configuration_deepseek_v32 import DeepseekV32Config
-
-    config = DeepseekV32Config(
+    name = MODELS[model][0]
+    config = getattr(of(model, "configuration"), f"{name}Config")(
         hidden_size=HIDDEN, num_attention_heads=HEADS, num_key_value_heads=HEADS, q_lora_rank=20, kv_lora_rank=RANK,
         qk_rope_head_dim=ROPE, qk_nope_head_dim=NOPE, v_head_dim=VALUE, index_topk=TOPK, index_head_dim=INDEX_DIM,
         index_n_heads=INDEX_HEADS, num_hidden_layers=1, max_position_embeddings=64, attn_implementation="eager",
     )  # fmt: skip
     torch.manual_seed(0)
-    module = modeling.DeepseekV32Attention(config, 0).eval()
+    module = getattr(of(model, "modeling"), f"{name}Attention")(config, 0).eval()
     with torch.no_grad():
         for name, weight in module.named_parameters():
             weight.normal_(1.0 if "norm" in name and name.endswith("weight") else 0.0, 0.4 if weight.ndim > 1 else 0.2)
@@ -43,9 +58,9 @@ def layer():
     return module, hidden, (both.cos(), both.sin())
 
 
-def theirs(choice):
+def theirs(model, choice):
     """Their layer over the whole sequence, attending to `choice` [T, k]; -1 is none."""
-    module, hidden, tables = layer()
+    module, hidden, tables = layer(model)
     mask = torch.triu(torch.full((TOKENS, TOKENS), torch.finfo(torch.float32).min), 1)[None, None]
     filled = np.where(choice >= 0, choice, choice[:, :1])  # a repetition changes no mask
     chosen = torch.from_numpy(filled.astype(np.int32))[None]
@@ -57,15 +72,15 @@ def theirs(choice):
         module.indexer.forward = own
 
 
-def their_scores():
+def their_scores(model):
     """Scores [T, T] of their indexer, and how far rounding to fp8 may move them; in float64, from its own weights."""
-    module, hidden, (cos, sin) = layer()
-    indexer = module.indexer
+    module, hidden, (cos, sin) = layer(model)
+    indexer, turn = module.indexer, getattr(of(model, "modeling"), MODELS[model][2])
     with torch.no_grad():
         resid = module.q_a_layernorm(module.q_a_proj(hidden))
         q = indexer.wq_b(resid).view(1, TOKENS, INDEX_HEADS, INDEX_DIM)
         k = indexer.k_norm(indexer.wk(hidden)).unsqueeze(2)
-        turned = modeling.apply_rotary_pos_emb(q[..., :ROPE], k[..., :ROPE], cos, sin, unsqueeze_dim=2)
+        turned = turn(q[..., :ROPE], k[..., :ROPE], cos, sin, unsqueeze_dim=2)
         q, k = (torch.cat([t, x[..., ROPE:]], -1)[0].double() for t, x in zip(turned, (q, k), strict=True))
         weights = indexer.weights_proj(hidden)[0].double() * INDEX_HEADS**-0.5 * indexer.softmax_scale
         scores = torch.einsum("th,ths->ts", weights, torch.relu(torch.einsum("thd,sd->ths", q, k[:, 0])))
@@ -82,8 +97,9 @@ def weight(linear):
 class Ours:
     """The layer over a paged latent cache and a paged index cache, written token by token where a sequence's table says."""
 
-    def __init__(self):
-        self.module, hidden, (cos, sin) = layer()
+    def __init__(self, model):
+        self.module, hidden, (cos, sin) = layer(model)
+        self.index_style = MODELS[model][1]
         self.hidden = jnp.asarray(hidden[0].numpy())
         self.cos, self.sin = (jnp.asarray(x[0, :, : ROPE // 2].numpy()) for x in (cos, sin))
         pages = -(-TOKENS // PAGE)
@@ -114,10 +130,11 @@ class Ours:
         keys = ja.layer_norm(
             ja.gemm_a16w16(x, weight(i.wk)), *(jnp.asarray(p.detach().numpy()) for p in i.k_norm.parameters()), 1e-6
         )
-        keys = self.turn(keys[:, None], positions, "neox")[:, 0]
+        keys = self.turn(keys[:, None], positions, self.index_style)[:, 0]
         options = {"quant_block_size": INDEX_DIM, "quant_dtype": jnp.float8_e4m3fn}
         self.index = ja.indexer_k_quant_and_cache(keys, self.index, slots, **options)
-        index_q = self.turn(ja.gemm_a16w16(resid, weight(i.wq_b)).reshape(-1, INDEX_HEADS, INDEX_DIM), positions, "neox")
+        index_q = ja.gemm_a16w16(resid, weight(i.wq_b)).reshape(-1, INDEX_HEADS, INDEX_DIM)
+        index_q = self.turn(index_q, positions, self.index_style)
         index_q, scale = ja.per_token_quant(index_q, quant_dtype=jnp.float8_e4m3fn)
         weights = ja.gemm_a16w16(x, weight(i.weights_proj)) * INDEX_HEADS**-0.5 * INDEX_DIM**-0.5 * scale[..., 0]
         return q, index_q, weights, up
@@ -150,8 +167,8 @@ class Ours:
 
 
 @functools.cache
-def ran():
-    ours = Ours()
+def ran(model):
+    ours = Ours(model)
     steps = [ours.prefill(TOKENS - DECODED), *(ours.decode(p) for p in range(TOKENS - DECODED, TOKENS))]
     logits = np.full((TOKENS, TOKENS), -np.inf)
     row = 0
@@ -163,22 +180,22 @@ def ran():
     return logits, *(np.concatenate([step[i] for step in steps]) for i in (1, 2))
 
 
-def test_the_layer_with_our_choice_is_theirs():
-    _, choice, out = ran()
-    want = theirs(choice)
+def test_the_layer_with_our_choice_is_theirs(model):
+    _, choice, out = ran(model)
+    want = theirs(model, choice)
     np.testing.assert_allclose(out, want, atol=1e-5 * np.abs(want).max())
 
 
-def test_our_logits_are_theirs_rounded():
-    logits, _, _ = ran()
-    scores, moved = their_scores()
+def test_our_logits_are_theirs_rounded(model):
+    logits, _, _ = ran(model)
+    scores, moved = their_scores(model)
     seen = np.tril(np.ones_like(scores, bool))
     assert (np.abs(logits - scores)[seen] <= moved[seen]).all()
 
 
-def test_our_choice_is_theirs_but_for_close_scores():
-    _, choice, _ = ran()
-    scores, moved = their_scores()
+def test_our_choice_is_theirs_but_for_close_scores(model):
+    _, choice, _ = ran(model)
+    scores, moved = their_scores(model)
     common = []
     for t, row in enumerate(choice):
         row = row[row >= 0]
