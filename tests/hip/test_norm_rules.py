@@ -23,6 +23,11 @@ def gated(columns=128, dtype="bfloat16", weight=None, bias=False, out=FP8, **par
     return CallSpec("gated_rms_norm_group_quant", "gfx942", operands, usual | params, (ArraySpec((3, columns), out),))
 
 
+def one(columns):
+    operands = {"x": ArraySpec((3, columns), "bfloat16"), "weight": ArraySpec((columns,), "bfloat16")}
+    return CallSpec("rms_norm_quant", "gfx942", operands, {"output_unquantized": False}, (ArraySpec((3, columns), FP8),))
+
+
 @pytest.mark.parametrize(
     ("spec", "rule"),
     [
@@ -32,6 +37,8 @@ def gated(columns=128, dtype="bfloat16", weight=None, bias=False, out=FP8, **par
         (pair(k=8194), "k has 8194 columns"),
         (pair(out="int8"), "quant_dtype = int8"),
         (pair(out="float8_e4m3fn"), "quant_dtype = float8_e4m3fn"),
+        (pair(q=34, out=FP8), "q has 34 columns; AITER's HIP kernel stores 4 codes at a time"),
+        (one(34), "x has 34 columns; AITER's HIP kernel stores 4 codes at a time"),
         (gated(columns=64), "x has 64 columns; AITER's HIP kernel takes 128"),
         (gated(dtype="float32"), "x has dtype float32"),
         (gated(weight="float32"), "weight has dtype float32"),

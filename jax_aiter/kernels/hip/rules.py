@@ -31,6 +31,16 @@ def quantised(spec: CallSpec, *more: str) -> str | None:
     return f"quant_dtype = {out}; AITER's HIP kernel writes {' or '.join((spec.fp8, *more))} on {spec.arch}"
 
 
+#: codes of a row that AITER's kernels store at a time: the last of a row would go into the next one, or past the array.
+WORD = 4
+
+
+def whole_words(spec: CallSpec, operand: str) -> str | None:
+    columns = spec[operand].shape[-1]
+    rule = f"AITER's HIP kernel stores {WORD} codes at a time, past the end of a row too"
+    return f"{operand} has {columns} columns; {rule}" if columns % WORD else None
+
+
 def fits_int32(spec: CallSpec, *operands: str) -> str | None:
     """AITER's host code counts these arrays' elements, or its kernels index them, with 32 bits."""
     for name in operands:

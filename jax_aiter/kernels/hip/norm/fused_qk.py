@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from jax_aiter.kernels.hip.adapters import Entry, op
 from jax_aiter.kernels.hip.norm.rms_norm import MOST
-from jax_aiter.kernels.hip.rules import HALF, dtype_in, first, fits_int32, quantised
+from jax_aiter.kernels.hip.rules import HALF, dtype_in, first, fits_int32, quantised, whole_words
 from jax_aiter.kernels.spec import CallSpec
 
 SOURCE, FUNCTION = "fused_qk_norm", "aiter::fused_qk_rmsnorm"
@@ -46,7 +46,7 @@ def fused_qk_rms_norm(ctx):
     "fused_qk_rms_norm_quant",
     function=f"{GROUPS}, {TOKENS}",
     sources=(QUANTISED,),
-    refuse=lambda spec: first(_refuse(spec), quantised(spec)),
+    refuse=lambda spec: first(_refuse(spec), quantised(spec), whole_words(spec, "q")),
     entry="aiter.fused_qk_rmsnorm_group_quant and its relative with a scale per token call nothing else",
 )
 def fused_qk_rms_norm_quant(ctx):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jax_aiter.kernels.hip.adapters import Entry, op
-from jax_aiter.kernels.hip.rules import HALF, absent, dtype_in, first, fits_int32, quantised
+from jax_aiter.kernels.hip.rules import HALF, absent, dtype_in, first, fits_int32, quantised, whole_words
 from jax_aiter.kernels.spec import CallSpec
 
 OLDER, NEWER = "rmsnorm", "rmsnorm_quant"
@@ -94,7 +94,7 @@ def rms_norm_with_add(ctx):
 
 def _refuse_quantised(spec: CallSpec) -> str | None:
     unquantised = "output_unquantized; AITER's HIP kernel has no such output" if spec.params["output_unquantized"] else None
-    return first(_refuse_half(spec), quantised(spec), absent(spec, "scale"), unquantised)
+    return first(_refuse_half(spec), quantised(spec), whole_words(spec, "x"), absent(spec, "scale"), unquantised)
 
 
 @op(
