@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.peers.report import rounded
 from benchmarks.scaling.decode import named
-from benchmarks.scaling.moe import ALONE
+from benchmarks.scaling.moe import ALONE, PLAIN
 from benchmarks.scaling.plot import plot
 from jax_aiter.cli.bench import table
 
@@ -29,7 +29,8 @@ the call. *Apart*: the results' largest distance from `fused_moe` on one device 
 """,
     "decode": """
 Each step is one call of one program. Heads, columns of attention and the vocabulary are split over all devices, experts are spread
-over `expert`, and the columns of each expert split over `model`. *Apart*: logits of a step from those of one device.
+over `expert`, and the columns of each expert split over `model`. *Apart*: logits of a step from those of one device; — where none
+ran on one.
 """,
     "train": """
 `data` and `expert` split the batch, experts are spread over `expert`, heads and columns split over `model`. *Apart*: the largest
@@ -165,15 +166,20 @@ def markdown(report: Row) -> str:
 
 
 def merged(reports: Sequence[Row]) -> Row:
-    """One report: each part as the last run has it that measured any of it. ValueError if they are of different devices or jax."""
+    """One report: each part, and what JAX alone did of the experts, as the last run has it that measured any of it. ValueError if
+    they are of different devices or jax."""
     for name in ("device", "jax", "there", "small"):
         if len(found := {report[name] for report in reports}) > 1:
             raise ValueError(f"runs of one page have the same {name}, these have {found}")
-    parts = {part: rows for report in reports for part, rows in grouped(report["rows"], lambda row: row["part"]).items()}
+    parts = {part: rows for report in reports for part, rows in grouped(report["rows"], _part).items()}
     commands = list(
-        dict.fromkeys(report["command"] for report in reports if any(row in parts[row["part"]] for row in report["rows"]))
+        dict.fromkeys(report["command"] for report in reports if any(row in parts[_part(row)] for row in report["rows"]))
     )
     return {**reports[-1], "command": "` and `".join(commands), "rows": [row for rows in parts.values() for row in rows]}
+
+
+def _part(row: Row) -> tuple[str, bool]:
+    return row["part"], row.get("way") == PLAIN
 
 
 def main(sources: Sequence[Path], folder: Path) -> None:

@@ -161,6 +161,15 @@ def test_of_several_runs_each_part_is_that_of_the_last_that_has_it():
         report.merged([runs[0], {**runs[1], "device": "another"}])
 
 
+def test_what_jax_alone_did_of_the_experts_may_be_measured_again_by_itself():
+    ours = [row for row in PLANTED["rows"] if row["part"] == "moe" and row["way"] != moe.PLAIN]
+    plain = [{**ours[0], "way": moe.PLAIN, "s": 7.0}]
+    found = report.merged([{**PLANTED, "small": True}, {**planted(plain), "small": True}])
+    assert ours
+    assert [row for row in found["rows"] if row["part"] == "moe" and row["way"] != moe.PLAIN] == ours
+    assert [row for row in found["rows"] if row.get("way") == moe.PLAIN] == plain
+
+
 def test_the_curves_are_relative_to_one_device():
     found = curves(PLANTED)
     assert found["a layer, forward"] == {"E8 T64": {1: 1.0, 2: pytest.approx(1.6)}}
