@@ -46,6 +46,7 @@ LACKED = {
         "gemm_a16wfp4": {"gemm.basic.gemm_a16wfp4.gemm_a16wfp4"},
         "gemm_a8w8_blockscale_bpreshuffle": {"gemm.basic.gemm_a8w8_blockscale.gemm_a8w8_blockscale_preshuffle"},
         "grouped_gemm": {"gmm.gmm"},  # with a bias
+        "mhc_post": {"fusions.mhc.mhc_post"},
         "rms_norm_quant": {"quant.fused_fp8_quant.fused_rms_fp8_per_tensor_static_quant"},  # with a given scale
         "silu_and_mul": {"activation.fused_silu_mul", CLAMP},
     },
