@@ -69,6 +69,8 @@ def conformance(
         def make(path: Path) -> None:
             flags = [a for a in arguments if a.startswith("--")]
             names = [name for of, name in asked if of == mode]
+            more = [a for a in arguments if a not in flags and a not in names]
+            names += more[: max(devices - len(names), 0)] if names else []  # they take the devices in turns: work for each
             done = run_python(
                 ["runner.py", *(flags + names if names else arguments)], vgpu.Options(devices=devices), xla_flags=xla_flags
             )

@@ -68,10 +68,11 @@ def main() -> None:
     table = cases.load()
     chosen = [table[name] for name in names] or list(table.values())
     rocm, cpu = jax.devices("rocm"), jax.devices("cpu")[0]
-    size = min(BATCH, -(-len(chosen) // len(rocm)))  # so that each device has work
-    for index, start in enumerate(range(0, len(chosen), size)):
-        devices = rocm if replicate else [rocm[index % len(rocm)]]
-        report(chosen[start : start + size], devices, cpu)
+    # As many batches as devices, so that each has work, or more; by rounding their size up, six cases were three of two.
+    count = max(-(-len(chosen) // BATCH), min(len(rocm), len(chosen)))
+    for index in range(count):
+        batch = chosen[index * len(chosen) // count : (index + 1) * len(chosen) // count]
+        report(batch, rocm if replicate else [rocm[index % len(rocm)]], cpu)
 
 
 if __name__ == "__main__":
