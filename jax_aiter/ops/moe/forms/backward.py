@@ -77,11 +77,12 @@ def backward(cotangent, operands, params):
         g = jnp.where(valid, dout[rows.entry // k], 0.0)
 
         u = moe_expert.first_gemm(expert, xb)
-        h = moe_expert.preactivation(expert, u, weight, params)
+        # Blocks of nobody meet the weights of some expert, which may be one that no row takes.
+        h = jnp.where(valid, moe_expert.preactivation(expert, u, weight, params), 0.0)
         a, pull = jax.vjp(lambda h: moe_expert.activate(h, intermediate, params), h)
         a = quant.dequantize(moe_expert.requantize(a, a2_scale, dtype, params)).astype(jnp.float32)
 
-        q = moe_expert.matmul(g if expert.s2 is None else g * expert.s2, expert.w2, contract=0)
+        q = jnp.where(valid, moe_expert.matmul(g if expert.s2 is None else g * expert.s2, expert.w2, contract=0), 0.0)
         d_h = pull(q if early else q * weight[:, None])[0]
         if early:
             d_weight = jnp.sum(d_h * u, axis=1)
