@@ -32,6 +32,11 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     return call  # type: ignore[return-value]
 
 
+#: Where the type is from in which JAX hands numpy arrays that a function closes over to rules of differentiation. From 0.10 on it is
+#: a numpy array.
+CONSTANTS = "jax._src.literals"
+
+
 def as_operand(op: str, name: str, value: Any, others: tuple[type, ...] = ()) -> Any:
     """`value` as a jax array; instances of `others` as they are. What holds an array (``__jax_array__``) gives it."""
     if value is None:
@@ -52,7 +57,10 @@ def as_operand(op: str, name: str, value: Any, others: tuple[type, ...] = ()) ->
 
 
 def held(value: Any) -> Any:
-    """What a parameter object of a neural network library holds (``__jax_array__``); anything else as it is."""
+    """What a parameter object of a neural network library holds (``__jax_array__``), or a constant that JAX has wrapped; anything
+    else as it is."""
+    if type(value).__module__ == CONSTANTS and not isinstance(value, np.ndarray):
+        return np.asarray(value)
     return value.__jax_array__() if hasattr(type(value), "__jax_array__") and not isinstance(value, jax.Array) else value
 
 
