@@ -32,8 +32,8 @@ def public(function: Callable[P, R]) -> Callable[P, R]:
     return call  # type: ignore[return-value]
 
 
-#: Where the type is from in which JAX hands numpy arrays that a function closes over to rules of differentiation. From 0.10 on it is
-#: a numpy array.
+#: Where the type is from in which JAX hands numpy arrays that a function closes over to rules of differentiation. From 0.10 on it
+#: is a numpy array.
 CONSTANTS = "jax._src.literals"
 
 
@@ -59,7 +59,7 @@ def as_operand(op: str, name: str, value: Any, others: tuple[type, ...] = ()) ->
 def held(value: Any) -> Any:
     """What a parameter object of a neural network library holds (``__jax_array__``), or a constant that JAX has wrapped; anything
     else as it is."""
-    if type(value).__module__ == CONSTANTS and not isinstance(value, np.ndarray):
+    if type(value).__module__ == CONSTANTS:
         return np.asarray(value)
     return value.__jax_array__() if hasattr(type(value), "__jax_array__") and not isinstance(value, jax.Array) else value
 
