@@ -4,6 +4,8 @@
 # AITER, torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
+from typing import Any
+
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
@@ -95,22 +97,11 @@ def _refuse_kept(spec: CallSpec) -> str | None:
     return _refuse(spec) or first(param_is(spec, "quant_type", "none"), param_is(spec, "doweight_stage1", False))
 
 
-@op(
-    "fused_moe_keeping",
-    source="aiter.ops.triton.moe.moe_op.fused_moe",
-    refuse=_refuse_kept,
-    needs=_needs,
-    space=fused_moe_space,
-    tiles="fused_moe",
-)
-@op(
-    "fused_moe_gate_up",
-    source="aiter.ops.triton.moe.moe_op.fused_moe",
-    refuse=_refuse_kept,
-    needs=_needs,
-    space=fused_moe_space,
-    tiles="fused_moe",
-)
+_KEPT: dict[str, Any] = {"source": "aiter.ops.triton.moe.moe_op.fused_moe", "refuse": _refuse_kept, "tiles": "fused_moe"}
+
+
+@op("fused_moe_keeping", needs=_needs, space=fused_moe_space, **_KEPT)
+@op("fused_moe_gate_up", needs=_needs, space=fused_moe_space, **_KEPT)
 @op(
     "fused_moe",
     source="aiter.ops.triton.moe.moe_op.fused_moe, moe_op_gemm_a8w4.moe_gemm_a8w4, activation.fused_silu_mul, quant",
