@@ -25,7 +25,8 @@ def attention(
     """``[T, M]`` to ``[T, M]``, and the cache with the new tokens. x is ``[B, S, M]``, whole sequences, where `batch` is None."""
     q, k, v = split_heads(linear(x, p["qkv"]).reshape(-1, (a.heads + 2 * a.kv_heads) * a.head_dim), a.heads, a.kv_heads, a.kv_heads)
     q, k = _normed(p, a, norms, q, k)
-    if batch is None or a.rope is None or _changed_after(a):
+    with_cache = None if batch is None or _changed_after(a) else a.rope  # rotated by the call that writes the cache
+    if with_cache is None:
         q, k = _place(a, norms, q, k, positions.reshape(-1), ropes)
     if batch is None:
         q, k, v = (t.reshape(*x.shape[:2], *t.shape[1:]) for t in (q, k, v))
@@ -36,12 +37,12 @@ def attention(
         )  # fmt: skip
     else:
         keys, values = cache
-        if a.rope is None or _changed_after(a):
-            keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
-        else:
+        if with_cache is not None:
             q, _, keys, values = jax_aiter.rope_and_cache(
-                q, k, v, keys, values, batch.slots, positions.reshape(-1), *ropes[a.rope], rotate_style=a.rotate_style
+                q, k, v, keys, values, batch.slots, positions.reshape(-1), *ropes[with_cache], rotate_style=a.rotate_style
             )
+        else:
+            keys, values = jax_aiter.reshape_and_cache(k, v, keys, values, batch.slots)
         o = attend(
             q, keys, values, batch, scale=a.scale, sliding_window=a.window, attention_chunk_size=a.chunk,
             logits_soft_cap=a.soft_cap, sinks=p.get("sinks"),

@@ -71,20 +71,17 @@ class Bench:
 
     def look(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array]) -> dict[Key, float]:
         """Median seconds of the tiles that are right. AITER's own configuration, the empty tile, is what the others are held to."""
-        return {name: statistics.median(values) for name, values in self._rounds(tiles, operands, **LOOK).items()}
+        return {name: statistics.median(values) for name, values in self.settle(tiles, operands, **LOOK).items()}
 
-    def settle(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array]) -> dict[Key, list[float]]:
-        """Seconds in each of several longer rounds, the tiles in turns."""
-        return self._rounds(tiles, operands)
+    def settle(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array], **how: Any) -> dict[Key, list[float]]:
+        """Seconds in each of several longer rounds, or of those that `how` asks `measure.rounds` for, the tiles in turns."""
+        programs = self._programs(tiles, operands)
+        times = measure.rounds({name: program for name, (program, _) in programs.items()}, **how)
+        return {name: [value / programs[name][1] for value in values] for name, values in times.items()}
 
     def release(self) -> None:
         """Gives back the memory of the results that the others were compared with."""
         self._wanted = None
-
-    def _rounds(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array], **how: Any) -> dict[Key, list[float]]:
-        programs = self._programs(tiles, operands)
-        times = measure.rounds({name: program for name, (program, _) in programs.items()}, **how)
-        return {name: [value / programs[name][1] for value in values] for name, values in times.items()}
 
     def _programs(self, tiles: Sequence[Tile], operands: Mapping[str, jax.Array]) -> dict[Key, tuple[Callable[[], Any], int]]:
         """For each tile a program, and how often that runs the plan."""
