@@ -1,6 +1,7 @@
 """Moving ragged rows between the devices of an axis: by `lax.ragged_all_to_all`, or padded where a backend lacks that."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ from jax_aiter.parallel.plan import Side
 
 #: Platforms whose XLA compiles ragged-all-to-all; XLA's CPU backend refuses it (jaxlib 0.9.1 to 0.12).
 RAGGED = ("cuda", "rocm", "tpu")
+
+#: Blocks that copy at once on a GPU. XLA's kernel gives one block of 128 threads to each slice that it is told of: with one slice for
+#: each peer it copied 9 GB/s between two H200, with these many what the link can.
+BLOCKS = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,9 +46,13 @@ def move(rows: jax.Array, size: int, give: Side, take: Side, wire: Wire) -> jax.
     rows, *sides = sharding.same_varying_axes([rows, *give, *take])
     give, take = Side(*sides[:3]), Side(*sides[3:])
 
-    def ragged(rows, give: Side, take: Side):
+    def sliced(rows, give: Side, take: Side, pieces: int):
         empty = sharding.same_varying_axes([rows, jnp.zeros((size, *rows.shape[1:]), rows.dtype)])[1]
+        give, take = cut(give, pieces), cut(take, pieces)
         return jax.lax.ragged_all_to_all(rows, empty, give.offsets, give.sizes, give.there, take.sizes, axis_name=wire.axis)
+
+    whole = functools.partial(sliced, pieces=1)
+    ragged = functools.partial(sliced, pieces=slices(wire.devices, max(rows.shape[0], size)))
 
     def padded(rows, give: Side, take: Side):
         place = jnp.arange(wire.between, dtype=jnp.int32)
@@ -59,8 +68,30 @@ def move(rows: jax.Array, size: int, give: Side, take: Side, wire: Wire) -> jax.
         return jnp.where(valid, found, jnp.zeros((), rows.dtype))
 
     if wire.how == "exchange":
-        return jax.lax.platform_dependent(rows, give, take, **dict.fromkeys(RAGGED, ragged), default=padded)
+        by_platform = {name: whole if name == "tpu" else ragged for name in RAGGED}
+        return jax.lax.platform_dependent(rows, give, take, **by_platform, default=padded)
     return (ragged if wire.how == "ragged_all_to_all" else padded)(rows, give, take)
+
+
+def slices(devices: int, rows: int) -> int:
+    """Into how many slices the rows for one peer are cut: a power of two, so that XLA deals them out evenly.
+
+    Between processes XLA sends each slice as a message of its own, so there they are not cut.
+    """
+    if jax.process_count() > 1:
+        return 1
+    found = 1
+    while 2 * found * devices <= BLOCKS and 2 * found <= rows:
+        found *= 2
+    return found
+
+
+def cut(side: Side, pieces: int) -> Side:
+    """The same rows, those of each peer as so many slices of at most equal size; int32 [n * pieces] each."""
+    each = -(-side.sizes[:, None] // pieces)
+    begins = jnp.minimum(jnp.arange(pieces, dtype=jnp.int32) * each, side.sizes[:, None])
+    sizes = jnp.minimum(each, side.sizes[:, None] - begins)
+    return Side(*(x.reshape(-1) for x in (side.offsets[:, None] + begins, sizes, side.there[:, None] + begins)))
 
 
 def move_all(values: Sequence[jax.Array], size: int, give: Side, take: Side, wire: Wire) -> list[jax.Array]:

@@ -87,13 +87,18 @@ def rows_by_documentation(operand, output, input_offsets, send_sizes, output_off
     """
     gather = functools.partial(jax.lax.all_gather, axis_name=axis_name)
     sources, begins, sizes, places = map(gather, (operand, input_offsets, send_sizes, output_offsets))
-    me = jax.lax.axis_index(axis_name)
-    begins, sizes, places = begins[:, me], sizes[:, me], places[:, me]
+    me, devices = jax.lax.axis_index(axis_name), sources.shape[0]
+    slices, leftover = divmod(len(input_offsets), devices)
+    assert not leftover
+    # [from, to, slice] -> those for this device, [from * slice]
+    begins, sizes, places = (x.reshape(devices, devices, slices)[:, me].reshape(-1) for x in (begins, sizes, places))
     at = jnp.arange(output.shape[0])
-    result = output
-    for peer in range(sources.shape[0]):
-        here = (at >= places[peer]) & (at < places[peer] + sizes[peer])
-        row = jnp.clip(begins[peer] + at - places[peer], 0, operand.shape[0] - 1)
-        result = jnp.where(here.reshape(-1, *[1] * (output.ndim - 1)), sources[peer][row], result)
+
+    def received(i, result):
+        here = (at >= places[i]) & (at < places[i] + sizes[i])
+        row = jnp.clip(begins[i] + at - places[i], 0, operand.shape[0] - 1)
+        return jnp.where(here.reshape(-1, *[1] * (output.ndim - 1)), sources[i // slices][row], result)
+
+    result = jax.lax.fori_loop(0, devices * slices, received, output)
     bad = (sizes != recv_sizes) | (begins + sizes > operand.shape[0]) | (places + sizes > output.shape[0]) | (sizes < 0)
     return jnp.where(jnp.any(bad), jnp.asarray(-77, output.dtype), result)
