@@ -14,8 +14,8 @@ from jax_aiter.parallel.plan import Side
 #: Platforms whose XLA compiles ragged-all-to-all; XLA's CPU backend refuses it (jaxlib 0.9.1 to 0.12).
 RAGGED = ("cuda", "rocm", "tpu")
 
-#: Blocks that copy at once on a GPU. XLA's kernel gives one block of 128 threads to each slice that it is told of: with one slice for
-#: each peer it copied 9 GB/s between two H200, with these many what the link can.
+#: Blocks that copy at once on a GPU. XLA's kernel gives one block of 128 threads to each slice that it is told of: with one slice
+#: for each peer it copied 9 GB/s between two H200.
 BLOCKS = 512
 
 

@@ -18,7 +18,8 @@ def test_slices_hold_each_row_once_in_order(sizes, pieces, apart):
     found = cut(Side(*(jnp.asarray(x, jnp.int32) for x in (offsets, sizes, offsets + apart))), pieces)
     got = [np.asarray(x).reshape(len(sizes), pieces) for x in found]
     assert all(x.dtype == np.int32 for x in got)
-    assert (got[1] >= 0).all() and got[1].max() <= -(-max(sizes) // pieces)
+    assert (got[1] >= 0).all()
+    assert got[1].max() <= -(-max(sizes) // pieces)
     for peer in range(len(sizes)):
         rows = [np.arange(at, at + size) for at, size in zip(got[0][peer], got[1][peer], strict=True)]
         np.testing.assert_array_equal(np.concatenate(rows), np.arange(offsets[peer], ends[peer]))
@@ -31,7 +32,8 @@ def test_so_many_slices_that_all_blocks_copy(devices, rows):
     """No more slices than rows, and no more than are of use; a power of two, as XLA deals others out to fewer blocks."""
     found = slices(devices, rows)
     assert found & (found - 1) == 0
-    assert found <= rows and (found == 1 or found * devices <= BLOCKS)
+    assert found <= rows
+    assert (found == 1 or found * devices <= BLOCKS)
     assert 2 * found > rows or 2 * found * devices > BLOCKS
 
 

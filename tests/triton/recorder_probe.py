@@ -64,6 +64,20 @@ def too_large_a_number():
     launch(meta(64), meta(64), n=2**64)
 
 
+def too_much_scratch():
+    launch(meta(2**31), meta(64))
+
+
+def scratch_as_large_as_32_bits_count():
+    launch(meta(2**31 - 1), meta(64))
+
+
+def much_scratch_for_a_kernel_of_ours():
+    from jax_aiter.kernels.triton.worker.own import glue
+
+    glue.sum_slots(meta(2**20, 2, 2**10), meta(2**20, 2**10))
+
+
 def empty_grid():
     launch(meta(64), meta(64), grid=(0,))
 

@@ -14,6 +14,7 @@ PROBE = Path(__file__).with_name("recorder_probe.py")
 NAMES = [
     "views_and_offsets", "computes", "reads_a_value", "branches_on_data", "transposes", "converts", "host_tensor",
     "too_large_a_grid", "too_large_a_number", "empty_grid", "fills_and_copies", "fills_a_strided_view", "pattern_too_wide",
+    "too_much_scratch", "scratch_as_large_as_32_bits_count", "much_scratch_for_a_kernel_of_ours",
 ]  # fmt: skip
 
 
@@ -49,10 +50,16 @@ def test_pointers_keep_their_byte_offset_and_its_alignment(probed):
         ("too_large_a_grid", "needs grid (33554432, 1, 1)"),
         ("fills_a_strided_view", "fill of a strided view"),
         ("pattern_too_wide", "at most 4 bytes"),
+        ("too_much_scratch", "is given 2147483648 elements of scratch for x; it may count them with 32 bits"),
     ],
 )
 def test_what_a_plan_cannot_replay_is_refused(probed, name, reason):
     assert reason in probed[name].get("refused", ""), probed[name]
+
+
+@pytest.mark.parametrize("name", ["scratch_as_large_as_32_bits_count", "much_scratch_for_a_kernel_of_ours"])
+def test_scratch_that_a_kernel_can_count(probed, name):
+    assert len(probed[name]["steps"]) == 1, probed[name]
 
 
 @pytest.mark.parametrize("name", ["reads_a_value", "branches_on_data", "too_large_a_number"])

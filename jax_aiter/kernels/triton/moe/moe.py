@@ -11,9 +11,10 @@ from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.moe import a8w4, mxfp4
 from jax_aiter.kernels.triton.moe.chiplets import xcds
+from jax_aiter.kernels.triton.moe.pieces import most_tokens, pieces, widest
 from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, MX, W4A16, columns, fused_moe_space
 from jax_aiter.kernels.triton.quant.quant import DYNAMIC, GROUPS, STATIC, quantise_groups, quantise_tensor
-from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, next_power_of_2, param_is
+from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, next_power_of_2, param_is
 
 GELU = ("gelu", "gelu_tanh")
 
@@ -64,9 +65,9 @@ def _refuse(spec: CallSpec) -> str | None:
     if quant == MX:
         rule = mxfp4.refuse(spec, (columns(spec, "w1"), inter), _pads(spec))
         rule = rule or (a8w4.refuse(spec) if a8w4.suits(spec) else None)
-    slots = spec["topk_ids"].size
-    if max(slots * 2 * inter, spec["hidden_states"].size) > INT32_MAX:
-        rule = rule or f"T * k * 2I = {slots * 2 * inter}; AITER's activation kernel indexes with 32 bits"
+    tokens, most = spec["topk_ids"].shape[0], most_tokens(spec)
+    if tokens > most and (quant == "per_tensor" or not most):
+        rule = rule or f"T = {tokens}: T * k rows of {widest(spec)} are more elements than AITER's kernels count with 32 bits"
     return first(
         param_is(spec, "quant_type", "none", "per_tensor", "per_token", *BLOCK_SCALES, W4A16, MX),
         param_is(spec, "activation", *ACTIVATIONS),
@@ -110,20 +111,28 @@ _KEPT: dict[str, Any] = {"source": "aiter.ops.triton.moe.moe_op.fused_moe", "ref
     space=fused_moe_space,
 )
 def fused_moe(ctx):
+    spec = ctx.spec
+    if spec.params.get("quant_type") == MX and a8w4.suits(spec):
+        return a8w4.run(ctx, pads=_pads(spec), interleaved=_interleaved(spec), limit=_limit(spec))
+    for piece in pieces(ctx):
+        _layer(piece, ctx.spec["topk_ids"].shape[0])
+    return ctx.results
+
+
+def _layer(ctx, whole: int) -> None:
+    """Fills the results of a call, or of a piece of one of so many tokens as `whole`."""
     import torch
     from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
 
     from jax_aiter.kernels.triton.worker.own import glue, glue_moe, glue_sort
 
     spec = ctx.spec
-    if spec.params.get("quant_type") == MX and a8w4.suits(spec):
-        return a8w4.run(ctx, pads=_pads(spec), interleaved=_interleaved(spec), limit=_limit(spec))
     x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
     quant, early = spec.params.get("quant_type", "none"), bool(spec.params.get("doweight_stage1"))
     (tokens, model), experts, (_, topk) = x.shape, w2.shape[0], ctx.operand("topk_ids").shape
     # Of MXFP4 weights AITER has configurations with hidden states of 4 bits alone, and none for gfx942.
     fp8 = quant not in ("none", W4A16, MX)
-    config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=fp8, use_int4_w4a16=quant in (W4A16, MX), M=tokens)
+    config = get_optimal_moe_config(x.dtype, use_fp8_w8a8=fp8, use_int4_w4a16=quant in (W4A16, MX), M=whole)
     if quant in BLOCK_SCALES:
         config = {**config, "BLOCK_SIZE_K": 128}  # one scale per 128 along K: a tile may not straddle two
     configured = (lambda config: mxfp4.configured(config, spec.arch)) if quant == MX else (lambda config: config)
@@ -137,16 +146,17 @@ def fused_moe(ctx):
     gate_up = kept[0] if kept else torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
     gemm(x, "w1", gate_up, topk, ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
     if spec.op == "fused_moe_gate_up":
-        return gate_up
+        return
     second = Gemm(ctx, configured(ctx.tiled(config, "stage2")), routing, quant)
     hidden = _activate(ctx, gate_up.view(tokens * topk, w1.shape[1]), ids)
     parts = torch.empty((tokens, topk, model), dtype=x.dtype, device="meta")
     second(hidden, "w2", parts, 1, ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
     bias, pad = ctx.operand("bias2"), _pads(spec)[0]
     if bias is None and not pad:
-        return glue.sum_slots(parts, ctx.results[0]), *kept
+        glue.sum_slots(parts, ctx.results[0])
+        return
     weights = None if early else ctx.operand("topk_weight")
-    return glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad), *kept
+    glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad)
 
 
 def _activate(ctx, gate_up, ids):

@@ -14,6 +14,7 @@ import torch
 from triton.runtime.autotuner import Autotuner
 from triton.runtime.jit import JITFunction
 
+from jax_aiter.kernels.triton.rules import INT32_MAX
 from jax_aiter.kernels.triton.worker.compile import launch_options, target_for
 from jax_aiter.kernels.triton.worker.errors import RecordError
 from jax_aiter.kernels.triton.worker.trace import OnMeta, Watch, fill_pattern, is_dense
@@ -24,6 +25,14 @@ SCALARS = {
     "u1": ("B", 1), "u8": ("B", 1), "u16": ("H", 2), "u32": ("I", 4), "u64": ("Q", 8),
     "fp16": ("e", 2), "fp32": ("f", 4), "fp64": ("d", 8),
 }  # fmt: skip
+
+
+#: our kernels, where AITER has none
+OWN = "jax_aiter.kernels.triton.worker.own."
+
+
+def is_own(function: JITFunction) -> bool:
+    return function.fn.__module__.startswith(OWN)
 
 
 @dataclasses.dataclass(eq=False)
@@ -156,10 +165,20 @@ class Recorder:
         if any(n > limit for n, limit in zip(blocks, limits, strict=True)):
             raise RecordError(f"kernel {function.__name__} needs grid {blocks}; the limit on {self.arch} is {limits}")
 
+    def _check_scratch(self, function: JITFunction, name: str, tensor: torch.Tensor) -> None:
+        """Operands and results have rules of their ops. What stands between kernels grows unseen: AITER's kernels count most arrays
+        with 32 bits, ours do not."""
+        count = tensor.numel()
+        if self.memory(tensor).role == "scratch" and count > INT32_MAX and not is_own(function):
+            raise RecordError(
+                f"kernel {function.__name__} is given {count} elements of scratch for {name}; it may count them with 32 bits"
+            )
+
     def _argument(self, function: JITFunction, name: str, kind: str, value: Any) -> tuple[str, Any] | None:
         if kind == "constexpr":
             return None
         if isinstance(value, torch.Tensor):
+            self._check_scratch(function, name, value)
             return ("ptr", self.pointer(value))
         if kind not in SCALARS and kind != "bf16":
             raise RecordError(f"argument {name} of {function.__name__} has kind {kind}, which a plan cannot hold")

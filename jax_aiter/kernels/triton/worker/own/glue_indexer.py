@@ -97,7 +97,8 @@ def _paged_kernel(
             mask = (h < heads)[:, None] & (d < D)[None, :]
             part = tl.load(q + (row * heads + h)[:, None] * D + d[None, :], mask=mask, other=0.0)
             weight = tl.load(weights + row * heads + h, mask=h < heads, other=0.0)
-            scores = tl.maximum(tl.dot(part, tl.trans(k)) * scale[None, :], 0.0)
+            # Without its option a maximum takes a NaN for less than anything.
+            scores = tl.maximum(tl.dot(part, tl.trans(k)) * scale[None, :], 0.0, propagate_nan=tl.PropagateNan.ALL)
             total += tl.sum(scores * weight[:, None], axis=0)
         tl.store(out + row * length + key, tl.where(seen, total, float("-inf")), mask=key < length)
 

@@ -84,6 +84,18 @@ def _place_slots_kernel(local, ranks, starts, order, n, chunks, KEPT: tl.constex
         tl.store(ranks + i, place, mask=i < n)
 
 
+@triton.jit
+def _less_kernel(count, out, taken):
+    tl.store(out, tl.maximum(tl.load(count) - taken, 0))
+
+
+def less(count: torch.Tensor, taken: int) -> torch.Tensor:
+    """A count [1] without the first `taken`, and no less than 0."""
+    out = torch.empty((1,), dtype=torch.int32, device="meta")
+    _less_kernel[(1,)](count, out, taken)
+    return out
+
+
 class Sorted(NamedTuple):
     """local: the number of each slot's expert among those held here, num_experts for none. order: slots by expert, each expert's
     padded to whole blocks with the number of slots. blocks: the expert of each block, -1 for none. padded: [1], how many slots
