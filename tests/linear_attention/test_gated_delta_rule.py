@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import jax_aiter
+from jax_aiter.ops.linear_attention.delta import inverse
 from tests.linear_attention.oracle import delta
 from tests.oracle import draw, f64
 
@@ -134,3 +135,14 @@ def test_a_step_of_decoding(is_kda):
                 wanted[index] = state.swapaxes(1, 2)
     np.testing.assert_allclose(new, wanted, **CLOSE)
     np.testing.assert_array_equal(f64(o[4]), 0.0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 16, 64])
+@pytest.mark.parametrize("keys", ["apart", "alike"])
+def test_the_system_of_a_chunk_is_solved_as_in_float64(size, keys):
+    """Keys that are all alike make the system with the largest inverse; in it, terms of a unit cancel, `size` of them at most."""
+    k = np.asarray(draw(0, 3, size, 8), np.float64)
+    k = k / np.linalg.norm(k, axis=-1, keepdims=True) if keys == "apart" else np.full_like(k, 8**-0.5)
+    below = np.tril(k @ k.swapaxes(1, 2) * np.asarray(jax.nn.sigmoid(draw(1, 3, size, 1))), -1).astype(np.float32)
+    want = np.linalg.inv(np.eye(size) + below.astype(np.float64))
+    np.testing.assert_allclose(inverse(jnp.asarray(below)), want, rtol=0, atol=size * 2.0**-24 * np.abs(want).max())

@@ -47,6 +47,7 @@ def test_export_round_trip_in_a_fresh_process(tmp_path):
     for name, (op, case) in first.items():
         operands = case.draw()
         exported = jax.export.export(jax.jit(bound(op, case)), platforms=("cpu", "rocm"))(structs(operands))
+        assert "lapack" not in exported.mlir_module(), name  # jaxlib 0.9 looks its functions up in the process that traces
         (tmp_path / f"{name}.bin").write_bytes(exported.serialize())
         record = {"names": np.array(list(operands))}
         for n, x in operands.items():
