@@ -25,8 +25,8 @@ class Plan(NamedTuple):
     """The exchange of one routing, int32. S rows are sent at most: a token goes once to each device that holds any of its experts.
 
     tokens: [S], the token of each row, in the order device, token.
-    rows: [T, k], the row that carries each entry; -1 for entries without one: those of no expert, those whose device an earlier
-        slot of the token names already, and those that found no room.
+    rows: [T, min(k, n)], the rows that carry each token: by device, or by slot where there are fewer of these. -1 for none: no
+        expert there, a device that an earlier slot names already, no room.
     sent: the rows to send. received: the rows that arrive, one device's after the other's.
     short: bool [T], tokens with a row that found no room where it was to go. lost: [], how many such rows this device has.
     """
@@ -69,6 +69,8 @@ def make(topk_ids: jax.Array, held: int, axis: tuple[str, ...], devices: int, ro
     at = jnp.maximum(goes, 0)
     lost = (goes >= 0) & (row - sent.offsets[at] >= sent.sizes[at])
     rows = jnp.where((goes >= 0) & ~lost, row, -1)
+    if devices < k:
+        rows = jnp.stack([jnp.max(jnp.where(goes == peer, rows, -1), axis=1, initial=-1) for peer in range(devices)], axis=1)
     order = order[: tokens * min(k, devices)]
     return Plan(order // k, rows, sent, received, jnp.any(lost, axis=1), jnp.sum(lost, dtype=jnp.int32))
 
