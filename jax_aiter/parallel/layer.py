@@ -68,7 +68,12 @@ class Layer:
         if method == "psum":
             split = not rules.replicated(tokens, self.axis)
             way = everywhere.of_split_tokens if split else everywhere.of_replicated_tokens
-            return way(values, lambda *all: compute(*all, dtype=jnp.float32), self.axis, self.dtype)
+
+            def part(rows, *others):
+                # All rows are there; but a count says that slots may have no expert here, for which kernels then do nothing.
+                return compute(rows, *others, dtype=jnp.float32, count=jnp.full(1, rows.shape[0], jnp.int32))
+
+            return way(values, part, self.axis, self.dtype)
         return self.exchanged(values, compute, method, capacity)
 
     def exchanged(self, values, compute, method: str, capacity: int | None):

@@ -33,7 +33,7 @@ def test_so_many_slices_that_all_blocks_copy(devices, rows):
     found = slices(devices, rows)
     assert found & (found - 1) == 0
     assert found <= rows
-    assert (found == 1 or found * devices <= BLOCKS)
+    assert found == 1 or found * devices <= BLOCKS
     assert 2 * found > rows or 2 * found * devices > BLOCKS
 
 

@@ -49,10 +49,12 @@ def check(rng: np.random.Generator) -> None:
     ids = rng.integers(-1, (experts if held is None else len(held)) + 2, (rows, k)).astype(np.int32)
     arrays = (None if x is None else torch.tensor(x, dtype=torch.int32) for x in (held, None if tokens is None else [tokens]))
     mask, limit = arrays
-    local, (order, blocks, count) = glue_sort.sort_slots(torch.tensor(ids), mask, experts, limit, block)
+    found = glue_sort.sorted_slots(torch.tensor(ids), mask, experts, limit, block)
+    local, order, blocks, count = found.local, found.order, found.blocks, found.padded
     wanted, slots, named = expected(ids, held, tokens, experts, block)
     np.testing.assert_array_equal(local.numpy(), wanted)
     assert count.item() == len(slots)
+    assert found.taken.item() == block * sum(expert >= 0 for expert in named)
     for written, right in ((order, slots), (blocks, named)):
         np.testing.assert_array_equal(written.numpy()[: len(right)], right)
         assert (written.numpy()[len(right) :] == UNWRITTEN).all()

@@ -42,6 +42,15 @@ def _aiters_activation(spec: CallSpec) -> bool:
     return activation == "silu" or (activation in GELU and inter % 128 == 0)
 
 
+def _leaves_out(spec: CallSpec) -> bool:
+    """Whether slots of experts that are elsewhere, or of tokens that are not there, are to cost nothing: no row of theirs is read
+    or written between sorting and the sum. AITER's own kernels between the products do all rows, whatever these hold.
+    """
+    if spec.params.get("quant_type", "none") != "none" or not (spec.has("expert_mask") or spec.has("num_local_tokens")):
+        return False
+    return spec.params.get("activation", "silu") == "silu" or not _aiters_activation(spec)
+
+
 def _interleaved(spec: CallSpec) -> bool:
     return spec.params.get("gate_mode", "separated") == "interleave"
 
@@ -138,25 +147,28 @@ def _layer(ctx, whole: int) -> None:
     configured = (lambda config: mxfp4.configured(config, spec.arch)) if quant == MX else (lambda config: config)
     config = configured(ctx.tiled(config))
     held = ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens")
-    ids, routing = glue_sort.sort_slots(*held, config["BLOCK_SIZE_M"])
+    found = glue_sort.sorted_slots(*held, config["BLOCK_SIZE_M"])
+    ids, every, taken = found.local, (found.order, found.blocks, found.padded), (found.order, found.blocks, found.taken)
+    some = _leaves_out(spec)
     if quant == "per_tensor" and not spec.has("a1_scale"):
         x = glue.taken_rows(x, ids, experts)
-    gemm = Gemm(ctx, config, routing, quant)
     kept = {"fused_moe_keeping": ctx.results[1:], "fused_moe_gate_up": ctx.results[:1]}.get(spec.op, ())
     gate_up = kept[0] if kept else torch.empty((tokens, topk, w1.shape[1]), dtype=x.dtype, device="meta")
+    # What is kept holds zeros in slots of no expert, which AITER's kernel writes into every slot that it is told of.
+    gemm = Gemm(ctx, config, taken if some and not kept else every, quant)
     gemm(x, "w1", gate_up, topk, ctx.operand("a1_scale"), pad=_pads(spec)[0], weighted=early)
     if spec.op == "fused_moe_gate_up":
         return
-    second = Gemm(ctx, configured(ctx.tiled(config, "stage2")), routing, quant)
+    second = Gemm(ctx, configured(ctx.tiled(config, "stage2")), taken if some else every, quant)
     hidden = _activate(ctx, gate_up.view(tokens * topk, w1.shape[1]), ids)
     parts = torch.empty((tokens, topk, model), dtype=x.dtype, device="meta")
     second(hidden, "w2", parts, 1, ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
     bias, pad = ctx.operand("bias2"), _pads(spec)[0]
     if bias is None and not pad:
-        glue.sum_slots(parts, ctx.results[0])
+        glue.sum_slots(parts, ctx.results[0], *((ids, experts) if some else ()))
         return
     weights = None if early else ctx.operand("topk_weight")
-    glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad)
+    glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad, some=some)
 
 
 def _activate(ctx, gate_up, ids):
@@ -166,14 +178,17 @@ def _activate(ctx, gate_up, ids):
     from jax_aiter.kernels.triton.worker.own import glue, glue_moe
 
     spec = ctx.spec
-    activation = spec.params.get("activation", "silu")
+    activation, some = spec.params.get("activation", "silu"), _leaves_out(spec)
+    experts = spec["w2"].shape[0]
     if _aiters_activation(spec):
+        if some:
+            return glue.silu_mul(gate_up, ids, experts)
         if activation == "silu":  # AITER has a Triton kernel for it from 0.1.8 on; before, it is a HIP kernel's work
             return getattr(own, "fused_silu_mul", glue.silu_mul)(gate_up)
         from aiter.ops.triton.fusions.fused_clamp_act_mul import fused_clamp_act_mul
 
         return fused_clamp_act_mul(gate_up, activation=activation)
-    experts, inter = spec["w2"].shape[0], columns(spec, "w2")
+    inter = columns(spec, "w2")
     return glue_moe.activate(
         gate_up,
         ctx.operand("bias1"),
@@ -184,6 +199,7 @@ def _activate(ctx, gate_up, ids):
         activation=activation,
         limit=_limit(spec),
         interleaved=_interleaved(spec),
+        some=some,
     )
 
 

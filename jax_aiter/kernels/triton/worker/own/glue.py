@@ -56,39 +56,50 @@ def skip_blocks(experts: torch.Tensor, num_experts: int) -> None:
 
 
 @triton.jit
-def _sum_slots_kernel(parts, out, columns, K: tl.constexpr, BLOCK: tl.constexpr):
+def _sum_slots_kernel(parts, ids, out, columns, num_experts, K: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for k in tl.static_range(K):
-        total += tl.load(parts + (row * K + k) * columns + j, mask=j < columns, other=0.0).to(tl.float32)
+        there = j < columns
+        if SOME:
+            there = there & (tl.load(ids + row * K + k) < num_experts)
+        total += tl.load(parts + (row * K + k) * columns + j, mask=there, other=0.0).to(tl.float32)
     tl.store(out + row * columns + j, total.to(out.dtype.element_ty), mask=j < columns)
 
 
-def sum_slots(parts: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
-    """[T, k, N] summed over k into [T, N], in float32."""
+def sum_slots(parts: torch.Tensor, out: torch.Tensor, ids: torch.Tensor | None = None, num_experts: int = 0) -> torch.Tensor:
+    """[T, k, N] summed over k into [T, N], in float32; with `ids` [T, k] slots of no expert (num_experts) are not read."""
     tokens, slots, columns = parts.shape
     block = min(1024, triton.next_power_of_2(columns))
-    _sum_slots_kernel[(tokens, triton.cdiv(columns, block))](parts, out, columns, K=slots, BLOCK=block)
+    some = ids is not None
+    given = parts, ids if some else parts, out, columns, num_experts
+    _sum_slots_kernel[(tokens, triton.cdiv(columns, block))](*given, K=slots, SOME=some, BLOCK=block)
     return out
 
 
 @triton.jit
-def _silu_mul_kernel(x, y, columns, BLOCK: tl.constexpr):
+def _silu_mul_kernel(x, ids, y, columns, num_experts, SOME: tl.constexpr, BLOCK: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    gate = tl.load(x + row * 2 * columns + j, mask=j < columns, other=0.0).to(tl.float32)
-    up = tl.load(x + (row * 2 + 1) * columns + j, mask=j < columns, other=0.0).to(tl.float32)
+    there = j < columns
+    if SOME:
+        there = there & (tl.load(ids + row) < num_experts)
+    gate = tl.load(x + row * 2 * columns + j, mask=there, other=0.0).to(tl.float32)
+    up = tl.load(x + (row * 2 + 1) * columns + j, mask=there, other=0.0).to(tl.float32)
     silu = (gate / (1 + tl.exp(-gate))).to(x.dtype.element_ty).to(tl.float32)  # rounded there as AITER's later kernel does
-    tl.store(y + row * columns + j, (silu * up).to(y.dtype.element_ty), mask=j < columns)
+    tl.store(y + row * columns + j, (silu * up).to(y.dtype.element_ty), mask=there)
 
 
-def silu_mul(x: torch.Tensor) -> torch.Tensor:
-    """[M, 2I] into [M, I]: silu of the first half of a row, rounded to x's type, times the second."""
+def silu_mul(x: torch.Tensor, ids: torch.Tensor | None = None, num_experts: int = 0) -> torch.Tensor:
+    """[M, 2I] into [M, I]: silu of the first half of a row, rounded to x's type, times the second. With `ids`, M of them, rows of
+    no expert (num_experts) are neither read nor written."""
     rows, columns = x.shape[0], x.shape[1] // 2
     y = torch.empty((rows, columns), dtype=x.dtype, device=x.device)
     block = min(1024, triton.next_power_of_2(columns))
-    _silu_mul_kernel[(rows, triton.cdiv(columns, block))](x, y, columns, BLOCK=block)
+    some = ids is not None
+    given = x, ids if some else x, y, columns, num_experts
+    _silu_mul_kernel[(rows, triton.cdiv(columns, block))](*given, SOME=some, BLOCK=block)
     return y
 
 

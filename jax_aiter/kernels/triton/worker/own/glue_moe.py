@@ -34,13 +34,14 @@ def _activate_kernel(
     INTERLEAVED: tl.constexpr,
     CLAMPED: tl.constexpr,
     BIASED: tl.constexpr,
+    SOME: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = j < kept
     expert = tl.load(ids + row).to(tl.int64)
     taken = expert < num_experts
+    inside = (j < kept) & taken if SOME else j < kept
     columns = inter * 2 if GATED else inter
     first = j * 2 if INTERLEAVED else j
     gate = _column(x, bias, row, expert, columns, first, inside, taken, BIASED)
@@ -77,8 +78,10 @@ def activate(
     activation: str,
     limit: float | None,
     interleaved: bool,
+    some: bool = False,
 ) -> torch.Tensor:
-    """[T·k, 2I] or [T·k, I] into [T·k, I - pad], computed in float32; `ids` as `glue.local_experts` gives them."""
+    """[T·k, 2I] or [T·k, I] into [T·k, I - pad], computed in float32. ids: num_experts for slots of no expert, whose rows are
+    neither read nor written with `some`."""
     rows, kept = x.shape[0], inter - pad
     gated = x.shape[1] != inter
     y = torch.empty((rows, kept), dtype=x.dtype, device=x.device)
@@ -98,6 +101,7 @@ def activate(
         INTERLEAVED=interleaved,
         CLAMPED=clamped,
         BIASED=biased,
+        SOME=some,
         BLOCK=block,
     )
     return y
@@ -116,6 +120,7 @@ def _sum_biased_kernel(
     K: tl.constexpr,
     BIASED: tl.constexpr,
     WEIGHTED: tl.constexpr,
+    SOME: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
@@ -124,10 +129,10 @@ def _sum_biased_kernel(
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for k in tl.static_range(K):
         slot = row * K + k
-        total += tl.load(parts + slot * columns + j, mask=inside, other=0.0).to(tl.float32)
+        expert = tl.load(ids + slot).to(tl.int64)
+        taken = expert < num_experts
+        total += tl.load(parts + slot * columns + j, mask=inside & taken if SOME else inside, other=0.0).to(tl.float32)
         if BIASED:
-            expert = tl.load(ids + slot).to(tl.int64)
-            taken = expert < num_experts
             term = tl.load(bias + expert * columns + j, mask=inside & taken, other=0.0).to(tl.float32)
             if WEIGHTED:
                 term *= tl.load(weights + slot, mask=taken, other=0.0)
@@ -144,8 +149,10 @@ def sum_biased(
     *,
     num_experts: int,
     pad: int,
+    some: bool,
 ) -> torch.Tensor:
-    """[T, k, D], weighted already, summed over k into [T, D] with each slot's bias (times its weight); zeros in the last `pad`."""
+    """[T, k, D], weighted already, summed over k into [T, D] with each slot's bias (times its weight); zeros in the last `pad`.
+    With `some`, slots of no expert (num_experts) are not read."""
     tokens, slots, columns = parts.shape
     block = min(1024, triton.next_power_of_2(columns))
     biased, weighted = bias is not None, weights is not None
@@ -161,6 +168,7 @@ def sum_biased(
         K=slots,
         BIASED=biased,
         WEIGHTED=weighted,
+        SOME=some,
         BLOCK=block,
     )
     return out

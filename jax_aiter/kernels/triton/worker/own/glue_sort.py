@@ -49,7 +49,7 @@ def _rank_slots_kernel(
 
 @triton.jit
 def _place_experts_kernel(
-    counts, totals, order, blocks, padded, n, chunks, num_experts,
+    counts, totals, order, blocks, padded, taken, n, chunks, num_experts,
     BLOCK: tl.constexpr, BINS: tl.constexpr, CHUNKS: tl.constexpr,
 ):  # fmt: skip
     expert, bins = tl.program_id(0), tl.arange(0, BINS)
@@ -60,6 +60,7 @@ def _place_experts_kernel(
     end = start + (size + BLOCK - 1) // BLOCK * BLOCK
     if expert == 0:
         tl.store(padded, tl.sum(rounded))
+        tl.store(taken, tl.sum(tl.where(bins < num_experts, rounded, 0)))
     # Of no expert: AITER's GEMM answers such blocks with zeros.
     named = tl.where(expert == num_experts, -1, expert)
     block = start // BLOCK + tl.arange(0, 128)
@@ -99,25 +100,16 @@ def less(count: torch.Tensor, taken: int) -> torch.Tensor:
 class Sorted(NamedTuple):
     """local: the number of each slot's expert among those held here, num_experts for none. order: slots by expert, each expert's
     padded to whole blocks with the number of slots. blocks: the expert of each block, -1 for none. padded: [1], how many slots
-    there are with the padding. totals: [E + 1], how many slots each expert has. places: where in `order` each slot stands."""
+    there are with the padding. taken: [1], the same without those of no expert, which come last. totals: [E + 1], how many slots
+    each expert has. places: where in `order` each slot stands."""
 
     local: torch.Tensor
     order: torch.Tensor
     blocks: torch.Tensor
     padded: torch.Tensor
+    taken: torch.Tensor
     totals: torch.Tensor
     places: torch.Tensor | None
-
-
-def sort_slots(
-    topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts: int, num_tokens: torch.Tensor | None, block: int
-) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Experts held here by slot, with num_experts for ids that are out of range, masked out or past num_tokens ([1]); and what
-    AITER's grouped GEMM is told: slots by expert, each expert's padded to `block` with the number of slots, the expert of each
-    block (-1: none), and how many slots there are with the padding.
-    """
-    found = sorted_slots(topk_ids, mask, num_experts, num_tokens, block)
-    return found.local, (found.order, found.blocks, found.padded)
 
 
 def sorted_slots(
@@ -129,7 +121,8 @@ def sorted_slots(
     *,
     places: bool = False,
 ) -> Sorted:
-    """`sort_slots` with all that it finds; `places` is whether those are wanted."""
+    """Slots by the expert that they name and that is held here: of none are ids that are out of range, masked out, or past
+    num_tokens ([1]). places: whether those are wanted."""
     n, experts = topk_ids.numel(), num_experts + 1
     chunk = min(CHUNK, max(triton.next_power_of_2(n), 16))
     chunks, padded = triton.cdiv(n, chunk), n + experts * (block - 1)
@@ -137,11 +130,12 @@ def sorted_slots(
     def empty(*shape: int) -> torch.Tensor:
         return torch.empty(shape, dtype=torch.int32, device="meta")
 
-    local, ranks, order, blocks, count = (
+    local, ranks, order, blocks, count, taken = (
         empty(*topk_ids.shape),
         empty(n),
         empty(padded),
         empty(triton.cdiv(padded, block)),
+        empty(1),
         empty(1),
     )
     aside = triton.cdiv(experts, 4) * 4  # so that both begin at 16 bytes
@@ -153,6 +147,6 @@ def sorted_slots(
     given = (topk_ids, table, tokens, local, ranks, counts, totals, n, topk_ids.shape[-1], limit, num_experts, chunks)
     _rank_slots_kernel[(chunks,)](*given, HAS_TABLE=has_table, COUNTED=counted, CHUNK=chunk)
     sizes = {"BLOCK": block, "BINS": triton.next_power_of_2(experts), "CHUNKS": triton.next_power_of_2(chunks)}
-    _place_experts_kernel[(experts,)](counts, totals, order, blocks, count, n, chunks, num_experts, **sizes)
+    _place_experts_kernel[(experts,)](counts, totals, order, blocks, count, taken, n, chunks, num_experts, **sizes)
     _place_slots_kernel[(chunks,)](local, ranks, counts, order, n, chunks, KEPT=places, CHUNK=chunk)
-    return Sorted(local, order, blocks, count, totals, ranks if places else None)
+    return Sorted(local, order, blocks, count, taken, totals, ranks if places else None)
