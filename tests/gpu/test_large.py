@@ -1,6 +1,5 @@
 """Arrays of more elements than a signed 32-bit integer counts: caches with blocks behind the 2^31st, and layers of such rows."""
 
-import dataclasses
 import itertools
 import math
 
@@ -10,11 +9,12 @@ import numpy as np
 import pytest
 
 from jax_aiter import fused_moe, grouped_gemm
-from jax_aiter.core.arch import fp8_dtype
+from jax_aiter.cli.tune_calls import of_target
+from jax_aiter.core.cases import case, constant, normal, permutation
 from jax_aiter.ops.catalogue import all_ops
 from tests.transforms.common import bound
 
-from .common import BF16, close, refusal
+from .common import BF16, OPS, close, refusal
 
 BEYOND = 2**31
 #: axes of a cache that are its blocks, and those that are the places of a block
@@ -23,26 +23,57 @@ BLOCKS, PLACES = ("nb", "pages"), ("bs", "page")
 TABLES, SLOTS = ("block_tables", "block_table", "kv_indices"), ("slot_mapping",)
 
 
-def axes_of(op, case):
-    return {n: a.axes.split() for n, a in op.operand_args(case.params).items() if n in case.operands}
+def axes_of(op, given):
+    return {n: a.axes.split() for n, a in op.operand_args(given.params).items() if n in given.operands}
 
 
-def caches(op, case):
+def caches(op, given):
     """Operands whose first axis is blocks."""
-    return [n for n, axes in axes_of(op, case).items() if axes[0] in BLOCKS]
+    return [n for n, axes in axes_of(op, given).items() if axes[0] in BLOCKS]
 
 
 def accepted(op):
     """The op's first case that has a cache and that a kernel here takes; its fp8 is this card's."""
-    for case in op.cases():
-        local = {n: dataclasses.replace(a, dtype=fp8_dtype()) if "float8" in str(a.dtype) else a for n, a in case.operands.items()}
-        case = dataclasses.replace(case, operands=local)
-        if caches(op, case) and refusal(op, case) is None:
-            return case
+    for given in map(of_target, op.cases()):
+        if caches(op, given) and refusal(op, given) is None:
+            return given
     return None
 
 
-CALLS = {name: (op, case) for name, op in all_ops().items() if (case := accepted(op)) is not None}
+def _unified():
+    """The record's cases have blocks that no kernel takes."""
+    params = next(iter(all_ops()["unified_attention"].cases())).params
+    return case(
+        "gpu",
+        q=normal(6, 8, 64, dtype=BF16),
+        key_cache=normal(9, 16, 2, 64, dtype=BF16),
+        value_cache=normal(9, 16, 2, 64, dtype=BF16),
+        block_tables=permutation(2, 3, among=9),
+        context_lens=constant([20, 41], jnp.int32),
+        cu_seqlens_q=constant([0, 5, 6], jnp.int32),
+        **{**params, "attention_chunk_size": 0},
+    )
+
+
+def _mla():
+    return case(
+        "gpu",
+        q=normal(2, 16, 576, dtype=BF16),
+        kv_buffer=normal(7, 64, 1, 576, dtype=BF16),
+        qo_indptr=constant([0, 1, 2], jnp.int32),
+        kv_indptr=constant([0, 2, 5], jnp.int32),
+        kv_indices=permutation(5, among=7),
+        kv_last_page_lens=constant([1, 50], jnp.int32),
+        max_seqlen_qo=1,
+        sm_scale=0.04,
+        logit_cap=0.0,
+        causal=True,
+        return_lse=True,
+    )
+
+
+GIVEN = {"paged_attention": OPS["paged_attention"][1], "unified_attention": _unified(), "mla_decode_fwd": _mla()}
+CALLS = {name: (op, one) for name, op in all_ops().items() if (one := GIVEN.get(name) or accepted(op)) is not None}
 
 
 def test_there_are_caches():
@@ -53,9 +84,10 @@ def test_there_are_caches():
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_blocks_behind_the_last_that_32_bits_count(name):
     """The same call with its blocks at the end of caches of 2^31 elements: the same results, and nothing written before."""
-    op, case = CALLS[name]
-    axes, small = axes_of(op, case), case.draw()
-    held = caches(op, case)
+    op, given = CALLS[name]
+    assert refusal(op, given) is None
+    axes, small = axes_of(op, given), given.draw()
+    held = caches(op, given)
     blocks, size = (
         next(small[n].shape[axes[n].index(a)] for n in held for a in names if a in axes[n]) for names in (BLOCKS, PLACES)
     )
@@ -73,9 +105,9 @@ def test_blocks_behind_the_last_that_32_bits_count(name):
             large[n] = jnp.where(x >= 0, x + before, x)
         elif n in SLOTS:
             large[n] = jnp.where(x >= 0, x + before * size, x)
-    want, got = (jax.jit(bound(op, case, "triton"))(operands) for operands in (small, large))
+    want, got = (jax.jit(bound(op, given, "triton"))(operands) for operands in (small, large))
     shown = []
-    for axes, g, w in zip(op.result_axes(case.params).values(), got, want, strict=True):
+    for axes, g, w in zip(op.result_axes(given.params).values(), got, want, strict=True):
         if axes.split()[:1] and axes.split()[0] in BLOCKS:
             touched = jax.jit(lambda x: jnp.any(x[:before].view(f"uint{8 * x.dtype.itemsize}") != 0))(g)
             assert not bool(touched), f"{name} writes before its blocks"
