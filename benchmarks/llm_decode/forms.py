@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from benchmarks.llm_decode import plain, scanned
 from benchmarks.llm_decode.models import Size
 from benchmarks.model_step import forms
-from benchmarks.model_step.parts import EXPERTS, Form
+from benchmarks.model_step.parts import Form, alternatives
 from examples.layers.parts import Batch
 from examples.llm import cache, decoder
 from examples.llm.config import Config
@@ -85,6 +85,7 @@ def ways(size: Size, gpu: bool) -> list[Way]:
     if m is None:
         return [*own, *(Way(f"plain: {how}", form=Form("dense", how)) for how in attention)]
     places = max(8, -(-2 * size.batch * m.topk // m.count // 8) * 8)
-    theirs = [Way(f"plain: {e}, {how}", form=Form(e, how)) for e in EXPERTS if e != "padded" for how in attention]
+    found = alternatives(size.batch, m.topk, m.count)
+    theirs = [Way(f"plain: {e}, {how}", form=Form(e, how)) for e in found for how in attention]
     padded = Way(f"plain: padded, {attention[0]}", form=Form("padded", attention[0], places), limits=forms.LIMITED)
     return [*own, *theirs, padded]

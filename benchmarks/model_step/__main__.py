@@ -26,7 +26,8 @@ from benchmarks.model_step.forms import Way, ways
 from examples.moe_lm import model
 from examples.moe_lm.model import Config
 
-STEPS = ("decode", "train")
+#: "decode" is of the size's own number of sequences, "decode-8" of eight
+STEPS = ("decode-1", "decode-8", "decode", "train")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +45,13 @@ class Size:
     loss: float
 
 
+def sequences(size: Size, step: str) -> int:
+    """That the step takes at once."""
+    if step == "train":
+        return size.training
+    return int(step.partition("-")[2] or size.decoding)
+
+
 FULL = Size(
     Config(layers=5, dim=2048, heads=16, kv_heads=4, experts=64, topk=8, intermediate=512, sequence=2048, context_bytes=1),
     64, 4, jnp.bfloat16, 5e-2, 1e-2,
@@ -56,8 +64,8 @@ SMALL = Size(
 
 def program(size: Size, step: str, way: Way) -> tuple[Any, Any]:
     """The way's jitted step, and shapes of what it takes."""
-    if step == "decode":
-        return steps.decoding(way, size.config), measure.decode_arguments(size.config, size.decoding, size.dtype, way)
+    if step != "train":
+        return steps.decoding(way, size.config), measure.decode_arguments(size.config, sequences(size, step), size.dtype, way)
     return steps.training(way, size.config, size.dtype), measure.train_arguments(size.config, size.training, way)
 
 
@@ -65,7 +73,7 @@ def programs(size: Size, gpu: bool, wanted: Sequence[str] = STEPS, names: str = 
     """Of each step its ways, and by name what lowers each."""
     made = {}
     for step in wanted:
-        tokens = size.decoding if step == "decode" else size.training * size.config.sequence
+        tokens = sequences(size, step) * (size.config.sequence if step == "train" else 1)
         found = stepping.chosen(ways(size.config, tokens, gpu), names)
         if step == "train":  # the memory of attention's scores is no way to train: cuDNN where there is one
             found = [way for way in found if way.form is None or way.form.attention == ("cudnn" if gpu else "xla")]
@@ -93,13 +101,13 @@ def run(
         "steps": {},
     }
     for step in wanted:
-        sequences = size.decoding if step == "decode" else size.training
-        about = f"{sequences} sequences of {size.config.sequence}{', with Adam' if step == 'train' else ''}"
+        count = sequences(size, step)
+        about = f"{count} sequence{'' if count == 1 else 's'} of {size.config.sequence}{', with Adam' if step == 'train' else ''}"
         made = {name: program for (kind, name), program in done.items() if kind == step}
-        if step == "decode":
+        if step != "train":
             params = jax.jit(lambda: model.cast(measure.parameters(size.config)(), size.dtype))()
-            draw = functools.partial(steps.decoding_state, size.config, size.decoding, size.dtype)
-            forms = measure.decode(params, draw, size.decoding, found[step][0], made, size.logits)
+            draw = functools.partial(steps.decoding_state, size.config, count, size.dtype)
+            forms = measure.decode(params, draw, count, found[step][0], made, size.logits)
             del params
         else:
             forms = measure.train(size.config, size.training, found[step][0], made, size.loss)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 import jax_aiter
 from benchmarks.model_step import plain
-from benchmarks.model_step.parts import Form
+from benchmarks.model_step.parts import Form, alternatives
 from examples.moe_lm import decode, model
 from examples.moe_lm.cache import Cache
 from examples.moe_lm.model import Config, Params
@@ -58,6 +58,7 @@ def ways(config: Config, tokens: int, gpu: bool) -> list[Way]:
     places = max(8, -(-2 * tokens * config.topk // config.experts // 8) * 8)
     attention = ("cudnn", "xla") if gpu else ("xla",)
     own = [Way("auto"), Way("reference", "xla")]
-    theirs = [Way(f"plain: {experts}, {how}", form=Form(experts, how)) for experts in ("ragged_dot", "dense") for how in attention]
+    found = alternatives(tokens, config.topk, config.experts)
+    theirs = [Way(f"plain: {experts}, {how}", form=Form(experts, how)) for experts in found for how in attention]
     padded = [Way(f"plain: padded, {how}", form=Form("padded", how, places), limits=LIMITED) for how in attention[:1]]
     return [*own, *theirs, *padded]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jax_aiter.cli.bench import moe
 
-EXPERTS = ("ragged_dot", "dense", "padded")
+EXPERTS = ("ragged_dot", "dense", "padded", "gathered")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,12 @@ class Form:
     @property
     def swapped(self) -> tuple[str, ...]:
         """Of the experts' weights those that the form wants as [E, in, out]."""
-        return ("w2",) if self.experts == "dense" else ("w1", "w2")
+        return {"dense": ("w2",), "gathered": ()}.get(self.experts, ("w1", "w2"))
+
+
+def alternatives(tokens: int, topk: int, experts: int) -> list[str]:
+    """Forms that give what the router asks for; weights are taken out by token where that is fewer than there are."""
+    return ["ragged_dot", "dense", *(["gathered"] if tokens * topk <= experts else [])]
 
 
 def norm(x: jax.Array, weight: jax.Array, dtype: Any, epsilon: float) -> jax.Array:
@@ -52,7 +57,8 @@ def mixture(
     probabilities = jax.nn.softmax(logits)
     weights, ids = jax.lax.top_k(probabilities, topk)
     weights = weights / jnp.sum(weights, axis=-1, keepdims=True)
-    run = {"ragged_dot": moe.ragged, "dense": moe.dense, "padded": functools.partial(moe.padded, rows=form.places)}[form.experts]
+    forms = {"ragged_dot": moe.ragged, "dense": moe.dense, "gathered": moe.gathered}
+    run = forms.get(form.experts) or functools.partial(moe.padded, rows=form.places)
     here = ids
     if first is not None:
         here, weights = held_here(ids, weights, first, len(p["w1"]))

@@ -108,20 +108,55 @@ def topk_softmax(rows: int, experts: int, topk: int) -> Row:
     return Row(name, "topk_softmax", draw, ours, (Peer("jnp", theirs),), "gating_output", moved, 0.0, tolerance=1e-4)
 
 
+def _angles(positions: int, d: int) -> Operands:
+    angles = jnp.arange(positions)[:, None] * 10000.0 ** (-jnp.arange(d // 2) / (d // 2))
+    return {"cos": jnp.cos(angles), "sin": jnp.sin(angles)}
+
+
+def _rows(a: Operands) -> tuple[jax.Array, jax.Array]:
+    """Of both tables, with an axis for heads."""
+    return a["cos"][a["positions"]][:, None], a["sin"][a["positions"]][:, None]
+
+
+def _rotated(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
+    first, second = jnp.split(x.astype(F32), 2, axis=-1)
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
+
+
 def rope(tokens: int, heads: int, d: int, table: int) -> Row:
     def draw() -> Operands:
-        new = Draw()
-        angles = jnp.arange(table)[:, None] * 10000.0 ** (-jnp.arange(d // 2) / (d // 2))
-        a = {"x": new.normal(tokens, heads, d), "cos": jnp.cos(angles), "sin": jnp.sin(angles)}
-        return {**a, "positions": jnp.arange(tokens, dtype=jnp.int32)}
+        return {"x": Draw().normal(tokens, heads, d), **_angles(table, d), "positions": jnp.arange(tokens, dtype=jnp.int32)}
 
     def ours(how: str | None) -> Call:
         return lambda a: jax_aiter.rope(a["x"], a["cos"], a["sin"], a["positions"], implementation=how)
 
     def theirs(a: Operands) -> jax.Array:
-        cos, sin = (a[n][a["positions"]][:, None] for n in ("cos", "sin"))
-        first, second = jnp.split(a["x"].astype(F32), 2, axis=-1)
-        return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(a["x"].dtype)
+        return _rotated(a["x"], *_rows(a))
 
     name = f"rope {tokens}x{heads}x{d}"
     return Row(name, "rope", draw, ours, (Peer("jnp", theirs),), "x", 4.0 * tokens * heads * d, 0.0)
+
+
+def rope_and_cache(tokens: int, h: int, hk: int, d: int, table: int, block: int = 16) -> Row:
+    """Into a cache with room for these tokens alone, which every form copies: a chain of calls keeps what it is given."""
+
+    def draw() -> Operands:
+        new = Draw()
+        a = {"q": new.normal(tokens, h, d), "k": new.normal(tokens, hk, d), "v": new.normal(tokens, hk, d)}
+        a |= {n: jnp.zeros((-(-tokens // block), block, hk, d), jnp.bfloat16) for n in ("key_cache", "value_cache")}
+        numbers = np.random.default_rng(0)
+        a |= {"slot_mapping": known(numbers.permutation(-(-tokens // block) * block)[:tokens])}
+        return {**a, "positions": known(numbers.integers(0, table, tokens)), **_angles(table, d)}
+
+    def ours(how: str | None) -> Call:
+        return lambda a: tuple(jax_aiter.rope_and_cache(**a, implementation=how))
+
+    def theirs(a: Operands) -> Any:
+        rows = _rows(a)
+        q, k = (_rotated(a[n], *rows) for n in "qk")
+        caches = ((a["key_cache"], k), (a["value_cache"], a["v"]))
+        written = (c.reshape(-1, hk, d).at[a["slot_mapping"]].set(x).reshape(c.shape) for c, x in caches)
+        return q, k, *written
+
+    name, moved = f"rope_and_cache {tokens}x{h}/{hk}x{d}", 4.0 * tokens * d * (h + 2 * hk) + 8.0 * tokens * hk * d
+    return Row(name, "rope_and_cache", draw, ours, (Peer("jnp", theirs),), "q", moved, 0.0)

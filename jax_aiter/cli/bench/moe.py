@@ -53,6 +53,13 @@ def dense(a: Operands) -> jax.Array:
     return jnp.einsum("tei,eid->td", hidden, a["w2"])
 
 
+def gathered(a: Operands) -> jax.Array:
+    """Each token's experts taken out of the weights, as one does for few tokens. w1 [E, 2I, D], w2 [E, D, I]."""
+    hidden = _gated(jnp.einsum("td,tkfd->tkf", a["hidden_states"], a["w1"][a["topk_ids"]]))
+    own = jnp.einsum("tki,tkdi->tkd", hidden, a["w2"][a["topk_ids"]])
+    return jnp.einsum("tkd,tk->td", own, a["topk_weight"].astype(own.dtype))
+
+
 def padded(a: Operands, *, rows: int) -> jax.Array:
     """Every expert's tokens in `rows` places of its own, two batched products. w1 [E, D, 2I], w2 [E, I, D]."""
     x, ids, experts = a["hidden_states"], a["topk_ids"], a["w1"].shape[0]
@@ -94,6 +101,8 @@ def fused(tokens: int, experts: int, topk: int, d: int, inter: int, gradient: bo
         Peer("dense einsum", wrap(dense), second, restore=_turned(gradient, False)),
         Peer("padded einsum", wrap(functools.partial(padded, rows=capacity(ids, experts))), first, DROPS, _turned(gradient, True)),
     )
+    if tokens * topk <= experts:
+        peers += (Peer("gathered", wrap(gathered)),)
     passes = 3 if gradient else 1
     moved, work = 6.0 * min(experts, tokens * topk) * d * inter + 4.0 * tokens * d, 6.0 * tokens * topk * d * inter
     name = f"fused_moe{' fwd+bwd' if gradient else ''} T{tokens} E{experts} k{topk} D{d} I{inter}"

@@ -14,7 +14,7 @@ def full(fp8: Any) -> list[Row]:
     mixtral, qwen, deepseek = (8, 2, 4096, 1792), (128, 8, 2048, 768), (256, 8, 7168, 256)
     return [
         moe.fused(1024, *mixtral),
-        *(moe.fused(tokens, *qwen) for tokens in (64, 1024, 4096)),
+        *(moe.fused(tokens, *qwen) for tokens in (1, 8, 64, 1024, 4096)),
         *(moe.fused(tokens, *deepseek) for tokens in (64, 1024)),
         moe.fused(1024, *mixtral, gradient=True),
         *(moe.fused(tokens, *qwen, gradient=True) for tokens in (1024, 4096)),
@@ -39,6 +39,7 @@ def full(fp8: Any) -> list[Row]:
         *elementwise.quantised(4096, 8192, fp8),
         elementwise.topk_softmax(4096, 256, 8),
         elementwise.rope(4096, 32, 128, 8192),
+        *(elementwise.rope_and_cache(tokens, 32, 8, 128, 8192) for tokens in (64, 4096)),
     ]
 
 
@@ -46,6 +47,7 @@ def small(fp8: Any) -> list[Row]:
     """The same calls at sizes that a test can afford on a CPU."""
     return [
         moe.fused(12, 4, 2, 32, 16),
+        moe.fused(1, 4, 2, 32, 16),
         moe.fused(12, 4, 2, 32, 16, gradient=True),
         moe.grouped(24, 3, 16, 32),
         moe.transposed(24, 3, 16, 32),
@@ -65,6 +67,7 @@ def small(fp8: Any) -> list[Row]:
         *elementwise.quantised(8, 256, fp8),
         elementwise.topk_softmax(8, 16, 2),
         elementwise.rope(8, 2, 16, 32),
+        elementwise.rope_and_cache(8, 2, 1, 16, 32),
     ]
 
 
@@ -91,4 +94,5 @@ def on_a_cpu(fp8: Any) -> list[Row]:
         *elementwise.quantised(512, 1024, fp8),
         elementwise.topk_softmax(1024, 64, 8),
         elementwise.rope(512, 8, 64, 512),
+        elementwise.rope_and_cache(512, 8, 2, 64, 512),
     ]
