@@ -6,7 +6,7 @@ A process of its own, as Triton decides on its interpreter when it is imported. 
 import numpy as np
 import torch
 
-from jax_aiter.kernels.triton.worker.own import glue_sort
+from jax_aiter.kernels.triton.worker.own import glue_few, glue_sort
 
 UNWRITTEN = -77
 
@@ -60,8 +60,33 @@ def check(rng: np.random.Generator) -> None:
         assert (written.numpy()[len(right) :] == UNWRITTEN).all()
 
 
+def check_few(rng: np.random.Generator) -> None:
+    """A block for each slot, those of experts first; what a longer list sorts says which they are."""
+    k, experts = int(rng.choice([1, 2, 3, 8, 16])), int(rng.choice([1, 2, 7, 64]))
+    rows = int(rng.integers(1, glue_few.FEW // k + 1))
+    block, tokens = int(rng.choice([16, 64])), None if rng.random() < 0.5 else int(rng.integers(0, rows + 1))
+    held = None
+    if rng.random() < 0.4:
+        held = np.zeros(experts + 5, np.int32)
+        held[rng.choice(experts + 5, experts, replace=False)] = 1
+    ids = rng.integers(-1, (experts if held is None else len(held)) + 2, (rows, k)).astype(np.int32)
+    arrays = (None if x is None else torch.tensor(x, dtype=torch.int32) for x in (held, None if tokens is None else [tokens]))
+    mask, limit = arrays
+    found = glue_few.few_slots(torch.tensor(ids), mask, experts, limit, block)
+    wanted, _, _ = expected(ids, held, tokens, experts, block)
+    np.testing.assert_array_equal(found.local.numpy(), wanted)
+    flat = wanted.ravel()
+    slots = np.concatenate([np.nonzero(flat < experts)[0], np.nonzero(flat == experts)[0]])
+    order = found.order.numpy().reshape(-1, block)
+    np.testing.assert_array_equal(order[:, 0], slots)
+    assert (order[:, 1:] == ids.size).all()
+    np.testing.assert_array_equal(found.blocks.numpy(), np.where(flat[slots] < experts, flat[slots], -1))
+    assert (found.padded.item(), found.taken.item()) == (ids.size * block, int((flat < experts).sum()) * block)
+
+
 if __name__ == "__main__":
     on_host()
     for seed in range(20):
         check(np.random.default_rng(seed))
+        check_few(np.random.default_rng(seed))
     print("agreed")

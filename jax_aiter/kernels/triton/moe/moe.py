@@ -133,7 +133,7 @@ def _layer(ctx, whole: int) -> None:
     import torch
     from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
 
-    from jax_aiter.kernels.triton.worker.own import glue, glue_moe, glue_sort
+    from jax_aiter.kernels.triton.worker.own import glue, glue_few, glue_moe, glue_sort
 
     spec = ctx.spec
     x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
@@ -147,7 +147,8 @@ def _layer(ctx, whole: int) -> None:
     configured = (lambda config: mxfp4.configured(config, spec.arch)) if quant == MX else (lambda config: config)
     config = configured(ctx.tiled(config))
     held = ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens")
-    found = glue_sort.sorted_slots(*held, config["BLOCK_SIZE_M"])
+    grouped = glue_few.few_slots if glue_few.are_few(tokens * topk, tokens, experts) else glue_sort.sorted_slots
+    found = grouped(*held, config["BLOCK_SIZE_M"])
     ids, every, taken = found.local, (found.order, found.blocks, found.padded), (found.order, found.blocks, found.taken)
     some = _leaves_out(spec)
     if quant == "per_tensor" and not spec.has("a1_scale"):

@@ -108,7 +108,7 @@ class Sorted(NamedTuple):
     blocks: torch.Tensor
     padded: torch.Tensor
     taken: torch.Tensor
-    totals: torch.Tensor
+    totals: torch.Tensor | None
     places: torch.Tensor | None
 
 
