@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,17 +61,21 @@ class Stage:
             buffer = machine.array(np.frombuffer(content, np.uint8))
             self.buffers.append(buffer)
             moved[address] = buffer.pointer
-        kernarg = bytearray(launch.kernarg)
-        for at in range(0, len(kernarg) - 7, 8):
-            (value,) = struct.unpack_from("<Q", kernarg, at)
-            for address, content in launch.buffers.items():
-                if address <= value < address + len(content):
-                    struct.pack_into("<Q", kernarg, at, moved[address] + value - address)
-        self.kernarg = bytes(kernarg)
+        # Memory holds addresses too: tables of pointers that a kernel is given.
+        self.contents = [self._moved(content, moved) for content in launch.buffers.values()]
+        self.kernarg = self._moved(launch.kernarg, moved)
+
+    def _moved(self, content: bytes, moved: dict[int, int]) -> bytes:
+        """With every aligned eight bytes that are an address of the recorded memory led to where that memory is now."""
+        words = np.frombuffer(content, np.uint64, len(content) // 8).copy()
+        recorded = words.copy()
+        for address, old in self.launch.buffers.items():
+            words[(recorded >= address) & (recorded < address + len(old))] += np.uint64((moved[address] - address) % 2**64)
+        return words.tobytes() + content[words.nbytes :]
 
     def run(self, checks: int, limit: int) -> tuple[list[int], bytes]:
         """Counts, and a digest of all memory afterwards. Raises RuntimeError when the kernel fails."""
-        for buffer, content in zip(self.buffers, self.launch.buffers.values(), strict=True):
+        for buffer, content in zip(self.buffers, self.contents, strict=True):
             buffer.fill(content)
         launch = self.launch
         counts = self.machine.launch(

@@ -2,10 +2,11 @@
 
 python vgpu/benchmarks/mutation.py [--per-object N] [--all] [FOLDER...]
 
-A FOLDER holds launches, recorded with `VGPU_RECORD=FOLDER vgpu run ...`. Without one the launches of `tests/aiter` are recorded
-first, which needs AITER as those tests do. Of every recorded kernel the instructions that ran are mutated in the loaded copy,
-s_nop 0 in their place: N of them drawn at random (default 6), or with --all every one. A mutant counts as found when a hazard is
-reported that the unmutated kernel does not have, and as changed when it fails or leaves other bytes in memory.
+A FOLDER holds launches, recorded with `VGPU_RECORD=FOLDER vgpu run ...`; folders in it are families, which the second table counts
+apart. Without one the launches of `tests/aiter` are recorded first, which needs AITER as those tests do. Of every recorded kernel
+the instructions that ran are mutated in the loaded copy, s_nop 0 in their place: N of them drawn at random (default 6), or with
+--all every one. A mutant counts as found when a hazard is reported that the unmutated kernel does not have, and as changed when
+it fails or leaves other bytes in memory.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CHECKS = CHECK_MEMORY | COLLECT_HAZARDS
 
 
 def record_tests(folder: Path) -> None:
-    """The launches of tests/aiter, one of each kernel."""
+    """The launches of tests/aiter, one of each kernel, in a folder for each family."""
     import pytest
 
     sys.path.insert(0, str(FOLDER / "tests/aiter"))
@@ -43,7 +44,8 @@ def record_tests(folder: Path) -> None:
 
     def run(machine, path, kernel, args, grid, threads=1):
         memory = {pointer: buffer.numpy().tobytes() for pointer, buffer in machine.live.items()}
-        Launch(machine.arch, kernel, path.read_bytes(), grid, (256, 1, 1), 0, args, memory).save(folder)
+        family = path.parts[path.parts.index("hsa") + 2]
+        Launch(machine.arch, kernel, path.read_bytes(), grid, (256, 1, 1), 0, args, memory).save(folder / family)
         return plain(machine, path, kernel, args, grid, threads)
 
     launching.run = run
@@ -86,7 +88,7 @@ class Result(dict):
     """One kernel's: hazards of the unmutated one, CPU seconds without and with the check, mutants."""
 
 
-def examine(launch: Launch, machine: Machine, count: int | None, rng: random.Random) -> Result:
+def examine(launch: Launch, machine: Machine, family: str, count: int | None, rng: random.Random) -> Result:
     stage = Stage(launch, machine)
     try:
         code = machine.code(stage.module)
@@ -112,16 +114,17 @@ def examine(launch: Launch, machine: Machine, count: int | None, rng: random.Ran
             machine.poke(stage.module, index, int(code[index]))
             mutants.append({"index": index, "what": name_of(int(code[index])), "changed": found != expected, "failure": failure,
                             "found": bool(new), "report": new[0] if new else "", "last": ends(code, executed, index)})  # fmt: skip
-        return Result(kernel=launch.kernel, arch=launch.arch, instructions=counts[2], seconds=seconds, hazards=reports,
-                      targets=len(targets), mutants=mutants)  # fmt: skip
+        return Result(kernel=launch.kernel, family=family, arch=launch.arch, instructions=counts[2], seconds=seconds,
+                      hazards=reports, targets=len(targets), mutants=mutants)  # fmt: skip
     finally:
         stage.close()
 
 
-def table(results: list[Result]) -> str:
+def table(results: list[Result], by_family: bool) -> str:
+    """Counts of mutants by what was deleted, or by the folder that the launch came from."""
     rows: dict[str, collections.Counter] = collections.defaultdict(collections.Counter)
-    for mutant in (m for r in results for m in r["mutants"]):
-        for row in (mutant["what"], "all"):
+    for result, mutant in ((r, m) for r in results for m in r["mutants"]):
+        for row in (result["family"] if by_family else mutant["what"], "all"):
             rows[row]["mutants"] += 1
             rows[row]["found"] += mutant["found"]
             rows[row]["changed"] += mutant["changed"]
@@ -130,7 +133,7 @@ def table(results: list[Result]) -> str:
             rows[row]["neither"] += neither
             rows[row]["of these the program's last"] += neither and mutant["last"]
     columns = ["mutants", "found", "changed", "changed, not found", "neither", "of these the program's last"]
-    lines = ["| deleted | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
+    lines = [f"| {'from' if by_family else 'deleted'} | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
     for name in sorted(rows, key=lambda n: (n == "all", n)):
         lines.append(f"| {name} | " + " | ".join(str(rows[name][c]) for c in columns) + " |")
     return "\n".join(lines)
@@ -155,25 +158,27 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         if not args.folders:
             record_tests(Path(temporary))
-        for path in sorted(p for folder in args.folders or [Path(temporary)] for p in folder.glob("*.launch")):
+        for path in sorted(p for folder in args.folders or [Path(temporary)] for p in folder.rglob("*.launch")):
             launch = Launch.load(path)
             if not re.search(args.only, launch.kernel) or (launch.kernel, launch.image) in seen:
                 continue
             seen.add((launch.kernel, launch.image))
             machine = machines.setdefault(launch.arch, Machine(launch.arch, library_path()))
             try:
-                results.append(examine(launch, machine, None if args.all else args.per_object, rng))
+                results.append(examine(launch, machine, path.parent.name, None if args.all else args.per_object, rng))
             except RuntimeError as error:
                 refused.append((launch.kernel, str(error)))
             if args.json:
                 args.json.write_text(json.dumps({"results": results, "refused": refused}, indent=0))
     if not results:
         raise SystemExit("no launches")
-    print(table(results))
+    print(f"{table(results, by_family=False)}\n\n{table(results, by_family=True)}")
     plain, checked = (sum(r["seconds"][i] for r in results) for i in (0, 1))
     targets = sum(r["targets"] for r in results)
     print(f"\n{len(results)} kernels, {targets} waits and barriers that ran; {len(refused)} kernels failed unmutated")
-    print(f"{sum(bool(r['hazards']) for r in results)} kernels have hazards unmutated")
+    for family in sorted({r["family"] for r in results}):
+        mine = [bool(r["hazards"]) for r in results if r["family"] == family]
+        print(f"{family}: {len(mine)} kernels, of these {sum(mine)} have hazards unmutated")
     print(f"the check takes {checked / plain:.1f} times as long: {plain:.2f} s without, {checked:.2f} s with it")
 
 

@@ -84,7 +84,7 @@ void exec_load(Wave& w, const Op& op) {
   }
   count_global(w, f, a.full | a.partial);
   if (!op.inst.lds) {
-    ++w.vmem_ordered;
+    count_vmem(w);
     run_transfer(op, lanes, w.vreg(op.inst.data0), nullptr);
     return;
   }
@@ -97,7 +97,7 @@ void exec_load(Wave& w, const Op& op) {
 }
 
 void exec_store(Wave& w, const Op& op) {
-  ++w.vmem_ordered;
+  count_vmem(w);
   const Form f = form(op);
   Addresses a;
   compute(w, op, f, &a);
@@ -121,7 +121,7 @@ void exec_store(Wave& w, const Op& op) {
 
 // Out of range: not performed, and the returned value is zero.
 void exec_atomic(Wave& w, const Op& op) {
-  ++w.vmem_ordered;
+  count_vmem(w);
   const Form f = form(op);
   Addresses a;
   compute(w, op, f, &a);

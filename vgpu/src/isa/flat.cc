@@ -26,7 +26,7 @@ struct GlobalAddress {
 };
 
 void exec_global(Wave& w, const Op& op) {
-  ++w.vmem_ordered;
+  count_vmem(w);
   const Form f = form(op);
   LanePointers lanes;
   lanes.mask = w.exec();
@@ -63,7 +63,7 @@ void exec_global_lds(Wave& w, const Op& op) {
 }
 
 void exec_flat(Wave& w, const Op& op) {
-  ++w.vmem_ordered;
+  count_vmem(w);
   const Form f = form(op);
   LanePointers lanes;
   lanes.mask = w.exec();
@@ -88,7 +88,7 @@ void exec_flat(Wave& w, const Op& op) {
 }
 
 void exec_scratch(Wave& w, const Op& op) {
-  ++w.vmem_ordered;
+  count_vmem(w);
   const Form f = form(op);
   const Inst& inst = op.inst;
   LanePointers lanes;

@@ -106,7 +106,7 @@ void HazardGroup::memory(const Wave& w, uint64_t at, const Op& op, const Effects
   if (e.unit == Unit::Lds || e.to_lds || e.flat) ranges = lds_ranges(w, op, e, &access);
   const uint32_t number = outstanding_[w.index].issue(e, at, w.exec(), e.flat && !ranges.empty());
   if (ranges.empty()) return;
-  const LdsAccess now{at, number, static_cast<uint8_t>(w.index), e.unit == Unit::Vmem, access};
+  const LdsAccess now{at, number, static_cast<uint8_t>(w.index), e.unit == Unit::Vmem, access, e.to_lds ? load_source(w, e) : 0};
   LdsConflict c;
   if (lds_.touch(now, ranges, outstanding_, &c)) return;
   const char* what = c.since_barrier ? "no s_barrier between" : "not awaited before the s_barrier between";

@@ -1,9 +1,9 @@
 // Loads that go to LDS: when they arrive.
 //
-// The hardware guarantees only the latest time, the wave's s_waitcnt that counts them, and in practice they take longer
-// than neighbouring waves need to read what was there before. AITER's attention kernels for gfx950 rely on that: each wave
-// orders the next tile into a buffer that the others may still be reading, with no barrier between. So they arrive as late
-// as they may: a kernel that forgets to wait finds the old contents.
+// The hardware guarantees only the latest time, the wave's s_waitcnt that counts them or the 64th of its memory instructions from
+// there on, and in practice they take longer than neighbouring waves need to read what was there before. AITER's attention kernels
+// for gfx950 rely on that: each wave orders the next tile into a buffer that the others may still be reading, with no barrier between.
+// So they arrive as late as they may: a kernel that forgets to wait finds the old contents.
 #include <cstring>
 
 #include "isa/memory.h"
@@ -11,7 +11,7 @@
 namespace vgpu::isa {
 
 void order_lds_load(Wave& w, const Op& op, uint64_t offset, unsigned step, uint64_t mask, const uint32_t* values) {
-  ++w.vmem_ordered;
+  count_vmem(w);
   LdsLoad load{w.vmem_ordered, &op, offset, step, mask, {}};
   load.values.assign(values, values + step / 4 * 64);
   w.landing.push_back(std::move(load));

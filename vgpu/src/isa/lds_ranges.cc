@@ -57,4 +57,18 @@ std::vector<LdsRange> lds_ranges(const Wave& w, const Op& op, const Effects& e, 
   return out;
 }
 
+uint64_t load_source(const Wave& w, const Effects& e) {
+  uint64_t digest = 0xcbf29ce484222325u;
+  auto mix = [&digest](uint64_t value) { digest = (digest ^ value) * 0x9e3779b97f4a7c15u ^ digest >> 29; };
+  mix(w.exec());
+  for (int i = 0; i < e.read_count; ++i) {
+    for (unsigned c = e.reads[i].first; c < unsigned{e.reads[i].first} + e.reads[i].count; ++c) {
+      if (c < kVgpr) mix(w.s[c]);
+      else
+        for (uint64_t m = w.exec(); m; m &= m - 1) mix(w.vreg(c)[__builtin_ctzll(m)]);
+    }
+  }
+  return digest;
+}
+
 }  // namespace vgpu::isa

@@ -23,6 +23,7 @@ void LdsShadow::start(size_t bytes, size_t waves) {
 bool LdsShadow::ordered(uint32_t stamp, const LdsAccess& now, const std::vector<Outstanding>& waves) const {
   const LdsAccess& then = accesses_[(stamp >> 6) - 1];
   if (then.access == Access::Atomic && now.access == Access::Atomic) return true;
+  if (then.at == now.at && now.load_to_lds && then.load_to_lds && then.source == now.source) return true;
   if (then.wave == now.wave) {
     if (then.load_to_lds == now.load_to_lds) return true;
     const Outstanding& mine = waves[now.wave];

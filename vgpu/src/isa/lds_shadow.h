@@ -24,6 +24,7 @@ struct LdsAccess {
   uint8_t wave;
   bool load_to_lds;  // counted by vmcnt
   Access access;
+  uint64_t source = 0;  // of a load to LDS, see load_source
 };
 struct LdsConflict {
   LdsAccess other;
@@ -35,6 +36,10 @@ struct LdsConflict {
 
 // The ranges of an LDS instruction or a load to LDS, from the wave's registers as they are before it runs.
 std::vector<LdsRange> lds_ranges(const Wave& w, const Op& op, const Effects& e, Access* access);
+
+// Of a load to LDS: a digest of all that says what it loads and where it puts it, but for the instruction itself. Waves that
+// issue one instruction on the same operands write the same bytes to the same place, in whatever order.
+uint64_t load_source(const Wave& w, const Effects& e);
 
 class LdsShadow {
  public:

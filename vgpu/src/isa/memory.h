@@ -60,6 +60,11 @@ inline void check_global(Wave& w, const Op& op, uintptr_t address, unsigned byte
 // A direct load orders `values` into LDS; s_waitcnt lands all but the wave's latest `may_be_outstanding` memory instructions.
 void order_lds_load(Wave& w, const Op& op, uint64_t offset, unsigned step, uint64_t mask, const uint32_t* values);
 void land_lds_loads(Wave& w, unsigned may_be_outstanding);
+// One more vector memory instruction is issued: vmcnt holds no more than 63, so the one before those has arrived.
+inline void count_vmem(Wave& w) {
+  ++w.vmem_ordered;
+  if (!w.landing.empty()) land_lds_loads(w, 63);
+}
 
 inline uint8_t* lds_pointer(Wave& w, const Op&, uint64_t offset, unsigned bytes, int lane) {
   std::vector<uint8_t>& lds = w.group->lds;

@@ -30,14 +30,14 @@ Images& images() {
   return *instance;
 }
 
-// The live allocations that some aligned eight bytes of the arguments point into.
+// The live allocations that some aligned eight bytes of the arguments point into, constants of other modules among them.
 std::map<uintptr_t, size_t> pointed_to(const std::vector<uint8_t>& kernarg) {
   std::map<uintptr_t, size_t> found;
   for (size_t at = 0; at + 8 <= kernarg.size(); at += 8) {
     uintptr_t value = 0;
     std::memcpy(&value, kernarg.data() + at, 8);
     const auto a = memory::map().find(value);
-    if (a && !a->freed && !a->read_only) found[a->base] = a->size;
+    if (a && !a->freed) found[a->base] = a->size;
   }
   return found;
 }
