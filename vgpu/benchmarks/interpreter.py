@@ -46,6 +46,8 @@ MATRIX = {
     "mfma 16x16x16 bf16": ("v_mfma_f32_16x16x16_bf16 v[4:7], v[20:21], v[22:23], v[4:7]", "bfloat16"),
     "mfma 32x32x8 bf16": ("v_mfma_f32_32x32x8_bf16 v[4:19], v[20:21], v[22:23], v[4:19]", "bfloat16"),
     "mfma 16x16x32 fp8": ("v_mfma_f32_16x16x32_fp8_fp8 v[4:7], v[20:21], v[22:23], v[4:7]", "float8_e4m3fnuz"),
+    "mfma 16x16x16 bf16, NaN": ("v_mfma_f32_16x16x16_bf16 v[4:7], v[20:21], v[22:23], v[4:7]", "bfloat16, NaN"),
+    "mfma 4x4x4_16b bf16": ("v_mfma_f32_4x4x4_16b_bf16 v[4:7], v[20:21], v[22:23], v[4:7]", "bfloat16"),
     "mfma 16x16x16 f16": ("v_mfma_f32_16x16x16_f16 v[4:7], v[20:21], v[22:23], v[4:7]", "float16"),
     "smfmac 16x16x32 bf16": ("v_smfmac_f32_16x16x32_bf16 v[4:7], v[20:21], v[22:25], v26", "bfloat16"),
     "mfma 16x16x32 i8": ("v_mfma_i32_16x16x32_i8 v[4:7], v[20:21], v[22:23], v[4:7]", "int8"),
@@ -56,16 +58,19 @@ ONLY_GFX950 = {
 
 
 def operands(machine: Machine, name: str) -> np.ndarray:
-    """12 registers of 64 lanes of what products are made of: normal numbers, all finite (a NaN makes every result one, by a path of
-    its own), 8-bit floats scaled as quantised rows are, their largest near the format's."""
+    """12 registers of 64 lanes of what products are made of: normal numbers, finite unless NaN is named (every 100th, so that most
+    results meet one), 8-bit floats scaled as quantised rows are, their largest near the format's."""
     rng = np.random.default_rng(0)
     if name == "int8":
         return rng.integers(-128, 128, 12 * 64 * 4, np.int8).view(np.uint32)
+    name, _, odd = name.partition(", ")
     dtype = np.dtype(getattr(ml_dtypes, name, name))
     scale = 1.0 if dtype.itemsize == 2 else float(ml_dtypes.finfo(dtype).max) / 4.5
     values = np.clip(rng.normal(size=12 * 64 * 4 // dtype.itemsize), -4.0, 4.0) * scale
     if machine.arch == "gfx942" and dtype.itemsize == 1:
         values[values == 0] = scale  # FNUZ has no zero below zero: that is its NaN
+    if odd:
+        values[::100] = np.nan
     return values.astype(dtype).view(np.uint32)
 
 
@@ -137,7 +142,7 @@ def main() -> None:
         runs = [measure(machine, module, data, 1, 1) for _ in range(5)]
         times = [cpu / count for cpu, _, count in runs]
         least, median = min(times), statistics.median(times)
-        print(f"{kind:22s} {least * 1e9:8.1f} ns  {1e-6 / least:7.1f} M/s per core, median {median * 1e9:8.1f} ns")
+        print(f"{kind:24s} {least * 1e9:8.1f} ns  {1e-6 / least:7.1f} M/s per core, median {median * 1e9:8.1f} ns")
     if not asked.word:
         scaling(machine, memory)
 

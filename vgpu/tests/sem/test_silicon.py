@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -91,13 +92,14 @@ def check(shim, info: Info, name: str, seed: int, times: int) -> None:
         np.testing.assert_array_equal(got.view(np.uint32), want.view(np.uint32), err_msg=f"{name} {style} {start}")
 
 
-def sparse_product(stored: np.ndarray, right: np.ndarray, index: np.ndarray, c: np.ndarray, ta: str, tb: str) -> np.ndarray:
-    """The dense rule on the stored elements and the rows of B that the index's first set of two-bit numbers names."""
+def sparse_product(stored: np.ndarray, right: np.ndarray, index: np.ndarray, c: np.ndarray, ta: str, tb: str,
+                   multiply: Callable[..., np.ndarray] = silicon.multiply) -> np.ndarray:  # fmt: skip
+    """The dense rule, or another, on the stored elements and the rows of B that the index's first set of two-bit numbers names."""
     m, k, per_lane = len(c), len(right), len(stored)
     positions = unpack(index[None, :], 2)[:per_lane].astype(int)
     left, named = (operand(x, m, k // 2, 1)[0] for x in (stored, positions))
     rows = right[4 * (np.arange(k // 2) // 2) + named]  # of each row of A its own [k/2, n]
-    return silicon.multiply(left[:, None], rows, c[:, None], ta, tb).transpose(1, 0, 2)
+    return multiply(left[:, None], rows, c[:, None], ta, tb).transpose(1, 0, 2)
 
 
 @pytest.mark.parametrize("name", RULED)

@@ -20,7 +20,8 @@ inline void add_groups(const ViewOf& view, [[maybe_unused]] bool small_products,
     }
     for (int m = 0; m < M; ++m)
       for (int n = 0; n < N; n += 16)
-        if (sums.by_one[m][n / 16] || !add_sums<kHalves == 2, 16>(sums.sum[m] + n, sums.e[m] + n, acc[m] + n))
+        if (!sums.by_one[m][n / 16]) add_sums<kHalves == 2, 16>(sums.sum[m] + n, sums.e[m] + n, acc[m] + n);
+        else
           for (int i = n; i < n + 16; ++i) acc[m][i] = group_of_one<G, kHalves>(view(m), i, acc[m][i]);
     return;
   }

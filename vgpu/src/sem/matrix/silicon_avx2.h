@@ -166,20 +166,17 @@ template <int HALVES, int G, int ROWS, int M, int N, class View>
     }
 }
 
-// Step 3 for a row of N results. False: an accumulator is not finite, and nothing was done.
+// Step 3 for a row of N results of finite operands: a C that is not finite stays what it is.
 template <bool DROPS, int N>
-[[gnu::always_inline]] inline bool add_sums(const int32_t* sum, const int32_t* e, float* acc) {
+[[gnu::always_inline]] inline void add_sums(const int32_t* sum, const int32_t* e, float* acc) {
   const __m256i exponent = _mm256_set1_epi32(0x7f800000);
-  __m256i c[N / 8], beyond = _mm256_setzero_si256();
-  for (int i = 0; i < N / 8; ++i) {
-    c[i] = _mm256_castps_si256(_mm256_add_ps(_mm256_load_ps(acc + 8 * i), _mm256_setzero_ps()));  // no zero below zero
-    beyond = _mm256_or_si256(beyond, _mm256_cmpeq_epi32(_mm256_and_si256(c[i], exponent), exponent));
+  for (int i = 0; i < N; i += 8) {
+    const __m256i c = _mm256_castps_si256(_mm256_add_ps(_mm256_load_ps(acc + i), _mm256_setzero_ps()));  // no zero below zero
+    const __m256i stays = _mm256_cmpeq_epi32(_mm256_and_si256(c, exponent), exponent);
+    const __m256 added = add_8<DROPS>(_mm256_load_si256(reinterpret_cast<const __m256i*>(sum + i)),
+                                      _mm256_load_si256(reinterpret_cast<const __m256i*>(e + i)), c);
+    _mm256_store_ps(acc + i, _mm256_blendv_ps(added, _mm256_castsi256_ps(c), _mm256_castsi256_ps(stays)));
   }
-  if (__builtin_expect(any(beyond), 0)) return false;
-  for (int i = 0; i < N / 8; ++i)
-    _mm256_store_ps(acc + 8 * i, add_8<DROPS>(_mm256_load_si256(reinterpret_cast<const __m256i*>(sum + 8 * i)),
-                                              _mm256_load_si256(reinterpret_cast<const __m256i*>(e + 8 * i)), c[i]));
-  return true;
 }
 
 }  // namespace vgpu::sem::matrix

@@ -94,7 +94,8 @@ VGPU_WIDE [[gnu::noinline]] void add_16_of_any(const View& v, int n, float* c) {
   alignas(64) int32_t sums[16], exponents[16];
   _mm512_store_si512(sums, sum_of_16<TA, G, true>(v, n, clamped));
   _mm512_store_si512(exponents, clamped);
-  if (beyond || !add_sums<kHalves == 2, 16>(sums, exponents, c))
+  if (!beyond) add_sums<kHalves == 2, 16>(sums, exponents, c);
+  else
     for (int i = 0; i < 16; ++i) c[i] = group_of_one<G, kHalves>(v, n + i, c[i]);
 }
 
@@ -143,13 +144,61 @@ VGPU_WIDE [[gnu::always_inline]] inline void add_all_groups(const ViewOf& view, 
     }
 }
 
-// multiply_published. False: an operand is not finite, and nothing was done.
+// Operands with NaN or infinity. As long as no sum of the finite ones can leave f32, a result is not finite exactly where one of its
+// products or its C is not, and fused multiply-adds say which of NaN and the infinities it is, in whatever order; the others are the
+// rule's of the finite operands.
+
+// `from` with zeros for what is not finite. Returns the largest exponent of the rest.
+template <int ROWS, int EDGE>
+VGPU_WIDE inline int finite_part(const float (*from)[EDGE], float (*to)[EDGE]) {
+  const __m512i field = _mm512_set1_epi32(0x7f800000);
+  __m512i largest = _mm512_setzero_si512();
+  for (int row = 0; row < ROWS; ++row)
+    for (int i = 0; i < EDGE; i += 16) {
+      const __m512i bits = _mm512_load_si512(from[row] + i), exponent = _mm512_and_si512(bits, field);
+      const __mmask16 finite = _mm512_cmpneq_epi32_mask(exponent, field);
+      largest = _mm512_mask_max_epu32(largest, finite, largest, exponent);
+      _mm512_store_si512(to[row] + i, _mm512_maskz_mov_epi32(finite, bits));
+    }
+  return static_cast<int>(_mm512_reduce_max_epu32(largest) >> 23) - 127;
+}
+// Whether C and K products of such exponents, in any order, have no sum of 2^127 or more.
+constexpr bool sums_fit(int k, int ea, int eb, int ec) {
+  int bits = 0;
+  while (1 << bits < k) ++bits;
+  return ea + eb + 2 + bits <= 126 && ec <= 125;
+}
+// The results of `from` that are not finite.
+template <int M, int N>
+VGPU_WIDE inline void take_not_finite(const float (*from)[N], float (*to)[N]) {
+  const __m512i field = _mm512_set1_epi32(0x7f800000);
+  for (int m = 0; m < M; ++m)
+    for (int n = 0; n < N; n += 16) {
+      const __m512i bits = _mm512_load_si512(from[m] + n);
+      _mm512_mask_store_epi32(to[m] + n, _mm512_cmpeq_epi32_mask(_mm512_and_si512(bits, field), field), bits);
+    }
+}
+// `plain` multiplies by fused multiply-adds, `ruled` as published: both (a, b, acc).
+template <int M, int N, int KA, int KB, class Plain, class Ruled>
+VGPU_WIDE inline bool multiply_not_finite(const float (*a)[M], const float (*b)[N], float (*acc)[N], const Plain& plain, const Ruled& ruled) {
+  alignas(64) float finite_a[KA][M], finite_b[KB][N], other[M][N];
+  const int ea = finite_part<KA>(a, finite_a), eb = finite_part<KB>(b, finite_b), ec = finite_part<M>(acc, other);
+  if (!sums_fit(KA, ea, eb, ec)) return false;
+  std::memcpy(other, acc, sizeof other);
+  plain(a, b, other);
+  if (!ruled(finite_a, finite_b, acc)) return false;
+  take_not_finite<M>(other, acc);
+  return true;
+}
+
+// multiply_published. False: the operands and C leave f32, and nothing was done.
 template <class TA, class TB, int M, int N, int K>
 VGPU_WIDE [[gnu::noinline]] bool multiply_wide(const float (*a)[M], const float (*b)[N], float (*acc)[N]) {
   constexpr int kGroup = Silicon<TA>::kGroup < K ? Silicon<TA>::kGroup : K;
   alignas(64) uint32_t ea[K / 2][M], eb[K / 2][N];
   const bool finite = exponent_pairs<TA, M, K>(a, 127, ea), right_finite = exponent_pairs<TB, N, K>(b, 0, eb);
-  if (!finite || !right_finite) return false;
+  if (__builtin_expect(!finite || !right_finite, 0))
+    return multiply_not_finite<M, N, K, K>(a, b, acc, multiply_16_wide<M, N, K>, multiply_wide<TA, TB, M, N, K>);
   add_all_groups<TA, kGroup, K, M, N>([&](int k, int m) { return WideDense<M, N>{a + k, ea + k / 2, b + k, eb + k / 2, m}; }, acc);
   return true;
 }

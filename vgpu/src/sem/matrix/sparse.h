@@ -38,22 +38,6 @@ struct WideSparse {
   }
 };
 
-template <class TA, class TB, int M, int N, int K>
-VGPU_WIDE [[gnu::noinline]] bool sparse_published_wide(const float (*a)[M], const float (*b)[N], const int (*stored)[M], float (*acc)[N]) {
-  alignas(64) uint32_t ea[K / 4][M], even[K][N], odd[K][N];
-  __m512i largest = _mm512_setzero_si512();
-  for (int k = 0; k < K; ++k)
-    for (int i = 0; i < N; i += 16) {
-      const __m512i e = exponents_16<TB>(b[k] + i, 0, largest);
-      _mm512_store_si512(even[k] + i, _mm512_and_si512(e, _mm512_set1_epi32(0xffff)));
-      _mm512_store_si512(odd[k] + i, _mm512_slli_epi32(e, 16));
-    }
-  if (!exponent_pairs<TA, M, K / 2>(a, 127, ea) || _mm512_cmpeq_epu32_mask(largest, _mm512_set1_epi32(255))) return false;
-  constexpr int kGroup = Silicon<TA>::kGroup;
-  add_all_groups<TA, kGroup, K / 2, M, N>([&](int e, int m) { return WideSparse<M, N>{a + e, ea + e / 2, b, even, odd, stored + e, m}; }, acc);
-  return true;
-}
-
 // One fused multiply-add per stored element.
 template <int M, int N, int K>
 VGPU_WIDE [[gnu::noinline]] void multiply_sparse_wide(const float (*a)[M], const float (*b)[N], const int (*stored)[M], float (*acc)[N]) {
@@ -66,6 +50,24 @@ VGPU_WIDE [[gnu::noinline]] void multiply_sparse_wide(const float (*a)[M], const
           sum[i] = _mm512_fmadd_ps(_mm512_set1_ps(a[e][m + i]), _mm512_load_ps(b[stored[e][m + i]] + n), sum[i]);
       for (int i = 0; i < 8; ++i) _mm512_store_ps(acc[m + i] + n, sum[i]);
     }
+}
+template <class TA, class TB, int M, int N, int K>
+VGPU_WIDE [[gnu::noinline]] bool sparse_published_wide(const float (*a)[M], const float (*b)[N], const int (*stored)[M], float (*acc)[N]) {
+  alignas(64) uint32_t ea[K / 4][M], even[K][N], odd[K][N];
+  __m512i largest = _mm512_setzero_si512();
+  for (int k = 0; k < K; ++k)
+    for (int i = 0; i < N; i += 16) {
+      const __m512i e = exponents_16<TB>(b[k] + i, 0, largest);
+      _mm512_store_si512(even[k] + i, _mm512_and_si512(e, _mm512_set1_epi32(0xffff)));
+      _mm512_store_si512(odd[k] + i, _mm512_slli_epi32(e, 16));
+    }
+  if (!exponent_pairs<TA, M, K / 2>(a, 127, ea) || _mm512_cmpeq_epu32_mask(largest, _mm512_set1_epi32(255)))
+    return multiply_not_finite<M, N, K / 2, K>(
+        a, b, acc, [&](auto x, auto y, auto z) { multiply_sparse_wide<M, N, K>(x, y, stored, z); },
+        [&](auto x, auto y, auto z) { return sparse_published_wide<TA, TB, M, N, K>(x, y, stored, z); });
+  constexpr int kGroup = Silicon<TA>::kGroup;
+  add_all_groups<TA, kGroup, K / 2, M, N>([&](int e, int m) { return WideSparse<M, N>{a + e, ea + e / 2, b, even, odd, stored + e, m}; }, acc);
+  return true;
 }
 #endif
 
