@@ -7,6 +7,7 @@
 namespace vgpu::timing {
 namespace {
 
+constexpr double kUneven = 1.1;  // longest over shortest workgroup: from there on they are no longer taken for one another
 constexpr unsigned kRounds = 2;  // of resident workgroups that are simulated; more follow in the pace of the last
 
 unsigned residents(const Table& t, const Sample& s) {
@@ -55,8 +56,17 @@ Estimate estimate(const Table& t, const Sample& sample) {
     return e;
   }
   const auto simulated = static_cast<size_t>(std::min(e.groups_per_unit, double(kRounds * e.resident)));
+  std::vector<double> sizes;
+  for (const GroupTrace* g : traces) {
+    size_t n = 0;
+    for (const auto& w : g->waves) n += w.size();
+    sizes.push_back(static_cast<double>(n));
+  }
+  const auto longest = std::max_element(sizes.begin(), sizes.end());
+  const bool uneven = *longest > kUneven * *std::min_element(sizes.begin(), sizes.end());
   std::vector<const GroupTrace*> queue;
-  for (size_t i = 0; i < simulated; ++i) queue.push_back(traces[i % traces.size()]);
+  for (size_t i = 0; i < simulated; ++i)
+    queue.push_back(traces[uneven && simulated < traces.size() ? i * traces.size() / simulated : i % traces.size()]);
   const Traffic lines = traffic(t, sample.grid, sample.allocations, e.long_groups, t.compute_units * e.resident);
   // How many lines miss the first cache does not depend on how fast they come, to a good approximation: a first pass counts them.
   Share share{t.line_bytes / t.l1_bytes_per_cycle, t.l2_latency + t.hbm_ns * t.clock_ghz};
@@ -78,15 +88,13 @@ Estimate estimate(const Table& t, const Sample& sample) {
     const double pace = (ends.back() - ends[before - 1]) / e.resident;
     e.cycles += (e.groups_per_unit - static_cast<double>(simulated)) * pace;
   }
+  if (uneven) {  // a launch lasts at least as long as its longest workgroup, which may be any unit's
+    const UnitResult alone = simulate(t, sample.recorder.instructions, {traces[static_cast<size_t>(longest - sizes.begin())]}, 1, share);
+    if (alone.cycles > e.cycles) e.cycles = alone.cycles, e.unit = alone;
+  }
   const double matrix = std::min(1.0, e.unit.busy.matrix / std::max(1.0, e.unit.cycles)) * e.active_units / t.compute_units;
   const double clock = t.clock_ghz * (1 - matrix * (1 - std::min(1.0, t.matrix_clock)));
   e.microseconds = t.launch_us + e.cycles / (clock * 1e3);
-  std::vector<double> sizes;
-  for (const GroupTrace* g : traces) {
-    size_t n = 0;
-    for (const auto& w : g->waves) n += w.size();
-    sizes.push_back(static_cast<double>(n));
-  }
   double mean = 0, square = 0;
   for (const double s : sizes) mean += s / static_cast<double>(sizes.size());
   for (const double s : sizes) square += (s - mean) * (s - mean);

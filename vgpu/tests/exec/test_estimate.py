@@ -179,6 +179,27 @@ def test_workgroups_that_end_at_once_do_not_count(bench, device):
     assert 0 < large["sampling_error"] < 0.3
 
 
+# Workgroup i goes round 4 (i + 1) times, as those of a causal kernel do, which see more keys the later their queries are.
+UNEVEN = """
+  s_add_u32 s8, s2, 1
+  s_lshl_b32 s8, s8, 2
+loop:
+  v_exp_f32 v1, v2
+  v_exp_f32 v1, v2
+  s_sub_u32 s8, s8, 1
+  s_cmp_lg_u32 s8, 0
+  s_cbranch_scc1 loop
+"""
+
+
+@pytest.mark.parametrize("samples", [8, 64])
+def test_a_launch_lasts_as_long_as_its_longest_workgroup(bench, device, samples):
+    """64 workgroups, one on a compute unit: however short the mean is."""
+    found = run(bench, device, UNEVEN, grid=(64, 1, 1), samples=samples)
+    assert found["groups_per_unit"] == 1
+    assert found["cycles"] == pytest.approx(64 * 4 * 2 * 16, rel=0.15 if samples == 8 else 0.02)
+
+
 def test_the_same_launch_has_the_same_estimate(bench, device):
     texts = {str(run(bench, device, STREAM.format(8), grid=(50, 1, 1), buffers=[bench.allocate(1 << 16)])) for _ in range(3)}
     assert len(texts) == 1
