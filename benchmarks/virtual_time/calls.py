@@ -1,4 +1,4 @@
-"""A published row as a call of an op: operands by dtype and shape, with the row's kernel forced."""
+"""A published row as a call of an op: operands by dtype and shape, with the row's hand-written kernel, if it names one, forced."""
 
 from __future__ import annotations
 
@@ -82,4 +82,4 @@ def call(row: Row) -> Call:
     """Raises ValueError or NotSupportedError where no op takes the row."""
     shape = dict(row.shape)
     found = call_of((_gemm if row.family.startswith("gemm") else _moe)(row, shape), row.arch)
-    return dataclasses.replace(found, kernel=row.kernel)
+    return dataclasses.replace(found, kernel=row.kernel) if row.implementation == "asm" and row.kernel else found

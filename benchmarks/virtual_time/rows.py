@@ -1,4 +1,4 @@
-"""The rows of AITER's tuned tables that name a hand-written kernel, with the time that each one prints."""
+"""The rows of AITER's tuned tables that name a hand-written or a Triton kernel, with the time that each one prints."""
 
 from __future__ import annotations
 
@@ -37,8 +37,9 @@ MOE_SHAPE = (
 class Row:
     """One published time.
 
-    family: the op, "fused_moe" or "moe_stage1". shape: what identifies the call. kernel: the symbol. split: of K.
-    m: rows or tokens. block_m: rows of a block of the sorted list, of a mixture of experts.
+    family: the op, "fused_moe" or "moe_stage1". shape: what identifies the call. kernel: the symbol; of Triton, which chooses its
+    tile itself, the weight's shape. split: of K. m: rows or tokens. block_m: rows of a block of the sorted list, of a mixture of
+    experts. implementation: whose kernel it is, "asm" or "triton".
     """
 
     family: str
@@ -50,6 +51,7 @@ class Row:
     us: float
     m: int
     block_m: int = 0
+    implementation: str = "asm"
 
     @property
     def key(self) -> str:
@@ -76,12 +78,18 @@ def _gemm(op: str, pattern: str) -> list[Row]:
     found = []
     for row in tuned_rows(pattern):
         device, name = _device(row), str(row.get("kernelName"))
-        int8 = op == "gemm_a8w8_bpreshuffle" and row.get("q_dtype_w") != "torch.int8"
-        if device is None or not name.startswith("_ZN5aiter") or int8 or (op == "gemm_a16w16" and row.get("libtype") != "asm"):
+        plain = op == "gemm_a16w16" and str(row["bpreshuffle"]) != "True"
+        implementation = "triton" if plain and row.get("libtype") == "triton" else "asm"
+        if implementation == "triton":
+            name = f"{row['N']}x{row['K']}"
+        other = op == "gemm_a8w8_bpreshuffle" and row.get("q_dtype_w") != "torch.int8"
+        other |= op == "gemm_a16w16" and row.get("libtype") != implementation
+        if device is None or other or (implementation == "asm" and not name.startswith("_ZN5aiter")):
             continue
         more = [(n, row[n]) for n in ("bias", "outdtype", "bpreshuffle") if op == "gemm_a16w16"]
         shape = tuple([(n, row[n]) for n in "MNK"] + more)
-        found.append(Row(op, str(row["gfx"]), device, shape, name, int(row["splitK"]), _time(row["us"]), int(row["M"])))
+        found.append(Row(op, str(row["gfx"]), device, shape, name, int(row["splitK"]), _time(row["us"]), int(row["M"]),
+                         implementation=implementation))  # fmt: skip
     return found
 
 

@@ -1,4 +1,4 @@
-"""Estimates against the times that AITER's tuned tables print, for the rows that name a hand-written kernel.
+"""Estimates against the times that AITER's tuned tables print, for the rows that name a hand-written or a Triton kernel.
 
 python -m benchmarks.virtual_time.validate [--half odd|even] [--per-kernel N] [--seconds S]     needs AITER e4048607 and vgpu
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
+import dataclasses
 import hashlib
 import math
 import re
@@ -22,12 +24,13 @@ import numpy as np
 from vgpu.estimate import Bench
 
 from benchmarks.virtual_time import calls, launches
+from benchmarks.virtual_time.report import APART
 from benchmarks.virtual_time.rows import Row, published
 from jax_aiter.core import arch
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.asm import provider
 from jax_aiter.kernels.asm.moe import steps
-from jax_aiter.kernels.provider import Program
+from jax_aiter.kernels.provider import Program, providers
 from vgpu import devices
 
 MOST_WORK = 2e13  # multiplications of a mixture of experts: beyond, tracing one workgroup takes many seconds
@@ -39,7 +42,7 @@ def estimated(bench: Bench, row: Row) -> float:
     arch.COMPUTE_UNITS[row.arch] = int(device.values["compute_units"])
     provider._remembered.cache_clear()  # the number of compute units is not in its key
     with mock.patch.object(steps.Recorded, "before", return_value=None):  # the row's time is of its kernel alone
-        plan = provider.AsmProvider().plan(calls.call(row))
+        plan = next(p for p in providers() if p.name == row.implementation).plan(calls.call(row))
     (plan,) = plan.plans if isinstance(plan, Program) else (plan,)
     shape, contents = dict(row.shape), {}
     if "token" in shape:
@@ -81,13 +84,29 @@ def report(pairs: list[tuple[Row, float]]) -> str:
     groups: dict[str, list[tuple[Row, float]]] = collections.defaultdict(list)
     for row, us in pairs:
         gemm = row.family.startswith("gemm")
-        groups[f"{row.family} {row.device}"].append((row, us))
+        groups[f"{row.family}{' triton' if row.implementation == 'triton' else ''} {row.device}"].append((row, us))
         size = "M" if gemm else "tokens"
         groups[f"all {'GEMM' if gemm else 'MoE'}, {size} {'>' if row.m > 64 else '<='} 64"].append((row, us))
     groups["all"] = pairs
     head = ["| rows | n | bias (median) | median of \\|log\\| | p90 | within 20 % | within 2x |", "| --- |" + " ---: |" * 6]
     body = [line(name, groups[name]) for name in sorted(groups, key=lambda n: (n.startswith("all"), n == "all", n))]
     return "\n".join([*head, *body, f"\nrank correlation {rank_correlation(pairs):.3f}"])
+
+
+def choice(bench: Bench, pairs: list[tuple[Row, float]]) -> str:
+    """How often the estimates put a published winner before the other kind of kernel, which the search that found it had too."""
+    ratios = []
+    for row, us in pairs:
+        if row.family != "gemm_a16w16" or dict(row.shape)["bpreshuffle"] == "True":
+            continue
+        other = dataclasses.replace(row, implementation="asm" if row.implementation == "triton" else "triton", kernel="")
+        with contextlib.suppress(NotSupportedError, RuntimeError, TypeError, ValueError):
+            ratios.append(us / estimated(bench, other))
+    wrong = [r for r in ratios if r > 1]
+    return (
+        f"of {len(ratios)} published winners of two kinds the estimates put {len(ratios) - len(wrong)} first; "
+        f"{sum(r > APART for r in ratios)} behind by more than {APART}"
+    )
 
 
 def main() -> None:
@@ -99,8 +118,11 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=math.inf, metavar="S", help="stop after so much time")
     parser.add_argument("--family", default="", metavar="TEXT", help="families that contain it")
+    parser.add_argument("--choice", action="store_true", help="also estimate what the published kernel won against")
+    parser.add_argument("--implementation", choices=["asm", "triton"], help="rows of one")
     args = parser.parse_args()
-    half = [r for r in published() if r.fitted == (args.half == "even") and r.arch == args.arch and args.family in r.family]
+    half = [r for r in published() if r.fitted == (args.half == "even") and r.arch == args.arch and args.family in r.family
+            and args.implementation in (None, r.implementation)]  # fmt: skip
     rows, bench, pairs = drawn(half, args.per_kernel), Bench(args.arch), []
     refused: collections.Counter[str] = collections.Counter()
     end = time.monotonic() + args.seconds
@@ -118,6 +140,8 @@ def main() -> None:
         print(f"not estimated: {count} x {why}")
     if pairs:
         print(report(pairs))
+    if args.choice:
+        print(choice(bench, pairs))
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def nearest(call: Call) -> Shipped | None:
         return None
     device, rows = _table(call.target.arch)
     own = tuning.key(call)
-    kind, sizes, form = _kind(own), _sizes(own), "" if call.reference is None else call.reference.name
-    alike = [row for row in rows if row.kind == kind and row.entry.reference == form]
-    found = [(far, row.entry) for row in alike if (far := distance(row.sizes, sizes)) <= NEAR]
+    alike, form = kind(own), "" if call.reference is None else call.reference.name
+    rows = tuple(row for row in rows if row.kind == alike and row.entry.reference == form)
+    found = [(far, row.entry) for row in rows if (far := distance(row.sizes, sizes(own))) <= NEAR]
     least = min((far for far, _ in found), default=math.inf)
     entries = [entry for far, entry in found if far == least]
     if len({(entry.faster, entry.slower) for entry in entries}) != 1:
@@ -78,10 +78,10 @@ def _table(arch: str) -> tuple[str, tuple[_Row, ...]]:
     if not path.is_file():
         return "", ()
     text = path.read_text()
-    return tuning.origin(text), tuple(_Row(_kind(key), _sizes(key), entry) for key, entry in tuning.parse(text).items())
+    return tuning.origin(text), tuple(_Row(kind(key), sizes(key), entry) for key, entry in tuning.parse(text).items())
 
 
-def _kind(key: str) -> str:
+def kind(key: str) -> str:
     """Of a call's key what two calls must have in common: all but sizes, `FREE` parameters, and which type of 16 bits."""
     call, bar, params = tuning.skeleton(key).partition(" | ")
     free = FREE.get(call.split(" ")[1], ())
@@ -89,7 +89,7 @@ def _kind(key: str) -> str:
     return (call + bar + kept).replace("bfloat16", "float16")
 
 
-def _sizes(key: str) -> tuple[tuple[int, ...], ...]:
+def sizes(key: str) -> tuple[tuple[int, ...], ...]:
     """The shape of each operand, as the key rounds it."""
     shapes = re.findall(r"\[([0-9,]*)\]", key.partition(" | ")[0])
     return tuple(tuple(int(n) for n in shape.split(",") if n) for shape in shapes)

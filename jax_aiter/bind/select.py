@@ -2,17 +2,17 @@
 
 import dataclasses
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import jax
 
-from jax_aiter.bind import forms, preference
+from jax_aiter.bind import estimated, forms, preference
 from jax_aiter.core import machine, symbolic
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.core.record import Record
-from jax_aiter.kernels.provider import Call, Missing, Target, Unasked, Unusable, providers
+from jax_aiter.kernels.provider import Call, Missing, Open, Target, Unasked, Unusable, providers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +100,28 @@ def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[preference.P
     # A kernel that its library would not take here still beats no kernel, but comes after the other libraries' kernels.
     behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
     asked = [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)]
-    ranked = preference.preference(call, sorted(asked, key=lambda name: name in behind))
-    return ranked, {**refused, **behind, **ranked.passed_over}
+    guess = _estimate(call, asked, behind)
+    first = None if guess is None else guess.first(asked)
+    ranked = preference.preference(call, sorted(asked, key=lambda name: (name != first, name in behind)))
+    slower = {} if first is None else {name: str(guess) for name in asked if name not in behind}
+    return ranked, {**refused, **behind, **slower, **ranked.passed_over}
+
+
+def _estimate(call: Call, asked: Collection[str], behind: Mapping[str, str]) -> estimated.Estimate | None:
+    """The estimate by which a kernel comes first that AITER's tables leave open; None where none says so."""
+    if not any(isinstance(behind.get(name), Open) for name in asked):
+        return None
+    found = estimated.nearest(call)
+    return found if found is not None and isinstance(behind.get(found.first(asked) or ""), Open) else None
+
+
+def by_estimate(call: Call, implementation: str) -> tuple[str, ...]:
+    """For `explain`: the estimate by which auto takes this kernel, () if something else says so."""
+    accepting = [p for p in providers() if refusals(call).get(p.name, "") is None]
+    behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
+    asked = [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)]
+    found = _estimate(call, asked, behind)
+    return (str(found),) if found is not None and found.first(asked) == implementation else ()
 
 
 def preferred(call: Call, implementation: str | None, lifted: str | None = None) -> tuple[str, dict[str, str]]:

@@ -64,6 +64,11 @@ class Unasked(str):
     """A reason to pass over a kernel that auto never overcomes: it computes something else, close as that may be."""
 
 
+class Open(str):
+    """A reason to pass over a kernel that an estimate of its time outweighs (`bind.estimated`): AITER's tables say nothing of the
+    shape, and what AITER calls then is no kernel of these providers."""
+
+
 class Provider(Protocol):
     name: str
 

@@ -151,7 +151,7 @@ def test_two_rows_as_near_that_disagree_leave_it_to_the_rule(monkeypatch):
         call = moe(tokens)
         key = tuning.key(call)
         entry = tuning.Entry(seconds, tuning.spelled(call), reference=call.reference.name)
-        return measured._Row(measured._kind(key), measured._sizes(key), entry)
+        return measured._Row(measured.kind(key), measured.sizes(key), entry)
 
     rows = [row(16, {"xla": 1.0, "triton": 2.0}), row(64, {"xla": 2.0, "triton": 1.0})]
     monkeypatch.setattr(measured, "_table", lambda arch: ("card", tuple(rows)))

@@ -16,7 +16,7 @@ from jax_aiter.kernels.asm.tables import NotFoundError, TableError, location
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.empty import nothing_to_launch
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.provider import Call, Program, Unusable
+from jax_aiter.kernels.provider import Call, Open, Program, Unusable
 from jax_aiter.kernels.spec import CallSpec
 
 
@@ -51,7 +51,10 @@ class AsmProvider:
         lines += () if found.recorded is None else (found.recorded.around(),)
         where = location()
         lines += () if where.verified else (f"AITER's files are {where.state}",)
-        return lines if found.passes_over is None else (*lines, f"taken for want of another library's kernel: {found.passes_over}")
+        if found.passes_over is None:
+            return lines
+        why = "AITER itself" if isinstance(found.passes_over, Open) else "taken for want of another library's kernel"
+        return (*lines, f"{why}: {found.passes_over}")
 
     def recorded(self, call: Call) -> tuple[CallSpec, ...]:
         """The HIP kernels of AITER's that are recorded for the plan of a call; none if it is refused."""
