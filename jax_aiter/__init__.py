@@ -78,6 +78,9 @@ if TYPE_CHECKING:
     from jax_aiter.ops.indexer.fp8_mqa_logits import fp8_mqa_logits as fp8_mqa_logits
     from jax_aiter.ops.indexer.fp8_paged_mqa_logits import fp8_paged_mqa_logits as fp8_paged_mqa_logits
     from jax_aiter.ops.indexer.indexer_k_quant_and_cache import indexer_k_quant_and_cache as indexer_k_quant_and_cache
+    from jax_aiter.ops.indexer.indexer_qk_rope_quant_and_cache import (
+        indexer_qk_rope_quant_and_cache as indexer_qk_rope_quant_and_cache,
+    )
     from jax_aiter.ops.indexer.req_to_global_index import req_to_global_index as req_to_global_index
     from jax_aiter.ops.indexer.sparse_attn_indexer import sparse_attn_indexer as sparse_attn_indexer
     from jax_aiter.ops.indexer.top_k_per_row_decode import top_k_per_row_decode as top_k_per_row_decode

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from jax_aiter.vllm_ops import values
 from jax_aiter.vllm_ops.row import Argument, Row, only, renamed, returned, same, to, unneeded
 
@@ -126,12 +128,21 @@ ROWS = (
         name="indexer_qk_rope_quant_and_cache",
         where=OWN_OPS,
         aiter="aiter.indexer_qk_rope_quant_and_cache",
-        lacks="the fusion: the norm of the key, the rotation, the quantised query and the write are ops one after another",
-        instead=(
-            "jax_aiter.layer_norm",
-            "jax_aiter.rope_positions",
-            "jax_aiter.per_token_quant",
-            "jax_aiter.indexer_k_quant_and_cache",
-        ),
+        ops=("indexer_qk_rope_quant_and_cache",),
+        arguments={
+            **same("q"),
+            "q_out": dataclasses.replace(to("quant_dtype", values.dtype_of), result=True),
+            **same("weights"),
+            **returned("weights_out"),
+            **same("k"),
+            "kv_cache": to("kv_cache", note="uint8 [nb, bs, W]"),
+            **same("slot_mapping", "norm_weight", "norm_bias", "positions"),
+            **renamed(cos_cache="cos", sin_cache="sin"),
+            **same("epsilon"),
+            **unneeded("quant_block_size", note="a key has one scale"),
+            **same("scale_fmt", "weights_scale", "preshuffle"),
+            "is_neox": to("rotate_style", values.rotate_style),
+        },
+        results=("q_out", "weights_out", "kv_cache"),
     ),
 )

@@ -42,6 +42,18 @@ def keys(dtype="bfloat16", head=128, width=None, block=16, **params):
     return CallSpec("indexer_k_quant_and_cache", "gfx942", operands, given, (cache,))
 
 
+def both(dtype="bfloat16", table=None, weight="float32", heads=3, head=128, pairs=32, width=None, **params):
+    cache = ArraySpec((BLOCKS, 3, width or head + 4), "uint8")
+    operands = {"q": ArraySpec((TOKENS, heads, head), dtype), "weights": ArraySpec((TOKENS, heads), dtype)}
+    operands |= {"k": ArraySpec((TOKENS, head), dtype), "kv_cache": cache}
+    operands |= dict.fromkeys(("slot_mapping", "positions"), ArraySpec((TOKENS,), "int32"))
+    operands |= dict.fromkeys(("norm_weight", "norm_bias"), ArraySpec((head,), weight))
+    operands |= dict.fromkeys(("cos", "sin"), ArraySpec((9, pairs), table or dtype))
+    given = {"rotate_style": "neox", "epsilon": 1e-6, "scale_fmt": None, "weights_scale": 1.0, "preshuffle": False}
+    results = ArraySpec((TOKENS, heads, head), FP8), ArraySpec((TOKENS, heads), "float32"), cache
+    return CallSpec("indexer_qk_rope_quant_and_cache", "gfx942", operands, {**given, "quant_dtype": FP8, **params}, results)
+
+
 def gathered(head=128, **params):
     operands = {"kv_cache": ArraySpec((BLOCKS, 16, head + head // 32), "uint8"), "block_table": ArraySpec((2, 3), "int32")}
     operands["cu_seq_lens"] = ArraySpec((3,), "int32")
@@ -89,6 +101,8 @@ TAKEN = {
     "keys": keys(),
     "keys of two scales": keys("float32", 256, scale_fmt="ue8m0"),
     "gathered keys": gathered(),
+    "queries and keys": both(scale_fmt="ue8m0"),
+    "queries and keys of float32": both("float32"),
     "paged NHD": paged(),
     "paged HND of 64": paged("HND", kind=FP8, block=64),
     "paged asm": paged("asm", "float16", FP8, block=48),
@@ -117,6 +131,13 @@ REFUSED = {
     "odd blocks": (keys(width=133, block=3), "blocks of 3 x 133 bytes"),
     "keys of integers": (keys("int8"), "k has dtype int8"),
     "short gathered keys": (gathered(64), "keys of 64 elements"),
+    "short queries": (both(head=64), "heads of 64 elements, 64 rotated; AITER's HIP kernel takes 128, 64 rotated"),
+    "whole queries rotated": (both(pairs=64), "heads of 128 elements, 128 rotated"),
+    "many queries": (both(heads=65536), "q has 65536 heads"),
+    "a norm of 16 bits": (both(weight="bfloat16"), "norm_weight has dtype bfloat16; AITER's HIP kernel takes float32"),
+    "queries and a wide table": (both(table="float32"), "cos has dtype float32; AITER's HIP kernel takes bfloat16"),
+    "queries of another fp8": (both(quant_dtype="float8_e4m3fn"), "quant_dtype = float8_e4m3fn"),
+    "odd blocks behind queries": (both(width=133), "blocks of 3 x 133 bytes"),
     "ragged": (paged(more={"cu_seqlens": ArraySpec((3,), "int32")}.items()), "cu_seqlens is given"),
     "sinks": (paged(more={"sinks": ArraySpec((8,), "float32")}.items()), "sinks is given"),
     "float32": (paged(dtype="float32"), "query has dtype float32"),

@@ -8,12 +8,12 @@ import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
+from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, integers, normal
 from jax_aiter.core.reads import joined
 from jax_aiter.ops.cache import write
 from jax_aiter.ops.indexer import quantised_keys
-from jax_aiter.ops.quant.numerics import fp8
 
 OP = "indexer_k_quant_and_cache"
 
@@ -115,7 +115,7 @@ def indexer_k_quant_and_cache(
         k=k,
         kv_cache=kv_cache,
         slot_mapping=slot_mapping,
-        **quantised_keys.parameters(OP, quant_block_size, scale_fmt, preshuffle),
-        quant_dtype=fp8(OP, quant_dtype),
+        quant_block_size=check.integer(OP, "quant_block_size", quant_block_size, 1),
+        **quantised_keys.parameters(OP, scale_fmt, preshuffle, quant_dtype),
         implementation=implementation,
     )[0]

@@ -10,7 +10,7 @@ from jax_aiter.core import check
 from jax_aiter.core.reads import Part
 from jax_aiter.ops.cache import write as cache_write
 from jax_aiter.ops.indexer import index_cache
-from jax_aiter.ops.quant.numerics import dtype_max, saturating_cast
+from jax_aiter.ops.quant.numerics import dtype_max, fp8, saturating_cast
 
 #: None: amax / largest value; "ue8m0": the next power of two.
 SCALE_FORMATS = (None, "ue8m0")
@@ -73,11 +73,8 @@ def capacity(kv_cache: Any) -> int:
     return kv_cache.shape[0] * kv_cache.shape[1]
 
 
-def parameters(op: str, quant_block_size: int, scale_fmt: str | None, preshuffle: bool) -> dict[str, Any]:
+def parameters(op: str, scale_fmt: str | None, preshuffle: bool, quant_dtype: Any) -> dict[str, Any]:
     """Of a writer's call, checked."""
     check.choice(op, "scale_fmt", scale_fmt, SCALE_FORMATS)
-    return {
-        "quant_block_size": check.integer(op, "quant_block_size", quant_block_size, 1),
-        "scale_fmt": scale_fmt,
-        "preshuffle": check.boolean(op, "preshuffle", preshuffle),
-    }
+    flag = check.boolean(op, "preshuffle", preshuffle)
+    return {"scale_fmt": scale_fmt, "preshuffle": flag, "quant_dtype": fp8(op, quant_dtype)}

@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from tests.indexer import test_qk_rope_cache as fused
 from tests.indexer.test_index_cache import check_written, made, stored
 
 
@@ -18,6 +19,10 @@ def index_cache_calls(make, fp8: str, preshuffles: bool):
     for rows, shuffled in itertools.product((3, 33, 130), orders):
         yield _gathered(make, fp8, rows, shuffled, 128)
     yield _gathered(make, fp8, 70, False, 256)
+    for dtype, style, scale_fmt, shuffled in itertools.product(
+        ("bfloat16", "float16", "float32"), ("neox", "gptj"), (None, "ue8m0"), (False, True)
+    ):
+        yield _fused(make, fp8, dtype, style, scale_fmt, shuffled)
 
 
 def _params(fp8: str, shuffled: bool) -> dict:
@@ -34,6 +39,18 @@ def _written(make, fp8, dtype, scale_fmt, shuffled, head, size):
 
     name = f"{dtype}-{scale_fmt or 'as_it_is'}-{head}x{size}" + "-preshuffled" * shuffled
     return make("indexer_k_quant_and_cache", name, {"k": k, "kv_cache": old, "slot_mapping": slots}, params, check)
+
+
+def _fused(make, fp8, dtype, style, scale_fmt, shuffled):
+    """Tokens without a slot, positions outside of the tables, a query of zeros: `fused.drawn`."""
+    given = fused.drawn(3, 7, 3, 128, 32, size=16 if shuffled else 3, padding=8 * shuffled, dtype=dtype)
+    params = fused.options(rotate_style=style, scale_fmt=scale_fmt, preshuffle=shuffled)
+
+    def check(out):
+        fused.check(out, given, fp8, **params)
+
+    name = f"{dtype}-{style}-{scale_fmt or 'as_it_is'}" + "-preshuffled" * shuffled
+    return make("indexer_qk_rope_quant_and_cache", name, given, {**params, "quant_dtype": np.dtype(fp8)}, check)
 
 
 def _gathered(make, fp8, rows, shuffled, head):

@@ -16,6 +16,7 @@ WRITERS = (
     "concat_and_cache_mla",
     "fused_qk_rope_concat_and_cache_mla",
     "indexer_k_quant_and_cache",
+    "indexer_qk_rope_quant_and_cache",
 )
 
 

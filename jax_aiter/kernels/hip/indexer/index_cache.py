@@ -17,18 +17,23 @@ WRITE, GATHER = "indexer_k_quant_and_cache", "cp_gather_indexer_k_quant_cache"
 BLOCK = 128
 
 
-def _block_rule(spec: CallSpec, head: int) -> str | None:
+def one_fp8(spec: CallSpec) -> str | None:
+    dtype = spec.params["quant_dtype"]
+    return None if dtype == spec.fp8 else f"quant_dtype = {dtype}; AITER's HIP kernel writes {spec.fp8} on {spec.arch}"
+
+
+def scale_words(spec: CallSpec) -> str | None:
     _, size, width = spec["kv_cache"].shape
-    block, dtype = spec.params["quant_block_size"], spec.params["quant_dtype"]
+    rule = "AITER's HIP kernel addresses scales in words of 4"
+    return f"kv_cache has blocks of {size} x {width} bytes; {rule}" if size * width % 4 else None
+
+
+def _block_rule(spec: CallSpec, head: int) -> str | None:
+    block = spec.params["quant_block_size"]
     if block != BLOCK:
         return f"quant_block_size = {block}; AITER's HIP kernel takes the largest of {BLOCK} elements"
-    if dtype != spec.fp8:
-        return f"quant_dtype = {dtype}; AITER's HIP kernel writes {spec.fp8} on {spec.arch}"
-    if size * width % 4:
-        return f"kv_cache has blocks of {size} x {width} bytes; AITER's HIP kernel addresses scales in words of 4"
-    if head % BLOCK:
-        return f"keys of {head} elements; AITER's HIP kernel takes multiples of {BLOCK}"
-    return None
+    long = f"keys of {head} elements; AITER's HIP kernel takes multiples of {BLOCK}" if head % BLOCK else None
+    return first(one_fp8(spec), scale_words(spec), long)
 
 
 def _needs(function: str, arguments: int):
