@@ -1,4 +1,4 @@
-"""Sparse attention's indexer: logits over packed and over paged keys."""
+"""Sparse attention's indexer: logits over packed and over paged keys, and the largest of each row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ def cases(fp8: np.dtype) -> list[Case]:
     found = [_packed(5, 300, 16, 32, fp8), _packed(3, 128, 64, 128, fp8), _packed(2, 1, 32, 64, fp8)]
     paged = [(4, 1, 16, 64, 128, False), (6, 2, 5, 3, 20, False), (2, 1, 16, 64, 128, True), (3, 1, 1, 2, 32, False)]
     found += [_paged(t, n, size, h, d, shuffled, fp8) for t, n, size, h, d, shuffled in paged]
-    return [*found, _paged(7, 0, 16, 16, 32, True, fp8)]
+    found.append(_paged(7, 0, 16, 16, 32, True, fp8))
+    sizes = [(1, 1, 1), (5, 300, 8), (4, 2048, 2047), (6, 2500, 700), (4, 9001, 4097), (3, 700, 2048)]
+    found += [_ranges(rows, columns, k, kind) for rows, columns, k in sizes for kind in ("distinct", "equals")]
+    return [*found, _ranges(3, 5000, 3000, "odd"), _lengths(6, 4500, 2050, 1), _lengths(6, 130, 128, 3)]
 
 
 def _sums(q, weights, keys) -> tuple[np.ndarray, np.ndarray]:
@@ -105,3 +108,60 @@ def _paged(tokens: int, next_n: int, size: int, heads: int, dim: int, preshuffle
     name = f"{tokens}x{next_n}-{size}-{heads}x{dim}" + "-preshuffled" * preshuffle
     results = lambda a: [((tokens, columns * size), f32)]  # noqa: E731
     return _case("fp8_paged_mqa_logits", name, make, {"preshuffle": preshuffle}, results, rows)
+
+
+def _selected(op: str, name: str, make, params, k: int, range_of) -> Case:
+    """The k first of a sort of bit patterns, the lowest columns among equals; range_of: of a row, from the arguments."""
+
+    def check(a, p, got):
+        (columns,), rows = got, a["logits"]
+        for row, found in enumerate(np.asarray(columns)):
+            first, last = (int(np.clip(x, 0, rows.shape[1])) for x in range_of(a, row))
+            bits = rows[row, first : max(last, first)].view(i32)
+            rank = np.where(bits < 0, bits.astype(np.int64) & 0x7FFFFFFF, -1 - bits.astype(np.int64))
+            want = np.sort(np.argsort(rank, kind="stable")[:k]) + first
+            if not np.array_equal(found, np.concatenate([want, np.full(k - len(want), -1)])):
+                return float("inf")
+        return 0.0
+
+    params = {**params, "k": k, "stable": True}
+    return Case(op, name, make, params, lambda a: [((len(a["logits"]), k), i32)], lambda a, p: [None], check=check)
+
+
+def _logits(rng, rows: int, columns: int, kind: str) -> np.ndarray:
+    drawn = rng.standard_normal((rows, columns)).astype(f32)
+    if kind == "equals":
+        drawn = np.round(drawn)
+    if kind == "odd":
+        special = np.array([np.nan, np.inf, -np.inf, -0.0, 0.0, 1e-42, np.copysign(np.nan, -1)], f32)
+        drawn[:, ::100] = rng.choice(special, drawn[:, ::100].shape)
+    return drawn
+
+
+def _ranges(rows: int, columns: int, k: int, kind: str) -> Case:
+    """Ranges that begin before the row and end behind it, and one that is empty."""
+
+    def make(rng):
+        bounds = np.sort(rng.integers(0, columns + 1, (2, rows)), axis=0).astype(i32)
+        bounds[:, 0], bounds[:, -1] = (-3, columns + 5), (0, columns)
+        if rows > 2:
+            bounds[:, 1] = columns // 2
+        return {"logits": _logits(rng, rows, columns, kind), "row_starts": bounds[0], "row_ends": bounds[1]}
+
+    name = f"{rows}x{columns}-{k}-{kind}"
+    return _selected("top_k_per_row_prefill", name, make, {}, k, lambda a, row: (a["row_starts"][row], a["row_ends"][row]))
+
+
+def _lengths(rows: int, columns: int, k: int, next_n: int) -> Case:
+    """Lengths of which one is past the row, one below the number of tokens."""
+
+    def make(rng):
+        lengths = rng.integers(1, columns, rows // next_n).astype(i32)
+        lengths[0], lengths[-1] = columns + 7, next_n - 1
+        return {"logits": _logits(rng, rows, columns, "equals"), "seq_lens": lengths}
+
+    def range_of(a, row):
+        length = min(max(int(a["seq_lens"][row // next_n]), 0), columns)
+        return 0, length - next_n + 1 + row % next_n
+
+    return _selected("top_k_per_row_decode", f"{rows}x{columns}-{k}-{next_n}", make, {"next_n": next_n}, k, range_of)
