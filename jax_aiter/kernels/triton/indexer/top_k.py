@@ -24,7 +24,7 @@ def _refuse(spec: CallSpec) -> str | None:
 def top_k_per_row_prefill(ctx):
     from jax_aiter.kernels.triton.worker.own import glue_select
 
-    glue_select.top_k(*(ctx.operand(n) for n in ("logits", "row_starts", "row_ends")), 1, ctx.results[0])
+    glue_select.top_k(ctx.operand("logits"), ctx.operand("row_starts"), ctx.operand("row_ends"), 1, ctx.results[0])
     return ctx.results
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.moe import a8w4, mxfp4
+from jax_aiter.kernels.triton.moe import mxfp4, routed
 from jax_aiter.kernels.triton.moe.chiplets import xcds
 from jax_aiter.kernels.triton.moe.pieces import most_tokens, pieces, widest
 from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, MX, W4A16, columns, fused_moe_space
@@ -73,7 +73,7 @@ def _refuse(spec: CallSpec) -> str | None:
             rule = rule or f"{name} = {pad}; AITER's block-scale kernel needs a multiple of 128"
     if quant == MX:
         rule = mxfp4.refuse(spec, (columns(spec, "w1"), inter), _pads(spec))
-        rule = rule or (a8w4.refuse(spec) if a8w4.suits(spec) else None)
+        rule = rule or (routed.refuse(spec) if routed.alone(spec) else None)
     tokens, most = spec["topk_ids"].shape[0], most_tokens(spec)
     if tokens > most and (quant == "per_tensor" or not most):
         rule = rule or f"T = {tokens}: T * k rows of {widest(spec)} are more elements than AITER's kernels count with 32 bits"
@@ -94,8 +94,8 @@ def _refuse(spec: CallSpec) -> str | None:
 
 def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
-    if quant == MX and a8w4.suits(spec):
-        return a8w4.NEEDS
+    if quant == MX and routed.alone(spec):
+        return routed.NEEDS
     own = mxfp4.needs(spec) if quant == MX else ("moe.moe_op:fused_moe",)
     activation = WHOLE_ROWS if spec.params.get("activation") in GELU and _aiters_activation(spec) else ()
     given = {"none": (), W4A16: (), MX: (), "per_tensor": STATIC if spec.has("a1_scale") else DYNAMIC}.get(quant, GROUPS)
@@ -114,15 +114,15 @@ _KEPT: dict[str, Any] = {"source": "aiter.ops.triton.moe.moe_op.fused_moe", "ref
 @op("fused_moe_gate_up", needs=_needs, space=fused_moe_space, **_KEPT)
 @op(
     "fused_moe",
-    source="aiter.ops.triton.moe.moe_op.fused_moe, moe_op_gemm_a8w4.moe_gemm_a8w4, activation.fused_silu_mul, quant",
+    source="aiter.ops.triton.moe.moe_op.fused_moe, moe_op_gemm_a*w4.moe_gemm_a*w4, activation.fused_silu_mul, quant",
     refuse=_refuse,
     needs=_needs,
     space=fused_moe_space,
 )
 def fused_moe(ctx):
     spec = ctx.spec
-    if spec.params.get("quant_type") == MX and a8w4.suits(spec):
-        return a8w4.run(ctx, pads=_pads(spec), interleaved=_interleaved(spec), limit=_limit(spec))
+    if spec.params.get("quant_type") == MX and not spec.tile and routed.found(spec):
+        return routed.run(ctx, pads=_pads(spec), interleaved=_interleaved(spec), limit=_limit(spec))
     for piece in pieces(ctx):
         _layer(piece, ctx.spec["topk_ids"].shape[0])
     return ctx.results

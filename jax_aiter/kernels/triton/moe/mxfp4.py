@@ -1,4 +1,4 @@
-"""The grouped product of MXFP4 weights: AITER's kernel, with rows of 16 bits or of MXFP4; `a8w4` has those of MXFP8."""
+"""The grouped product of MXFP4 weights: AITER's kernel, with rows of 16 bits or of MXFP4, where `routed` has none."""
 
 # pyright: reportMissingImports=false
 # AITER, torch and Triton are the worker's; recording functions import them when they run.

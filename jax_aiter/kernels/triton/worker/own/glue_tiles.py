@@ -21,7 +21,7 @@ MX = 32
 
 
 class Tiles(NamedTuple):
-    """starts: [E], each expert's first row. named: a tile's number. used: [1], how many have rows of an expert."""
+    """starts: [E], each expert's first row. named: a tile's number, -1 behind those that are used. used: [1], how many are."""
 
     starts: torch.Tensor
     named: torch.Tensor
@@ -29,7 +29,7 @@ class Tiles(NamedTuple):
 
 
 @triton.jit
-def _tiles_kernel(totals, starts, named, count, num_experts, BLOCK: tl.constexpr, BINS: tl.constexpr):
+def _tiles_kernel(totals, starts, named, count, num_experts, most, BLOCK: tl.constexpr, BINS: tl.constexpr):
     expert, bins = tl.program_id(0), tl.arange(0, BINS)
     blocks = (tl.load(totals + bins, mask=bins < num_experts, other=0) + BLOCK - 1) // BLOCK
     first = tl.sum(tl.where(bins < expert, blocks, 0))
@@ -37,6 +37,10 @@ def _tiles_kernel(totals, starts, named, count, num_experts, BLOCK: tl.constexpr
     tl.store(starts + expert, first * BLOCK)
     if expert == 0:
         tl.store(count, tl.sum(blocks))
+        none = tl.sum(blocks) + tl.arange(0, 128)
+        while tl.min(none) < most:
+            tl.store(named + none, tl.full((128,), -1, tl.int32), mask=none < most)
+            none += 128
     block = tl.arange(0, 128)
     while tl.min(block) < number:
         tl.store(named + first + block, (block << 16) | expert, mask=block < number)
@@ -48,7 +52,7 @@ def tiles(found: Sorted, num_experts: int, block: int) -> Tiles:
     starts, count = (torch.empty((size,), dtype=torch.int32, device="meta") for size in (num_experts, 1))
     named = torch.empty(found.blocks.shape, dtype=torch.int32, device="meta")
     bins = triton.next_power_of_2(num_experts)
-    _tiles_kernel[(num_experts,)](found.totals, starts, named, count, num_experts, BLOCK=block, BINS=bins)
+    _tiles_kernel[(num_experts,)](found.totals, starts, named, count, num_experts, named.shape[0], BLOCK=block, BINS=bins)
     return Tiles(starts, named, count)
 
 
