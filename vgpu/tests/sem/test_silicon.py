@@ -184,3 +184,17 @@ def test_what_is_not_finite(shim, table, name):  # noqa: F811
 def test_sparse(shim, table, name):  # noqa: F811
     """Stored products form the dense rule's groups, in their order (ours: it is not published)."""
     check(shim, table[name], name, seed=7, times=len(STYLES) * 2)
+
+
+@pytest.mark.parametrize("name", [n for n in RULED if "4x4x4_16b" in n])
+@pytest.mark.parametrize(("cbsz", "abid"), [(1, 1), (2, 3), (4, 9)])
+def test_blocks_that_read_one_block_of_a(shim, table, name, cbsz, abid):  # noqa: F811
+    """As if every block of the 2^cbsz had the rows of A of the one that abid names."""
+    info, rng = table[name], np.random.default_rng(cbsz)
+    kind = element_type(parts(name)[1], False)
+    a, b = (pack(encode(rng.normal(size=(4, LANES)), kind), 16) for _ in range(2))
+    c = accumulators(rng, info.c_regs, "normal")
+    block, row = np.divmod(np.arange(LANES), 4)
+    named = 4 * ((block & ~(2**cbsz - 1)) + (abid & (2**cbsz - 1))) + row
+    want = execute(shim, info, a[:, named], b, c, CONTROLS)
+    np.testing.assert_array_equal(execute(shim, info, a, b, c, (cbsz, abid, *CONTROLS[2:])), want)

@@ -25,6 +25,17 @@ void dense(uint32_t* d, const uint32_t* a, const uint32_t* b, const uint32_t* c,
   result.load(c);
   for (int block = 0; block < BLOCKS; ++block) {
     const auto* rows = left.at[cbsz_block(ctl, block) % BLOCKS];
+#if defined(VGPU_WIDE_VECTORS)
+    if constexpr (M == 4 && N == 4 && Silicon<TA>::kGroup > 0)
+      if (block % 4 == 0 && ctl.silicon && wide()) {
+        const float(*four[4])[M];
+        for (int i = 0; i < 4; ++i) four[i] = left.at[cbsz_block(ctl, block + i) % BLOCKS];
+        if (multiply_four_blocks<TA, TB, K>(four, right.at + block, result.at + block)) {
+          block += 3;
+          continue;
+        }
+      }
+#endif
     if constexpr (std::is_integral_v<Acc>)
       multiply<M, N, K>(rows, right.at[block], result.at[block], ctl.clamp);
     else if constexpr (Silicon<TA>::kGroup > 0) {

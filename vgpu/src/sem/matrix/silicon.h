@@ -84,6 +84,7 @@ struct DenseView {
   const int16_t (*eb)[N];
   int row;
   const float* left(int k) const { return &a[k][row]; }
+  float left_of(int k, int) const { return a[k][row]; }
   const uint32_t* left_exponent(int k) const { return &ea[k][row]; }
   const float* right(int k) const { return b[k]; }
   const int16_t* right_exponents(int k) const { return eb[k]; }

@@ -40,7 +40,8 @@ struct WideDense {
   const float (*b)[N];
   const uint32_t (*eb)[N];
   int row;
-  const float* left(int k) const { return &a[k][row]; }
+  float left_of(int k, int) const { return a[k][row]; }
+  VGPU_WIDE [[gnu::always_inline]] __m512 left_16(int k) const { return _mm512_set1_ps(a[k][row]); }
   const float* right(int k) const { return b[k]; }
   int exponent(int k, int n) const { return half_of(ea[k / 2][row], k) + half_of(eb[k / 2][n], k) - 127; }
   VGPU_WIDE [[gnu::always_inline]] __m512i pair(int k, int n) const {  // exponents of products k and k + 1, biased by 127
@@ -67,7 +68,7 @@ VGPU_WIDE [[gnu::always_inline]] inline __m512i sum_of_16(const View& v, int n, 
   }
   for (int k = 0; k < G; ++k) {
     const int h = k % kHalves;
-    const __m512 product = _mm512_mul_ps(_mm512_set1_ps(*v.left(k)), _mm512_load_ps(v.right(k) + n));
+    const __m512 product = _mm512_mul_ps(v.left_16(k), _mm512_load_ps(v.right(k) + n));
     const __m512i whole = _mm512_cvttps_epi32(_mm512_mul_ps(product, unit[h]));
     sum[h] = k < kHalves ? whole : _mm512_add_epi32(sum[h], whole);
   }
@@ -90,7 +91,8 @@ VGPU_WIDE [[gnu::noinline]] void add_16_of_any(const View& v, int n, float* c) {
   const __mmask16 small = _mm512_test_epi32_mask(magnitude, magnitude) & _mm512_cmplt_epi32_mask(magnitude, _mm512_set1_epi32((kLowest + 127) << 23));
   __mmask16 beyond = _mm512_cmpgt_epi32_mask(e, _mm512_set1_epi32(kHighest + 127)) | (low & small);
   for (int k = 0; low && k < G; ++k)
-    if (*v.left(k) != 0.0f) beyond |= low & _mm512_cmp_ps_mask(_mm512_load_ps(v.right(k) + n), _mm512_setzero_ps(), _CMP_NEQ_UQ);
+    beyond |= low & _mm512_cmp_ps_mask(v.left_16(k), _mm512_setzero_ps(), _CMP_NEQ_UQ) &
+              _mm512_cmp_ps_mask(_mm512_load_ps(v.right(k) + n), _mm512_setzero_ps(), _CMP_NEQ_UQ);
   alignas(64) int32_t sums[16], exponents[16];
   _mm512_store_si512(sums, sum_of_16<TA, G, true>(v, n, clamped));
   _mm512_store_si512(exponents, clamped);
@@ -200,6 +202,43 @@ VGPU_WIDE [[gnu::noinline]] bool multiply_wide(const float (*a)[M], const float 
   if (__builtin_expect(!finite || !right_finite, 0))
     return multiply_not_finite<M, N, K, K>(a, b, acc, multiply_16_wide<M, N, K>, multiply_wide<TA, TB, M, N, K>);
   add_all_groups<TA, kGroup, K, M, N>([&](int k, int m) { return WideDense<M, N>{a + k, ea + k / 2, b + k, eb + k / 2, m}; }, acc);
+  return true;
+}
+
+// Blocks of 4 columns, four of them side by side: each column has a row of A of its own.
+struct WideBlocks {
+  const float (*a)[4][16];
+  const uint32_t (*ea)[4][16];
+  const float (*b)[16];
+  const uint32_t (*eb)[16];
+  int row;
+  float left_of(int k, int n) const { return a[k][row][n]; }
+  VGPU_WIDE [[gnu::always_inline]] __m512 left_16(int k) const { return _mm512_load_ps(a[k][row]); }
+  const float* right(int k) const { return b[k]; }
+  int exponent(int k, int n) const { return half_of(ea[k / 2][row][n], k) + half_of(eb[k / 2][n], k) - 127; }
+  VGPU_WIDE [[gnu::always_inline]] __m512i pair(int k, int) const {
+    return _mm512_add_epi16(_mm512_load_si512(ea[k / 2][row]), _mm512_load_si512(eb[k / 2]));
+  }
+};
+
+// multiply_published of four blocks of 4x4. False: an operand is not finite, and nothing was done.
+template <class TA, class TB, int K>
+VGPU_WIDE [[gnu::noinline]] bool multiply_four_blocks(const float (*const rows[4])[4], const float (*const columns)[K][4], float (*acc)[4][4]) {
+  constexpr int kGroup = Silicon<TA>::kGroup < K ? Silicon<TA>::kGroup : K;
+  alignas(64) float a[K][4][16], b[K][16], c[4][16];
+  alignas(64) uint32_t ea[K / 2][4][16], eb[K / 2][16];
+  for (int block = 0; block < 4; ++block) {
+    for (int k = 0; k < K; ++k) {
+      std::memcpy(b[k] + 4 * block, columns[block][k], sizeof(float) * 4);
+      for (int m = 0; m < 4; ++m) _mm_store_ps(a[k][m] + 4 * block, _mm_set1_ps(rows[block][k][m]));
+    }
+    for (int m = 0; m < 4; ++m) std::memcpy(c[m] + 4 * block, acc[block][m], sizeof(float) * 4);
+  }
+  const bool finite = exponent_pairs<TA, 64, K>(reinterpret_cast<const float(*)[64]>(a), 127, reinterpret_cast<uint32_t(*)[64]>(ea));
+  if (!exponent_pairs<TB, 16, K>(b, 0, eb) || !finite) return false;
+  add_all_groups<TA, kGroup, K, 4, 16>([&](int k, int m) { return WideBlocks{a + k, ea + k / 2, b + k, eb + k / 2, m}; }, c);
+  for (int block = 0; block < 4; ++block)
+    for (int m = 0; m < 4; ++m) std::memcpy(acc[block][m], c[m] + 4 * block, sizeof(float) * 4);
   return true;
 }
 

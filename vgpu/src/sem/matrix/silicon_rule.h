@@ -73,13 +73,13 @@ inline float add_group(int32_t sum, int e, float c) {
 }
 
 // One result of one group, whatever its operands: where the vector forms cannot hold them. The view `v` is of a row of A, from some k on,
-// and all columns of B: left(k), right(k)[n], and exponent(k, n) of their product.
+// and all columns of B: left_of(k, n), right(k)[n], and exponent(k, n) of their product.
 template <int G, int HALVES, class View>
 [[gnu::noinline]] float group_of_one(const View& v, int n, float c) {
   double exact = c, products[G];
   bool above = false, below = false;
   for (int k = 0; k < G; ++k) {
-    const double p = products[k] = static_cast<double>(*v.left(k)) * v.right(k)[n];
+    const double p = products[k] = static_cast<double>(v.left_of(k, n)) * v.right(k)[n];
     exact += p;
     above |= p >= 0x1p128, below |= p <= -0x1p128;
   }

@@ -29,7 +29,8 @@ struct WideSparse {
   const uint32_t (*even)[N], (*odd)[N];  // B's exponents where either is wanted of them
   const int (*stored)[M];
   int row;
-  const float* left(int e) const { return &a[e][row]; }
+  float left_of(int e, int) const { return a[e][row]; }
+  VGPU_WIDE [[gnu::always_inline]] __m512 left_16(int e) const { return _mm512_set1_ps(a[e][row]); }
   const float* right(int e) const { return b[stored[e][row]]; }
   int exponent(int e, int n) const { return half_of(ea[e / 2][row], e) + half_of(odd[stored[e][row]][n], 1) - 127; }
   VGPU_WIDE [[gnu::always_inline]] __m512i pair(int e, int n) const {
