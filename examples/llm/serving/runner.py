@@ -39,7 +39,7 @@ class Runner:
     def warm_up(self) -> None:
         """Compile all that serving can call; what the cache holds stays as it is."""
         for shape in self.settings.shapes:
-            logits = self._run(shape, *_empty(shape))
+            logits = self._run(shape, *empty(shape))
             controls = Controls.neutral(shape.sequences)
             drawn = [sample(logits, controls, kind=kind) for kind in KINDS]
             jax.block_until_ready(logprobs(logits, drawn[0], count=self._top))
@@ -50,7 +50,7 @@ class Runner:
         shape = self.settings.fit(
             sum(p.new for p in parts), len(parts), max(self.settings.blocks_of(p.request.computed + p.new) for p in parts)
         )
-        tokens, batch = _empty(shape)
+        tokens, batch = empty(shape)
         end = 0
         for i, (request, count) in enumerate(parts):
             begin, end = end, end + count
@@ -94,7 +94,7 @@ def _logprob(found: Any, row: int, token: int, count: int | None) -> Logprob:
     return Logprob(token, float(value), tuple(zip(which[:count].tolist(), top[:count].tolist(), strict=True)))
 
 
-def _empty(shape: Shape) -> tuple[np.ndarray, Any]:
+def empty(shape: Shape) -> tuple[np.ndarray, Any]:
     """Tokens of no sequence, which write nowhere, and a `Batch` on the host of sequences of none."""
     tokens, positions = np.zeros((2, shape.tokens), np.int32)
     lens, tables = np.zeros(shape.sequences, np.int32), np.zeros((shape.sequences, shape.width), np.int32)
