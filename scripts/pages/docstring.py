@@ -7,6 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import jax_aiter
+
 SECTION = re.compile(r"(Args|Returns|Raises):$")
 
 
@@ -24,7 +26,7 @@ def _code(part: str) -> str:
 
 def signature(name: str, function: Callable[..., Any]) -> str:
     found = inspect.signature(function)
-    text = f"{name}{found}".replace("jax.jaxlib._jax.Array", "jax.Array").replace("jaxlib._jax.Array", "jax.Array")
+    text = _public(f"{name}{found}")
     if len(text) <= 100:
         return text
     lines, star = [], False
@@ -32,9 +34,15 @@ def signature(name: str, function: Callable[..., Any]) -> str:
         if parameter.kind is parameter.KEYWORD_ONLY and not star:
             lines.append("*")
             star = True
-        lines.append(str(parameter).replace("jax.jaxlib._jax.Array", "jax.Array").replace("jaxlib._jax.Array", "jax.Array"))
+        lines.append(_public(str(parameter)))
     result = text.rpartition(" -> ")[2]
     return f"{name}(\n" + "".join(f"    {line},\n" for line in lines) + f") -> {result}"
+
+
+def _public(text: str) -> str:
+    """Types by the names that a user imports, not by the modules that they are from."""
+    text = text.replace("jax.jaxlib._jax.Array", "jax.Array").replace("jaxlib._jax.Array", "jax.Array")
+    return re.sub(r"jax_aiter\.(?:\w+\.)+(\w+)", lambda m: f"jax_aiter.{m[1]}" if hasattr(jax_aiter, m[1]) else m[0], text)
 
 
 def markdown(doc: str) -> str:

@@ -99,7 +99,7 @@ def test_a_model_that_is_not_known_or_cannot_be_split_is_refused(name, rule):
         models.layer(name)
 
 
-def test_one_row_is_measured_filed_printed_and_drawn(tmp_path):
+def test_one_row_is_measured_filed_printed_and_drawn(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs the bench extra")
     out, picture = tmp_path / "bench.json", tmp_path / "bench.svg"
     words = ["bench", "--only", "rope", "--out", str(out), "--plot", str(picture)]
@@ -107,11 +107,18 @@ def test_one_row_is_measured_filed_printed_and_drawn(tmp_path):
         patch.setattr(command.limits, "CPU", command.limits.SMALL)
         done = CliRunner().invoke(cli, words, catch_exceptions=False, env={"COLUMNS": "140"})
     assert done.exit_code == 0, done.output
-    (row,) = json.loads(out.read_text())["rows"]
+    report = json.loads(out.read_text())
+    (row,) = report["rows"]
     low, high = row["forms"]["auto"]["quartiles"]
     assert 0 < low <= row["forms"]["auto"]["s"] <= high
     assert row["name"] in done.output
     assert "<svg" in picture.read_text()
+    row["forms"]["auto"]["s"] = 0.12345  # the widest figure that there may be
+    monkeypatch.setenv("COLUMNS", "80")
+    command.printed({**report, "rows": [{**row, "name": "a call with a name of many words, " * 2}]})
+    narrow = capsys.readouterr().out
+    assert "123,4" in narrow
+    assert "…" not in narrow
 
 
 def test_a_virtual_gpu_is_refused(monkeypatch):

@@ -22,6 +22,7 @@ from jax_aiter.cli.bench.row import Row
 from jax_aiter.cli.say import examples
 from jax_aiter.core.arch import FP8, arch_of
 
+PEER = "best of JAX"
 EXAMPLES = examples(
     "jax-aiter bench                                    # a table, on this device",
     "jax-aiter bench --only paged_attention,gemm --out before.json --plot before.svg",
@@ -133,17 +134,25 @@ def drawn(report: dict[str, Any], path: Path) -> None:
         raise click.ClickException(f"--plot needs {error.name}: pip install matplotlib") from error
 
 
+def _table(heads: tuple[str, ...], rows: list[tuple[Text | str, ...]]) -> Table:
+    """Of calls; on a narrow terminal words and heads are wrapped, and no figure is cut off."""
+    shown = Table(Column("call", min_width=12, overflow="fold"), box=SIMPLE_HEAD, pad_edge=False)
+    for place, head in enumerate(heads, 1):
+        wide = 0 if head == PEER else max((len(row[place]) for row in rows), default=0)
+        shown.add_column(head, justify="right" if head.endswith("µs") or head == "kernel" else "left", min_width=wide)
+    for row in rows:
+        shown.add_row(*row)
+    return shown
+
+
 def printed(report: dict[str, Any]) -> None:
-    console, kernels = Console(), report["arch"] is not None
-    alone = [Column("kernel", justify="right")] * kernels
-    times = Column("ours, µs", justify="right"), "takes", *alone, "best of JAX", Column("µs", justify="right")
-    shown = Table(Column("call", no_wrap=True), *times, "JAX / ours", "of limit", box=SIMPLE_HEAD, pad_edge=False)
+    console, kernels, rows = Console(), report["arch"] is not None, []
     for row in report["rows"]:
         name, ours, takes, kernel, peer, theirs, faster, _, share, _ = table.cells(row)
         ratio = table.ratio(row)
         style = "" if ratio is None else "green" if ratio * table.SLOWER >= 1 else "yellow"
-        shown.add_row(name, ours, takes, *[kernel] * kernels, peer, theirs, Text(faster, style), share)
-    console.print(shown)
+        rows.append((name, ours, takes, *[kernel] * kernels, peer, theirs, Text(faster, style), share))
+    console.print(_table(("ours, µs", "takes", *["kernel"] * kernels, PEER, "µs", "JAX / ours", "of limit"), rows))
     for line in table.summary(report):
         console.print(line, markup=False, highlight=False)
 
@@ -158,14 +167,12 @@ def compared(first: Path, second: Path, as_json: bool) -> None:
         console = Console()
         for line in compare.differences(before, after):
             console.print(f"not the same: {line}", markup=False, highlight=False)
-        shown = Table(
-            Column("call", no_wrap=True), "before, µs", "after, µs", "after / before", "noise", "verdict", box=SIMPLE_HEAD
-        )
+        rows = []
         for v in found:
             style = {"faster": "green", "slower": "red", "same": ""}[v.verdict]
             cells = v.name, table.us(v.before), table.us(v.after), f"{v.ratio:.2f}", f"±{v.noise / 2:.0%}"
-            shown.add_row(*cells, Text(v.verdict, style))
-        console.print(shown)
+            rows.append((*cells, Text(v.verdict, style)))
+        console.print(_table(("before, µs", "after, µs", "after / before", "noise", "verdict"), rows))
         if missing := compare.only_in_one(before, after):
             console.print(f"only in one of them: {', '.join(missing)}", markup=False, highlight=False)
     if any(v.verdict == "slower" for v in found):
