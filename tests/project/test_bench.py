@@ -102,7 +102,7 @@ def test_a_model_that_is_not_known_or_cannot_be_split_is_refused(name, rule):
 def test_one_row_is_measured_filed_printed_and_drawn(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib", reason="needs the bench extra")
     out, picture = tmp_path / "bench.json", tmp_path / "bench.svg"
-    words = ["bench", "--only", "rope", "--out", str(out), "--plot", str(picture)]
+    words = ["bench", "--only", "silu_and_mul", "--out", str(out), "--plot", str(picture)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command.limits, "CPU", command.limits.SMALL)
         done = CliRunner().invoke(cli, words, catch_exceptions=False, env={"COLUMNS": "140"})

@@ -149,7 +149,8 @@ def rope_and_cache(tokens: int, h: int, hk: int, d: int, table: int, block: int 
         return {**a, "positions": known(numbers.integers(0, table, tokens)), **_angles(table, d)}
 
     def ours(how: str | None) -> Call:
-        return lambda a: tuple(jax_aiter.rope_and_cache(**a, implementation=how))
+        op: Any = jax_aiter.rope_and_cache  # all operands by name: arrays, which no parameter among them is
+        return lambda a: tuple(op(**a, implementation=how))
 
     def theirs(a: Operands) -> Any:
         rows = _rows(a)

@@ -166,7 +166,7 @@ def _layer(ctx, whole: int) -> None:
     second(hidden, "w2", parts, 1, ctx.operand("a2_scale"), pad=_pads(spec)[1], weighted=not early)
     bias, pad = ctx.operand("bias2"), _pads(spec)[0]
     if bias is None and not pad:
-        glue.sum_slots(parts, ctx.results[0], *((ids, experts) if some else ()))
+        glue.sum_slots(parts, ctx.results[0], ids if some else None, experts if some else 0)
         return
     weights = None if early else ctx.operand("topk_weight")
     glue_moe.sum_biased(parts, bias, ids, weights, ctx.results[0], num_experts=experts, pad=pad, some=some)
