@@ -12,6 +12,7 @@ from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 import jax_aiter
 from jax_aiter import rope, rope_positions
+from jax_aiter.ops.rope import rotation
 from tests.oracle import LOOPS, ROUNDOFF, assert_same, assert_within, draw, f64, primitives
 
 UNITS = 3 * ROUNDOFF["float32"]
@@ -141,3 +142,14 @@ def test_errors_name_argument_and_rule():
         rope(x, cos, sin, at, offsets=at[:2])
     with pytest.raises(TypeError, match="rope has no gradient with respect to cos; it has one for x"):
         jax.grad(lambda c: jnp.sum(rope(x, c, sin, at)))(cos)
+
+
+@pytest.mark.parametrize("reuse", [True, False])
+@pytest.mark.parametrize("nope_first", [True, False])
+def test_halves_are_put_together_once_with_the_rest_of_a_head(nope_first, reuse):
+    """XLA's kernels for GPUs take wrong rows of what is put together within another concatenation, where a norm stands before it."""
+    cos, sin = table(9, 6 if reuse else 12, seed=2)
+    options = {"rotate_style": "neox", "reuse_freqs_front_part": reuse, "nope_first": nope_first}
+    x, positions = draw(0, 5, 3, 16), jnp.arange(5, dtype=jnp.int32)
+    text = str(jax.make_jaxpr(lambda x: rotation.rotate(x, rotation.rows_at(cos, sin, positions), **options))(x))
+    assert text.count("concatenate[") == 1
