@@ -1,7 +1,8 @@
 """AITER's C++ sources, known by their content as its other files are (see `known`), in a list of their own.
 
 What the HIP provider compiles is AITER's kernels, their host functions, and of Composable Kernel the headers and the four
-examples that they use; and the scripts by which AITER's build writes the instances of Composable Kernel's GEMMs are run. The list
+examples that they use; and the scripts by which AITER's build writes the instances of Composable Kernel's GEMMs and of its layer
+normalisation are run. The list
 (`known_sources.txt.xz`, which ``python -m jax_aiter.kernels.known_build`` writes) covers those of every tagged release, of
 `AITER_COMMIT` and of the packages on PyPI; Composable Kernel is a submodule of AITER's repository, so of it the packages' alone.
 """
@@ -22,6 +23,7 @@ _WANTED = re.compile(
     rf"(?:csrc|3rdparty/ck_helper|{_KERNELS}/(?:library/)?include|{_KERNELS}/example/ck_tile/(?:02|09|10|13)[^/]*)/.*"
     r"\.(?:cu|cuh|h|hpp|cpp|inc|jinja)"
     r"|csrc/ck_[^/]*/[^/]*\.py"
+    rf"|{_KERNELS}/example/ck_tile/02_layernorm2d/generate\.py"
 )
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from jax_aiter.kernels.hip.adapters import adapter
-from jax_aiter.kernels.spec import ArraySpec, CallSpec
+from jax_aiter.kernels.spec import ITEMSIZE, ArraySpec, CallSpec
 from tests.attention.oracle import cache_shapes
 
 FP8 = "float8_e4m3fnuz"
@@ -89,7 +89,25 @@ def rotated(dtype="bfloat16", kind="bfloat16", table="bfloat16", heads=16, laten
     return CallSpec("fused_qk_rope_concat_and_cache_mla", "gfx942", {**operands, **dict(more)}, given, results)
 
 
+def normed(
+    layout="NHD", dtype="bfloat16", size=128, value=None, kind=None, pairs=None, table=None, weight=None, block=16, **params
+):
+    names = dict.fromkeys("qkv", ArraySpec((TOKENS, 2, size), dtype)) | {"v": ArraySpec((TOKENS, 2, value or size), dtype)}
+    names |= dict.fromkeys(("q_weight", "k_weight"), ArraySpec((size,), weight or dtype))
+    x = 16 // ITEMSIZE[kind or dtype]
+    caches = (ArraySpec(shape, kind or dtype) for shape in cache_shapes(layout, BLOCKS, block, 2, size, x))
+    names |= dict(zip(("key_cache", "value_cache"), caches, strict=True))
+    names |= dict.fromkeys(("slot_mapping", "positions"), ArraySpec((TOKENS,), "int32"))
+    names |= dict.fromkeys(("cos", "sin"), ArraySpec((9, pairs or size // 2), table or dtype))
+    given = {"epsilon": 1e-6, "rotate_style": "neox", "reuse_freqs_front_part": True, "nope_first": False, "kv_layout": layout}
+    results = tuple(names[name] for name in ("q", "k", "key_cache", "value_cache"))
+    return CallSpec("fused_qk_norm_rope_cache", "gfx942", names, given | params, results)
+
+
 TAKEN = {
+    "normed": normed(),
+    "normed asm": normed("asm", "float16", 256, pairs=40),
+    "normed pairs": normed("NHD", "float32", 64, pairs=3, rotate_style="gptj", block=24),
     "rotated latents": rotated(),
     "four heads": rotated("float32", "float32", "float32", heads=4),
     "NHD": writer("reshape_and_cache", "NHD"),
@@ -109,6 +127,24 @@ TAKEN = {
     "paged window": paged(sliding_window=3, more={"alibi_slopes": ArraySpec((8,), "float32")}.items()),
 }
 REFUSED = {
+    "normed heads of 96": (normed(size=96), "heads of 96 and 96 elements; AITER's HIP kernel takes 64 or 128 or 256 for all"),
+    "normed values of 64": (normed(value=64), "heads of 128 and 64 elements"),
+    "normed HND": (normed("HND"), "kv_layout = 'HND'"),
+    "normed fp8": (normed(kind=FP8), f"key_cache has dtype {FP8}; AITER's HIP kernel takes bfloat16"),
+    "normed wide tables": (normed(table="float32"), "cos has dtype float32; AITER's HIP kernel takes bfloat16"),
+    "normed wide weights": (normed(weight="float32"), "q_weight has dtype float32"),
+    "normed halves": (
+        normed(size=256, pairs=36),
+        "rotates multiples of 8 pairs of heads of 256",
+    ),
+    "normed neighbours": (normed(pairs=5, rotate_style="gptj"), "rotates multiples of 2 pairs of heads of 128"),
+    "normed whole tables": (normed(reuse_freqs_front_part=False), "reuse_freqs_front_part = False"),
+    "normed behind": (normed(nope_first=True), "nope_first = True; AITER's HIP kernel rotates the first elements"),
+    "normed blocks of 24": (
+        normed("asm", block=24),
+        "blocks of 24 tokens with kv_layout = 'asm'",
+    ),
+    "normed wide heads": (normed("asm", "float32", 256), "float32 heads of 256 elements with kv_layout = 'asm'"),
     "three heads": (rotated(heads=3), "3 heads of 512 + 64 elements"),
     "other sizes": (rotated(latent=256), "16 heads of 256 + 64 elements"),
     "a wider rotation": (rotated(rotary=128), "16 heads of 512 + 128 elements"),

@@ -28,9 +28,20 @@ def one(columns):
     return CallSpec("rms_norm_quant", "gfx942", operands, {"output_unquantized": False}, (ArraySpec((3, columns), FP8),))
 
 
+def layer(add=False, dtype="bfloat16", weight=None, bias=None, rows=3, columns=33):
+    operands = {name: ArraySpec((rows, columns), dtype) for name in ("x", "residual")[: 1 + add]}
+    operands |= {"weight": ArraySpec((columns,), weight or dtype)} | ({"bias": ArraySpec((columns,), bias)} if bias else {})
+    results = (operands["x"],) * (1 + add)
+    return CallSpec("layer_norm_with_add" if add else "layer_norm", "gfx942", operands, {"epsilon": 1e-5}, results)
+
+
 @pytest.mark.parametrize(
     ("spec", "rule"),
     [
+        (layer(dtype="float32"), "x has dtype float32; AITER's HIP kernel takes bfloat16, float16"),
+        (layer(weight="float32"), "weight has dtype float32; AITER's HIP kernel takes bfloat16"),
+        (layer(add=True, bias="float32"), "bias has dtype float32"),
+        (layer(rows=2**21, columns=1024), "elements; AITER's HIP kernel counts them with 32 bits"),
         (pair(dtype="float32"), "q has dtype float32"),
         (pair(weight="float32"), "k_weight has dtype float32"),
         (pair(q=33), "q has 33 columns; AITER's HIP kernel takes pairs, and at most 8192"),
@@ -53,7 +64,18 @@ def test_a_rule_names_the_argument_and_its_value(spec, rule):
     assert rule in adapter(spec.op).refuse(spec)
 
 
-@pytest.mark.parametrize("spec", [pair(), pair(2, 8192), pair(dtype="float16", out=FP8), gated(), gated(group_size=None)])
+@pytest.mark.parametrize(
+    "spec",
+    [
+        layer(),
+        layer(True, "float16", bias="float16"),
+        pair(),
+        pair(2, 8192),
+        pair(dtype="float16", out=FP8),
+        gated(),
+        gated(group_size=None),
+    ],
+)
 def test_what_the_kernels_take_no_rule_refuses(spec):
     assert adapter(spec.op).refuse(spec) is None
 

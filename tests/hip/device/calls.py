@@ -27,6 +27,7 @@ from .index_cache_calls import index_cache_calls
 from .mhc_calls import mhc_calls
 from .moe_calls import moe_calls
 from .norm_calls import norm_calls
+from .normed_calls import normed_calls
 
 UNIT = ROUNDOFF["float32"]
 HALF = ("bfloat16", "float16")
@@ -55,7 +56,7 @@ def calls(arch: str) -> list[Call]:
         for calls in (routing_calls.plain, routing_calls.gating, routing_calls.grouped, routing_calls.sorting)
         for make in calls(Call)
     )
-    paged = (*cache_calls(Call, FP8[arch]), *attention_calls(Call, FP8[arch]))
+    paged = (*cache_calls(Call, FP8[arch]), *normed_calls(Call), *attention_calls(Call, FP8[arch]))
     composed = (*gemms.calls(Call, FP8[arch]), *moe_calls(Call, FP8[arch]))
     rows = (*_gated(), *_gated_and_quantised(FP8[arch]), *_quantised(FP8[arch]), *_norms(FP8[arch]), *_ropes())
     return [*rows, *more, *paged, *index_cache_calls(Call, FP8[arch], _preshuffles()), *mhc_calls(Call, truncation), *composed]

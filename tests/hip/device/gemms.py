@@ -12,6 +12,8 @@ from tests.oracle import ROUNDOFF, assert_within, f64
 #: the ops, whose kernels take a compiler up to half a minute each.
 OPS = ("batched_gemm_a8w8", "batched_gemm_bf16", "fused_moe", "gemm_a8w8", "gemm_a8w8_blockscale",
        "gemm_a8w8_blockscale_bpreshuffle", "gemm_a8w8_bpreshuffle")  # fmt: skip
+#: and the others of Composable Kernel.
+COSTLY = (*OPS, "layer_norm", "layer_norm_with_add")
 UNIT = ROUNDOFF["float32"]
 #: the first and the last call of an op run by default, here by one kernel.
 FIRST, LAST = (5, 48, 528), (1, 48, 528)
@@ -31,7 +33,12 @@ BATCHES = [(3, 5, 48, 528), (2, 64, 16, 512), (2, 7, 2056, 528), (2, 33, 40, 206
 
 def costly(ops: list[str], but: tuple[str, ...] = ("gemm_a8w8",)) -> list:
     """The ops as parameters of a test, of these all but some behind the marker `exhaustive`."""
-    return [pytest.param(op, marks=[pytest.mark.exhaustive] if op in OPS and op not in but else []) for op in ops]
+    return [pytest.param(op, marks=[pytest.mark.exhaustive] if op in COSTLY and op not in but else []) for op in ops]
+
+
+def parts(op: str) -> int:
+    """Of the calls of an op that a test takes each by itself: some take a compiler minutes."""
+    return 8 if op in OPS else 1
 
 
 def calls(call, fp8: str):

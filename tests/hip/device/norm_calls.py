@@ -1,4 +1,4 @@
-"""Calls of AITER's fused norms: two in one launch, and one of heads of 128 that is gated and quantised."""
+"""Calls of AITER's fused norms: two in one launch, one of heads of 128 that is gated and quantised; and of its layer norms."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ QUANTISED = [(3, 36, 10, None, False), (2, 1536, 512, None, False), (2, 128, 64,
              (2, 2048, 512, 128, True), (1, 132, 6000, None, False), (2, 5120, 512, 128, False),
              (1025, 64, 32, 32, False)]  # fmt: skip
 
+#: of layer norms, each with a compiler's half minute: rows of a part of a tile, columns by what a thread takes and how often.
+LAYERS = [(5, 33), (3, 128), (9, 520), (1, 1536), (2, 4096), (3, 8200)]
+
 
 def norm_calls(make, fp8, truncation):
     """truncation: what storing a dtype errs beside a rounding to nearest."""
@@ -30,6 +33,28 @@ def norm_calls(make, fp8, truncation):
         yield _pair_quantised(make, truncation(dtype), fp8, dtype, *sizes, add)
     for dtype, (rows, size, transpose) in itertools.product(HALF, [(3, 128, False), (70, None, False), (1, 128, True)]):
         yield _gated(make, fp8, dtype, rows, size, transpose)
+    for (rows, columns), (dtype, add) in itertools.product(LAYERS, zip(HALF, (False, True), strict=True)):
+        yield _layer(make, dtype, rows, columns, add)
+
+
+def _layer(make, dtype, rows, columns, add):
+    """Of rows far from zero, without a bias where the columns are no multiple of 16. float32 errs in the mean by units of the
+    largest, and a tree of ten levels, a root and a quotient follow."""
+    given = {name: draw(seed, rows, columns, dtype=dtype) + 4 for seed, name in enumerate(("x", "residual")[: 1 + add])}
+    weights = {"weight": draw(2, columns, dtype=dtype)} | ({"bias": draw(3, columns, dtype=dtype)} if columns % 16 == 0 else {})
+    total, weight = sum(map(f64, given.values())), f64(weights["weight"])
+    bias = f64(weights["bias"]) if "bias" in weights else 0.0
+    centred = total - total.mean(-1, keepdims=True)
+    inverse = 1 / np.sqrt((centred * centred).mean(-1, keepdims=True) + 1e-5)
+    size = np.abs(total).max(-1, keepdims=True) * inverse * np.abs(weight) + np.abs(bias)
+
+    def check(out):
+        assert_within(out[0], centred * inverse * weight + bias, 48 * UNIT * size)
+        if add:
+            assert_within(out[1], total, 0 * total)
+
+    op, name = "layer_norm_with_add" if add else "layer_norm", f"{rows}x{columns}-{dtype}"
+    return make(op, name, {**given, **weights}, {"epsilon": 1e-5}, check)
 
 
 def _normed(x, w, epsilon):

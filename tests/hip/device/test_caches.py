@@ -15,6 +15,7 @@ WRITERS = (
     "reshape_and_cache_with_pertoken_quant",
     "concat_and_cache_mla",
     "fused_qk_rope_concat_and_cache_mla",
+    "fused_qk_norm_rope_cache",
     "indexer_k_quant_and_cache",
     "indexer_qk_rope_quant_and_cache",
 )

@@ -6,23 +6,29 @@ compiled that a call is dispatched to (`ck_compile`).
 
 The two stages of a mixture of experts are a source for each kind of call, as AITER builds a module for each: it is named with what
 the script is asked for (`moe_source`), and its table is of kernels' names, as AITER's Python looks tuned rows up.
+
+Layer normalisation of CK Tile is built in the same way: its script writes what chooses an instance too.
 """
 
 from __future__ import annotations
 
 import dataclasses
 
-from jax_aiter.kernels.hip.build.catalogue import Unit
+from jax_aiter.kernels.hip.build.catalogue import CK, Unit
 from jax_aiter.kernels.hip.build.templates import named, parts
 
 
 @dataclasses.dataclass(frozen=True)
 class Script:
     """script, table: from AITER's top folder. The table is its tuned rows, of which the script takes those of the device; "" where
-    the script takes none."""
+    the script takes none. options: what else it is asked for. parts: of what it writes, host functions that choose an instance,
+    and their files. together: an instance's kernels are few, and are compiled with its file."""
 
     script: str
     table: str = ""
+    options: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
+    together: bool = False
 
 
 LIBRARY = "3rdparty/composable_kernel/library/include"
@@ -66,6 +72,15 @@ _MOE = "csrc/ck_gemm_moe_2stages_codegen"
 BOTTOM_UP = ("-mllvm", "--slp-threshold=-32", "-mllvm", "--misched-prera-direction=bottomup")
 UNITS[MOE] = (Unit((f"{_MOE}/gemm_moe_ck2stages.cu",), (), (*TRACKERS, *BOTTOM_UP), (_MOE, LIBRARY)),)
 SCRIPTS[MOE] = Script(f"{_MOE}/gen_instances.py")
+
+_LAYER_NORM = f"{CK}/02_layernorm2d"
+UNITS["layer_norm"] = (Unit(("csrc/py_itfs_ck/norm_kernels.cu",), includes=(_LAYER_NORM,)),)
+SCRIPTS["layer_norm"] = Script(
+    f"{_LAYER_NORM}/generate.py",
+    options=("--api", "fwd", "--gen_blobs"),
+    parts=(("layernorm2d_fwd", "layernorm2d_fwd_api.cpp"),),
+    together=True,
+)
 
 
 def moe_source(*, dtype: str, out: str, quant_type: str, activation: str, weighted_stage: int) -> str:

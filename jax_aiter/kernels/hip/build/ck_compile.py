@@ -13,8 +13,8 @@ from pathlib import Path
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.cache import canonical, digest, locked, named_code, put_code, read_entry, write_entry
-from jax_aiter.kernels.hip.build import ck_script, commands, compilers, frontend
-from jax_aiter.kernels.hip.build.ck import PARTS
+from jax_aiter.kernels.hip.build import ck_script, commands, compilers, frontend, templates
+from jax_aiter.kernels.hip.build.ck import PARTS, SCRIPTS
 from jax_aiter.kernels.hip.build.ck_script import Instance
 from jax_aiter.kernels.hip.build.device import code_object
 from jax_aiter.kernels.hip.build.source import Source
@@ -22,7 +22,15 @@ from jax_aiter.kernels.hip.build.source import Source
 #: part of every key: raise it when the same sources are compiled in another way.
 VERSION = 2
 #: types as the files spell them, and as a C++ name has them. fp8 is a structure, whose name differs with releases.
-TYPES = {"I8": "signed char", "I32": "int", "F32": "float", "F16": "_Float16", "B16": "unsigned short"}
+TYPES = {
+    "I8": "signed char",
+    "I32": "int",
+    "F32": "float",
+    "F16": "_Float16",
+    "B16": "unsigned short",
+    "ck_tile::fp16_t": "_Float16",
+    "ck_tile::bf16_t": "__bf16",
+}
 FLOAT8 = "F8"
 #: of pipelines, whose enumeration begins with the first.
 PIPELINES = {f"V{version}": f"(ck::BlockGemmPipelineVersion){version - 1}" for version in range(1, 6)}
@@ -34,6 +42,8 @@ class Family:
 
     def __init__(self, source: Source, arch: str, units: int, root: Path, work: Path) -> None:
         self._arch, self._root, self._work, tree = arch, root, work, work / "aiter"
+        self._script = SCRIPTS[templates.parts(source.name)[0]]
+        self._parts = dict(self._script.parts)
         blob = tree / WRITTEN / source.stem
         with commands.room():
             self._left_out = source.copy(tree)
@@ -63,12 +73,14 @@ class Family:
 
     def has(self, function: str) -> bool:
         """Whether a C++ function, as people write it, is an instance's, or of another source that AITER compiles with this one."""
-        return _name(function) in self._instances or _name(function) in PARTS
+        return any(_name(function) in known for known in (self._instances, self._parts, PARTS))
 
     def instance(self, function: str) -> tuple[Instance | None, Path]:
         """The instance of that function, and the library that has it."""
         if (part := PARTS.get(_name(function))) is not None:
             return None, self._library(Path(part).stem, (part,), [])
+        if (part := self._parts.get(_name(function))) is not None:
+            return None, self._library(Path(part).stem, (self._path(part),), [digest((self._blob / part).read_bytes())])
         found = [instance for instance in self._instances[_name(function)] if _fits(instance.types, _types(function))]
         if len(found) != 1:
             raise KernelBuildError(f"AITER's script wrote {len(found)} instances of {function}")
@@ -81,14 +93,19 @@ class Family:
 
         def make() -> bytes:
             with commands.workplace() as work:
-                (self._blob / "kernels").mkdir(exist_ok=True)
-                file = self._blob / "kernels" / f"{key[:40]}.hip"
-                lines = [*(f'#include "{name}"' for name in instance.includes), f"template __global__ {declaration};", ""]
-                file.write_text("\n".join(lines))
-                (work / "all.bc").write_bytes(self._half(commands.device, (self._path(f"kernels/{file.name}"),), work))
+                file = instance.file if self._script.together else self._declared(instance, declaration, key[:40])
+                (work / "all.bc").write_bytes(self._half(commands.device, (self._path(file),), work))
                 return code_object(work / "all.bc", symbol, self._arch, self._source.flags)
 
         return self._kept(path, "code", make)
+
+    def _declared(self, instance: Instance, declaration: str, name: str) -> str:
+        """A file of one kernel of an instance."""
+        (self._blob / "kernels").mkdir(exist_ok=True)
+        file = self._blob / "kernels" / f"{name}.hip"
+        lines = [*(f'#include "{name}"' for name in instance.includes), f"template __global__ {declaration};", ""]
+        file.write_text("\n".join(lines))
+        return f"kernels/{file.name}"
 
     def _path(self, file: str) -> str:
         return f"{WRITTEN}/{self._source.stem}/{file}"
@@ -138,7 +155,7 @@ def _name(function: str) -> str:
 
 
 def _types(function: str) -> tuple[str, ...]:
-    """The template arguments, apart at the commas that are in no bracket."""
+    """The template arguments, apart at the commas that are in no bracket; of a structure of traits, that one's."""
     found, depth, word = [], 0, ""
     for letter in function[len(function.partition("<")[0]) :]:
         depth -= letter in ">)"
@@ -150,7 +167,7 @@ def _types(function: str) -> tuple[str, ...]:
         elif depth:
             word += letter
         depth += letter in "<("
-    return tuple(found)
+    return _types(found[0]) if len(found) == 1 and found[0].endswith(">") else tuple(found)
 
 
 def _fits(spelt: tuple[str, ...], types: tuple[str, ...]) -> bool:

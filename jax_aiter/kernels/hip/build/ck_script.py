@@ -18,6 +18,8 @@ RUN = Path(__file__).parent / "stand_ins" / "run.py"
 LONGEST = 120  # seconds; it takes half of one
 _FUNCTION = re.compile(r"\b(\w+)(?:<([^<>()]*)>)?\(\s*torch::Tensor")
 _STAGE = re.compile(r"\bCK_MOE_STAGE(\d)_GEMM_DEFINE\(([^()]*)\)")
+#: of CK Tile, a function of a structure of traits.
+_TRAITS = re.compile(r"^template float (\w+)<traits_<([^<>()]*)>>\(", re.MULTILINE)
 _MEANS = re.compile(r"^(?:using|const \w+) (\w+) = ([^;]*);", re.MULTILINE)
 #: of a stage's function, before the tile's numbers and the pipeline, and after them.
 _FIRST = ("A0DataType", "B0DataType", "AccDataType", "EDataType", "CDEElementOp")
@@ -49,9 +51,9 @@ def write(source: Source, arch: str, units: int, tree: Path, folder: Path) -> No
         table.write_bytes(rows)
     folder.mkdir(parents=True)
     words = (sys.executable, "-I", RUN, arch, str(units), tree / script.script, "--working_path", folder)
-    rest = ("--tune_file", table) if script.table else ()
+    rest = (*script.options, *(("--tune_file", table) if script.table else ()))
     commands.run([*words, *rest, *(word for key, value in asked.items() for word in (f"--{key}", str(value)))], folder, LONGEST)
-    if not _files(folder):
+    if not instances(folder):
         raise KernelBuildError(f"AITER's {script.script} wrote no instances")
 
 
@@ -60,13 +62,14 @@ def instances(folder: Path) -> Mapping[str, list[Instance]]:
     found: dict[str, list[Instance]] = {}
     for path in _files(folder):
         text = path.read_text()
-        for name, spelt in (*_functions(text), *_stages(text)):
+        for name, spelt in (*_functions(text), *_stages(text), *_of_traits(text)):
             found.setdefault(name, []).append(Instance(path.relative_to(folder).as_posix(), spelt, tuple(_INCLUDE.findall(text))))
     return found
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / "instances").glob("*") if path.suffix in (".cpp", ".cu"))
+    apart = folder / "instances"
+    return sorted(path for path in (apart if apart.is_dir() else folder).glob("*") if path.suffix in (".cpp", ".cu"))
 
 
 def _functions(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -81,6 +84,12 @@ def _stages(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     for stage, numbers in _STAGE.findall(text):
         *tile, pipeline = _words(numbers)
         yield f"ck_moe_stage{stage}_gemm", (*(means[n] for n in _FIRST), pipeline, *tile, *(means[n] for n in _LAST))
+
+
+def _of_traits(text: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Those that are instantiated for a structure of traits, and the structure's template arguments."""
+    for name, types in _TRAITS.findall(text):
+        yield name, _words(types)
 
 
 def _words(text: str) -> tuple[str, ...]:

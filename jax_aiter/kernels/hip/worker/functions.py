@@ -54,17 +54,25 @@ _OPTIONAL_INT, _OPTIONAL_REAL = "std::optional<int>", "std::optional<double>"
 _OPTIONAL = re.compile(rf"std::optional<({_TENSOR.pattern})>")
 
 
+#: types in C++'s names: their code, the code of what stands for them, how either is spelt, and the type. A _BitInt is numbered,
+#: as a vendor's type is, for what refers back to it; the others are not.
+NEW_TYPES = (
+    ("DF16_", "Dh", "half", "_Float16"),
+    ("DF16b", "Di", "(char32_t|std::bfloat16_t)", "__bf16"),
+    ("DB8_", "u9_BitInt_8", "_BitInt_8", "_BitInt(8)"),
+)
+
+
 def demangle(name: str) -> str:
     """A C++ name as people write it; itself if it is none."""
-    found = _demangled(name)
-    if found is None and FLOAT16 in name:  # which a C++ library of before 2023 does not know; another 16 bit float stands for it
-        found = _demangled(name.replace(FLOAT16, "Dh"))
-        found = found and re.sub(r"\bhalf\b", "_Float16", found)
+    found, known = _demangled(name), name
+    if found is None:  # a C++ library of before 2023 does not know these types: others stand for them
+        for code, other, _, _ in NEW_TYPES:
+            known = known.replace(code, other)
+        found = _demangled(known)
+    for _, _, spelt, meant in NEW_TYPES:
+        found = found and re.sub(rf"\b{spelt}\b", meant, found)
     return found or name
-
-
-#: a _Float16 in C++'s names.
-FLOAT16 = "DF16_"
 
 
 def _demangled(name: str) -> str | None:

@@ -14,7 +14,7 @@ from jax_aiter.kernels.hip.worker.errors import RecordError
 from jax_aiter.kernels.hip.worker.memory import PLACEMENTS, Array, Buffer, Memory, own_memory, slots
 from jax_aiter.kernels.hip.worker.runtime import Runtime
 from jax_aiter.kernels.hip.worker.slots import Wanted
-from jax_aiter.kernels.spec import CallSpec
+from jax_aiter.kernels.spec import ITEMSIZE, CallSpec
 
 #: numbers of dtypes: torch's, and AITER's own, which knows no variants of fp8.
 DTYPES = {
@@ -137,7 +137,7 @@ class Host:
                     raise
                 given_now.add(wanted.name)
                 del self._recorder.steps[before[0] :], made[before[1] :]
-                part, _ = self._runtime.load(module.instances.library(functions.demangle(wanted.name)))
+                part, _ = self._runtime.load(module.instances.library(functions.demangle(wanted.name)), module.instances.has)
                 self._runtime.bind(wanted.name, part)
 
     def _load(self, source: str) -> tuple[Module, ctypes.CDLL, tuple[str, ...]]:
@@ -204,6 +204,7 @@ class Context:
         self._operands = {name: memory.array("operand", a.shape, a.dtype) for name, a in spec.operands.items()}
         self.results = [memory.array("result", a.shape, a.dtype) for a in spec.results]
         self.aliases: list[tuple[str, int]] = []
+        self._kept: list[Any] = []  # what arrays on the host are in
 
     def operand(self, name: str) -> Array | None:
         """The operand, or None when the call does not have it."""
@@ -219,6 +220,12 @@ class Context:
 
     def scratch(self, shape: Sequence[int], dtype: str) -> Array:
         return self._memory.array("scratch", shape, dtype)
+
+    def on_host(self, data: bytes, dtype: str) -> Array:
+        """Numbers that AITER's host code reads, and no kernel."""
+        kept = ctypes.create_string_buffer(data, len(data))
+        self._kept.append(kept)
+        return Array(Buffer("none", 0, len(data), ctypes.addressof(kept)), (len(data) // ITEMSIZE[dtype],), dtype)
 
     def nowhere(self, shape: Sequence[int], dtype: str) -> Array:
         """An array at no address, which some of AITER's functions take for one that is not wanted."""
