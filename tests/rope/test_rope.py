@@ -147,7 +147,7 @@ def test_errors_name_argument_and_rule():
 @pytest.mark.parametrize("reuse", [True, False])
 @pytest.mark.parametrize("nope_first", [True, False])
 def test_halves_are_put_together_once_with_the_rest_of_a_head(nope_first, reuse):
-    """XLA's kernels for GPUs take wrong rows of what is put together within another concatenation, where a norm stands before it."""
+    """XLA's kernels for GPUs take wrong rows of a concatenation within another, where a norm stands before it."""
     cos, sin = table(9, 6 if reuse else 12, seed=2)
     options = {"rotate_style": "neox", "reuse_freqs_front_part": reuse, "nope_first": nope_first}
     x, positions = draw(0, 5, 3, 16), jnp.arange(5, dtype=jnp.int32)

@@ -62,7 +62,7 @@ def rotate(
 ) -> jax.Array:
     """x [..., H, D] turned by `rows_at` its positions, in float32, rounded to its dtype."""
     # Pairs apart and no table widened: on a GPU that is one kernel which reads each angle once. Halves swapped by jnp.roll would be
-    # put together within the head: of such an array XLA's kernels for GPUs (jaxlib 0.10.2) take wrong rows where a norm is before it.
+    # put together within the head: of such an array XLA's kernels for GPUs (jaxlib 0.10.2) take wrong rows behind a norm.
     (c1, c2), (s1, s2) = ((t, t) if reuse_freqs_front_part else _pairs(t, rotate_style) for t in rows)
     columns = 2 * c1.shape[-1]
     still = x.shape[-1] - columns
