@@ -45,8 +45,8 @@ def room() -> Iterator[None]:
         ) from error
 
 
-def run(command: Sequence[str | Path], folder: Path, seconds: float = LONGEST) -> None:
-    """KernelBuildError says the first errors that a compiler printed."""
+def run(command: Sequence[str | Path], folder: Path, seconds: float = LONGEST) -> str:
+    """What a command printed. KernelBuildError says the first errors that a compiler did."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(words, cwd=folder, capture_output=True, text=True, errors="replace", timeout=seconds)
@@ -61,6 +61,7 @@ def run(command: Sequence[str | Path], folder: Path, seconds: float = LONGEST) -
         if done.returncode < 0:
             raise KernelBuildError(f"{words[0]} was killed by signal {-done.returncode}: {said}")
         raise Failed(f"{words[0]} ended with status {done.returncode}: {said}")
+    return done.stdout
 
 
 def host(compiler: Compiler, source: Source, arch: str, work: Path, include: Path) -> bytes:

@@ -19,8 +19,8 @@ from jax_aiter.core.text import one_line
 #: names a compiler that is taken before all others; a path, or a name in PATH.
 VARIABLE = "JAX_AITER_CLANG"
 OLDEST, NEWEST = 19, 29  # older ones do not know gfx950
-#: of LLVM, beside the compiler: what takes one kernel out of a module, and the linker of code objects.
-TOOLS = ("llvm-extract", "opt", "ld.lld")
+#: of LLVM, beside the compiler: what takes one kernel out of a module and lists what is left behind, the linker of code objects.
+TOOLS = ("llvm-extract", "llvm-nm", "opt", "ld.lld")
 HEADERS = "no HIP headers and device libraries, which ROCm or Triton's wheel bring"
 REMEDY = (
     f"install ROCm, or LLVM {OLDEST} or later (Debian and Ubuntu: apt-get install clang-22 lld-22 llvm-22) and "
@@ -30,7 +30,7 @@ REMEDY = (
 
 @dataclasses.dataclass(frozen=True)
 class Compiler:
-    """clang: the driver. extract, opt, lld: the tools of the same LLVM. version: its first line.
+    """clang: the driver. extract, nm, opt, lld: the tools of the same LLVM. version: its first line.
 
     headers: the folder that holds ``hip/``. libraries: bitcode of the device functions (ocml, ockl). rocm: ROCm's own headers for
     fp16, hipCUB and rocPRIM are there too.
@@ -38,6 +38,7 @@ class Compiler:
 
     clang: Path
     extract: Path
+    nm: Path
     opt: Path
     lld: Path
     version: str
@@ -115,18 +116,18 @@ def _candidates(named: str | None, rocm: Path, path: str) -> Iterator[Path]:
 def _complete(clang: Path, rocm: Path) -> Compiler:
     version = _version(clang)
     folder = clang.resolve().parent  # the unversioned names of its own LLVM lie there, also where PATH has others
-    extract, opt, lld = (_tool(folder, clang, name) for name in TOOLS)
+    tools = [_tool(folder, clang, name) for name in TOOLS]
     bitcode = next((place for place in (rocm / "amdgcn/bitcode", rocm / "lib/llvm/amdgcn/bitcode") if place.is_dir()), None)
     if bitcode is not None and (rocm / "include/hip/hip_runtime.h").is_file():
         libraries = tuple(bitcode / name for name in ("ocml.bc", "ockl.bc"))
         whole = all((rocm / "include" / name).is_file() for name in ("hip/hip_fp16.h", "hipcub/hipcub.hpp", "rocprim/rocprim.hpp"))
-        return Compiler(clang, extract, opt, lld, version, rocm / "include", libraries, whole)
+        return Compiler(clang, *tools, version, rocm / "include", libraries, whole)
     spec = importlib.util.find_spec("triton")
     homes = [Path(home) / "backends/amd" for home in (spec.submodule_search_locations or ())] if spec is not None else []
     for home in homes:
         if (home / "include/hip/hip_runtime.h").is_file() and (home / "lib/ocml.bc").is_file():
             libraries = (home / "lib/ocml.bc", home / "lib/ockl.bc")
-            return Compiler(clang, extract, opt, lld, version, home / "include", libraries, False)
+            return Compiler(clang, *tools, version, home / "include", libraries, False)
     raise KernelBuildError(HEADERS)
 
 

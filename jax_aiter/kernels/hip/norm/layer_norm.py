@@ -1,6 +1,7 @@
 """Layer normalisation on CK Tile's kernels, with or without a residual: values of 16 bits, and weights of their dtype.
 
-Their variance is Welford's, in float32. AITER's function takes a bias in any case; of a call without one it is zeros.
+Their variance is Welford's, in float32. AITER's function takes a bias in any case; of a call without one it is zeros. A row of
+more than 8,192 columns is read twice, the second time its sum with the residual as that was stored.
 """
 
 from __future__ import annotations

@@ -54,25 +54,26 @@ _OPTIONAL_INT, _OPTIONAL_REAL = "std::optional<int>", "std::optional<double>"
 _OPTIONAL = re.compile(rf"std::optional<({_TENSOR.pattern})>")
 
 
-#: types in C++'s names: their code, the code of what stands for them, how either is spelt, and the type. A _BitInt is numbered,
-#: as a vendor's type is, for what refers back to it; the others are not.
+#: types in C++'s names that a C++ library of before 2023 does not know, or takes for others: their code, the code of what stands
+#: for them, how that is spelt, and the type. A _BitInt is numbered, as a vendor's type is, for what refers back to it.
 NEW_TYPES = (
     ("DF16_", "Dh", "half", "_Float16"),
-    ("DF16b", "Di", "(char32_t|std::bfloat16_t)", "__bf16"),
+    ("DF16b", "Di", "char32_t", "__bf16"),
     ("DB8_", "u9_BitInt_8", "_BitInt_8", "_BitInt(8)"),
 )
 
 
 def demangle(name: str) -> str:
     """A C++ name as people write it; itself if it is none."""
-    found, known = _demangled(name), name
-    if found is None:  # a C++ library of before 2023 does not know these types: others stand for them
-        for code, other, _, _ in NEW_TYPES:
-            known = known.replace(code, other)
-        found = _demangled(known)
-    for _, _, spelt, meant in NEW_TYPES:
-        found = found and re.sub(rf"\b{spelt}\b", meant, found)
-    return found or name
+    known, new = name, [row for row in NEW_TYPES if row[0] in name]
+    for code, other, _, _ in new:
+        known = known.replace(code, other)
+    found = _demangled(known)
+    if found is None:
+        return _demangled(name) or name
+    for _, _, spelt, meant in new:
+        found = re.sub(rf"\b{spelt}\b", meant, found)
+    return found
 
 
 def _demangled(name: str) -> str | None:
