@@ -24,7 +24,8 @@ def test_a_structure_of_traits_is_spelt_as_its_template_arguments_are(codes, typ
 
 
 def test_what_refers_back_to_a_type_of_bits_has_it():
-    assert demangle("_Z1fI4pairIDB8_fES2_EvT_") == "void f<pair<_BitInt(8), float>, pair<_BitInt(8), float> >(pair<_BitInt(8), float>)"
+    pair = "pair<_BitInt(8), float>"
+    assert demangle("_Z1fI4pairIDB8_fES2_EvT_") == f"void f<{pair}, {pair} >({pair})"
 
 
 @pytest.mark.parametrize("name", ["no_name_of_cpp", "_ZDF16b", "hipLaunchKernel"])

@@ -116,18 +116,18 @@ def _candidates(named: str | None, rocm: Path, path: str) -> Iterator[Path]:
 def _complete(clang: Path, rocm: Path) -> Compiler:
     version = _version(clang)
     folder = clang.resolve().parent  # the unversioned names of its own LLVM lie there, also where PATH has others
-    tools = [_tool(folder, clang, name) for name in TOOLS]
+    extract, nm, opt, lld = (_tool(folder, clang, name) for name in TOOLS)
     bitcode = next((place for place in (rocm / "amdgcn/bitcode", rocm / "lib/llvm/amdgcn/bitcode") if place.is_dir()), None)
     if bitcode is not None and (rocm / "include/hip/hip_runtime.h").is_file():
         libraries = tuple(bitcode / name for name in ("ocml.bc", "ockl.bc"))
         whole = all((rocm / "include" / name).is_file() for name in ("hip/hip_fp16.h", "hipcub/hipcub.hpp", "rocprim/rocprim.hpp"))
-        return Compiler(clang, *tools, version, rocm / "include", libraries, whole)
+        return Compiler(clang, extract, nm, opt, lld, version, rocm / "include", libraries, whole)
     spec = importlib.util.find_spec("triton")
     homes = [Path(home) / "backends/amd" for home in (spec.submodule_search_locations or ())] if spec is not None else []
     for home in homes:
         if (home / "include/hip/hip_runtime.h").is_file() and (home / "lib/ocml.bc").is_file():
             libraries = (home / "lib/ocml.bc", home / "lib/ockl.bc")
-            return Compiler(clang, *tools, version, home / "include", libraries, False)
+            return Compiler(clang, extract, nm, opt, lld, version, home / "include", libraries, False)
     raise KernelBuildError(HEADERS)
 
 
