@@ -9,7 +9,7 @@ from jax_aiter.kernels.cache import cache_root, canonical, digest
 from jax_aiter.kernels.known import AITER_COMMIT
 from jax_aiter.kernels.spec import ARCHS, CallSpec
 from jax_aiter.kernels.triton import plans
-from jax_aiter.kernels.triton.adapters import VERSION, adapters
+from jax_aiter.kernels.triton.adapters import VERSION, VERSIONS, adapters
 from jax_aiter.kernels.triton.provider import CannotRecord, plan_for
 from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.tiles.rows import rows
@@ -42,7 +42,9 @@ def test_a_call_without_a_tile_keeps_its_key():
     described = spec.to_json()
     assert "tile" not in described
     assert CallSpec.from_json(described) == spec
-    assert plans.plan_path(spec, plans.Path("/root")).name == digest(canonical([described, VERSION]))[:40]
+    assert (
+        plans.plan_path(spec, plans.Path("/root")).name == digest(canonical([described, VERSIONS.get("fused_moe", VERSION)]))[:40]
+    )
     one, other = moe(**TILE), moe(**{**TILE, "num_stages": 3})
     assert CallSpec.from_json(one.to_json()) == one
     assert len({plans.plan_path(s, plans.Path("/root")) for s in (spec, one, other)}) == 3
