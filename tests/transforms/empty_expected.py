@@ -246,12 +246,18 @@ def _mixed(o, p):
     return found if p["sinkhorn_repeat"] else (np.zeros((*lead, 0, 1)), np.zeros((*lead, 0, 0)), found)
 
 
+def _both_mixed(o, p):
+    streams = mhc.post(*(o[n] for n in ("layer_input", "residual_in", "post_layer_mix", "comb_res_mix")))
+    return (*_mixed({**o, "residual": np.asarray(streams, o["residual_in"].dtype)}, p), streams)
+
+
 EXPECTED = {
     "causal_conv1d_fn": _linear(linear.packed),
     "causal_conv1d_update": _linear(linear.updated),
     "chunk_gated_delta_rule": _linear(linear.rule),
     "fused_rearrange_sigmoid_gated_delta_rule": _linear(linear.decode),
     "mhc_pre": _mixed,
+    "mhc_fused_post_pre": _both_mixed,
     **dict.fromkeys(("greedy_sample", "mixed_sample_outer_exponential", "sampling_with_uniforms"), _no_tokens),
     "chain_speculative_sampling_with_uniforms": _no_vocabulary,
     "batched_gemm_a8w8": lambda o, p: _gemm(("XQ", "WQ"), o, p),

@@ -142,11 +142,6 @@ PLAIN = {
         **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("hidden_states", (3, 2, 4)), ("hc_fn", (2, 8)))},
         **{n: jax.ShapeDtypeStruct((s,), jnp.float32) for n, s in (("hc_scale", 1), ("hc_base", 2))},
     },
-    "mhc_fused_post_pre": {
-        **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("layer_input", (3, 4)), ("residual_in", (3, 2, 4)))},
-        **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("post_layer_mix", (3, 2)), ("comb_res_mix", (3, 2, 2)))},
-        **{n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in (("fn", (8, 8)), ("hc_scale", (3,)), ("hc_base", (8,)))},
-    },
     "chunk_kimi_delta_attn": {
         **{n: jax.ShapeDtypeStruct((1, 3, 2, 4), jnp.float32) for n in "qkvg"},
         "beta": jax.ShapeDtypeStruct((1, 3, 2), jnp.float32),

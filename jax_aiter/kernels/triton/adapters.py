@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 #: ops whose AITER Triton kernels keep another contract, and which.
 OTHER_CONTRACT = {
     "mhc_pre": "AITER's Triton kernel rounds fn to the streams' dtype, and its epsilons are otherwise",
+    "mhc_fused_post_pre": "AITER's Triton kernels round fn to the streams' dtype, and their epsilons are otherwise",
     "moe_sorting": "AITER's Triton alignment kernel writes flat slot numbers, not token | slot << 24",
     "topk_sigmoid": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",
     "grouped_topk": "AITER's Triton routing kernel orders by expert number and rounds weights to the logits' dtype",

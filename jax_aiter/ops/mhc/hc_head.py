@@ -4,7 +4,7 @@ import jax
 
 from jax_aiter.bind.public import public
 from jax_aiter.core import axes, check
-from jax_aiter.ops.mhc.mhc_pre import MHC_PRE, call
+from jax_aiter.ops.mhc.mhc_pre import MHC_PRE, parameters
 
 NAME = "hc_head"
 RECORD = MHC_PRE.operands
@@ -46,8 +46,15 @@ def hc_head(
     dims = axes.match(NAME, OPERANDS, dict(zip(OPERANDS, given, strict=True)))
     if (dims["N"], dims["K"]) != (dims["n"], dims["n"] * dims["H"]):
         raise ValueError(f"{NAME}: hc_fn has shape {hc_fn.shape}, must be [n, n * H] of hidden_states {hidden_states.shape}")
-    return call(
-        NAME, hidden_states, hc_fn, hc_scale, hc_base, rms_eps=check.real(NAME, "rms_norm_eps", rms_norm_eps, low=0.0),
-        hc_pre_eps=check.real(NAME, "hc_eps", hc_eps, low=0.0), hc_sinkhorn_eps=0.0,
-        hc_post_mult_value=1.0, sinkhorn_repeat=0, norm_weight=None, norm_eps=0.0, implementation=implementation,
-    )[2]  # fmt: skip
+    epsilons = {"rms_eps": check.real(NAME, "rms_norm_eps", rms_norm_eps, low=0.0)}
+    epsilons |= {"hc_pre_eps": check.real(NAME, "hc_eps", hc_eps, low=0.0), "hc_sinkhorn_eps": 0.0, "norm_eps": 0.0}
+    found = MHC_PRE(
+        residual=hidden_states,
+        fn=hc_fn,
+        hc_scale=hc_scale,
+        hc_base=hc_base,
+        norm_weight=None,
+        **parameters(NAME, **epsilons, hc_post_mult_value=1.0, sinkhorn_repeat=0),
+        implementation=implementation,
+    )
+    return found[2]

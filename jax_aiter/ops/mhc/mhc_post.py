@@ -21,12 +21,19 @@ def _abstract(dims, *, x, residual, **_):
     return (residual,)
 
 
-def _reference(*, x, residual, post_layer_mix, comb_res_mix):
+def written(*, x, residual, post_layer_mix, comb_res_mix):
+    """The record's reference."""
     wide, streams = residual.astype(jnp.float32), residual.shape[-2]
     out = post_layer_mix[..., None] * x.astype(jnp.float32)[..., None, :]
     for h in range(streams):  # a handful: four in the model
         out = out + comb_res_mix[..., h, :, None] * wide[..., h, None, :]
     return (out.astype(residual.dtype),)
+
+
+def flat(post_layer_mix: jax.Array, residual: jax.Array) -> jax.Array:
+    """``[..., n]`` of what may be ``[..., n, 1]``."""
+    column = post_layer_mix.ndim == residual.ndim and post_layer_mix.shape[-1] == 1
+    return post_layer_mix[..., 0] if column else post_layer_mix
 
 
 def _inputs(*lead: int, streams: int, width: int, dtype: Any = jnp.float32):
@@ -46,7 +53,7 @@ MHC_POST = Op(
     },
     results={"out": "... n H"},
     abstract=_abstract,
-    reference=_reference,
+    reference=written,
     fixed=("n",),
     parallel=("...",),
     fold="...",
@@ -85,9 +92,11 @@ def mhc_post(
     Raises TypeError or ValueError for wrong shapes or dtypes.
     Mirrors ``aiter.ops.mhc.mhc_post``, whose `out` is the result here; its `store_nt` changes none and is not taken.
     """
-    if post_layer_mix.ndim == residual.ndim and post_layer_mix.shape[-1] == 1:
-        post_layer_mix = post_layer_mix[..., 0]
     (out,) = MHC_POST(
-        x=x, residual=residual, post_layer_mix=post_layer_mix, comb_res_mix=comb_res_mix, implementation=implementation
+        x=x,
+        residual=residual,
+        post_layer_mix=flat(post_layer_mix, residual),
+        comb_res_mix=comb_res_mix,
+        implementation=implementation,
     )
     return out

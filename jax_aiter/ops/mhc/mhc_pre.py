@@ -18,27 +18,33 @@ NAME = "mhc_pre"
 F32 = ("float32",)
 
 
-def _abstract(dims, *, residual, fn, norm_weight, sinkhorn_repeat, **_):
+def shapes(op: str, dims, residual, norm_weight, sinkhorn_repeat: int) -> tuple[jax.ShapeDtypeStruct, ...]:
+    """Of the results, once the sizes are checked."""
     streams, width = dims["n"], dims["H"]
     if dims["K"] != streams * width:
-        raise ValueError(f"{NAME}: dimension 1 of fn is {dims['K']}, must be n * H = {streams * width} of residual")
+        raise ValueError(f"{op}: dimension 1 of fn is {dims['K']}, must be n * H = {streams * width} of the streams")
     rows, scales = (2 * streams + streams * streams, 3) if sinkhorn_repeat else (streams, 1)
     if dims["N"] != rows:
         rule = "2 * n + n * n" if sinkhorn_repeat else "n, without Sinkhorn steps,"
-        raise ValueError(f"{NAME}: dimension 0 of fn is {dims['N']}, must be {rule} = {rows}")
+        raise ValueError(f"{op}: dimension 0 of fn is {dims['N']}, must be {rule} = {rows}")
     if dims["C"] != scales:
-        raise ValueError(f"{NAME}: dimension 0 of hc_scale is {dims['C']}, must be {scales}")
+        raise ValueError(f"{op}: dimension 0 of hc_scale is {dims['C']}, must be {scales}")
     if norm_weight is not None:
-        check_weight(NAME, residual, norm_weight, "norm_weight", "residual")
+        check_weight(op, residual, norm_weight, "norm_weight", "residual")
     lead, kept = residual.shape[:-2], streams if sinkhorn_repeat else 0
     mixes = (jax.ShapeDtypeStruct((*lead, kept, size), jnp.float32) for size in (1, kept))
     return (*mixes, jax.ShapeDtypeStruct((*lead, width), residual.dtype))
 
 
-def _reference(
+def _abstract(dims, *, residual, norm_weight, sinkhorn_repeat, **_):
+    return shapes(NAME, dims, residual, norm_weight, sinkhorn_repeat)
+
+
+def mixed(
     *, residual, fn, hc_scale, hc_base, norm_weight, rms_eps, hc_pre_eps, hc_sinkhorn_eps, hc_post_mult_value, sinkhorn_repeat,
     norm_eps,
 ):  # fmt: skip
+    """The record's reference."""
     *lead, streams, width = residual.shape
     wide = residual.astype(jnp.float32)
     flat = wide.reshape(*lead, streams * width)
@@ -80,7 +86,7 @@ MHC_PRE = Op(
     },
     results={"post_mix": "... n 1", "comb_mix": "... n n", "layer_input": "... H"},
     abstract=_abstract,
-    reference=_reference,
+    reference=mixed,
     fixed=("n", "H", "N", "K", "C"),
     parallel=("...",),
     fold="...",
@@ -113,26 +119,16 @@ MHC_PRE = Op(
 )
 
 
-def call(
-    op: str, residual, fn, hc_scale, hc_base, *, rms_eps, hc_pre_eps, hc_sinkhorn_eps, hc_post_mult_value, sinkhorn_repeat,
-    norm_weight, norm_eps, implementation,
-) -> tuple[jax.Array, jax.Array, jax.Array]:  # fmt: skip
-    """The record under one of its public names, `op`."""
-    post, comb, layer_input = MHC_PRE(
-        residual=residual,
-        fn=fn,
-        hc_scale=hc_scale,
-        hc_base=hc_base,
-        norm_weight=norm_weight,
-        rms_eps=check.real(op, "rms_eps", rms_eps, low=0.0),
-        hc_pre_eps=check.real(op, "hc_pre_eps", hc_pre_eps, low=0.0),
-        hc_sinkhorn_eps=check.real(op, "hc_sinkhorn_eps", hc_sinkhorn_eps, low=0.0),
-        norm_eps=check.real(op, "norm_eps", norm_eps, low=0.0),
-        hc_post_mult_value=check.real(op, "hc_post_mult_value", hc_post_mult_value),
-        sinkhorn_repeat=sinkhorn_repeat,
-        implementation=implementation,
-    )
-    return post, comb, layer_input
+def parameters(
+    op: str, *, rms_eps, hc_pre_eps, hc_sinkhorn_eps, norm_eps, hc_post_mult_value, sinkhorn_repeat
+) -> dict[str, Any]:  # fmt: skip
+    """Of a call under a public name, `op`, checked."""
+    epsilons = {"rms_eps": rms_eps, "hc_pre_eps": hc_pre_eps, "hc_sinkhorn_eps": hc_sinkhorn_eps, "norm_eps": norm_eps}
+    return {
+        **{name: check.real(op, name, value, low=0.0) for name, value in epsilons.items()},
+        "hc_post_mult_value": check.real(op, "hc_post_mult_value", hc_post_mult_value),
+        "sinkhorn_repeat": check.integer(op, "sinkhorn_repeat", sinkhorn_repeat, 0),
+    }
 
 
 @public
@@ -177,9 +173,16 @@ def mhc_pre(
     Raises TypeError or ValueError for wrong shapes, dtypes or parameters.
     Mirrors ``aiter.ops.mhc.mhc_pre``; ``sinkhorn_repeat=0`` is DeepSeek-V4's head, under its own names `hc_head`.
     """
-    repeat = check.integer(NAME, "sinkhorn_repeat", sinkhorn_repeat, 0)
-    return call(
-        NAME, residual, fn, hc_scale, hc_base, rms_eps=rms_eps, hc_pre_eps=hc_pre_eps, hc_sinkhorn_eps=hc_sinkhorn_eps,
-        hc_post_mult_value=hc_post_mult_value, sinkhorn_repeat=repeat, norm_weight=norm_weight, norm_eps=norm_eps,
+    post, comb, layer_input = MHC_PRE(
+        residual=residual,
+        fn=fn,
+        hc_scale=hc_scale,
+        hc_base=hc_base,
+        norm_weight=norm_weight,
+        **parameters(
+            NAME, rms_eps=rms_eps, hc_pre_eps=hc_pre_eps, hc_sinkhorn_eps=hc_sinkhorn_eps, norm_eps=norm_eps,
+            hc_post_mult_value=hc_post_mult_value, sinkhorn_repeat=sinkhorn_repeat,
+        ),
         implementation=implementation,
     )  # fmt: skip
+    return post, comb, layer_input

@@ -33,48 +33,83 @@ def mhc_calls(make, truncation):
     yield _pre(make, truncation("bfloat16"), "bfloat16", 193, 7168, 20)
     for dtype, (tokens, width) in itertools.product(HALF, POST):
         yield _post(make, truncation(dtype), dtype, tokens, width)
+    for dtype, (tokens, width), repeat in itertools.product(HALF, [(3, 512), (1, 768), (17, 1280)], (20, 1)):
+        yield _both(make, truncation(dtype), dtype, tokens, width, repeat)
+    for dtype, (tokens, width) in itertools.product(HALF, [(3, 1280), (33, 2560), (2, 7168)]):
+        yield _both(make, truncation(dtype), dtype, tokens, width, 20, normed=True)
+    yield _both(make, truncation("bfloat16"), "bfloat16", 130, 1536, 20)
+    yield _both(make, truncation("bfloat16"), "bfloat16", 3, 1536, 0)
 
 
-def _pre(make, cut, dtype, tokens, width, repeat, normed=False):
-    columns, rows = 4 * width, 24 if repeat else 4
-    residual, fn = draw(width, tokens, 4, width, dtype=dtype), draw(1, rows, columns, std=columns**-0.5)
-    scale, base = draw(2, 3 if repeat else 1), draw(3, rows)
-    weight = draw(4, width, dtype=dtype) if normed else None
-    given = {"residual": residual, "fn": fn, "hc_scale": scale, "hc_base": base}
-    mult = 2.0 if repeat else 1.0
+def _weights(width, repeat, normed, dtype):
+    rows = 24 if repeat else 4
+    found = {"fn": draw(1, rows, 4 * width, std=(4 * width) ** -0.5)}
+    found |= {"hc_scale": draw(2, 3 if repeat else 1), "hc_base": draw(3, rows)}
+    return found | ({"norm_weight": draw(4, width, dtype=dtype)} if normed else {})
+
+
+def _mixed(out, residual, weights, dtype, cut, repeat, moved=0.0):
+    """What is read of streams. moved: how far each is from what the product took, relative to itself."""
+    fn, scale, base, weight = (weights.get(name) for name in ("fn", "hc_scale", "hc_base", "norm_weight"))
+    columns, mult = fn.shape[1], 2.0 if repeat else 1.0
     found = oracle.pre(residual, fn, scale, base, mult, repeat, weight)
     want = found if repeat else (None, None, found)
-    flat = f64(residual).reshape(tokens, -1)
-    mix = 8 * UNIT * np.sqrt(columns) * np.sqrt((flat**2) @ (f64(fn) ** 2).T / (flat**2).mean(-1, keepdims=True)).max()
-    logits = np.abs(f64(scale)).max() * mix + 16 * UNIT
+    flat = f64(residual).reshape(len(residual), -1)
+    walk = np.sqrt((flat**2) @ (f64(fn) ** 2).T / (flat**2).mean(-1, keepdims=True)).max()
+    logits = np.abs(f64(scale)).max() * (8 * UNIT * np.sqrt(columns) + 4 * moved) * walk + 16 * UNIT
     total = np.abs(f64(residual)).sum(-2) * (logits + 8 * UNIT)
-    if normed:
+    if weight is not None:
         # the sum is rounded to 16 bits before it is normalised
         plain = oracle.pre(residual, fn, scale, base, mult, repeat)[2]
         total = total + (ROUNDOFF[dtype] + cut) * np.abs(plain)
         root = np.sqrt((plain * plain).mean(-1, keepdims=True) + EPS["norm_eps"])
         total = (total / root + np.abs(plain) / root * ((total / root).mean(-1, keepdims=True) + 8 * UNIT)) * np.abs(f64(weight))
+    assert_within(out[2], want[2], total + cut * np.abs(want[2]))
+    if repeat:
+        assert_within(out[0], want[0], mult * logits)
+        assert_within(out[1], want[1], 4 * logits + 8 * repeat * UNIT)
+
+
+def _params(repeat):
+    return {**EPS, "hc_post_mult_value": 2.0 if repeat else 1.0, "sinkhorn_repeat": repeat}
+
+
+def _pre(make, cut, dtype, tokens, width, repeat, normed=False):
+    residual, weights = draw(width, tokens, 4, width, dtype=dtype), _weights(width, repeat, normed, dtype)
 
     def check(out):
-        assert_within(out[2], want[2], total + cut * np.abs(want[2]))
-        if repeat:
-            assert_within(out[0], want[0], mult * logits)
-            assert_within(out[1], want[1], 4 * logits + 8 * repeat * UNIT)
+        _mixed(out, residual, weights, dtype, cut, repeat)
 
-    operands = given | ({"norm_weight": weight} if normed else {})
-    params = {**EPS, "hc_post_mult_value": mult, "sinkhorn_repeat": repeat}
-    return make("mhc_pre", f"{tokens}x{width}-{repeat}-{dtype}" + "-normed" * normed, operands, params, check)
+    name = f"{tokens}x{width}-{repeat}-{dtype}" + "-normed" * normed
+    return make("mhc_pre", name, {"residual": residual, **weights}, _params(repeat), check)
 
 
-def _post(make, cut, dtype, tokens, width):
+def _streams(tokens, width, dtype):
     x, residual = draw(0, tokens, width, dtype=dtype), draw(1, tokens, 4, width, dtype=dtype)
-    weights, comb = draw(2, tokens, 4), draw(3, tokens, 4, 4)
+    return x, residual, draw(2, tokens, 4), draw(3, tokens, 4, 4)
+
+
+def _behind(out, x, residual, weights, comb, cut):
     want = oracle.post(x, residual, weights, comb)
     terms = np.abs(f64(weights))[..., None] * np.abs(f64(x))[..., None, :]
     terms = terms + np.einsum("...hj,...hc->...jc", np.abs(f64(comb)), np.abs(f64(residual)))
+    assert_within(out, want, 5 * UNIT * terms + cut * np.abs(want))
+
+
+def _post(make, cut, dtype, tokens, width):
+    given = _streams(tokens, width, dtype)
+    operands = dict(zip(("x", "residual", "post_layer_mix", "comb_res_mix"), given, strict=True))
+    return make("mhc_post", f"{tokens}x{width}-{dtype}", operands, {}, lambda out: _behind(out[0], *given, cut))
+
+
+def _both(make, cut, dtype, tokens, width, repeat, normed=False):
+    """The product is of the streams before their rounding, where one kernel makes both."""
+    given, weights = _streams(tokens, width, dtype), _weights(width, repeat, normed, dtype)
+    operands = dict(zip(("layer_input", "residual_in", "post_layer_mix", "comb_res_mix"), given, strict=True))
 
     def check(out):
-        assert_within(out[0], want, 5 * UNIT * terms + cut * np.abs(want))
+        _behind(out[3], *given, cut)
+        _mixed(out, out[3], weights, dtype, cut, repeat, moved=ROUNDOFF[dtype] + cut)
 
-    operands = {"x": x, "residual": residual, "post_layer_mix": weights, "comb_res_mix": comb}
-    return make("mhc_post", f"{tokens}x{width}-{dtype}", operands, {}, check)
+    name = f"{tokens}x{width}-{repeat}-{dtype}" + "-normed" * normed
+    return make("mhc_fused_post_pre", name, {**operands, **weights}, _params(repeat), check)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from jax_aiter.core.arch import compute_units
 from jax_aiter.kernels.hip.adapters import Arranged, op
@@ -30,39 +32,42 @@ ROWS, RESIDENT = 64, {128: 2, 64: 4}
 PADDED = 32
 
 
-def _streams(spec: CallSpec) -> str | None:
-    streams = spec["residual"].shape[-2]
-    return None if streams == STREAMS else f"residual has {streams} streams; AITER's HIP kernel takes {STREAMS}"
+def _streams(spec: CallSpec, name: str = "residual") -> str | None:
+    streams = spec[name].shape[-2]
+    return None if streams == STREAMS else f"{name} has {streams} streams; AITER's HIP kernel takes {STREAMS}"
 
 
-def _whole(width: int, *blocks: int) -> str | None:
+def whole(width: int, *blocks: int, name: str = "residual") -> str | None:
     """The first of the blocks that divides the width is read, two at least."""
     block = next((block for block in blocks if width % block == 0), None)
     if block is not None and width >= 2 * block:
         return None
     blocks_of = f"reads blocks of {block}, two at least" if block else f"takes multiples of {blocks[-1]}"
-    return f"residual has streams of {width}; AITER's HIP kernel {blocks_of}"
+    return f"{name} has streams of {width}; AITER's HIP kernel {blocks_of}"
 
 
-def _refuse(spec: CallSpec) -> str | None:
-    residual = spec["residual"]
+def refuse_pre(spec: CallSpec, name: str = "residual") -> str | None:
+    """name: of the streams."""
+    residual = spec[name]
     width, rule = residual.shape[-1], None
     if spec.has("norm_weight") and width not in NORMED:
         rule = f"norm_weight with streams of {width}; AITER's HIP kernel that normalises takes {', '.join(map(str, NORMED))}"
     return first(
-        dtype_in(spec, "residual", HALF),
+        dtype_in(spec, name, HALF),
         dtype_in(spec, "norm_weight", (residual.dtype,)),
-        _streams(spec),
-        rule or _whole(width, BLOCK),
-        fits_int32(spec, "residual", "fn"),
+        _streams(spec, name),
+        rule or whole(width, BLOCK, name=name),
+        fits_int32(spec, name, "fn"),
     )
 
 
-def parts(tokens: int, columns: int, units: int) -> tuple[int, int]:
+def parts(
+    tokens: int, columns: int, units: int, rows_of: int = ROWS, residents: Mapping[int, int] = MappingProxyType(RESIDENT)
+) -> tuple[int, int]:
     """How many parts the columns of the product are cut into, and how many of them a workgroup takes at a time: what fills the last
     round of workgroups best."""
-    rows, best = -(-tokens // ROWS), (0.0, 1, 64)
-    for tile, resident in RESIDENT.items():
+    rows, best = -(-tokens // rows_of), (0.0, 1, min(residents))
+    for tile, resident in residents.items():
         for count in range(1, units + 1) if columns % tile == 0 else ():
             if columns % (count * tile) or columns // count < 2 * tile:
                 continue
@@ -85,19 +90,28 @@ def _cut(spec: CallSpec) -> CallSpec:
     "mhc_pre",
     function="aiter::mhc_pre_gemm_sqrsum, then aiter::mhc_pre_big_fuse or aiter::mhc_pre_big_fuse_rmsnorm",
     sources=(SOURCE,),
-    refuse=_refuse,
+    refuse=refuse_pre,
     arrange=Arranged(_cut),
     entry="aiter.ops.mhc.mhc_pre calls nothing else",
 )
 def mhc_pre(ctx):
-    params, fn, weight = ctx.params, ctx["fn"], ctx.operand("norm_weight")
     *_, streams, width = ctx.spec["residual"].shape
-    residual = ctx["residual"].view(-1, streams, width)
-    tokens, count = residual.shape[0], params["parts"]
+    before(ctx, ctx.results, ctx["residual"].view(-1, streams, width), ctx.params["parts"], ctx.params["tile_k"])
+
+
+def before(ctx, results, residual, count: int, tile: int) -> None:
+    """What a layer reads of streams ``[T, n, H]``, by a product in `count` parts."""
+    fn, tokens = ctx["fn"], residual.shape[0]
     product = ctx.scratch((count, tokens, -(-fn.shape[0] // PADDED) * PADDED), "float32")
     squares = ctx.scratch((count, tokens), "float32")
-    ctx.call(SOURCE, "aiter::mhc_pre_gemm_sqrsum", product, squares, residual.view(tokens, -1), fn, params["tile_k"], later=(0,))
-    post, comb, layer_input = ctx.results
+    ctx.call(SOURCE, "aiter::mhc_pre_gemm_sqrsum", product, squares, residual.view(tokens, -1), fn, tile, later=(0,))
+    finish(ctx, results, product, squares, residual)
+
+
+def finish(ctx, results, product, squares, residual) -> None:
+    """From the parts of the product and of the squares of streams ``[T, n, H]``."""
+    params, weight = ctx.params, ctx.operand("norm_weight")
+    post, comb, layer_input = results
     given = post, comb, layer_input.rows, product, squares, ctx["hc_scale"], ctx["hc_base"], residual
     epsilons = [params[name] for name in ("rms_eps", "hc_pre_eps", "hc_sinkhorn_eps")]
     last = params["hc_post_mult_value"], params["sinkhorn_repeat"]
@@ -108,11 +122,14 @@ def mhc_pre(ctx):
         ctx.least_lds(USED, "rmsnorm")
 
 
+def post_blocks(arch: str) -> tuple[int, ...]:
+    """Columns that a workgroup of the kernel behind a layer reads at a time."""
+    return (512, BLOCK) if arch == "gfx942" else (1024, 512, BLOCK)
+
+
 def _refuse_post(spec: CallSpec) -> str | None:
-    blocks = (512, BLOCK) if spec.arch == "gfx942" else (1024, 512, BLOCK)
-    return first(
-        dtype_in(spec, "residual", HALF), _streams(spec), _whole(spec["x"].shape[-1], *blocks), fits_int32(spec, "residual")
-    )
+    width = whole(spec["x"].shape[-1], *post_blocks(spec.arch))
+    return first(dtype_in(spec, "residual", HALF), _streams(spec), width, fits_int32(spec, "residual"))
 
 
 @op(
@@ -123,7 +140,13 @@ def _refuse_post(spec: CallSpec) -> str | None:
     entry="aiter.ops.mhc.mhc_post calls nothing else",
 )
 def mhc_post(ctx):
-    *_, streams, width = ctx.spec["residual"].shape
-    residual, out = (x.view(-1, streams, width) for x in (ctx["residual"], ctx.results[0]))
+    behind(ctx, ctx.results[0], ctx["x"], ctx["residual"])
+
+
+def behind(ctx, out, x, residual) -> None:
+    """A layer's result `x` written back to its streams."""
+    *_, streams, width = residual.shape
     mixes = ctx["post_layer_mix"].view(-1, streams), ctx["comb_res_mix"].view(-1, streams, streams)
-    ctx.call(SOURCE, "aiter::mhc_post", out, ctx["x"].rows, residual, *mixes, later=(-1,))
+    ctx.call(
+        SOURCE, "aiter::mhc_post", out.view(-1, streams, width), x.rows, residual.view(-1, streams, width), *mixes, later=(-1,)
+    )  # fmt: skip

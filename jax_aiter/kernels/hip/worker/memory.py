@@ -33,12 +33,13 @@ class Buffer:
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """A dense array in a buffer, as adapters give it to AITER's functions."""
+    """A dense array in a buffer, as adapters give it to AITER's functions; or the first columns of one, whose rows have `pitch`."""
 
     buffer: Buffer
     shape: tuple[int, ...]
     dtype: str
     byte_offset: int = 0
+    pitch: int | None = None
 
     @property
     def size(self) -> int:
@@ -61,6 +62,10 @@ class Array:
         if math.prod(sizes) * ITEMSIZE[kind] != self.nbytes:
             raise ValueError(f"{self.dtype}{list(self.shape)} is not {kind}{list(shape)}")
         return dataclasses.replace(self, shape=sizes, dtype=kind)
+
+    def columns(self, count: int) -> Array:
+        """[..., :count]."""
+        return dataclasses.replace(self, shape=(*self.shape[:-1], count), pitch=self.shape[-1])
 
     @property
     def rows(self) -> Array:

@@ -191,7 +191,7 @@ def _tensor(value: Any, whose: str) -> Any:
     step = 1
     for axis in reversed(range(len(value.shape))):
         found.sizes[axis], found.strides[axis] = value.shape[axis], step
-        step *= value.shape[axis]
+        step *= (value.pitch if step == 1 else None) or value.shape[axis]
     return found
 
 
