@@ -6,7 +6,7 @@ import numpy as np
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import symbolic
+from jax_aiter.core import machine, symbolic
 from jax_aiter.core.axes import FP8_TYPES, INT32, Arg
 from jax_aiter.core.cases import case, constant, normal, uniform
 from jax_aiter.core.reads import NOTHING, Reads, at, grid, spread
@@ -23,6 +23,9 @@ def _abstract(dims, *, q, kv, kv_scales, weights, cu_starts, cu_ends):
 
 def head_sum(q: jax.Array, keys: jax.Array, scale: jax.Array, weights: jax.Array) -> jax.Array:
     """``[S]`` from a token's queries ``[H, D]``, keys ``[S, D]`` with scales ``[S]``, and weights ``[H]``."""
+    if not machine.is_gpu():
+        # Exact too, and jaxlib 0.9 on a CPU has no batched product of bfloat16, which this is of several tokens.
+        q, keys = (x.astype(jnp.float32) for x in (q, keys))
     scores = product.dot(q, keys) * scale
     # Not a maximum with 0, which may hide NaN.
     return jnp.sum(jnp.where(scores < 0, 0.0, scores) * weights[:, None], axis=0)
