@@ -137,6 +137,7 @@ def _sum_biased_kernel(
             if WEIGHTED:
                 term *= tl.load(weights + slot, mask=taken, other=0.0)
             total += term
+    total = tl.where(inside, total, 0.0)  # a weight of NaN times no bias
     tl.store(out + row * columns + j, total.to(out.dtype.element_ty), mask=j < columns)
 
 
