@@ -35,27 +35,34 @@ def expected(ids, held, tokens, experts: int, block: int):
     return local, order, blocks
 
 
+def drawn(rng: np.random.Generator, rows: int, k: int, experts: int):
+    """Ids, some of no expert; a mask of experts and a count of tokens, or None for either."""
+    tokens = None if rng.random() < 0.5 else int(rng.integers(0, rows + 1))
+    held = None
+    if rng.random() < 0.4:
+        held = np.zeros(experts + 5, np.int32)
+        held[rng.choice(experts + 5, experts, replace=False)] = 1
+    return rng.integers(-1, (experts if held is None else len(held)) + 2, (rows, k)).astype(np.int32), held, tokens
+
+
+def run(group, ids, held, tokens, experts: int, block: int):
+    mask, limit = (None if x is None else torch.tensor(x, dtype=torch.int32) for x in (held, None if tokens is None else [tokens]))
+    return group(torch.tensor(ids), mask, experts, limit, block)
+
+
 def check(rng: np.random.Generator) -> None:
     rows, k, experts = (
         int(rng.choice([1, 3, 17, 64, 200, 513])),
         int(rng.choice([1, 2, 3, 8])),
         int(rng.choice([1, 2, 7, 8, 31, 64])),
     )
-    block, tokens = int(rng.choice([16, 32, 64, 128])), None if rng.random() < 0.5 else int(rng.integers(0, rows + 1))
-    held = None
-    if rng.random() < 0.4:
-        held = np.zeros(experts + 5, np.int32)
-        held[rng.choice(experts + 5, experts, replace=False)] = 1
-    ids = rng.integers(-1, (experts if held is None else len(held)) + 2, (rows, k)).astype(np.int32)
-    arrays = (None if x is None else torch.tensor(x, dtype=torch.int32) for x in (held, None if tokens is None else [tokens]))
-    mask, limit = arrays
-    found = glue_sort.sorted_slots(torch.tensor(ids), mask, experts, limit, block)
-    local, order, blocks, count = found.local, found.order, found.blocks, found.padded
-    wanted, slots, named = expected(ids, held, tokens, experts, block)
-    np.testing.assert_array_equal(local.numpy(), wanted)
-    assert count.item() == len(slots)
+    block, given = int(rng.choice([16, 32, 64, 128])), drawn(rng, rows, k, experts)
+    found = run(glue_sort.sorted_slots, *given, experts, block)
+    wanted, slots, named = expected(*given, experts, block)
+    np.testing.assert_array_equal(found.local.numpy(), wanted)
+    assert found.padded.item() == len(slots)
     assert found.taken.item() == block * sum(expert >= 0 for expert in named)
-    for written, right in ((order, slots), (blocks, named)):
+    for written, right in ((found.order, slots), (found.blocks, named)):
         np.testing.assert_array_equal(written.numpy()[: len(right)], right)
         assert (written.numpy()[len(right) :] == UNWRITTEN).all()
 
@@ -63,25 +70,18 @@ def check(rng: np.random.Generator) -> None:
 def check_few(rng: np.random.Generator) -> None:
     """A block for each slot, those of experts first; what a longer list sorts says which they are."""
     k, experts = int(rng.choice([1, 2, 3, 8, 16])), int(rng.choice([1, 2, 7, 64]))
-    rows = int(rng.integers(1, glue_few.FEW // k + 1))
-    block, tokens = int(rng.choice([16, 64])), None if rng.random() < 0.5 else int(rng.integers(0, rows + 1))
-    held = None
-    if rng.random() < 0.4:
-        held = np.zeros(experts + 5, np.int32)
-        held[rng.choice(experts + 5, experts, replace=False)] = 1
-    ids = rng.integers(-1, (experts if held is None else len(held)) + 2, (rows, k)).astype(np.int32)
-    arrays = (None if x is None else torch.tensor(x, dtype=torch.int32) for x in (held, None if tokens is None else [tokens]))
-    mask, limit = arrays
-    found = glue_few.few_slots(torch.tensor(ids), mask, experts, limit, block)
-    wanted, _, _ = expected(ids, held, tokens, experts, block)
+    rows, block = int(rng.integers(1, glue_few.FEW // k + 1)), int(rng.choice([16, 64]))
+    given = drawn(rng, rows, k, experts)
+    found = run(glue_few.few_slots, *given, experts, block)
+    wanted, _, _ = expected(*given, experts, block)
     np.testing.assert_array_equal(found.local.numpy(), wanted)
     flat = wanted.ravel()
     slots = np.concatenate([np.nonzero(flat < experts)[0], np.nonzero(flat == experts)[0]])
     order = found.order.numpy().reshape(-1, block)
     np.testing.assert_array_equal(order[:, 0], slots)
-    assert (order[:, 1:] == ids.size).all()
+    assert (order[:, 1:] == rows * k).all()
     np.testing.assert_array_equal(found.blocks.numpy(), np.where(flat[slots] < experts, flat[slots], -1))
-    assert (found.padded.item(), found.taken.item()) == (ids.size * block, int((flat < experts).sum()) * block)
+    assert (found.padded.item(), found.taken.item()) == (rows * k * block, int((flat < experts).sum()) * block)
 
 
 if __name__ == "__main__":

@@ -11,48 +11,16 @@ import triton.language as tl
 
 
 @triton.jit
-def _local_experts_kernel(
-    ids, table, tokens, out, n, k, limit, num_experts, HAS_TABLE: tl.constexpr, COUNTED: tl.constexpr, BLOCK: tl.constexpr
-):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+def expert_of(ids, table, tokens, i, n, k, limit, num_experts, HAS_TABLE: tl.constexpr, COUNTED: tl.constexpr):
+    """The number of slot i's expert among those held here: num_experts where its id is out of range, masked out or past the
+    tokens ([1]), and for i from n on."""
     expert = tl.load(ids + i, mask=i < n, other=-1)
     valid = (expert >= 0) & (expert < limit)
     if COUNTED:
         valid = valid & (i // k < tl.load(tokens))
     if HAS_TABLE:
         expert = tl.load(table + expert, mask=valid, other=0)
-    tl.store(out + i, tl.where(valid, expert, num_experts).to(tl.int32), mask=i < n)
-
-
-def local_experts(
-    topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts: int, num_tokens: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Numbers of the experts held here, with num_experts for every id that is out of range, masked out or past num_tokens ([1]).
-
-    AITER's alignment kernels index with the ids as they are.
-    """
-    out = torch.empty(topk_ids.shape, dtype=torch.int32, device=topk_ids.device)
-    n, has_table = topk_ids.numel(), mask is not None
-    limit = num_experts if mask is None else mask.numel()
-    table = topk_ids if mask is None else expert_table(mask, num_experts)
-    tokens, counted = (topk_ids, False) if num_tokens is None else (num_tokens, True)
-    _local_experts_kernel[(triton.cdiv(n, 256),)](
-        topk_ids, table, tokens, out, n, topk_ids.shape[-1], limit, num_experts, HAS_TABLE=has_table, COUNTED=counted, BLOCK=256
-    )
-    return out
-
-
-@triton.jit
-def _skip_blocks_kernel(experts, n, num_experts, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    expert = tl.load(experts + i, mask=i < n, other=0)
-    tl.store(experts + i, -1, mask=(i < n) & (expert == num_experts))
-
-
-def skip_blocks(experts: torch.Tensor, num_experts: int) -> None:
-    """Marks the blocks of the expert that is not there with -1, which AITER's MoE GEMM answers with zeros."""
-    n = experts.numel()
-    _skip_blocks_kernel[(triton.cdiv(n, 256),)](experts, n, num_experts, BLOCK=256)
+    return tl.where(valid, expert, num_experts).to(tl.int32)
 
 
 @triton.jit
@@ -186,7 +154,7 @@ def _taken_rows_kernel(src, ids, dst, num_experts, columns, K: tl.constexpr, SLO
 
 
 def taken_rows(x: torch.Tensor, experts: torch.Tensor, num_experts: int) -> torch.Tensor:
-    """Rows [T, D] with zeros for tokens whose `local_experts` are none: they must not reach a scale for all."""
+    """Rows [T, D] with zeros for tokens of no expert held here (num_experts throughout): they must not reach a scale for all."""
     out, (rows, k) = torch.empty_like(x), experts.shape
     slots = triton.next_power_of_2(k)
     _taken_rows_kernel[(rows,)](x, experts, out, num_experts, x.numel() // rows, K=k, SLOTS=slots, BLOCK=1024)

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from jax_aiter.kernels.triton.worker.own.glue import expert_table
+from jax_aiter.kernels.triton.worker.own.glue import expert_of, expert_table
 from jax_aiter.kernels.triton.worker.own.glue_sort import Sorted
 
 #: slots that are few
@@ -30,13 +30,7 @@ def _few_slots_kernel(
     HAS_TABLE: tl.constexpr, COUNTED: tl.constexpr, SLOTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     i = tl.arange(0, SLOTS)
-    expert = tl.load(ids + i, mask=i < n, other=-1)
-    valid = (expert >= 0) & (expert < limit)
-    if COUNTED:
-        valid = valid & (i // k < tl.load(tokens))
-    if HAS_TABLE:
-        expert = tl.load(table + expert, mask=valid, other=0)
-    expert = tl.where(valid, expert, num_experts).to(tl.int32)
+    expert = expert_of(ids, table, tokens, i, n, k, limit, num_experts, HAS_TABLE, COUNTED)
     tl.store(local + i, expert, mask=i < n)
     held = (expert < num_experts).to(tl.int32)
     total = tl.sum(held)

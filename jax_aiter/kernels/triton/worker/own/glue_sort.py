@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from jax_aiter.kernels.triton.worker.own.glue import expert_table
+from jax_aiter.kernels.triton.worker.own.glue import expert_of, expert_table
 
 #: slots that one program ranks: the square of it is what it compares.
 CHUNK = 128
@@ -29,13 +29,7 @@ def _rank_slots_kernel(
 ):  # fmt: skip
     chunk, slot = tl.program_id(0), tl.arange(0, CHUNK)
     i = chunk * CHUNK + slot
-    expert = tl.load(ids + i, mask=i < n, other=-1)
-    valid = (expert >= 0) & (expert < limit)
-    if COUNTED:
-        valid = valid & (i // k < tl.load(tokens))
-    if HAS_TABLE:
-        expert = tl.load(table + expert, mask=valid, other=0)
-    expert = tl.where(valid, expert, num_experts).to(tl.int32)
+    expert = expert_of(ids, table, tokens, i, n, k, limit, num_experts, HAS_TABLE, COUNTED)
     tl.store(local + i, expert, mask=i < n)
     expert = tl.where(i < n, expert, -1)
     same = expert[:, None] == expert[None, :]
