@@ -36,8 +36,8 @@ folder.mkdir()
 (folder / "tile.cpp").write_text('#include "tile.cuh"\\ntemplate torch::Tensor tile<I8, F32, B16>(torch::Tensor& x);')
 """
 FUNCTION = "at::Tensor tile<signed char, float, unsigned short>(at::Tensor&)"
-#: what writes its output says which kernel is in it.
-WORKS = f"""while [ "$1" != "-o" ]; do shift; done; printf '{SYMBOL}.kd\\0' > "$2" """
+#: what writes its output says which kernel is in it; what has none, as llvm-nm, finds nothing.
+WORKS = f"""while [ $# -gt 0 ] && [ "$1" != "-o" ]; do shift; done; [ $# -eq 0 ] || printf '{SYMBOL}.kd\\0' > "$2" """
 FAILS = 'echo "a.cu:1:1: error: what?" >&2; exit 1'
 KILLED = 'echo "out of memory" >&2; kill -9 $$'
 
