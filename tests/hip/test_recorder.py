@@ -11,7 +11,7 @@ import pytest
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.hip.build import compilers
-from jax_aiter.kernels.hip.worker.memory import PLACEMENTS
+from jax_aiter.kernels.hip.worker.memory import PLACEMENTS, Memory, slots
 
 ROOT = Path(__file__).parents[2]
 UNITS = 228  # of a partitioned device: no other number is like it
@@ -155,3 +155,14 @@ def test_records_are_the_same_in_another_process(recorded):
         command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300
     )
     assert dict(map(json.loads, done.stdout.splitlines())) == recorded
+
+
+def test_two_numbers_that_together_look_like_an_address_of_this_process_stay():
+    """A stride, and padding that holds half of an address: zeroed, the stride would be lost without a word."""
+    own = [(0x7F24 << 32, 0x7F25 << 32)]
+    stride, address, moving = struct.pack("<ii", 640, 0x7F24), (0x7F24 << 32) + 0x1234_5678, ((0x7F24 << 32) + n for n in (64, 96))
+    first, second = (stride + struct.pack("<QQ", address, other) for other in moving)
+    data, found = slots((first, second), (Memory(PLACEMENTS[0]), Memory(PLACEMENTS[1])), False, own)
+    assert data == stride + bytes(16)
+    assert found == []
+    assert slots((first, first), (Memory(PLACEMENTS[0]), Memory(PLACEMENTS[1])), True, own)[0] == bytes(24)

@@ -16,7 +16,7 @@ from jax_aiter.kernels.empty import nothing_to_launch
 from jax_aiter.kernels.spec import CallSpec
 
 #: part of every plan's key: raise it when a recording function changes what it records.
-VERSION = 1
+VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)

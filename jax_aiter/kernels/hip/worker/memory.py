@@ -31,6 +31,10 @@ class Buffer:
     address: int
 
 
+#: no size or stride of an array is larger, and few addresses end in less.
+SMALL = 1 << 20
+
+
 @dataclasses.dataclass(frozen=True)
 class Array:
     """A dense array in a buffer, as adapters give it to AITER's functions; or the first columns of one, whose rows have `pitch`."""
@@ -103,13 +107,19 @@ def own_memory() -> list[tuple[int, int]]:
     return [(int(start, 16), int(end, 16)) for start, end in found]
 
 
+def _is_address(first: int, second: int) -> bool:
+    """Whether eight bytes, as they are in both recordings, are no two numbers of four."""
+    return first != second or first % 2**32 >= SMALL
+
+
 def slots(
     blocks: tuple[bytes, bytes], memories: tuple[Memory, Memory], pointer: bool, own: Iterable[tuple[int, int]]
 ) -> tuple[bytes, list[tuple[int, int, int]]]:
     """An argument's bytes with zeros where addresses were, and (offset, buffer, byte offset) of those of buffers.
 
-    pointer: the argument is an address. Addresses of no buffer, as of this process's own memory, are zeroed: no kernel can read
-    them, and they differ from process to process. RecordError if other bytes differ between the recordings.
+    pointer: the argument is an address. Of no buffer it is zeroed: no kernel can read it, and it differs from process to process.
+    So is, within a structure, an address of this process's own memory, unless its lower half is `SMALL` and the same both times:
+    then it may be a stride, say, and padding that holds what the stack held. RecordError if other bytes differ.
     """
     data, found = bytearray(blocks[0]), []
     offset = 0
@@ -118,7 +128,7 @@ def slots(
         target = memories[0].find(first)
         if target is not None and target == memories[1].find(second):
             found.append((offset, *target))
-        elif not (pointer or any(start <= first < end for start, end in own)):
+        elif not (pointer or (_is_address(first, second) and any(start <= first < end for start, end in own))):
             offset += 4
             continue
         data[offset : offset + 8] = bytes(8)
