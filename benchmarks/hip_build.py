@@ -39,11 +39,12 @@ def timed(what) -> tuple[object, float, float]:
     return found, spent() - before, time.monotonic() - begin
 
 
-def symbols(arch: str) -> dict[str, str]:
-    """A kernel of each source that is known to run."""
+def symbols(arch: str, release: str | None) -> dict[str, str]:
+    """A kernel of each source of a release that is known to run."""
     from jax_aiter.kernels.hip.coverage import PROVEN
 
-    return {entry["source"]: entry["symbol"] for entry in json.loads(PROVEN.read_text()).values() if entry["arch"] == arch}
+    proven = json.loads(PROVEN.read_text()).values()
+    return {entry["source"]: entry["symbol"] for entry in proven if (entry["arch"], entry["release"]) == (arch, release)}
 
 
 def product(arch: str):
@@ -64,10 +65,12 @@ def rows(arch: str, root: Path) -> Iterator[tuple[str, float, float]]:
     from jax_aiter.kernels.hip.build import ahead, device, frontend
     from jax_aiter.kernels.hip.build.source import lacking, source
     from jax_aiter.kernels.store import NOWHERE, aiter_location
+    from jax_aiter.kernels.store.survey import survey
 
-    where, known = aiter_location(root), symbols(arch)
+    where = aiter_location(root)
     if where is None:
         raise SystemExit(NOWHERE)
+    known = symbols(arch, survey(where).release)
     for group, names in SOURCES.items():
         for name in names:
             if (rule := lacking(where, name)) is not None:
