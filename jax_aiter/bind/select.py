@@ -96,15 +96,22 @@ def choose(op: Record, call: Call, implementation: str | None) -> Choice:
 def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[preference.Preference, dict[str, str]]:
     """The kernels auto would try, in order, and why each other one is not tried."""
     refused = {name: reason for name, reason in reasons.items() if reason is not None}
-    accepting = [provider for provider in providers() if reasons.get(provider.name) is None and provider.name in reasons]
-    # A kernel that its library would not take here still beats no kernel, but comes after the other libraries' kernels.
-    behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
-    asked = [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)]
+    asked, behind = _asked(call, reasons)
     guess = _estimate(call, asked, behind)
     first = None if guess is None else guess.first(asked)
     ranked = preference.preference(call, sorted(asked, key=lambda name: (name != first, name in behind)))
     slower = {} if first is None else {name: str(guess) for name in asked if name not in behind}
     return ranked, {**refused, **behind, **slower, **ranked.passed_over}
+
+
+def _asked(call: Call, reasons: Mapping[str, str | None]) -> tuple[list[str], dict[str, str]]:
+    """The kernels that auto asks, and why their libraries would not take some of those that accept the call.
+
+    Such a kernel still beats no kernel, but comes after the other libraries' kernels.
+    """
+    accepting = [provider for provider in providers() if reasons.get(provider.name) is None and provider.name in reasons]
+    behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
+    return [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)], behind
 
 
 def _estimate(call: Call, asked: Collection[str], behind: Mapping[str, str]) -> estimated.Estimate | None:
@@ -117,9 +124,7 @@ def _estimate(call: Call, asked: Collection[str], behind: Mapping[str, str]) -> 
 
 def by_estimate(call: Call, implementation: str) -> tuple[str, ...]:
     """For `explain`: the estimate by which auto takes this kernel, () if something else says so."""
-    accepting = [p for p in providers() if refusals(call).get(p.name, "") is None]
-    behind = {p.name: why for p in accepting if (why := p.passes_over(call)) is not None}
-    asked = [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)]
+    asked, behind = _asked(call, refusals(call))
     found = _estimate(call, asked, behind)
     return (str(found),) if found is not None and found.first(asked) == implementation else ()
 

@@ -114,7 +114,13 @@ def test_blocks_behind_the_last_that_32_bits_count(name):
             g = g[before:]
         shown.append((np.asarray(g), np.asarray(w)))
     for g, w in shown:
-        np.testing.assert_array_equal(g.view(f"u{g.dtype.itemsize}"), w.view(f"u{w.dtype.itemsize}"))
+        if g.dtype.itemsize == 1:  # codes, and bytes of a cache
+            np.testing.assert_array_equal(g.view(np.uint8), w.view(np.uint8))
+            continue
+        # Two programs: of offsets in 64 bits and in 32. What goes astray is wrong altogether.
+        a, b = (x.astype(np.float64) for x in (g, w))
+        top = np.abs(b[np.isfinite(b)]).max(initial=0.0)
+        np.testing.assert_allclose(a, b, rtol=0, atol=float(jnp.finfo(BF16).eps) * top)
 
 
 TOKENS, EXPERTS, K, D, INTER = 33_000, 4, 8, 8192, 128

@@ -59,9 +59,8 @@ def test_global_load_lds(library, arch, kind):
     np.testing.assert_array_equal(out.numpy().T, expected(kind, memory, at + OFFSET))
 
 
-@pytest.mark.parametrize(("count", "landed"), [(0, True), (1, False)])
-def test_data_land_when_the_wave_waits_for_them(machine, count, landed):
-    """vmcnt(1) leaves the latest load outstanding: LDS still holds what was there."""
+def read_after(machine: Machine, between: str) -> np.ndarray:
+    """What LDS, which held sevens, holds after a load of `LANES` + 100 and what stands between it and the read."""
     body = (
         PROLOGUE
         + f"""
@@ -70,7 +69,7 @@ def test_data_land_when_the_wave_waits_for_them(machine, count, landed):
   s_mov_b32 m0, 0
   s_waitcnt lgkmcnt(0)
   global_load_lds_dword v1, s[4:5]
-  s_waitcnt vmcnt({count})
+{between}
   ds_read_b32 v3, v1
   s_waitcnt lgkmcnt(0)
   global_store_dword v1, v3, s[6:7]
@@ -78,27 +77,18 @@ def test_data_land_when_the_wave_waits_for_them(machine, count, landed):
     )
     source, out = machine.array(LANES.astype(np.uint32) + 100), machine.array(np.zeros(64, np.uint32))
     machine.launch(load(machine, body, lds=256), "k", arguments(source, out))
-    np.testing.assert_array_equal(out.numpy(), LANES + 100 if landed else np.full(64, 7))
+    return out.numpy()
+
+
+@pytest.mark.parametrize(("count", "landed"), [(0, True), (1, False)])
+def test_data_land_when_the_wave_waits_for_them(machine, count, landed):
+    """vmcnt(1) leaves the latest load outstanding: LDS still holds what was there."""
+    got = read_after(machine, f"  s_waitcnt vmcnt({count})")
+    np.testing.assert_array_equal(got, LANES + 100 if landed else np.full(64, 7))
 
 
 @pytest.mark.parametrize(("later", "landed"), [(62, False), (63, True)])
 def test_no_more_than_63_are_under_way(machine, later, landed):
     """The counter holds no more: the next instruction is issued when the first one has arrived, waited for or not."""
-    loads = "\n".join("  global_load_dword v4, v1, s[4:5]" for _ in range(later))
-    body = (
-        PROLOGUE
-        + f"""
-  v_mov_b32 v2, 7
-  ds_write_b32 v1, v2
-  s_mov_b32 m0, 0
-  s_waitcnt lgkmcnt(0)
-  global_load_lds_dword v1, s[4:5]
-{loads}
-  ds_read_b32 v3, v1
-  s_waitcnt lgkmcnt(0)
-  global_store_dword v1, v3, s[6:7]
-"""
-    )
-    source, out = machine.array(LANES.astype(np.uint32) + 100), machine.array(np.zeros(64, np.uint32))
-    machine.launch(load(machine, body, lds=256), "k", arguments(source, out))
-    np.testing.assert_array_equal(out.numpy(), LANES + 100 if landed else np.full(64, 7))
+    got = read_after(machine, "\n".join("  global_load_dword v4, v1, s[4:5]" for _ in range(later)))
+    np.testing.assert_array_equal(got, LANES + 100 if landed else np.full(64, 7))
