@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jax_aiter.cli.bench import attention, elementwise, gemm, moe
+from jax_aiter.cli.bench import attention, elementwise, gemm, indexer, moe
 from jax_aiter.cli.bench.row import Row
 
 
@@ -38,6 +38,7 @@ def full(fp8: Any) -> list[Row]:
         elementwise.silu_and_mul(4096, 14336),
         *elementwise.quantised(4096, 8192, fp8),
         elementwise.topk_softmax(4096, 256, 8),
+        *(indexer.top_k(*shape) for shape in ((64, 65536, 2048), (1, 131072, 2048), (4096, 256, 8))),
         elementwise.rope(4096, 32, 128, 8192),
         *(elementwise.rope_and_cache(tokens, 32, 8, 128, 8192) for tokens in (64, 4096)),
     ]
@@ -66,6 +67,7 @@ def small(fp8: Any) -> list[Row]:
         elementwise.silu_and_mul(8, 32),
         *elementwise.quantised(8, 256, fp8),
         elementwise.topk_softmax(8, 16, 2),
+        indexer.top_k(4, 64, 5),
         elementwise.rope(8, 2, 16, 32),
         elementwise.rope_and_cache(8, 2, 1, 16, 32),
     ]
@@ -93,6 +95,7 @@ def on_a_cpu(fp8: Any) -> list[Row]:
         elementwise.silu_and_mul(512, 2048),
         *elementwise.quantised(512, 1024, fp8),
         elementwise.topk_softmax(1024, 64, 8),
+        indexer.top_k(8, 8192, 512),
         elementwise.rope(512, 8, 64, 512),
         elementwise.rope_and_cache(512, 8, 2, 64, 512),
     ]
