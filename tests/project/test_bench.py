@@ -126,3 +126,42 @@ def test_a_virtual_gpu_is_refused(monkeypatch):
     done = CliRunner().invoke(cli, ["bench"])
     assert done.exit_code == 2
     assert "virtual" in done.output
+
+
+def test_a_file_of_another_machine_is_shown_and_drawn_without_measuring(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "run.json").write_text(json.dumps(filed(1e-5, 1e-5, 1e-5)))
+    said = CliRunner().invoke(cli, ["bench", "--show", str(tmp_path / "run.json"), "--plot", str(tmp_path / "run.svg")])
+    assert said.exit_code == 0, said.output
+    assert "rope 8x8" in said.output
+    assert (tmp_path / "run.svg").read_text().startswith("<?xml")
+
+
+def test_a_plot_that_cannot_be_drawn_is_refused_before_anything_is_measured(tmp_path, monkeypatch):
+    find = command.importlib.util.find_spec
+    monkeypatch.setattr(command.importlib.util, "find_spec", lambda name: None if name == "matplotlib" else find(name))
+    monkeypatch.setattr(command, "run", lambda *a, **k: pytest.fail("measured all the same"))
+    said = CliRunner().invoke(cli, ["bench", "--plot", str(tmp_path / "a.svg")])
+    assert said.exit_code == 1
+    assert "pip install matplotlib" in said.output
+    assert "--show" in said.output
+
+
+def test_rows_that_are_compiled_together_are_filed_one_by_one_in_their_order(tmp_path, monkeypatch):
+    rows = command.chosen("", None, 16, 2048, None)[:5]
+    monkeypatch.setattr(command.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(command.limits, "measure", lambda *a: {})
+    groups, states = [], []
+
+    def all_rows(group, rates, arch, threads, filed):
+        groups.append(len(group))
+        for number in range(len(group)):
+            filed([{"name": r.name} for r in group[: number + 1]])
+            states.append([r["name"] for r in json.loads((tmp_path / "a.json").read_text())["rows"]])
+
+    monkeypatch.setattr(command.measure, "all_rows", all_rows)
+    report = command.run(rows, None, tmp_path / "a.json", quiet=True)
+    names = [row.name for row in rows]
+    assert groups == [2, 2, 1]
+    assert [row["name"] for row in report["rows"]] == names
+    assert states == [names[: n + 1] for n in range(5)]

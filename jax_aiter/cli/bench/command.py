@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
@@ -17,7 +18,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from jax_aiter.bind.explain import platform_name
-from jax_aiter.cli.bench import compare, limits, measure, models, rows, table
+from jax_aiter.cli.bench import compare, limits, measure, models, plot, rows, table
 from jax_aiter.cli.bench.row import Row
 from jax_aiter.cli.say import examples
 from jax_aiter.core.arch import FP8, arch_of
@@ -28,7 +29,10 @@ EXAMPLES = examples(
     "jax-aiter bench --only paged_attention,gemm --out before.json --plot before.svg",
     "jax-aiter bench --model llama-70b-tp8 --batch 64 --length 8192",
     "jax-aiter bench --compare before.json after.json   # exits with 1 if a row got slower by more than the noise",
+    "jax-aiter bench --show before.json --plot before.svg   # of a run on another machine, say one without matplotlib",
 )
+#: threads that a row's forms keep busy while they are compiled; rows are compiled together by as many as there are.
+FORMS = 4
 
 
 @click.command(epilog=EXAMPLES)
@@ -45,9 +49,12 @@ EXAMPLES = examples(
 @click.option(
     "--compare", "files", nargs=2, type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Compare two files of --out."
 )
+@click.option(
+    "--show", "earlier", type=click.Path(path_type=Path, exists=True, dir_okay=False), help="Measure nothing: show a file of --out."
+)
 def bench(
     only: str, model: str | None, batch: int, length: int, out: Path | None, picture: Path | None, as_json: bool, only_list: bool,
-    files: tuple[Path, Path] | None,
+    files: tuple[Path, Path] | None, earlier: Path | None,
 ) -> None:  # fmt: skip
     """Measure ops against JAX's own alternatives on this device.
 
@@ -57,6 +64,10 @@ def bench(
     """
     if files:
         return compared(*files, as_json)
+    if picture and importlib.util.find_spec("matplotlib") is None:  # before minutes of measuring, not after
+        raise click.ClickException("--plot needs matplotlib: pip install matplotlib, or --out now and --show elsewhere")
+    if earlier:
+        return shown(loaded(earlier), picture, as_json)
     if virtual() and not only_list:
         raise click.UsageError(
             "this GPU is virtual: its clock says nothing of hardware. Counts of launches, instructions and bytes: "
@@ -66,16 +77,19 @@ def bench(
     wanted = chosen(only, model, batch, length, arch)
     if only_list:
         return click.echo("\n".join(row.name for row in wanted))
-    report = run(wanted, arch, out, quiet=as_json)
+    return shown(run(wanted, arch, out, quiet=as_json), picture, as_json)
+
+
+def shown(report: dict[str, Any], picture: Path | None, as_json: bool) -> None:
+    """The plot and the table; exits with 1 if a row failed."""
     if picture:
-        drawn(report, picture)
+        plot.plot(report, picture)
     if as_json:
         click.echo(json.dumps(report, indent=1))
     else:
         printed(report)
     if any("failed" in row for row in report["rows"]):
         sys.exit(1)
-    return None
 
 
 def virtual() -> bool:
@@ -94,7 +108,7 @@ def chosen(only: str, model: str | None, batch: int, length: int, arch: str | No
 
 
 def run(wanted: list[Row], arch: str | None, out: Path | None, quiet: bool) -> dict[str, Any]:
-    """Each row compiled, then timed, one after the other; `out` is written after each."""
+    """Some rows compiled together, then timed one after the other; `out` is written after each."""
     device = jax.devices()[0].device_kind if arch else processor()
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
@@ -109,12 +123,19 @@ def run(wanted: list[Row], arch: str | None, out: Path | None, quiet: bool) -> d
             "limits": rates,
             "rows": [],
         }
-        for row in wanted:
-            bar.update(task, description=row.name)
-            report["rows"] += measure.all_rows([row], rates, arch, os.cpu_count() or 1, lambda _: None)
+        names = iter([*(row.name for row in wanted), "done"])
+
+        def filed(done: list[dict[str, Any]]) -> None:
+            report["rows"].append(done[-1])
+            bar.update(task, advance=1, description=next(names))
             if out:
                 out.write_text(json.dumps(report, indent=1) + "\n")
-            bar.advance(task)
+
+        bar.update(task, description=next(names))
+        threads = os.cpu_count() or 1
+        together = max(1, threads // FORMS)
+        for start in range(0, len(wanted), together):
+            measure.all_rows(wanted[start : start + together], rates, arch, threads, filed)
     return report
 
 
@@ -123,15 +144,6 @@ def processor() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else 'CPU'}, {len(os.sched_getaffinity(0))} processors"
-
-
-def drawn(report: dict[str, Any], path: Path) -> None:
-    try:
-        from jax_aiter.cli.bench.plot import plot
-
-        plot(report, path)
-    except ModuleNotFoundError as error:
-        raise click.ClickException(f"--plot needs {error.name}: pip install matplotlib") from error
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[Text | str, ...]]) -> Table:
