@@ -193,7 +193,7 @@ def test_all_figures_are_written_from_one_file(tmp_path):
     assert (
         "| decode | batch 64 | 9,000 | — | 4,000 | dense, xla | 2.25 | ragged_dot, xla 3,000; dense, cudnn other numbers; " in page
     )
-    assert "- A step of a model, decode, batch 64: 9,000 tokens/s, 2.25 times plain JAX (dense, xla)." in text
+    assert "Whole steps of models, tokens a second over plain JAX's: decoding 2.25 (1)." in text
     _equal_to_their_file(tmp_path)
     assert "<svg" in (docs / "h200.svg").read_text()
 
@@ -245,6 +245,14 @@ def test_a_run_that_was_cut_off_goes_on_with_the_rows_that_it_lacks(tmp_path, mo
     path.write_text(json.dumps({**found, "jax": "0.1"}))
     with pytest.raises(ValueError, match=re.escape("is of {'jax': '0.1'}")):
         peers.kept(path, same)
+
+
+def test_the_readme_names_the_worst_rows_and_counts_the_others():
+    rows = [planted(f"rope {n}x8", "rope", {"auto": {"s": 1e-3}, "jnp": {"s": n * 1e-4}}) for n in range(1, 10)]
+    text = report.readme({**mock(), "rows": rows})
+    named = "rope 1x8 (0.10, jnp), rope 2x8 (0.20, jnp), rope 3x8 (0.30, jnp)"
+    assert f"Slower than the best of JAX: {named}, 6 more.\n" in text
+    assert "rope 4x8" not in text
 
 
 def test_a_readme_without_the_block_is_refused_before_anything_is_written(tmp_path):
