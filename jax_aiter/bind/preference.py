@@ -63,6 +63,12 @@ SM_90: Mapping[str, Rule] = {
 OTHERS = Rule(False, f"{_UNTUNED}, and on {{arch}} XLA's own fusions are taken unless a measurement says otherwise")
 
 
+def _sm_90(call: Call) -> Rule:
+    if call.params.get("quant_type") == "per_1x32":
+        return OTHERS
+    return SM_90.get(call.op, OTHERS)
+
+
 def preference(call: Call, accepting: Iterable[str]) -> Preference:
     """How auto ranks the kernel implementations that accept a call (given best first)."""
     accepting = tuple(accepting)
@@ -73,7 +79,7 @@ def preference(call: Call, accepting: Iterable[str]) -> Preference:
         return Preference(order, dict.fromkeys(set(accepting) - set(order), why))
     if call.reference is not None and call.reference.fused and accepting:
         return Preference((), dict.fromkeys(accepting, f"auto rule: {call.reference.name} comes before what nothing has measured"))
-    rule = SM_90.get(call.op, OTHERS) if call.target.platform == "cuda" else Rule(True, "")
+    rule = _sm_90(call) if call.target.platform == "cuda" else Rule(True, "")
     if rule.kernels:
         return Preference(accepting, {})
     why = f"auto rule: {rule.why.format(arch=call.target.arch)}; `jax-aiter tune` measures, implementation= decides"

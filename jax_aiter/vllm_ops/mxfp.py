@@ -8,8 +8,8 @@ from jax_aiter.vllm_ops.row import Row, only, renamed, returned, same, to, unnee
 PACKED = (
     "; `fused_moe` of quant_type 'per_1x32' takes MXFP4 weights as they are packed, on AITER's Triton kernels: hidden states in "
 )
-PACKED += "16 bits (gfx942, gfx950) or quantised to MXFP4 or MXFP8 (gfx950, by its q_dtype_a); shuffled and with MXFP4 rows on the "
-PACKED += "hand-written ones (gfx950)"
+PACKED += "16 bits (gfx942, gfx950, NVIDIA) or quantised to MXFP4 or MXFP8 (not on gfx942; by its q_dtype_a); shuffled and with "
+PACKED += "MXFP4 rows on the hand-written ones (gfx950)"
 EXPERTS = ("jax_aiter.fused_moe", "jax_aiter.topk_softmax")
 TILES = "the kernel's own choice"
 

@@ -48,6 +48,12 @@ def transposes():
     launch(meta(8, 64).T.contiguous(), meta(64))
 
 
+def copies_a_row():
+    """Whatever the strides of an axis of one element are."""
+    target = meta(1, 64).copy_(meta(64).as_strided((1, 64), (1, 1)))
+    launch(target, meta(64))
+
+
 def converts():
     launch(meta(64, dtype=torch.bfloat16).float(), meta(64))
 

@@ -93,9 +93,7 @@ def test_the_comparison_covers_every_op_with_kernels():
     from jax_aiter.kernels.triton.adapters import adapters
 
     labels = [case.label for case in device_time.cases("sm_90", set())]
-    # On NVIDIA: AITER's kernels of packed MXFP4 are for gfx950, but for that of fused_moe's weights.
-    refused = {"dynamic_mxfp4_quant", "gemm_a4w4", "gemm_a8wfp4", "gemm_a16wfp4", "batched_gemm_a16wfp4"}
-    assert {label.split("/")[0] for label in labels} == set(adapters()) - refused
+    assert {label.split("/")[0] for label in labels} == set(adapters())
     assert len(labels) == len(set(labels))
 
 

@@ -12,8 +12,9 @@ from .conftest import has_triton
 
 PROBE = Path(__file__).with_name("recorder_probe.py")
 NAMES = [
-    "views_and_offsets", "computes", "reads_a_value", "branches_on_data", "transposes", "converts", "host_tensor",
-    "too_large_a_grid", "too_large_a_number", "empty_grid", "fills_and_copies", "fills_a_strided_view", "pattern_too_wide",
+    "views_and_offsets", "computes", "reads_a_value", "branches_on_data", "transposes", "copies_a_row", "converts",
+    "host_tensor", "too_large_a_grid", "too_large_a_number", "empty_grid", "fills_and_copies", "fills_a_strided_view",
+    "pattern_too_wide",
     "too_much_scratch", "scratch_as_large_as_32_bits_count", "much_scratch_for_a_kernel_of_ours",
 ]  # fmt: skip
 
@@ -69,6 +70,12 @@ def test_reading_data_never_records(probed, name):
 
 def test_an_empty_grid_is_no_launch(probed):
     assert probed["empty_grid"] == {"steps": []}
+
+
+def test_strides_of_one_element_are_no_transposition(probed):
+    copy, launch = probed["copies_a_row"]["steps"]
+    assert copy == {"Copy": {"nbytes": 256}, "offset": 0}
+    assert launch["args"][0] == ["ptr", 0]
 
 
 def test_fills_and_copies(probed):

@@ -34,8 +34,6 @@ def check(q_dtype_a=None, *, gate_mode="interleave", limit=None, dtype=BF16, **s
 @pytest.mark.timeout(900)
 def test_rows_of_sixteen_bits(arch):
     """Sizes that are no whole block of AITER's configuration, gates interleaved, and an id of -1 is in no expert."""
-    if arch.startswith("sm_"):
-        pytest.skip("refused on NVIDIA, where it has not been tried")
     check()
 
 
@@ -50,8 +48,6 @@ def test_rows_of_sixteen_bits(arch):
     ids=["separated", "float16"],
 )
 def test_other_sizes(arch, dtype, more):
-    if arch.startswith("sm_"):
-        pytest.skip("refused on NVIDIA, where it has not been tried")
     check(dtype=dtype, **more)
 
 
@@ -59,16 +55,16 @@ def test_other_sizes(arch, dtype, more):
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("sizes", [{"model": 128, "inter": 128}, {"tokens": 40, "model": 320, "inter": 64, "experts": 3}])
 def test_rows_of_mxfp4(arch, sizes):
-    if arch != "gfx950":
-        pytest.skip("Triton does not compile a product of two MXFP4 operands for gfx942; on NVIDIA it has not been tried")
+    if arch == "gfx942":
+        pytest.skip("Triton does not compile a product of two MXFP4 operands for gfx942")
     check(np.uint8, **sizes)
 
 
 @pytest.mark.timeout(900)
 def test_rows_of_mxfp8(arch):
     """The activation within AITER's kernel, an expert without rows, slots in no expert, columns that are no whole block."""
-    if arch != "gfx950":
-        pytest.skip("AITER's product of MXFP8 rows and MXFP4 weights is for gfx950")
+    if arch == "gfx942":
+        pytest.skip("Triton does not compile AITER's product of MXFP8 rows and MXFP4 weights for gfx942")
     check(FP8, experts=6, tokens=5)
 
 
@@ -84,6 +80,6 @@ def test_rows_of_mxfp8(arch):
     ids=["separated", "least", "tiles"],
 )
 def test_other_sizes_of_mxfp8_rows(arch, more):
-    if arch != "gfx950":
-        pytest.skip("AITER's product of MXFP8 rows and MXFP4 weights is for gfx950")
+    if arch == "gfx942":
+        pytest.skip("Triton does not compile AITER's product of MXFP8 rows and MXFP4 weights for gfx942")
     check(FP8, **more)

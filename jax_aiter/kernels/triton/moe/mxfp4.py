@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.moe.chiplets import xcds
+from jax_aiter.kernels.triton.quant.mx import FP4, own_fp4
 from jax_aiter.kernels.triton.rules import dividing, first
 
 BLOCK = 32  # columns that share a scale
@@ -28,7 +29,6 @@ def quantises(spec: CallSpec) -> bool:
 
 def refuse(spec: CallSpec, sizes: tuple[int, int], pads: tuple[int, int]) -> str | None:
     """sizes, pads: of D and of I."""
-    arch = f"arch = {spec.arch}; AITER's MXFP4 experts have not been tried on NVIDIA" if spec.arch.startswith("sm_") else None
     rows, rule = spec.params.get("q_dtype_a"), None
     kind = None
     if rows == "uint8" and spec.arch == "gfx942":
@@ -36,12 +36,12 @@ def refuse(spec: CallSpec, sizes: tuple[int, int], pads: tuple[int, int]) -> str
     for name, size, pad in zip("DI", sizes, pads, strict=True):
         if (size - pad) % (block := DEPTH.get(spec.arch, BLOCK)):
             rule = rule or f"{name} = {size}, of which {pad} are padding; AITER's kernel reads whole blocks of {block} columns here"
-    return first(arch, kind, rule)
+    return first(kind, rule)
 
 
 def needs(spec: CallSpec) -> tuple[str, ...]:
     own = ("moe.moe_op_mxfp4:fused_moe_mxfp4",)
-    return (*own, "quant.quant:dynamic_mxfp4_quant") if quantises(spec) else own
+    return (*own, *FP4) if quantises(spec) and not own_fp4(spec.arch) else own
 
 
 def product(ctx, a, name: str, out, routing, slots_per_row: int, config: dict, *, columns: int, weighted: bool) -> None:
@@ -54,7 +54,7 @@ def product(ctx, a, name: str, out, routing, slots_per_row: int, config: dict, *
     compute = tl.bfloat16 if ctx.spec["hidden_states"].dtype == "bfloat16" else tl.float16
     a_scale = None
     if quantises(ctx.spec):
-        a, a_scale = _quantised(a, columns)
+        a, a_scale = _quantised(ctx.spec.arch, a, columns)
     else:
         a = a[:, :columns]
     # Of a last block that is none whole the kernel reads bytes and scales of the next row.
@@ -81,8 +81,12 @@ def product(ctx, a, name: str, out, routing, slots_per_row: int, config: dict, *
         )
 
 
-def _quantised(a, columns: int):
+def _quantised(arch: str, a, columns: int):
     """Packed rows, and their scales with a row behind the last, which the kernel reads for the places that no row fills."""
+    if own_fp4(arch):
+        from jax_aiter.kernels.triton.worker.own import glue_mx
+
+        return glue_mx.mxfp4(a, columns=columns, spare=1)
     from aiter.ops.triton.quant.quant import dynamic_mxfp4_quant
 
     from jax_aiter.kernels.triton.worker.own import glue, glue_moe

@@ -15,6 +15,7 @@ import types
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.moe.spaces import columns
+from jax_aiter.kernels.triton.quant.mx import own_fp4
 from jax_aiter.kernels.triton.rules import INT32_MAX, absent, dtype_in, first, next_power_of_2, param_is
 
 #: AITER's product by what the rows are.
@@ -56,8 +57,11 @@ def block_rows(spec: CallSpec) -> int:
 def refuse(spec: CallSpec) -> str | None:
     """What MXFP4 experts with rows of 16 bits allow is asked before."""
     rows = rows_of(spec)
-    archs = ("gfx942", "gfx950") if rows == "bfloat16" else ("gfx950",)
-    arch = f"arch = {spec.arch}; AITER's product of {rows} rows and MXFP4 weights is for {' and '.join(archs)}"
+    # Of 8 and of 4 bits Triton multiplies as bfloat16 where no instruction takes both; not for gfx942.
+    unlike = spec.arch == "gfx942" and rows != "bfloat16"
+    arch = (
+        f"arch = {spec.arch}; AITER's product of {rows} rows and MXFP4 weights compiles for gfx950 and NVIDIA" if unlike else None
+    )
     slots, experts = spec["topk_ids"].size, spec["w1"].shape[0]
     rule = f"E = {experts}; a tile's number has 16 bits for its expert" if experts >= MOST_EXPERTS else None
     if slots > MOST_TILES * block_rows(spec):
@@ -66,7 +70,7 @@ def refuse(spec: CallSpec) -> str | None:
     if widest > INT32_MAX:
         rule = rule or f"T * k = {slots}: the padded rows between the products have {widest} elements, more than 32 bits count"
     return first(
-        None if spec.arch in archs else arch,
+        arch if unlike else None,
         param_is(spec, "q_dtype_a", OCP) if rows == "mxfp8" else None,
         param_is(spec, "doweight_stage1", False),
         rule,
@@ -131,12 +135,14 @@ class Product:
         )
 
     def _quantised(self, x, kept: int, gathered: bool):
-        from jax_aiter.kernels.triton.worker.own import glue_moe, glue_tiles
+        from jax_aiter.kernels.triton.worker.own import glue_moe, glue_mx, glue_tiles
 
         if self._rows == "bfloat16":
             return x[:, :kept], None
         if self._rows == "mxfp8":
             return glue_tiles.mxfp8_rows(x, kept, None if gathered else self._order)
+        if own_fp4(self._ctx.spec.arch):
+            return glue_mx.mxfp4(x, columns=kept)
         from aiter.ops.triton.quant.quant import dynamic_mxfp4_quant
 
         return dynamic_mxfp4_quant(x if x.shape[1] == kept else glue_moe.first_columns(x, kept))

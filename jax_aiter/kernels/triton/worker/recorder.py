@@ -80,6 +80,11 @@ class Copy:
     nbytes: int
 
 
+def _steps(tensor: torch.Tensor) -> tuple[int, ...]:
+    """Strides of the axes along which there is more than one element: the others' say nothing of how it lies."""
+    return tuple(stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if size != 1)
+
+
 class Recorder:
     """Records one call. `steps` is in launch order; `memories` maps torch storages to allocations."""
 
@@ -113,7 +118,7 @@ class Recorder:
         self.steps.append(Fill(self.pointer(tensor), nbytes, *fill_pattern(tensor, value)))
 
     def _copy(self, target: torch.Tensor, source: torch.Tensor) -> None:
-        if target.dtype != source.dtype or target.shape != source.shape or target.stride() != source.stride():
+        if target.dtype != source.dtype or target.shape != source.shape or _steps(target) != _steps(source):
             raise RecordError(
                 f"the wrapper converts or transposes {tuple(source.shape)} {source.dtype} strides {source.stride()} "
                 f"into {target.dtype} strides {target.stride()} with torch"
