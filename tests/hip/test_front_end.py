@@ -78,15 +78,45 @@ extern "C" __global__ void passes(float* x) { apply(x, twice); }
 """
 
 
-def test_a_function_that_a_kernel_passes_and_does_not_call_comes_along(tmp_path, root):
+def compiled(text: str, folder: Path, root: Path) -> frontend.FrontEnd:
+    """A source of our own, as one of AITER's."""
     compiler()
-    path = tmp_path / "csrc/kernels/passed.cu"
+    path = folder / "csrc/kernels/own.cu"
     path.parent.mkdir(parents=True)
-    path.write_text(PASSED)
-    where = Location(tmp_path, "setting", AS_IT_IS, None)
-    unit = source.Source(where, "passed", ("csrc/kernels/passed.cu",), (), (), (), "torch")
-    found = frontend.front_end(unit, ARCH, root)
-    assert b"passes.kd" in device.code_object(found.bitcode, "passes", ARCH)
+    path.write_text(text)
+    where = Location(folder, "setting", AS_IT_IS, None)
+    return frontend.front_end(source.Source(where, "own", ("csrc/kernels/own.cu",), (), (), (), "torch"), ARCH, root)
+
+
+def test_a_function_that_a_kernel_passes_and_does_not_call_comes_along(tmp_path, root):
+    assert b"passes.kd" in device.code_object(compiled(PASSED, tmp_path, root).bitcode, "passes", ARCH)
+
+
+DEEP = """
+#include <torch/all.h>
+template <int N> __device__ float step(const float* x, float sum) { return step<N - 1>(x, sum * x[N]); }
+template <> __device__ float step<0>(const float* x, float sum) { return sum * x[0]; }
+extern "C" __global__ void deep(float* x) { x[threadIdx.x] = step<%d>(x, x[threadIdx.x]); }
+"""
+
+
+@pytest.mark.parametrize(("functions", "early", "order"), [
+    (device.MANY // 4, False, device.EARLY),
+    (device.MANY, False, device.BOTTOM_UP),
+    (device.MANY, True, device.EARLY),
+])  # fmt: skip
+def test_a_kernel_of_many_functions_is_inlined_bottom_up_and_is_one_function_too(
+    tmp_path, root, monkeypatch, functions, early, order
+):
+    found, asked, run = compiled(DEEP % functions, tmp_path, root), [], commands.run
+    monkeypatch.setattr(commands, "run", lambda command, *rest: asked.append(command) or run(command, *rest))
+    code = device.code_object(found.bitcode, "deep", ARCH, early=early)
+    assert {*device.EARLY, *device.BOTTOM_UP} & set(asked[-1]) == set(order)
+    (tmp_path / "deep.co").write_bytes(code)
+    disassembler = compilers.find().opt.resolve().with_name("llvm-objdump")
+    said = subprocess.run([disassembler, "-d", tmp_path / "deep.co"], capture_output=True, text=True, check=True).stdout
+    assert said.count("v_mul_f32") >= functions
+    assert not any(word in said for word in ("s_swappc", "s_setpc", "s_getpc"))
 
 
 @pytest.mark.parametrize("symbol", ["no_such_kernel", "--help", "a b"])

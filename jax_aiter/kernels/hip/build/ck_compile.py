@@ -95,7 +95,8 @@ class Family:
             with commands.workplace() as work:
                 file = instance.file if self._script.together else self._declared(instance, declaration, key[:40])
                 (work / "all.bc").write_bytes(self._half(commands.device, (self._path(file),), work))
-                return code_object(work / "all.bc", symbol, self._arch, self._source.flags)
+                # compiled as in AITER's build, whose tuned rows are of such code
+                return code_object(work / "all.bc", symbol, self._arch, self._source.flags, early=True)
 
         return self._kept(path, "code", make)
 
