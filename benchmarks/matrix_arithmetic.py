@@ -5,7 +5,8 @@
 Prints a table: of each kernel's error against exact sums (float64) of the same operands, the root mean square and the mean, in
 units of the exact results' root mean square, with the mean's standard error; of the reference lowering on a CPU the same; and the
 share of results that the two arithmetics round differently. The silicon rounds some partial sums down (vgpu/docs/arithmetic.md).
-The same on every machine. Needs the package vgpu, jax with its ROCm plugin (VGPU_JAX_PYTHON), AITER's files, torch and triton.
+The virtual device's columns are the same on every machine. Needs the package vgpu, jax with its ROCm plugin (VGPU_JAX_PYTHON),
+AITER's files, torch and triton.
 """
 
 import functools
@@ -53,7 +54,36 @@ def cases(only: str = "") -> Cases:
     exact = np.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), v.astype(np.float64))
     attend = functools.partial(jax_aiter.flash_attention, causal=False)
     found |= {f"{i}/flash attention": (attend, (q, k, v), exact) for i in ("asm", "triton")}
+    found["asm/fp8 fMoE"] = experts, *_experts(normal, rng, fp8)
     return {name: case for name, case in found.items() if name.startswith(only)}
+
+
+def experts(*operands: Any, implementation: str) -> Any:
+    """fused_moe of hidden states that come quantised: x, w1, w2, weights of the slots, experts, scales of w1, of w2 and of x."""
+    import jax.numpy as jnp
+
+    import jax_aiter
+
+    x, w1, w2, weight, ids, *scales = operands
+    if implementation == "asm":
+        w1, w2 = (jax_aiter.shuffle_weight(w) for w in (w1, w2))
+    named = dict(zip(("w1_scale", "w2_scale", "a1_scale"), scales, strict=True))
+    how = {"quant_type": "per_token", "output_dtype": jnp.bfloat16, "implementation": implementation}
+    return jax_aiter.fused_moe(x, w1, w2, weight, ids, **named, **how)
+
+
+def _experts(normal: Callable[..., np.ndarray], rng: np.random.Generator, fp8: Any) -> tuple[tuple[Any, ...], np.ndarray]:
+    """Operands, and the exact sums: what rounds on the way, the intermediate to fp8 and the sums to bfloat16, does not there."""
+    tokens, count, top, model, inter = 64, 4, 2, 4096, 256
+    x, w1, w2 = normal(tokens, model, dtype=fp8), normal(count, 2 * inter, model, dtype=fp8), normal(count, model, inter, dtype=fp8)
+    ids = np.argsort(rng.random((tokens, count)), 1)[:, :top].astype(np.int32)
+    weight = rng.uniform(0.1, 1, ids.shape).astype(np.float32)
+    scale = np.float32(model**-0.5)  # of w1: gate and up are of size 1
+    scales = np.full((count, 2 * inter), scale), np.ones((count, model), np.float32), np.ones((tokens, 1), np.float32)
+    gate, up = np.split(np.einsum("td,end->etn", x.astype(np.float64), w1.astype(np.float64)) * float(scale), 2, axis=-1)
+    each = np.einsum("eti,edi->etd", gate / (1 + np.exp(-gate)) * up, w2.astype(np.float64))
+    exact = sum(weight[:, s, None].astype(np.float64) * each[ids[:, s], np.arange(tokens)] for s in range(top))
+    return (x, w1, w2, weight, ids, *scales), np.asarray(exact)
 
 
 def results() -> dict[str, np.ndarray]:
