@@ -75,6 +75,9 @@ def refuse(spec: CallSpec) -> str | None:
         param_is(spec, "doweight_stage1", False),
         rule,
         absent(spec, "a1_scale", "a2_scale"),
+        # A bias and the zeros of a part of K that adds none must be of one type, or AITER's kernel does not compile.
+        dtype_in(spec, "bias1", ("float32",)),
+        dtype_in(spec, "bias2", ("float32",)),
         dtype_in(spec, "hidden_states", ("bfloat16",) if rows == "bfloat16" else ("bfloat16", "float16")),
     )
 
