@@ -19,6 +19,11 @@ def _gemm(row: Row, shape: dict[str, Any]) -> dict[str, Any]:
             operands["bias"] = ["bfloat16", n]
         params = {"out_dtype": shape["outdtype"].removeprefix("torch.")}
         return {"op": "gemm_a16w16_bpreshuffle" if shuffled else row.family, "operands": operands, "params": params}
+    if row.family == "gemm_a4w4_bpreshuffle":  # the table has the split's logarithm
+        operands = {"A": ["uint8", m, k // 2], "B": ["uint8", n, k // 2], "A_scale": ["uint8", m, k // 32]}
+        operands["B_scale"] = ["uint8", n, k // 32]
+        params = {"out_dtype": "bfloat16", "splitK": 1 << max(row.split, 0), "shuffled_scale": False}
+        return {"op": row.family, "operands": operands, "params": params}
     params = {"out_dtype": "bfloat16", "splitK": max(row.split, 1)}
     if row.family == "gemm_a8w8_bpreshuffle":
         operands = {"xq": ["int8", m, k], "wq": ["int8", n, k], "x_scale": ["float32", m, 1], "w_scale": ["float32", n, 1]}

@@ -8,6 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from jax_aiter.kernels.tables.tuned import Row as Table
 from jax_aiter.kernels.tables.tuned import tuned_rows
 
 #: Compute units -> device.
@@ -16,6 +17,7 @@ GEMM = {
     "gemm_a8w8_bpreshuffle": "*a8w8_bpreshuffle_tuned_gemm*.csv",
     "gemm_a8w8_blockscale_bpreshuffle": "*a8w8_blockscale_bpreshuffle_tuned_gemm*.csv",
     "gemm_a16w16": "*bf16_tuned_gemm*.csv",
+    "gemm_a4w4_bpreshuffle": "*a4w4_blockscale_tuned_gemm*.csv",
 }
 MOE = "*tuned_fmoe*.csv"
 MOE_SHAPE = (
@@ -63,8 +65,9 @@ class Row:
         return int(hashlib.sha256(self.key.encode()).hexdigest(), 16) % 2 == 0
 
 
-def _device(row: Any) -> str | None:
-    return DEVICES.get(str(row.get("gfx")), {}).get(row.get("cu_num"))
+def _device(row: Table) -> str | None:
+    units = row.get("cu_num")
+    return DEVICES.get(str(row.get("gfx")), {}).get(units) if isinstance(units, int) else None
 
 
 def _time(text: Any) -> float:
@@ -74,42 +77,39 @@ def _time(text: Any) -> float:
         return math.inf
 
 
-def _gemm(op: str, pattern: str) -> list[Row]:
-    found = []
-    for row in tuned_rows(pattern):
-        device, name = _device(row), str(row.get("kernelName"))
-        plain = op == "gemm_a16w16" and str(row["bpreshuffle"]) != "True"
-        implementation = "triton" if plain and row.get("libtype") == "triton" else "asm"
-        if implementation == "triton":
-            name = f"{row['N']}x{row['K']}"
-        other = op == "gemm_a8w8_bpreshuffle" and row.get("q_dtype_w") != "torch.int8"
-        other |= op == "gemm_a16w16" and row.get("libtype") != implementation
-        if device is None or other or (implementation == "asm" and not name.startswith("_ZN5aiter")):
-            continue
-        more = [(n, row[n]) for n in ("bias", "outdtype", "bpreshuffle") if op == "gemm_a16w16"]
-        shape = tuple([(n, row[n]) for n in "MNK"] + more)
-        found.append(Row(op, str(row["gfx"]), device, shape, name, int(row["splitK"]), _time(row["us"]), int(row["M"]),
-                         implementation=implementation))  # fmt: skip
-    return found
+def gemm_row(op: str, row: Table) -> Row | None:
+    """A line of a table of products, if it names a kernel that can be estimated."""
+    device, name = _device(row), str(row.get("kernelName"))
+    plain = op == "gemm_a16w16" and str(row["bpreshuffle"]) != "True"
+    implementation = "triton" if plain and row.get("libtype") == "triton" else "asm"
+    if implementation == "triton":
+        name = f"{row['N']}x{row['K']}"
+    other = op == "gemm_a8w8_bpreshuffle" and row.get("q_dtype_w") != "torch.int8"
+    other |= op == "gemm_a16w16" and row.get("libtype") != implementation
+    if device is None or other or (implementation == "asm" and not name.startswith("_ZN5aiter")):
+        return None
+    more = [(n, row[n]) for n in ("bias", "outdtype", "bpreshuffle") if op == "gemm_a16w16"]
+    shape = tuple([(n, row[n]) for n in "MNK"] + more)
+    return Row(op, str(row["gfx"]), device, shape, name, int(row["splitK"]), _time(row["us"]), int(row["M"]),
+               implementation=implementation)  # fmt: skip
 
 
-def _moe() -> list[Row]:
-    found = []
-    for row in tuned_rows(MOE):
-        device, name = _device(row), str(row.get("kernelName1"))
-        if device is None or not name.startswith("_ZN5aiter"):
-            continue
-        single = str(row.get("run_1stage")) == "1"
-        shape = tuple((n, row.get(n, 0)) for n in MOE_SHAPE)
-        us = _time(row["us1"] if "us1" in row and not single else row["us"])
-        found.append(Row("fused_moe" if single else "moe_stage1", str(row["gfx"]), device, shape, name, 0, us, int(row["token"]),
-                         int(row["block_m"])))  # fmt: skip
-    return found
+def moe_row(row: Table) -> Row | None:
+    """A line of a table of mixtures of experts, if it names a hand-written kernel."""
+    device, name = _device(row), str(row.get("kernelName1"))
+    if device is None or not name.startswith("_ZN5aiter"):
+        return None
+    single = str(row.get("run_1stage")) == "1"
+    shape = tuple((n, row.get(n, 0)) for n in MOE_SHAPE)
+    us = _time(row["us1"] if "us1" in row and not single else row["us"])
+    return Row("fused_moe" if single else "moe_stage1", str(row["gfx"]), device, shape, name, 0, us, int(row["token"]),
+               int(row["block_m"]))  # fmt: skip
 
 
 def published() -> list[Row]:
     """All of them with a finite time, each once, less those whose time is that of the same kernel at another M (copies)."""
-    rows = [row for op, pattern in GEMM.items() for row in _gemm(op, pattern)] + _moe()
-    rows = [row for row in dict.fromkeys(rows) if math.isfinite(row.us) and row.us > 0]
+    rows = [gemm_row(op, row) for op, pattern in GEMM.items() for row in tuned_rows(pattern)]
+    rows += [moe_row(row) for row in tuned_rows(MOE)]
+    rows = [row for row in dict.fromkeys(rows) if row is not None and math.isfinite(row.us) and row.us > 0]
     times = collections.Counter((row.family, row.device, row.kernel, row.us) for row in rows)
     return [row for row in rows if times[row.family, row.device, row.kernel, row.us] == 1]

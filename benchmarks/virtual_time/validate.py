@@ -29,6 +29,7 @@ from benchmarks.virtual_time.rows import Row, published
 from jax_aiter.core import arch
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.asm import provider
+from jax_aiter.kernels.asm.gemm import gemm_a16w16
 from jax_aiter.kernels.asm.moe import steps
 from jax_aiter.kernels.provider import Program, providers
 from vgpu import devices
@@ -41,7 +42,14 @@ def estimated(bench: Bench, row: Row) -> float:
     device = devices.load(row.device)
     arch.COMPUTE_UNITS[row.arch] = int(device.values["compute_units"])
     provider._remembered.cache_clear()  # the number of compute units is not in its key
-    with mock.patch.object(steps.Recorded, "before", return_value=None):  # the row's time is of its kernel alone
+    with contextlib.ExitStack() as during:
+        # The row's time is of its kernel alone.
+        during.enter_context(mock.patch.object(steps.Recorded, "before", return_value=None))
+        if (
+            row.family == "gemm_a16w16" and row.kernel and row.implementation == "asm"
+        ):  # a forced kernel would choose a split itself
+            most = min(gemm_a16w16.MAX_SPLIT, dict(row.shape)["K"] // 64)
+            during.enter_context(mock.patch.object(gemm_a16w16, "split_of", return_value=max(1, min(row.split, most))))
         plan = next(p for p in providers() if p.name == row.implementation).plan(calls.call(row))
     (plan,) = plan.plans if isinstance(plan, Program) else (plan,)
     shape, contents = dict(row.shape), {}

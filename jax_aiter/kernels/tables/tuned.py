@@ -82,15 +82,23 @@ def _read(pattern: str, where: Location | None) -> tuple[tuple[Row, ...], Mappin
     own, models = (files.matching(where, f"aiter/configs/{folder}{pattern}") for folder in ("", "model_configs/"))
     rows, strange = list[Row](), dict[str, str]()
     for name in (*own, *models):
-        dialect = next((d for d in DIALECTS if fnmatch.fnmatchcase(name.rpartition("/")[2], d.pattern)), None)
-        names, *lines = cells(where, name) or [[]]
-        names = [RENAMED.get(column.strip(), column.strip()) for column in names]
-        unknown = [column for column in names if dialect is None or column not in dialect.columns]
-        if dialect is None or unknown:
-            strange[name] = f"column {unknown[0]!r} is not known" if unknown else "no table of this name is known"
-            continue
-        rows += [_row(names, line, dialect) for line in lines]
+        found = parsed(name, cells(where, name))
+        if isinstance(found, str):
+            strange[name] = found
+        else:
+            rows += found
     return tuple(rows), strange
+
+
+def parsed(name: str, lines: Sequence[Sequence[str]]) -> list[Row] | str:
+    """The rows of a tuned table of this name, whose first line names the columns, or why it is passed over."""
+    dialect = next((d for d in DIALECTS if fnmatch.fnmatchcase(name.rpartition("/")[2], d.pattern)), None)
+    names, *body = lines or [[]]
+    names = [RENAMED.get(column.strip(), column.strip()) for column in names]
+    unknown = [column for column in names if dialect is None or column not in dialect.columns]
+    if dialect is None or unknown:
+        return f"column {unknown[0]!r} is not known" if unknown else "no table of this name is known"
+    return [_row(names, line, dialect) for line in body]
 
 
 def _row(names: Sequence[str], line: Sequence[str], dialect: Dialect) -> Row:
