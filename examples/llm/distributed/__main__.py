@@ -38,6 +38,8 @@ from examples.llm.upcycle import upcycle
 def main(mesh, model, prompt, tokens, dtype, scheme, experts, check, coordinator, processes, process) -> None:
     """Answer a prompt with a model whose heads, columns and experts are dealt out to a mesh of devices."""
     join_processes(coordinator, processes, process)
+    with that_fit():
+        devices = program.make_mesh(**mesh)
     say = click.echo if jax.process_index() == 0 else lambda *args, **settings: None
     opened = open_model(find(model))
     config, asked = opened.config, opened.tokenizer.chat([{"role": "user", "content": prompt}])
@@ -46,7 +48,7 @@ def main(mesh, model, prompt, tokens, dtype, scheme, experts, check, coordinator
     if experts and not any(hasattr(layer.mlp, "count") for layer in config.layers):
         params, config = upcycle(params, config, experts)
     with that_fit():
-        spread = program.Program(params, config, program.make_mesh(**mesh))
+        spread = program.Program(params, config, devices)
     say(f"{spread.mesh.size} devices of {jax.process_count()} processes: {dict(spread.mesh.shape)}")
     for line in axes.whole(config, spread.axes):
         say(f"whole on each device: {line}")

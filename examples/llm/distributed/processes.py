@@ -1,25 +1,24 @@
-"""One engine over several processes: the first has it, the others run the steps that it says, each on its own devices.
+"""Several processes that have one mesh: how they join, meet, and end when one of them is lost."""
 
-Steps are said over connections of their own and not by a collective, which would time out while nobody asks for anything.
-"""
-
-import atexit
-import hashlib
-import multiprocessing
-import secrets
-from collections.abc import Callable
-from multiprocessing.connection import Client, Connection, Listener
-from typing import Any
+import contextlib
+import functools
+import itertools
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 
-from examples.layers.parts import Batch
-from examples.llm.serving.runner import empty
-from examples.llm.serving.settings import Settings, Shape
+from examples.llm.distributed.link import Gone
 
-KEY_BYTES = 32
+log = logging.getLogger(__name__)
 
 
 def join_processes(coordinator: str | None, processes: int | None, process: int | None) -> str:
@@ -34,74 +33,39 @@ def join_processes(coordinator: str | None, processes: int | None, process: int 
     return coordinator.rpartition(":")[0]
 
 
-def agree(what: str) -> None:
-    """ValueError in every process where one of them says another `what` than the first."""
-    mine = np.frombuffer(hashlib.sha256(what.encode()).digest(), np.uint8)
-    said = np.asarray(multihost_utils.process_allgather(mine)).reshape(-1, mine.size)
-    others = [int(i) for i in np.flatnonzero((said != said[0]).any(1))]
-    if others:
-        raise ValueError(f"processes {others} serve another model or with other settings than process 0; here: {what}")
+def meet(mesh: Mesh) -> None:
+    """Let the devices of each axis, and of several, exchange something.
 
-
-class Leader:
-    """Of process 0: `step` is that of the program, said to all other processes before it runs here.
-
-    host: where the others reach this process. They must connect before this returns, with a key that nobody else has. When this
-    process ends, so do they.
+    Soon after they joined, for gloo has all processes come to their first exchange within 30 s. To later ones it lets them come
+    when they do, one from reading weights or compiling long after the other.
     """
-
-    def __init__(self, step: Callable[..., Any], settings: Settings, host: str):
-        self._step, self._settings, key = step, settings, secrets.token_bytes(KEY_BYTES)
-        self.others: list[Connection] = []
-        with Listener((host, 0), backlog=jax.process_count(), authkey=key) as listener:
-            _from_first(np.frombuffer(int(listener.address[1]).to_bytes(2, "big") + key, np.uint8))
-            while len(self.others) < jax.process_count() - 1:
-                try:
-                    self.others.append(listener.accept())
-                except (multiprocessing.AuthenticationError, EOFError, ConnectionError):
-                    continue  # a stranger
-        atexit.register(self.close)  # before what `jax.distributed` registered, which waits for the others to end
-
-    def step(self, params: Any, config: Any, tokens: Any, batch: Batch, caches: Any, rows: Any) -> Any:
-        said = to_bytes(self._settings, tokens, batch, rows)
-        for other in self.others:
-            other.send_bytes(said)
-        return self._step(params, config, tokens, batch, caches, rows)
-
-    def close(self) -> None:
-        for other in self.others:
-            other.close()
+    axes = [name for name, size in mesh.shape.items() if size > 1]
+    for names in itertools.chain.from_iterable(itertools.combinations(axes, n + 1) for n in range(len(axes))):
+        total = functools.partial(jax.lax.psum, axis_name=names)
+        spread = jax.shard_map(total, mesh=mesh, in_specs=P(), out_specs=P(), check_vma=False)
+        jax.block_until_ready(jax.jit(spread)(jnp.float32(1)))
 
 
-def follow(step: Callable[..., Any], params: Any, config: Any, caches: list[Any], settings: Settings, host: str) -> int:
-    """Of every other process: run what the first one says until it ends; how many steps that were."""
-    found, steps = _from_first(np.zeros(2 + KEY_BYTES, np.uint8)).tobytes(), 0
-    with Client((host, int.from_bytes(found[:2], "big")), authkey=found[2:]) as first:
-        while True:
-            try:
-                said = first.recv_bytes()
-            except (EOFError, ConnectionError):
-                return steps
-            _, caches = step(params, config, *from_bytes(settings, said, caches))
-            steps += 1
-
-
-def to_bytes(settings: Settings, tokens: Any, batch: Batch, rows: Any) -> bytes:
-    """A step's int32 arrays behind the number of its shape, of those of `settings`."""
-    shape = Shape(len(tokens), len(batch.context_lens), batch.tables.shape[1], batch.cu_seqlens is None)
-    arrays = jax.tree.leaves((tokens, batch, rows))
-    return np.concatenate([[settings.shapes.index(shape)], *(np.asarray(x).ravel() for x in arrays)]).astype(np.int32).tobytes()
-
-
-def from_bytes(settings: Settings, said: bytes, caches: Any) -> tuple[Any, Batch, Any, Any]:
-    """What a step takes, with the caches where they stand among it."""
-    numbers = np.frombuffer(said, np.int32)
-    shape = settings.shapes[numbers[0]]
-    like, tree = jax.tree.flatten((*empty(shape), np.zeros(shape.sequences, np.int32)))
-    parts = np.split(numbers[1:], np.cumsum([x.size for x in like])[:-1])
-    tokens, batch, rows = jax.tree.unflatten(tree, [p.reshape(x.shape) for p, x in zip(parts, like, strict=True)])
-    return tokens, batch, caches, rows
-
-
-def _from_first(x: np.ndarray) -> np.ndarray:
+def from_first(x: np.ndarray) -> np.ndarray:
+    """uint8: what process 0 has here."""
     return np.asarray(multihost_utils.broadcast_one_to_all(x)).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def leaving() -> Iterator[None]:
+    """A process that loses another one within this ends."""
+    try:
+        yield
+    except Gone as gone:
+        leave(gone)
+
+
+def leave(why: Exception) -> NoReturn:
+    """End this process at once, with status 1: a step that waits for a process which is gone cannot be called off, and
+    `jax.distributed` ends only when all do.
+    """
+    log.error("this process ends: %s", why)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(1)

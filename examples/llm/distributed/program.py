@@ -16,19 +16,31 @@ from examples.llm.config import Config
 from examples.llm.decoder import Params
 from examples.llm.distributed import axes as axis
 from examples.llm.distributed import layout, processes
+from examples.llm.distributed.follower import Follower
+from examples.llm.distributed.leader import Leader
 from examples.llm.serving.runner import Runner
 from examples.llm.serving.settings import Settings
 from examples.llm.session import Session
 
 
 def make_mesh(**sizes: int) -> Mesh:
-    """Of the first devices of all processes, with axes "expert" and "model", which a name that is not given has one device of."""
+    """Of the first devices of all processes, with axes "expert" and "model", which a name that is not given has one device of.
+
+    Several processes make it within 30 s of each other: see `processes.meet`. ValueError for more devices than there are, and for a
+    mesh that leaves out a process.
+    """
     shape = {"expert": 1, "model": 1, **sizes}
     count = int(np.prod(list(shape.values())))
     if count > jax.device_count():
         raise ValueError(f"the mesh {sizes} has {count} devices, there are {jax.device_count()}")
     devices = np.asarray(jax.devices()[:count]).reshape(*shape.values())
-    return Mesh(devices, tuple(shape), axis_types=(jax.sharding.AxisType.Auto,) * len(shape))
+    mesh = Mesh(devices, tuple(shape), axis_types=(jax.sharding.AxisType.Auto,) * len(shape))
+    if jax.process_count() > 1:
+        held = {d.process_index for d in mesh.devices.flat}
+        if len(held) < jax.process_count():
+            raise ValueError(f"the mesh has devices of the processes {sorted(held)} alone, there are {jax.process_count()}")
+        processes.meet(mesh)
+    return mesh
 
 
 def put(x: Any, mesh: Mesh, spec: P) -> jax.Array:
@@ -112,28 +124,22 @@ class Program:
     def session(self, **settings: Any) -> Session:
         return Session(self.params, self.config, make=self.make, step=self.step, **settings)
 
-    def runner(self, settings: Settings, host: str = "localhost") -> Runner:
-        """For an engine that serves from this mesh, in process 0 of those that have its devices; all others `follow`.
+    def runner(self, settings: Settings, leader: Leader | None = None) -> Runner:
+        """For an engine that serves from this mesh. leader: in process 0 of several that have its devices; all others `follow`."""
+        step, fault = self.step, None
+        if leader is not None:
+            leader.agree(self._said(settings))
+            step, fault = leader.steps(step, settings), leader.fault
+        return Runner(self.params, self.config, settings, make=self.make, step=step, fault=fault)
 
-        host: where those reach process 0.
-        """
-        step = self.step
-        if jax.process_count() > 1:
-            self._agree(settings)
-            step = processes.Leader(step, settings, host).step
-        return Runner(self.params, self.config, settings, make=self.make, step=step)
-
-    def follow(self, settings: Settings, host: str = "localhost") -> int:
+    def follow(self, settings: Settings, follower: Follower) -> int:
         """Run the steps of the engine in process 0 until that ends; how many there were."""
-        self._agree(settings)
+        follower.agree(self._said(settings))
         caches = self.make(self.config, settings.blocks, settings.block_size, self.params["embed"].dtype)
-        return processes.follow(self.step, self.params, self.config, caches, settings, host)
+        return follower.follow(self.step, self.params, self.config, caches, settings)
 
-    def _agree(self, settings: Settings) -> None:
-        held = {d.process_index for d in self.mesh.devices.flat}
-        if len(held) < jax.process_count():
-            raise ValueError(f"the mesh has devices of the processes {sorted(held)} alone, there are {jax.process_count()}")
-        processes.agree(f"{settings}, {dict(self.mesh.shape)}, {self.config}, {jax.tree.map(jax.typeof, self.params)}")
+    def _said(self, settings: Settings) -> str:
+        return f"{settings}, {dict(self.mesh.shape)}, {self.config}, {jax.tree.map(jax.typeof, self.params)}"
 
 
 def logits_of(program: Program, tokens: jax.Array) -> jax.Array:

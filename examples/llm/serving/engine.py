@@ -5,13 +5,16 @@ network.
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from examples.llm.serving.blocks import BlockPool
 from examples.llm.serving.request import Logprob, Request, Sampling, Update
 from examples.llm.serving.runner import Runner
 from examples.llm.serving.scheduler import Scheduler
 from examples.llm.serving.text import TextStream
-from examples.llm.tokenizer import Tokenizer
+
+if TYPE_CHECKING:  # who has tokens and wants tokens needs none of its libraries
+    from examples.llm.tokenizer import Tokenizer
 
 
 @dataclasses.dataclass
@@ -29,7 +32,7 @@ class Counts:
 class Engine:
     """blocks: how many of the runner's blocks are used; None: all."""
 
-    def __init__(self, runner: Runner, tokenizer: Tokenizer, *, blocks: int | None = None):
+    def __init__(self, runner: Runner, tokenizer: "Tokenizer", *, blocks: int | None = None):
         self.runner, self.tokenizer, self.settings = runner, tokenizer, runner.settings
         self.pool = BlockPool(runner.settings.blocks if blocks is None else blocks)
         self.scheduler = Scheduler(self.settings, self.pool)

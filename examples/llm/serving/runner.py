@@ -10,6 +10,7 @@ from examples.layers.parts import Batch
 from examples.llm import cache, decoder
 from examples.llm.config import Config
 from examples.llm.decoder import Params
+from examples.llm.serving.fault import Fault
 from examples.llm.serving.request import MAX_LOGPROBS, Logprob, Request
 from examples.llm.serving.sampling import KINDS, Controls, logprobs, sample
 from examples.llm.serving.scheduler import Part
@@ -22,16 +23,16 @@ class Runner:
     """The parameters, and a paged cache of the dtype of the embedding.
 
     make, step: of the caches, and of new tokens, whose logits every device has; those of `examples.llm.distributed` run on a mesh.
-    None: of one device, as `settings.whole` says.
+    None: of one device, as `settings.whole` says. fault: without what steps cannot go on, in another process.
     """
 
     def __init__(
         self, params: Params, config: Config, settings: Settings, *, make: Callable[..., list[Any]] = cache.make,
-        step: Callable[..., Any] | None = None,
+        step: Callable[..., Any] | None = None, fault: Fault | None = None,
     ):  # fmt: skip
         if settings.max_length > config.max_length:
             raise ValueError(f"max_length is {settings.max_length}, but the model has {config.max_length} positions")
-        self.params, self.config, self.settings = params, config, settings
+        self.params, self.config, self.settings, self.fault = params, config, settings, fault
         self.caches: list[Any] = make(config, settings.blocks, settings.block_size, params["embed"].dtype)
         self._step = step or (WHOLE if settings.whole else decoder.step)
         self._top = min(MAX_LOGPROBS, config.vocabulary)

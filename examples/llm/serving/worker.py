@@ -1,10 +1,12 @@
 """An engine in a thread of its own, fed from and answering to an event loop."""
 
 import asyncio
+import contextlib
 import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from examples.llm.serving.engine import Engine
 from examples.llm.serving.request import Request, Sampling, Update
@@ -17,7 +19,10 @@ class Busy(Exception):
 
 
 class Broken(Exception):
-    """A step of the engine failed: nothing is served any more."""
+    """A step of the engine failed, or what it cannot go on without: nothing is served any more."""
+
+
+WAIT = 5.0  # seconds for a broken engine's thread, whose step may never end, to end
 
 
 class Stream:
@@ -60,6 +65,8 @@ class Worker:
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        if self.engine.runner.fault is not None:
+            self.engine.runner.fault.listen(self._fault)
         self._thread.start()
 
     async def stop(self) -> None:
@@ -67,7 +74,7 @@ class Worker:
         for request in list(self._sinks):
             self._inbox.put(lambda request=request: self.engine.cancel(request))
         self._inbox.put(None)
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, None if self.error is None else WAIT)
 
     @property
     def live(self) -> int:
@@ -96,18 +103,18 @@ class Worker:
 
     def _cancel(self, request: Request) -> None:
         if self.engine.cancel(request):
-            self._loop.call_soon_threadsafe(self._finished, request)
+            self._tell(self._finished, request)
 
     def _serve(self) -> None:
         try:
-            while self._take():
+            while self._take() and self.error is None:
                 updates = self.engine.step()
                 if updates:
-                    self._loop.call_soon_threadsafe(self._give, updates)
+                    self._tell(self._give, updates)
         except Exception as error:  # whatever it is, whoever waits must hear of it
             log.exception("a step failed")
-            self.error = error
-            self._loop.call_soon_threadsafe(self._fail)
+            fault = self.engine.runner.fault
+            self._tell(self._fail, error if fault is None else fault.behind(error))
 
     def _take(self) -> bool:
         """Obey what is in the inbox, waiting for something only when there is nothing to compute; False: stop."""
@@ -130,7 +137,16 @@ class Worker:
                 del self._sinks[request]
                 self._finished(request)
 
-    def _fail(self) -> None:
+    def _fault(self, error: Exception) -> None:
+        """The engine's thread may be amid a step that never ends: those who wait hear of it all the same."""
+        self._tell(self._fail, error)
+
+    def _tell(self, what: Callable[..., None], *arguments: Any) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and with it whoever waited
+            self._loop.call_soon_threadsafe(what, *arguments)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = self.error or error
         sinks, self._sinks = self._sinks, {}
         for sink in sinks.values():
             sink(Broken(f"the engine stopped: {self.error!r}"))

@@ -5,10 +5,8 @@ import pathlib
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Sequence
-
-import httpx
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 ROOT = pathlib.Path(__file__).parents[4]
 
@@ -19,22 +17,23 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def start(commands: Sequence[Sequence[str]], devices: int, **pipes) -> list[subprocess.Popen]:
-    """``python -m`` each of them, with so many devices."""
-    env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu"}
+def start(command: Sequence[str], devices: int, environment: Mapping[str, str] = MappingProxyType({}), **pipes) -> subprocess.Popen:
+    """``python -m`` it, with so many CPU devices; or as `environment` says."""
+    env = {**os.environ, "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}", "JAX_PLATFORMS": "cpu", **environment}
     env["PYTHONPATH"] = os.pathsep.join([str(ROOT), *filter(None, [env.get("PYTHONPATH")])])
-    return [subprocess.Popen([sys.executable, "-m", *c], text=True, env=env, cwd=ROOT, **pipes) for c in commands]
+    return subprocess.Popen([sys.executable, "-m", *command], text=True, env=env, cwd=ROOT, **pipes)
 
 
-def wait_for(url: str, processes: Sequence[subprocess.Popen], outputs: Sequence[pathlib.Path], seconds: float = 400) -> None:
-    """Until a GET of `url` is answered."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            httpx.get(url).raise_for_status()
-            return
-        except httpx.TransportError:
-            alive = all(p.poll() is None for p in processes)
-            assert alive, [path.read_text() for path in outputs]
-            assert time.monotonic() < end, [path.read_text() for path in outputs]
-            time.sleep(0.2)
+def answers(
+    sizes: str, devices: int, late: float, environments: Sequence[Mapping[str, str]]
+) -> tuple[list[subprocess.Popen], list[str]]:
+    """`processes` on a mesh, in a process for each environment: those, ended, and what each wrote."""
+    port, both = str(free_port()), {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    command = ["tests.examples.llm.distributed.processes", port]
+    ranks = [start([*command, str(i), sizes, str(late)], devices, env, **both) for i, env in enumerate(environments)]
+    try:
+        return ranks, [p.communicate(timeout=400)[0] for p in ranks]
+    finally:
+        for p in ranks:
+            p.kill()
+            p.wait()

@@ -1,6 +1,8 @@
 """The HTTP interface, through OpenAI's own client: what it answers, and what it refuses."""
 
 import json
+import threading
+import time
 
 import pytest
 
@@ -10,7 +12,9 @@ pytest.importorskip("fastapi", reason="the extra `serve` is not installed")
 import httpx
 import openai
 
+from examples.llm.distributed.link import Gone
 from examples.llm.serving.engine import run
+from examples.llm.serving.fault import Fault
 from examples.llm.serving.request import Sampling
 from tests.examples.llm.serving import tiny
 from tests.examples.llm.serving.live import NAME, served
@@ -162,3 +166,43 @@ def test_a_step_that_fails_is_an_error_for_all_and_shows_in_health():
         with pytest.raises(openai.InternalServerError, match="the engine stopped"):
             live.client().completions.create(model=NAME, prompt="x", stream=True)
         assert httpx.get(f"{live.url}/health").status_code == 503
+
+
+def test_a_fault_elsewhere_is_an_error_for_all_though_a_step_never_ends():
+    """As where a process that has part of the model is lost: the step waits for it, and whoever waits for the step is answered."""
+    engine, never, asked = tiny.engine(), threading.Event(), threading.Event()
+    engine.runner.fault = Fault()
+    step = engine.step
+
+    def stuck():
+        asked.set()
+        never.wait()
+        return step()
+
+    with served(engine) as live:
+        engine.step = stuck  # type: ignore[method-assign]
+        threading.Thread(target=lambda: (asked.wait(), engine.runner.fault.happened(Gone("process 1 has ended")))).start()
+        begin = time.monotonic()
+        with pytest.raises(openai.InternalServerError, match=r"the engine stopped: .*process 1 has ended"):
+            live.client().completions.create(model=NAME, prompt="x")
+        assert time.monotonic() - begin < 10
+        with pytest.raises(openai.InternalServerError, match=r"the engine stopped: .*process 1 has ended"):
+            live.client().completions.create(model=NAME, prompt="x")
+        health = httpx.get(f"{live.url}/health")
+        assert (health.status_code, health.json()["status"]) == (503, "broken")
+        assert "process 1 has ended" in health.json()["error"]
+    never.set()
+
+
+def test_a_step_that_a_fault_elsewhere_failed_names_the_fault():
+    engine = tiny.engine()
+    engine.runner.fault = Fault()
+
+    def step():
+        threading.Timer(0.2, engine.runner.fault.happened, [Gone("process 1 has ended")]).start()
+        raise RuntimeError("a collective failed")
+
+    with served(engine) as live:
+        engine.step = step  # type: ignore[method-assign]
+        with pytest.raises(openai.APIError, match=r"the engine stopped: .*process 1 has ended"):
+            list(live.client().completions.create(model=NAME, prompt="x", stream=True))
