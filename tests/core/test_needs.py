@@ -46,7 +46,9 @@ def test_needs_something_else():
 def test_counting(tmp_path):
     (tmp_path / "test_session.py").write_text(SESSION)
     (tmp_path / "test_module.py").write_text("from tests.needs import *\npytest.skip(NEEDS_AITER, allow_module_level=True)\n")
-    command = ["-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+    (tmp_path / "none.ini").write_text("[pytest]\n")
+    options = ["-c", str(tmp_path / "none.ini"), "--rootdir", str(tmp_path)]
+    command = ["-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider", *options]
     done = subprocess.run([sys.executable, *command, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, timeout=200)
     assert "ran 2, skipped 6, of these 4 because AITER's files are not here" in done.stdout.splitlines(), done.stdout
 

@@ -55,12 +55,14 @@ def tile_rows(tokens: int, sequences: int) -> int:
 
 
 def tiles(cu_seqlens: jax.Array, tokens: int, rows: int) -> tuple[Tiles, jax.Array]:
-    """The tiles (``tokens // rows + sequences`` of them are always enough) and, per token, its place ``tile * rows + row``."""
+    """The tiles, as many as the tokens can need, and, per token, its place ``tile * rows + row``."""
     sequences = cu_seqlens.shape[0] - 1
+    most = (tokens + sequences * (rows - 1)) // rows  # each sequence's last tile lacks rows - 1 queries at most
+    most = most + 1 if symbolic.is_symbolic(most) else max(most, 1)  # never none, as results are taken out of them
     lengths = jnp.maximum(cu_seqlens[1:] - cu_seqlens[:-1], 0)
     ends = running_sum((lengths + rows - 1) // rows).astype(jnp.int32)
     starts = jnp.concatenate([jnp.zeros(1, jnp.int32), ends[:-1]])
-    tile = jnp.arange(tokens // rows + sequences, dtype=jnp.int32)
+    tile = jnp.arange(most, dtype=jnp.int32)
     sequence = jnp.minimum(search(ends, tile, side="right"), sequences - 1)
     index = ((tile - starts[sequence]) * rows)[:, None] + jnp.arange(rows, dtype=jnp.int32)
     owned = (tile < ends[-1])[:, None] & (index < lengths[sequence][:, None])
