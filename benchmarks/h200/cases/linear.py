@@ -140,6 +140,11 @@ def _rules() -> list[Case]:
         one("T20-K16-V24", 2, 20, 1, 2, 16, 24, gates="g"),
         one("packed-gk", 1, 23, 2, 2, 16, 8, gates="gk", offsets=[0, 9, 9, 20]),
         one("f32-K12", 1, 5, 2, 2, 12, 5, dtype=f32),
+        # By chunks: the last of one token, of all, and packed with a sequence of none and padding.
+        one("T65-K32-V40", 2, 65, 1, 2, 32, 40, gates="g"),
+        one("T128-K24-f32", 1, 128, 1, 1, 24, 16, dtype=f32),
+        one("packed-chunks", 1, 300, 1, 1, 16, 16, gates="g", offsets=[0, 1, 64, 64, 290]),
+        one("packed-gk-chunks", 1, 211, 1, 2, 48, 16, gates="gk", offsets=[0, 63, 210]),
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jax_aiter.cli.bench import attention, elementwise, gemm, indexer, moe
+from jax_aiter.cli.bench import attention, elementwise, gemm, indexer, linear, moe
 from jax_aiter.cli.bench.row import Row
 
 
@@ -39,6 +39,7 @@ def full(fp8: Any) -> list[Row]:
         *elementwise.quantised(4096, 8192, fp8),
         elementwise.topk_softmax(4096, 256, 8),
         *(indexer.top_k(*shape) for shape in ((64, 65536, 2048), (1, 131072, 2048), (4096, 256, 8))),
+        *(linear.delta_rule(*shape, 16, 32, 128) for shape in ((1, 8192), (8, 1024))),
         elementwise.rope(4096, 32, 128, 8192),
         *(elementwise.rope_and_cache(tokens, 32, 8, 128, 8192) for tokens in (64, 4096)),
     ]
@@ -68,6 +69,7 @@ def small(fp8: Any) -> list[Row]:
         *elementwise.quantised(8, 256, fp8),
         elementwise.topk_softmax(8, 16, 2),
         indexer.top_k(4, 64, 5),
+        linear.delta_rule(1, 128, 1, 2, 16),
         elementwise.rope(8, 2, 16, 32),
         elementwise.rope_and_cache(8, 2, 1, 16, 32),
     ]
@@ -96,6 +98,7 @@ def on_a_cpu(fp8: Any) -> list[Row]:
         *elementwise.quantised(512, 1024, fp8),
         elementwise.topk_softmax(1024, 64, 8),
         indexer.top_k(8, 8192, 512),
+        linear.delta_rule(1, 512, 2, 4, 64),
         elementwise.rope(512, 8, 64, 512),
         elementwise.rope_and_cache(512, 8, 2, 64, 512),
     ]

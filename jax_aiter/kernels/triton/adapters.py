@@ -31,7 +31,7 @@ OTHER_CONTRACT = {
 #: part of every plan's key: raise it when recording functions change what they record, or that of one op alone.
 VERSION = 10
 VERSIONS = {"mla_decode_fwd": 11, "fp8_mqa_logits": 11, "fp8_paged_mqa_logits": 11, "fused_moe": 16}
-VERSIONS |= dict.fromkeys(("dynamic_mxfp4_quant", "gemm_a16wfp4", "batched_gemm_a16wfp4"), 11)
+VERSIONS |= dict.fromkeys(("chunk_gated_delta_rule", "dynamic_mxfp4_quant", "gemm_a16wfp4", "batched_gemm_a16wfp4"), 11)
 VERSIONS |= dict.fromkeys(("fused_moe_keeping", "fused_moe_gate_up"), 14)
 
 

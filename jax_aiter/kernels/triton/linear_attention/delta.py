@@ -10,6 +10,7 @@ from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, grid, power_of_two
 
 MOST = 1024  # keys of a head: a program keeps a column of a state for each of its values in registers
+LONG, WIDEST = 64, 128  # tokens of a sequence from which on chunks are taken, and keys up to which
 RECURRENT = "gated_delta_net.gated_delta_rule:fused_recurrent_gated_delta_rule"
 DECODE = "gated_delta_net.fused_rearrange_sigmoid_gdr:fused_rearrange_sigmoid_gated_delta_rule"
 
@@ -23,42 +24,45 @@ def _refuse(spec: CallSpec) -> str | None:
     return first(
         dtype_in(spec, "q", FLOAT),
         _keys(width),
-        # It loads a gate of each channel without a mask.
-        power_of_two("K, with gk,", width) if spec.has("gk") else None,
+        # AITER's loads a gate of each channel without a mask.
+        power_of_two("K, with gk,", width) if spec.has("gk") and not by_chunks(spec) else None,
         fits_int32(spec, "q", "k", "v", "gk"),
         grid(spec, "sequences times heads of v", spec.results[1].shape[0] * heads),
     )
 
 
+def by_chunks(spec: CallSpec) -> bool:
+    """Whether sequences are long enough, on average, that chunks of tokens beat single ones."""
+    return spec["v"].shape[0] * spec["v"].shape[1] >= LONG * spec.results[1].shape[0] and spec["q"].shape[3] <= WIDEST
+
+
 @op(
     "chunk_gated_delta_rule",
-    source="aiter.ops.triton.gated_delta_net.gated_delta_rule.fused_recurrent_gated_delta_rule",
-    needs=(RECURRENT,),
+    source="aiter.ops.triton.gated_delta_net.gated_delta_rule.fused_recurrent_gated_delta_rule; of long sequences "
+    "jax_aiter.kernels.triton.worker.own.glue_delta.chunked",
+    needs=lambda spec: () if by_chunks(spec) else (RECURRENT,),
     refuse=_refuse,
 )
 @launched
 def chunk_gated_delta_rule(ctx):
-    from aiter.ops.triton.gated_delta_net.gated_delta_rule import fused_recurrent_gated_delta_rule
-
     from jax_aiter.kernels.triton.worker.own import glue
 
     names = ("q", "k", "v", "g", "gk", "beta", "initial_state", "cu_seqlens")
     q, k, v, g, gk, beta, state, offsets = (ctx.operand(name) for name in names)
     if offsets is not None:
         offsets = glue.clip(offsets, q.shape[1])
-    o, final = fused_recurrent_gated_delta_rule(
-        q,
-        k,
-        v,
-        g=g,
-        gk=gk,
-        beta=beta,
-        scale=ctx.spec.params["scale"],
-        initial_state=state,
-        output_final_state=True,
-        use_qk_l2norm_in_kernel=ctx.spec.params["use_qk_l2norm_in_kernel"],
-        cu_seqlens=offsets,
-    )
+    scale, unit = ctx.spec.params["scale"], ctx.spec.params["use_qk_l2norm_in_kernel"]
+    if by_chunks(ctx.spec):
+        from jax_aiter.kernels.triton.worker.own import glue_delta
+
+        precision = "tf32x3" if ctx.spec.arch.startswith("sm_") else "ieee"
+        given = q, k, v, g if gk is None else gk, beta, state, offsets, *ctx.results
+        o, final = glue_delta.chunked(*given, scale=scale, unit=unit, precision=precision)
+    else:
+        from aiter.ops.triton.gated_delta_net.gated_delta_rule import fused_recurrent_gated_delta_rule
+
+        how = {"scale": scale, "initial_state": state, "output_final_state": True, "cu_seqlens": offsets}
+        o, final = fused_recurrent_gated_delta_rule(q, k, v, g=g, gk=gk, beta=beta, use_qk_l2norm_in_kernel=unit, **how)
     if offsets is not None:
         glue.clear_tail(o.view(o.shape[1], -1), offsets)
     return o, final
