@@ -43,8 +43,7 @@ def _paged(layer: Callable, weights: Any, model: int, kv_heads: int, dim: int):
     return layer, (weights, x, x, (pool, pool), _batch((SEQUENCES, CONTEXT // PAGE)), (table, table))
 
 
-def qwen(quantised: bool):
-    m, hq, hk, d, e, i = 2048, 32, 4, 128, 128, 768
+def qwen(quantised: bool, m: int = 2048, hq: int = 32, hk: int = 4, d: int = 128, e: int = 128, i: int = 768):
     dense = fp8 if quantised else of
     w = qwen3_moe.Weights(
         of(m), dense((hq + 2 * hk) * d, m), of(d), of(d), of(m, hq * d), of(m), of(e, m), of(e, 2 * i, m), of(e, m, i)
@@ -52,8 +51,7 @@ def qwen(quantised: bool):
     return _paged(functools.partial(qwen3_moe.layer, heads=(hq, hk), topk=8, fp8=quantised), w, m, hk, d)
 
 
-def gptoss():
-    m, hq, hk, d, e, i = 2880, 64, 8, 64, 32, 2880
+def gptoss(m: int = 2880, hq: int = 64, hk: int = 8, d: int = 64, e: int = 32, i: int = 2880):
     n = (hq + 2 * hk) * d
     f32 = jnp.dtype("float32")
     w = gpt_oss.Weights(
@@ -63,8 +61,8 @@ def gptoss():
     return _paged(functools.partial(gpt_oss.layer, heads=(hq, hk), topk=4, window=128), w, m, hk, d)
 
 
-def deepseek_v3(quantised: bool):
-    m, q, rank, rotary, h, plain, value, e, i = 7168, 1536, 512, 64, 16, 128, 128, 256, 2048
+def deepseek_v3(quantised: bool, h: int = 16, i: int = 2048):
+    m, q, rank, rotary, plain, value, e = 7168, 1536, 512, 64, 128, 128, 256
     dense = fp8 if quantised else of
     w = deepseek.Weights(
         of(m), dense(q + rank + rotary, m), of(q), of(rank), dense(h * (plain + rotary), q), of(h, rank, plain), of(h, value, rank),
@@ -95,12 +93,12 @@ def launches(plan: Any) -> int:
     return sum(isinstance(step, Launch) for p in plans for step in p.steps)
 
 
-def traced(name: str, fused: bool) -> Iterator[tuple[Any, Any]]:
-    """Each op that a layer calls, in order, with its equation."""
+def traced(made: tuple[Callable, tuple[Any, ...]], fused: bool) -> Iterator[tuple[Any, Any]]:
+    """Each op that a layer calls, in order, with its equation. made: the layer and its arguments' shapes."""
     from jax_aiter.bind import explain
     from jax_aiter.bind.op import OPS
 
-    call, arguments = LAYERS[name]()
+    call, arguments = made
     jaxpr = jax.make_jaxpr(functools.partial(call, fused=fused))(*arguments)
     known = {f"jax_aiter.{op}": record for op, record in OPS.items()}
     for eqn in explain._equations(jaxpr.jaxpr):
@@ -108,17 +106,23 @@ def traced(name: str, fused: bool) -> Iterator[tuple[Any, Any]]:
             yield known[eqn.primitive.name], eqn
 
 
-def count(name: str, fused: bool) -> tuple[int, int, list[str]]:
-    """(calls of ops, launches of those that run on kernels, those that run on XLA)."""
+def call_of(op: Any, eqn: Any) -> Any:
+    """What an equation asks of the providers."""
     from jax_aiter.bind import equation, select
 
+    operands = {n: of(*v.aval.shape, dtype=v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)}
+    results = [of(*v.aval.shape, dtype=v.aval.dtype) for v in eqn.outvars]
+    return select.make_call(op, "rocm", eqn.params["arch"], operands, equation.static_params(eqn.params), results)
+
+
+def count(name: str, fused: bool) -> tuple[int, int, list[str]]:
+    """(calls of ops, launches of those that run on kernels, those that run on XLA)."""
+    from jax_aiter.bind import select
+
     calls, found, on_xla = 0, 0, []
-    for op, eqn in traced(name, fused):
+    for op, eqn in traced(LAYERS[name](), fused):
         calls += 1
-        operands = {n: of(*v.aval.shape, dtype=v.aval.dtype) for n, v in zip(eqn.params["names"], eqn.invars, strict=True)}
-        results = [of(*v.aval.shape, dtype=v.aval.dtype) for v in eqn.outvars]
-        params = equation.static_params(eqn.params)
-        choice = select.choose(op, select.make_call(op, "rocm", eqn.params["arch"], operands, params, results), None)
+        choice = select.choose(op, call_of(op, eqn), None)
         if choice.plan is None:
             on_xla.append(op.name)
         else:

@@ -20,6 +20,7 @@ from benchmarks.virtual_time.report import APART, estimated
 from jax_aiter.bind import tuning
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.described import call_of
+from jax_aiter.kernels.provider import Call
 from vgpu import devices
 
 DEVICE = {"gfx942": "mi300x", "gfx950": "mi355x"}
@@ -47,6 +48,7 @@ def main() -> None:
                 except (NotSupportedError, RuntimeError, TypeError, ValueError) as error:
                     print(f"{m}x{n}x{k} {row.implementation}: {str(error)[:200]}", file=sys.stderr, flush=True)
                     continue
+                assert not isinstance(row.call, Call)
                 call = call_of(row.call, args.arch)
             print(f"{m}x{n}x{k} {us}", file=sys.stderr, flush=True)
             if call is not None and len(us) == 2:

@@ -2,8 +2,9 @@
 
 python -m benchmarks.virtual_time.report [--objects FOLDER] [--seconds S] [--out docs/virtual_time.md]
 
-Nothing is measured. The hand-written kernels are those of --objects (a release of AITER; the one in use by default), Triton's are
-compiled from the release in use. Needs vgpu and AITER.
+Nothing is measured. Hand-written and HIP kernels are those of --objects (a release of AITER; the one in use by default), Triton's
+are compiled from the release in use. --rows: the page's other tables, layers (calls of whole layers), sized (ops that those do not
+call) and, with --device mi355x, mxfp4. Needs vgpu and AITER.
 """
 
 from __future__ import annotations
@@ -14,29 +15,32 @@ import math
 import re
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 from vgpu.devices import Device
 from vgpu.estimate import Bench
 
-from benchmarks.virtual_time import launches
-from benchmarks.virtual_time.ops import Row, rows
+from benchmarks.virtual_time import four, launches, sized
+from benchmarks.virtual_time.ops import Row, of_layers, rows
 from jax_aiter.core import arch
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import NotSupportedError
 from jax_aiter.kernels.asm.moe import steps
 from jax_aiter.kernels.described import call_of
 from jax_aiter.kernels.plan import Launch, LaunchPlan
-from jax_aiter.kernels.provider import Program, providers
+from jax_aiter.kernels.provider import Call, Program, providers
 from vgpu import devices
 
 # Estimate over published time in nine of ten unseen rows: 1.3 for hand-written products, 1.6 for Triton's (vgpu/docs/time.md). Two
 # errors of either sign are as large as the root of the sum of their squares.
 APART = 1.75
+# By their marks on the page.
+TABLES: dict[str, Callable[[], Iterable[Row]]] = {"ops": rows, "layers": of_layers, "sized": sized.rows, "mxfp4": four.rows}
 SAMPLES = 16  # workgroups traced of others: those of a causal kernel differ in length
-WHOLE = 256  # a kernel of so few workgroups runs whole: those that prepare the work of the next are among them
+WHOLE = 320  # a kernel of so few workgroups runs whole: those that prepare the work of the next are among them
 
 Line = tuple[Row, str, float, float]  # with what it launches, microseconds, the sampling error
 
@@ -44,26 +48,30 @@ Line = tuple[Row, str, float, float]  # with what it launches, microseconds, the
 def estimated(bench: Bench, device: Device, row: Row) -> Line:
     """Microseconds of a row's kernels; what XLA does around them is not in it. Raises where no kernel takes it."""
     arch.COMPUTE_UNITS[device.arch] = int(device.values["compute_units"])
-    call = call_of(row.call, device.arch)
+    call = row.call if isinstance(row.call, Call) else call_of(row.call, device.arch)
     provider = next(p for p in providers() if p.name == row.implementation)
     if (why := provider.refuse(call)) is not None:
         raise ValueError(why)
     with mock.patch.object(steps.Recorded, "before", return_value=None):  # quantisation and sorting would be compiled for HIP
         plan = provider.plan(call)
     plans = plan.plans if isinstance(plan, Program) else (plan,)
-    contents = {name: value.tobytes() for name, value in row.contents.items()}
     found = []
     for part in plans:
-        own = contents
+        own = {b.name: held(row.contents[b.name], b.nbytes) for b in part.buffers if b.name in row.contents}
         if row.implementation == "asm" and "topk_ids" in row.contents:
             tokens, topk = row.contents["topk_ids"].shape
-            experts = row.call["operands"]["w1"][1]
+            experts = call.operands["w1"].shape[0]
             own = launches.routing_contents(part, tokens=tokens, topk=topk, experts=experts, block=block(part))
         found += [step for step in launches.run(bench, device, part, own, SAMPLES, WHOLE) if "us" in step]
     total = sum(step["us"] for step in found)
     error = math.sqrt(sum((step["us"] * step["sampling_error"]) ** 2 for step in found)) / total
     names = " + ".join(f"{step['us']:.1f}" for step in found)
     return row, names, total, error
+
+
+def held(value: np.ndarray, nbytes: int) -> bytes:
+    """A buffer's content: some kernels take as 64 bits what the op has as 32."""
+    return (value.astype(np.int64) if nbytes == 2 * value.nbytes else value).tobytes()
 
 
 def block(plan: LaunchPlan) -> int:
@@ -83,23 +91,35 @@ def table(lines: Iterable[Line]) -> str:
     return "\n".join(out)
 
 
+def replaced(page: str, mark: str, text: str) -> str:
+    """A page with what is between a mark and the next one, or the end, made anew."""
+    head, mark, rest = page.partition(f"{mark}\n")
+    if not mark:
+        raise ValueError("the page has no such mark")
+    following = rest.find("<!-- ")
+    return f"{head}{mark}\n{text}\n" + ("" if following < 0 else f"\n{rest[following:]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Estimates of ops by implementation. They are not measurements.")
     parser.add_argument("--device", choices=devices.names(), default="mi300x", help="default: %(default)s")
-    parser.add_argument("--objects", metavar="FOLDER", help="the release whose hand-written kernels are taken")
+    parser.add_argument("--objects", metavar="FOLDER", help="the release whose hand-written and HIP kernels are taken")
     parser.add_argument("--seconds", type=float, default=math.inf, metavar="S", help="begin no row after so much time")
     parser.add_argument("--implementation", choices=["asm", "hip", "triton"], help="rows of one")
+    parser.add_argument(
+        "--rows", choices=sorted(TABLES), default="ops", help="ops, or calls of whole layers (default: %(default)s)"
+    )
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains it")
     parser.add_argument("--out", type=Path, help="file whose table is replaced (default: print)")
     args = parser.parse_args()
     device = devices.load(args.device)
     bench, lines, refused, end = Bench(device.arch), [], [], time.monotonic() + args.seconds
-    for row in rows():
-        if args.implementation not in (None, row.implementation):
-            continue
+    chosen = [r for r in TABLES[args.rows]() if args.implementation in (None, r.implementation) and args.only in r.what]
+    for row in chosen:
         if time.monotonic() > end:
             refused.append(f"- {row.what}, {row.implementation}: not run, the time was up")
             continue
-        other = row.implementation == "asm" and args.objects
+        other = row.implementation != "triton" and args.objects
         try:
             with config(source=args.objects) if other else contextlib.nullcontext():
                 lines.append(estimated(bench, device, row))
@@ -113,8 +133,7 @@ def main() -> None:
     if args.out is None:
         print(text)
     else:
-        head, mark, _ = args.out.read_text().partition("<!-- table -->\n")
-        args.out.write_text(f"{head}{mark}\n{text}\n")
+        args.out.write_text(replaced(args.out.read_text(), f"<!-- {args.rows} -->", text))
 
 
 if __name__ == "__main__":
