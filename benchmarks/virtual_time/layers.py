@@ -46,7 +46,7 @@ def contents(call: Call, length: int = CONTEXT) -> dict[str, np.ndarray]:
         elif name == "slot_mapping":
             found[name] = np.arange(x.shape[0], dtype=np.int32) * length
         elif name == "positions":
-            found[name] = np.full(x.shape, length - 1, np.int32)
+            found[name] = np.arange(x.shape[0], dtype=np.int32)
         elif name == "topk_ids":
             found[name] = np.argsort(rng.random((x.shape[0], call.operands["w1"].shape[0])), 1)[:, : x.shape[1]].astype(np.int32)
         elif name == "topk_weight":

@@ -18,8 +18,7 @@ from jax_aiter.kernels.provider import Call, Target
 from jax_aiter.ops.catalogue import all_ops, inferred
 
 OF_THE_TABLE = (
-    "gemm_a8w8", "batched_gemm_a8w8", "per_tensor_quant", "flash_attention_varlen", "unified_attention", "grouped_gemm",
-    "transposed_grouped_gemm", "flash_attention_bwd",
+    "gemm_a8w8", "batched_gemm_a8w8", "per_tensor_quant", "flash_attention_varlen", "unified_attention", "flash_attention_bwd",
 )  # fmt: skip
 M, N = 4096, 8192
 X, WEIGHT = ["bfloat16", M, N], ["bfloat16", N]
