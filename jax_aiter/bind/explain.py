@@ -43,10 +43,12 @@ def _equations(jaxpr: Any) -> Iterator[Any]:
 
 
 def explain(fn: Callable[..., Any], *args: Any, platform: str | None = None, **kwargs: Any) -> list[Explanation]:
-    """Each jax_aiter op that ``fn(*args)`` would run, in order, with the choice made for it.
+    """Each jax_aiter op that ``fn(*args, **kwargs)`` would run, in order, with the choice made for it.
 
-    `args` may be arrays or `jax.ShapeDtypeStruct`. `platform` is ``"rocm"``, ``"cuda"`` or ``"cpu"``; by default that of this
-    process. For another platform set ``config(arch=...)`` as well. Nothing is executed, compiled or built.
+    `args` and `kwargs` may be arrays or `jax.ShapeDtypeStruct`. `platform` is ``"rocm"``, ``"cuda"`` or ``"cpu"``; by default that
+    of this process. For another platform set ``config(arch=...)`` as well. Nothing is executed, compiled or built.
+
+    Raises ValueError for a platform that is none of these, and what tracing `fn` raises.
     """
     if platform is None:
         platform = platform_name()

@@ -56,7 +56,9 @@ def compute_units(arch: str) -> int:
 
 
 def fp8_dtype(arch: str | None = None) -> np.dtype:
-    """The e4m3 variant of `arch` (default: the target's; without any target, that of ``gfx942``)."""
+    """The e4m3 variant of `arch` (default: the target's; without any target, that of ``gfx942``): ``float8_e4m3fnuz`` on gfx942,
+    ``float8_e4m3fn`` on gfx950 and on NVIDIA. Raises ValueError for an architecture that is not known, with those that are.
+    """
     wanted = target_arch() or EMULATED if arch is None else arch
     if not isinstance(wanted, str) or wanted not in FP8:
         raise ValueError(f"fp8_dtype: arch must be one of {sorted(FP8)}, got {shown(wanted)}")

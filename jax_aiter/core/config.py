@@ -58,6 +58,9 @@ class Config:
 
     A block holds in the thread that opens it, and there in its own context as `contextvars` define it: another asyncio task sees
     nothing of it, a task started inside sees it while it is open. It may end in any order with others; its changes end with it.
+
+    `changes` are settings by name (``docs/settings.md``). Raises TypeError for a name that is none, and TypeError or ValueError for
+    a value that its setting does not take, naming both.
     """
 
     _blocks: Blocks
@@ -98,5 +101,14 @@ config = Config(os.environ)
 
 
 def debug_checks(enabled: bool = True) -> ConfigBlock:
-    """Inside the block, out-of-range data becomes an error (by a host callback) instead of the op's documented behaviour."""
+    """Inside the block, out-of-range data becomes an error (by a host callback) instead of the op's documented behaviour.
+
+    Args:
+      enabled: False lifts it again inside.
+
+    Returns:
+      A ``with`` block or decorator, as `config` gives.
+
+    Raises TypeError if `enabled` is no bool; a program traced inside raises where its data are out of range.
+    """
     return config(debug_checks=enabled)

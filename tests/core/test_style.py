@@ -7,7 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("jax_aiter", "ffi", "examples", "benchmarks", "scripts", "tests")
-FILES = [p for f in FOLDERS for p in (ROOT / f).rglob("*") if p.suffix in {".py", ".cc", ".h", ".c"}]
+SUFFIXES = {".py", ".cc", ".cpp", ".h", ".c"}
+FILES = [p for f in (*FOLDERS, "vgpu") for p in (ROOT / f).rglob("*") if p.suffix in SUFFIXES and "build" not in p.parts]
 
 
 def run(*command: str) -> subprocess.CompletedProcess:

@@ -52,7 +52,10 @@ class ShuffledWeight:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ShuffledScale:
-    """Block scales in the order of `e8m0_shuffle`, padded to whole tiles. A pytree with one leaf."""
+    """Block scales in the order of `e8m0_shuffle`, padded to whole tiles. A pytree with one leaf.
+
+    data: uint8 ``[..., rows, groups]``, rows a multiple of 256 and groups of 8.
+    """
 
     data: jax.Array
 

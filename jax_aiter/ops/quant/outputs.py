@@ -11,7 +11,10 @@ from jax import export
 
 
 class Quantized(NamedTuple):
-    """Quantised values and their scales: ``xq * scale`` stands for what was quantised."""
+    """Quantised values and their scales: ``xq * scale`` stands for what was quantised.
+
+    xq: the operand's shape, in the dtype asked for; scale: of the shape and dtype that the function which made it says.
+    """
 
     xq: jax.Array
     scale: jax.Array
