@@ -48,14 +48,15 @@ ULPS = 8
 def assert_same(got, want, ulps: float = ULPS, what: str = "") -> None:
     """Two arrays, or two trees of them, are results of the same arithmetic that was compiled twice: see `ULPS`.
 
-    Quantised results (fp8, int8) are the rounding of such a float, which may fall on either side of a boundary: neighbouring codes
-    are the same, but of few elements only, since few lie that near a boundary. Infinities and NaN stand in the same places.
+    Quantised results (fp8, int8, and bytes of a cache of fp8) are the rounding of such a float, which may fall on either side of a
+    boundary: neighbouring codes are the same, but of few elements only, since few lie that near a boundary. Infinities and NaN stand
+    in the same places.
     """
     got, want = jax.tree.leaves(got), jax.tree.leaves(want)
     assert len(got) == len(want), what
     for g, w in zip(map(np.asarray, got), map(np.asarray, want), strict=True):
         assert (g.shape, g.dtype) == (w.shape, w.dtype), what
-        if g.dtype.itemsize == 1 and (g.dtype == np.int8 or jnp.issubdtype(g.dtype, jnp.floating)):
+        if g.dtype.itemsize == 1 and (g.dtype in (np.int8, np.uint8) or jnp.issubdtype(g.dtype, jnp.floating)):
             apart = np.abs(_codes(g) - _codes(w))
             assert apart.max(initial=0) <= 1, f"{what}: codes are {apart.max()} apart"
             assert np.count_nonzero(apart) <= max(1, g.size // 32), f"{what}: {np.count_nonzero(apart)} of {g.size} codes differ"
