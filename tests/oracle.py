@@ -49,7 +49,7 @@ def assert_same(got, want, ulps: float = ULPS, what: str = "") -> None:
     """Two arrays, or two trees of them, are results of the same arithmetic that was compiled twice: see `ULPS`.
 
     Quantised results (fp8, int8, and bytes of a cache of fp8) are the rounding of such a float, which may fall on either side of a
-    boundary: neighbouring codes are the same, but of few elements only, since few lie that near a boundary. Infinities and NaN stand
+    boundary: neighbouring codes are the same, but of few elements only, since few lie that near one. Infinities and NaN stand
     in the same places.
     """
     got, want = jax.tree.leaves(got), jax.tree.leaves(want)

@@ -46,6 +46,8 @@ class Adapter:
     needs: Callable[[CallSpec], tuple[str, ...]]  # what a call takes of them, as `sources.lacking` has it
     space: Callable[[CallSpec], Space] | None = None  # the tiles that a call may be given, None where there is nothing to choose
     tiles: str | None = None  # an op of the same kernels, whose tiles are taken where this one has none
+    # Whether a NaN in what a call reads may not show in its results: where AITER finds a scale, the maximum passes over it.
+    hides_nan: Callable[[CallSpec], bool] = lambda spec: False
 
 
 def op(
@@ -56,10 +58,11 @@ def op(
     needs: tuple[str, ...] | Callable[[CallSpec], tuple[str, ...]],
     space: Callable[[CallSpec], Space] | None = None,
     tiles: str | None = None,
+    hides_nan: Callable[[CallSpec], bool] = lambda spec: False,
 ) -> Callable:
     """Declares the decorated recording function as the adapter of op `name`; `refuse` sees no empty array.
 
-    space: of a function that asks `ctx.tiled` for its configuration. tiles: see `Adapter`.
+    space: of a function that asks `ctx.tiled` for its configuration. tiles, hides_nan: see `Adapter`.
     """
     wanted = needs if callable(needs) else lambda spec: needs
 
@@ -67,7 +70,7 @@ def op(
         return nothing_to_launch(spec.operands, spec.results) or refuse(spec)
 
     def declare(run: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source, wanted, space, tiles))
+        run.__dict__.setdefault("adapters", []).append(Adapter(name, rules, run, source, wanted, space, tiles, hides_nan))
         return run
 
     return declare

@@ -25,6 +25,11 @@ def absent(spec: CallSpec, *operands: str) -> str | None:
     return None
 
 
+def finds_scale(spec: CallSpec) -> bool:
+    """Whether a call's scale is found by the kernel, as none is given."""
+    return not spec.has("scale")
+
+
 def param_is(spec: CallSpec, name: str, *allowed: object) -> str | None:
     value = spec.params.get(name)
     if value in allowed:

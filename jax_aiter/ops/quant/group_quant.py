@@ -108,7 +108,8 @@ def group_quant(
     Returns:
       ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
       ``scale`` float32 ``[..., D/group_size]``. The maximum counts as at least 1e-10, so zeros get ``1e-10 / largest
-      value of quant_dtype``. NaN in a group makes its dynamic scale NaN.
+      value of quant_dtype``. NaN in a group makes its dynamic scale NaN, which AITER's kernels
+      pass over as they find it.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.

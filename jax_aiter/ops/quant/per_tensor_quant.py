@@ -67,7 +67,8 @@ def per_tensor_quant(
     Returns:
       ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
       ``scale`` float32 ``[1]``. The maximum counts as at least 1e-10, so zeros get ``1e-10 / largest
-      value of quant_dtype``. NaN in `x` makes a dynamic scale NaN; a NaN stays NaN in fp8. With a given
+      value of quant_dtype``. NaN in `x` makes a dynamic scale NaN, which AITER's kernels
+      pass over as they find it; a NaN stays NaN in fp8. With a given
       scale, AITER's Triton kernel makes NaN of an infinite ``x / scale`` on AMD.
 
     Raises:

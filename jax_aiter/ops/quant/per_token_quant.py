@@ -61,7 +61,8 @@ def per_token_quant(
     Returns:
       ``xq``, the shape of `x`, saturated (fp8 to nearest even, int8 toward zero, as AITER's kernels do);
       ``scale`` float32 ``[..., 1]``. The maximum counts as at least 1e-10, so zeros get ``1e-10 / largest
-      value of quant_dtype``. NaN in a row makes its dynamic scale NaN; a NaN stays NaN in fp8.
+      value of quant_dtype``. NaN in a row makes its dynamic scale NaN, which AITER's
+      kernels pass over as they find it; a NaN stays NaN in fp8.
 
     Raises:
       TypeError, ValueError: naming the argument, its value and the rule.

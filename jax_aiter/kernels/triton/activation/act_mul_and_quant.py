@@ -10,7 +10,7 @@ from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.norm.quant import quantised
 from jax_aiter.kernels.triton.norm.rms_norm import rows
-from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
+from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, finds_scale, first, fits_int32, next_power_of_2, param_is, row_fits
 from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 
@@ -43,6 +43,7 @@ def _refuse(spec: CallSpec) -> str | None:
     needs=_needs,
     refuse=_refuse,
     space=row_tiles,
+    hides_nan=finds_scale,
 )
 @launched
 def act_mul_and_quant(ctx):

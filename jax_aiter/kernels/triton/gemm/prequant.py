@@ -30,6 +30,7 @@ def _refuse(spec: CallSpec) -> str | None:
     refuse=_refuse,
     needs=(f"gemm.batched.{NAME}:{NAME}",),
     space=prequantised,
+    hides_nan=lambda spec: True,  # x is quantised within
 )
 def batched_gemm_prequant(ctx):
     import importlib

@@ -92,6 +92,11 @@ def _refuse(spec: CallSpec) -> str | None:
     )
 
 
+def _finds_scales(spec: CallSpec) -> bool:
+    """Whether AITER quantises rows to fp8 by scales that it finds; of the whole tensor's a NaN shows."""
+    return spec.params.get("quant_type", "none") in ("per_token", *BLOCK_SCALES)
+
+
 def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
     if quant == MX and routed.alone(spec):
@@ -118,6 +123,7 @@ _KEPT: dict[str, Any] = {"source": "aiter.ops.triton.moe.moe_op.fused_moe", "ref
     refuse=_refuse,
     needs=_needs,
     space=fused_moe_space,
+    hides_nan=_finds_scales,
 )
 def fused_moe(ctx):
     spec = ctx.spec

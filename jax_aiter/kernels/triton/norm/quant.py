@@ -9,7 +9,7 @@ from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.launched import launched
 from jax_aiter.kernels.triton.norm.rms_norm import rows
 from jax_aiter.kernels.triton.quant.quant import AMAX_FLOOR
-from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
+from jax_aiter.kernels.triton.rules import FLOAT, dtype_in, finds_scale, first, fits_int32, next_power_of_2, param_is, row_fits
 from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 WIDE = "aiter.ops.triton.quant.fused_fp8_quant"
@@ -50,6 +50,7 @@ def _static(spec: CallSpec) -> tuple[str, ...]:
     needs=lambda spec: _static(spec) if spec.has("scale") else GROUPS,
     refuse=lambda spec: _refuse(spec, "x"),
     space=row_tiles,
+    hides_nan=finds_scale,
 )
 @launched
 def rms_norm_quant(ctx):
@@ -73,6 +74,7 @@ def rms_norm_quant(ctx):
     needs=GROUPS,
     refuse=lambda spec: _refuse(spec, "q", "k"),
     space=lambda spec: row_tiles(spec, "q"),
+    hides_nan=finds_scale,
 )
 @launched
 def fused_qk_rms_norm_quant(ctx):
@@ -102,6 +104,7 @@ def fused_qk_rms_norm_quant(ctx):
     needs=("quant.fused_fp8_quant:fused_rms_gated_fp8_group_quant", "quant.fused_fp8_quant:calc_rows_per_block"),
     refuse=lambda spec: first(_refuse(spec, "x"), param_is(spec, "transpose_scale", False), _few_columns(spec)),
     space=row_tiles,
+    hides_nan=finds_scale,
 )
 @launched
 def gated_rms_norm_group_quant(ctx):

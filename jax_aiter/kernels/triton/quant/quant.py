@@ -7,7 +7,17 @@ from __future__ import annotations
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.launched import launched
-from jax_aiter.kernels.triton.rules import FLOAT, absent, dtype_in, first, fits_int32, next_power_of_2, param_is, row_fits
+from jax_aiter.kernels.triton.rules import (
+    FLOAT,
+    absent,
+    dtype_in,
+    finds_scale,
+    first,
+    fits_int32,
+    next_power_of_2,
+    param_is,
+    row_fits,
+)
 from jax_aiter.kernels.triton.tiles.rows import rows as row_tiles
 
 #: smallest amax AITER's group quantisation assumes, so that an all-zero group has a scale.
@@ -31,6 +41,7 @@ def _common(spec: CallSpec) -> str | None:
     refuse=_common,
     needs=lambda spec: STATIC if spec.has("scale") else DYNAMIC,
     space=row_tiles,
+    hides_nan=finds_scale,
 )
 @launched
 def per_tensor_quant(ctx):
@@ -57,6 +68,7 @@ def quantise_tensor(x, scale, xq, scale_out):
     refuse=lambda spec: first(_common(spec), absent(spec, "scale")),
     needs=GROUPS,
     space=row_tiles,
+    hides_nan=finds_scale,
 )
 @launched
 def per_token_quant(ctx):
@@ -95,6 +107,7 @@ def _refuse_group(spec: CallSpec) -> str | None:
     refuse=_refuse_group,
     needs=GROUPS,
     space=row_tiles,
+    hides_nan=finds_scale,
 )
 @launched
 def group_quant(ctx):
