@@ -83,3 +83,18 @@ def test_what_the_kernels_take_no_rule_refuses(spec):
 @pytest.mark.parametrize(("rows", "elsewhere"), [(16383, None), (16384, "from 16384 rows aiter.rmsnorm, twice")])
 def test_many_rows_go_elsewhere_in_aiter(rows, elsewhere):
     assert adapter("fused_qk_rms_norm").entry(pair(rows=rows)).elsewhere == elsewhere
+
+
+@pytest.mark.parametrize("op", ["rms_norm_with_add", "rms_norm_quant"])
+@pytest.mark.parametrize(
+    ("arch", "dtype", "cut"), [("gfx942", "bfloat16", True), ("gfx942", "float16", False), ("gfx950", "bfloat16", False)]
+)
+def test_auto_looks_for_a_kernel_that_rounds_the_sum(op, arch, dtype, cut):
+    """The sum with a residual is what all layers after it read; a norm without one is read once."""
+    operands = {name: ArraySpec((3, 64), dtype) for name in ("x", "residual")} | {"weight": ArraySpec((64,), dtype)}
+    entry = adapter(op).entry(CallSpec(op, arch, operands, {}, ()))
+    assert (entry.elsewhere is not None) == cut
+    assert not cut or "cuts the sum off to bfloat16" in entry.elsewhere
+    assert not entry.asked  # better than a reference
+    operands.pop("residual")
+    assert adapter("rms_norm_quant").entry(CallSpec("rms_norm_quant", arch, operands, {}, ())).elsewhere is None
