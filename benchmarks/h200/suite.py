@@ -20,6 +20,7 @@ from benchmarks.h200.cases import (
     mhc,
     microscale,
     moe,
+    moe_backward,
     products,
 )
 from jax_aiter.core.arch import FP8
@@ -31,7 +32,7 @@ def checked(arch: str) -> list[Case]:
     saturating = arch.startswith("sm_")
     rows = [*dense.cases(fp8, saturating), *fused.cases(fp8), *products.cases(fp8), *microscale.cases(arch)]
     rows += [*fp4_products.cases(arch), *attention.cases(fp8), *linear.cases(), *mhc.cases(), *indexer.cases(fp8)]
-    return [*rows, *moe.cases(fp8), *grouped.cases(), *cache.cases(fp8)]
+    return [*rows, *moe.cases(fp8), *moe_backward.cases(), *grouped.cases(), *cache.cases(fp8)]
 
 
 @dataclasses.dataclass(frozen=True)

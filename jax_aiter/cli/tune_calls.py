@@ -18,7 +18,7 @@ from jax_aiter.core.cases import Array, Case, case, constant, distinct, normal, 
 from jax_aiter.kernels.described import read_calls
 from jax_aiter.kernels.provider import Call
 from jax_aiter.kernels.spec import CallSpec
-from jax_aiter.kernels.triton.adapters import compositions
+from jax_aiter.kernels.triton.adapters import composition_of
 from jax_aiter.ops.catalogue import all_ops, inferred
 
 BF16 = jnp.dtype("bfloat16")
@@ -63,8 +63,11 @@ def with_parts(calls: list[TuneCall], arch: str) -> list[TuneCall]:
     """The calls, and those of other ops that some are composed of on Triton's kernels: these have the tiles."""
     found = list(calls)
     for item in calls:
-        composition = compositions().get(item.op.name) if item.search else None
-        if composition is None or composition.refuse(spec := CallSpec.of(call_of(item, arch))) is not None:
+        if not item.search:
+            continue
+        spec = CallSpec.of(call_of(item, arch))
+        composition = composition_of(spec)
+        if composition is None or composition.refuse(spec) is not None:
             continue
         for name, part in composition.parts(spec).items():
             operands = {operand: [array.dtype, *array.shape] for operand, array in part.operands.items()}

@@ -55,6 +55,14 @@ def _dequantised(w: np.ndarray, scale: np.ndarray | None, quant: str) -> np.ndar
     return wide(w) * np.repeat(np.repeat(wide(scale), 128, 1), 128, 2)
 
 
+def local_expert(a: Arrays, token: int, slot: int) -> int:
+    """The number among the experts held here of the one that takes a slot; how many there are where none does."""
+    experts, wanted = a["w1"].shape[0], int(a["topk_ids"][token, slot])
+    held = a.get("expert_mask", np.ones(experts, i32)) != 0
+    there = 0 <= wanted < len(held) and held[wanted] and not ("num_local_tokens" in a and token >= a["num_local_tokens"][0])
+    return int(held[:wanted].sum()) if there else experts
+
+
 def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
     """The output, and the first product of each slot."""
     quant = p["quant_type"]
@@ -65,24 +73,22 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
     groups = {"none": None, "per_tensor": None, "per_token": x.shape[1]}.get(quant, 128)
     xq = x if quant == "none" else quantised(x, fp8, groups)
     tokens, topk = a["topk_ids"].shape
-    held = a.get("expert_mask", np.ones(experts, i32))
-    local = np.where(held != 0, np.cumsum(held) - 1, experts)
     first, hidden = np.zeros((tokens, topk, w1.shape[1])), np.zeros((tokens, topk, w2.shape[2]))
     live = np.zeros((tokens, topk), bool)
     for t in range(tokens):
         for s in range(topk):
-            e = local[a["topk_ids"][t, s]] if 0 <= a["topk_ids"][t, s] < len(local) else experts
-            if e == experts or ("num_local_tokens" in a and t >= a["num_local_tokens"][0]):
+            e = local_expert(a, t, s)
+            if e == experts:
                 continue
             live[t, s] = True
             h = first[t, s] = rounded(xq[t] @ w1[e].T, bf16)
-            hidden[t, s] = rounded(_activated(h if "bias1" not in a else h + wide(a["bias1"][e]), w2.shape[2], p), bf16)
+            hidden[t, s] = rounded(activated(h if "bias1" not in a else h + wide(a["bias1"][e]), w2.shape[2], p), bf16)
     hidden[..., hidden.shape[2] - p["intermediate_pad"] :] = 0
     inner = hidden.shape[-1] if quant == "per_token" else groups
     h = hidden if quant == "none" else quantised(hidden, fp8, inner)
     out = np.zeros_like(x)
     for t, s in zip(*np.nonzero(live), strict=True):
-        e = local[a["topk_ids"][t, s]]
+        e = local_expert(a, t, s)
         y = h[t, s] @ w2[e].T
         out[t] += float(a["topk_weight"][t, s]) * (y if "bias2" not in a else y + wide(a["bias2"][e]))
     out[:, out.shape[1] - p["hidden_pad"] :] = 0
@@ -93,7 +99,8 @@ def oracle(a: Arrays, p: dict[str, Any], fp8) -> list[np.ndarray]:
 GIVES = {"fused_moe": slice(1), "fused_moe_keeping": slice(2), "fused_moe_gate_up": slice(1, 2)}
 
 
-def _activated(h: np.ndarray, inter: int, p: dict[str, Any]) -> np.ndarray:
+def activated(h: np.ndarray, inter: int, p: dict[str, Any], exact: bool = False) -> np.ndarray:
+    """Of a row of the first product; rounded on the way where AITER's kernel does, unless `exact`."""
     act = {**ACTIVATIONS, "none": lambda g: g, "swiglu": lambda g: g / (1 + np.exp(-ALPHA * g))}[p["activation"]]
     if len(h) == inter:
         return act(h)
@@ -103,7 +110,7 @@ def _activated(h: np.ndarray, inter: int, p: dict[str, Any]) -> np.ndarray:
         gate, up = np.minimum(gate, limit), np.clip(up, -limit, limit)
     if p["activation"] == "swiglu":
         return act(gate) * (up + 1)
-    plain = p["activation"] == "silu" and limit is None
+    plain = p["activation"] == "silu" and limit is None and not exact
     return (rounded(act(gate), bf16) if plain else act(gate)) * up  # AITER's kernel for silu rounds twice
 
 

@@ -32,6 +32,7 @@ OTHER_CONTRACT = {
 VERSION = 10
 VERSIONS = {"mla_decode_fwd": 11, "fp8_mqa_logits": 11, "fp8_paged_mqa_logits": 11, "fused_moe": 16}
 VERSIONS |= dict.fromkeys(("chunk_gated_delta_rule", "dynamic_mxfp4_quant", "gemm_a16wfp4", "batched_gemm_a16wfp4"), 11)
+VERSIONS |= {"transposed_grouped_gemm": 11, "rope_and_cache": 11}
 VERSIONS |= dict.fromkeys(("fused_moe_keeping", "fused_moe_gate_up"), 14)
 
 
@@ -118,3 +119,9 @@ def adapters() -> dict[str, Adapter]:
 
 def adapter(name: str) -> Adapter:
     return adapters()[name]
+
+
+def composition_of(spec: CallSpec) -> Composition | None:
+    """How the call is composed of others; None where one plan is all of it, or nothing does it."""
+    whole = adapters().get(spec.op)
+    return None if whole is not None and whole.refuse(spec) is None else compositions().get(spec.op)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from jax_aiter.kernels.ahead import Kind, Outcome, build
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton import client, plans
-from jax_aiter.kernels.triton.adapters import adapters, compositions
+from jax_aiter.kernels.triton.adapters import adapters, composition_of
 from jax_aiter.kernels.triton.provider import chosen
 
 
@@ -15,7 +15,7 @@ def build_all(specs: Iterable[CallSpec], jobs: int, done: Callable[[Outcome], No
     """Record and compile every call that is not cached, with the tile that it takes; `jobs`, `done` as in `ahead.build`."""
     wanted = []
     for spec in specs:
-        composition = compositions().get(spec.op)
+        composition = composition_of(spec)
         parts = () if composition is None or composition.refuse(spec) else composition.parts(spec).values()
         wanted += [part if _refusal(part) else chosen(part)[0] for part in parts or (spec,)]
     return build_tiles(wanted, jobs, done)

@@ -19,7 +19,7 @@ from jax_aiter.kernels.provider import NOT_BUILT, Missing, Program, Unusable
 from jax_aiter.kernels.spec import ARCHS, FP8, CallSpec
 from jax_aiter.kernels.store import NOWHERE, aiter_location
 from jax_aiter.kernels.triton import client, plans
-from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, Composition, adapters, compositions
+from jax_aiter.kernels.triton.adapters import OTHER_CONTRACT, Composition, adapters, composition_of, compositions
 from jax_aiter.kernels.triton.sources import lacking
 from jax_aiter.kernels.triton.tiles import choose
 
@@ -50,14 +50,14 @@ class TritonProvider:
         was recorded."""
         where, spec = aiter_location(), CallSpec.of(call)
         doubt = () if where is None or where.verified else (f"AITER's files are {where.state}",)
-        composition = compositions().get(spec.op)
+        composition = composition_of(spec)
         parts = {"": spec} if composition is None else {f" of {name}": part for name, part in composition.parts(spec).items()}
         return (*(line for name, part in parts.items() for line in _tile_line(name, part)), *doubt)
 
     def plan(self, call: Any) -> LaunchPlan | Program:
         """The launch plan, from the cache or recorded now (seconds). KernelBuildError names the remedy."""
         spec = CallSpec.of(call)
-        composition = compositions().get(spec.op)
+        composition = composition_of(spec)
         return chosen_plan(spec) if composition is None else program(composition, spec, call)
 
 
@@ -122,7 +122,7 @@ class CannotRecord(KernelBuildError):
 
 def _refusal(spec: CallSpec) -> str | None:
     """The first rule by which a call, or a part of one that is composed, cannot run."""
-    composition = compositions().get(spec.op)
+    composition = composition_of(spec)
     if composition is None:
         return adapters()[spec.op].refuse(spec) or _cannot_build(spec)
     return composition.refuse(spec) or next(filter(None, map(_refusal, composition.parts(spec).values())), None)

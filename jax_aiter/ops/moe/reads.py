@@ -172,8 +172,8 @@ def backward(*, params: Mapping[str, Any], **operands: np.ndarray) -> Reads:
         "d_w1": per_expert(routed.rows, routed.model) if trained else nothing,
         "d_w2": per_expert(routed.model, routed.inter) if trained else nothing,
         "d_topk_weight": np.where(used, token[:, None], NOTHING),
-        "d_bias1": per_expert(routed.rows),
-        "d_bias2": per_expert(routed.model),
+        "d_bias1": nothing[0] if operands.get("bias1") is None else per_expert(routed.rows),
+        "d_bias2": nothing[0] if operands.get("bias2") is None else per_expert(routed.model),
     }
     return Reads(tokens + routed.experts, groups, found)
 

@@ -20,26 +20,15 @@ def draw():
     return half(TOKENS, MODEL), *weights, rng.random((TOKENS, TOPK)).astype(np.float32), ids, half(TOKENS, MODEL)
 
 
-#: plans that a value and its gradient launch: the forward that keeps its first product and four products more; that forward, its
-#: first product again and four more; the forward and five products.
-LAUNCHES = {"kept": 5, "rematerialised": 6, "early": 6}
-
-
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("how", LAUNCHES)
-def test_gradient(arch, how):
-    *operands, ids, dout = draw()
-
-    def layer(*operands):
-        return jax_aiter.fused_moe(*operands, ids, activation="silu", doweight_stage1=how == "early")
+def compare(arch, layer, operands, dout, launches=None):
+    """The gradients of a layer of bfloat16 operands against those in float32 on the CPU."""
 
     def loss(*operands):
-        out = (jax.checkpoint(layer) if how == "rematerialised" else layer)(*operands)
-        return jnp.sum(out.astype(jnp.float32) * dout.astype(np.float32))
+        return jnp.sum(layer(*operands).astype(jnp.float32) * dout.astype(np.float32))
 
     program = jax.jit(jax.value_and_grad(loss, range(4))).lower(*operands).compile()
     launched = sum(program.as_text().count(f'custom_call_target="{target}"') for target in CUSTOM_CALL_TARGETS)
-    assert launched == LAUNCHES[how]  # counted where partitioning, by which they may be wrapped before, is over
+    assert launches is None or launched == launches  # counted where partitioning, by which they may be wrapped before, is over
     _, got = program(*operands)
     with jax.default_device(jax.devices("cpu")[0]):
         want = jax.jit(jax.grad(loss, range(4)))(*(x.astype(np.float32) for x in operands))
@@ -50,7 +39,56 @@ def test_gradient(arch, how):
         a, b = (np.asarray(x, np.float64) for x in (a, b))
         assert np.sqrt(np.mean((a - b) ** 2)) <= bound * np.sqrt(np.mean(b * b))
         assert np.abs(a - b).max() <= 8 * bound * np.abs(b).max()
+    return got
+
+
+#: plans that a value and its gradient launch: the forward that keeps its first product and one backward; that forward, its first
+#: product again and the backward; and, of parts, the forward and five products.
+LAUNCHES = {"kept": 2, "rematerialised": 3, "early": 6}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("how", LAUNCHES)
+def test_gradient(arch, how):
+    *operands, ids, dout = draw()
+
+    def layer(*operands):
+        return jax_aiter.fused_moe(*operands, ids, activation="silu", doweight_stage1=how == "early")
+
+    got = compare(arch, jax.checkpoint(layer) if how == "rematerialised" else layer, operands, dout, LAUNCHES[how])
     assert not np.any(np.asarray(got[0])[3])
+
+
+#: kinds of a layer that the plan of its whole backward does. Limits lie halfway between two numbers of bfloat16, so that rounding
+#: takes nothing from one side, where a gradient passes, to the other, where none does.
+KINDS = {
+    "swiglu": {"activation": "swiglu", "gate_mode": "interleave", "swiglu_limit": 0.501953125},
+    "gelu": {"activation": "gelu"},
+    "gelu_tanh": {"activation": "gelu_tanh", "swiglu_limit": 0.751953125},
+    "ungated": {"activation": "silu"},
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", [k if k == "swiglu" else pytest.param(k, marks=pytest.mark.exhaustive) for k in KINDS])
+def test_kinds(arch, kind):
+    """One expert takes all tokens but those of nobody, so that others have no row; a mask and a count leave slots out."""
+    (x, w1, w2, weights), ids, dout = draw()[:4], draw()[4].copy(), draw()[5]
+    ids[:] = 1, 2
+    ids[5] = 4, 1
+    mask = np.asarray([1, 1, 0, 1, 1], np.int32)  # the second slots' expert is elsewhere
+    count = np.asarray([TOKENS - 2], np.int32)
+    w1 = w1[:, :INTER] if kind == "ungated" else w1
+
+    def layer(*operands):
+        return jax_aiter.fused_moe(*operands, ids, expert_mask=mask, num_local_tokens=count, **KINDS[kind])
+
+    d_x, d_w1, d_w2, d_weights = compare(arch, layer, (x, w1, w2, weights), dout, 2)
+    assert not np.any(np.asarray(d_x)[-2:])
+    assert not np.any(np.asarray(d_weights)[ids == 2])
+    for d_w in (d_w1, d_w2):
+        taken = np.any(np.asarray(d_w, np.float32), (1, 2))
+        np.testing.assert_array_equal(taken, [False, True, False, True])
 
 
 @pytest.mark.timeout(600)

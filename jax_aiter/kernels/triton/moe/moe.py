@@ -23,7 +23,7 @@ ACTIVATIONS = ("silu", *GELU, "swiglu", "none")
 SWIGLU_LIMIT = 7.0  # of "swiglu" unless the call gives one
 
 
-def _gated(spec: CallSpec) -> bool:
+def gated(spec: CallSpec) -> bool:
     return spec["w1"].shape[1] == 2 * columns(spec, "w2")
 
 
@@ -35,8 +35,8 @@ def _pads(spec: CallSpec) -> tuple[int, int]:
 def _aiters_activation(spec: CallSpec) -> bool:
     """Whether AITER has a kernel for all that stands between the GEMMs; ours adds biases, limits, padding and the rest."""
     inter, params = columns(spec, "w2"), spec.params
-    more = spec.has("bias1") or params.get("swiglu_limit") is not None or _pads(spec)[1] or _interleaved(spec)
-    if more or not _gated(spec):
+    more = spec.has("bias1") or params.get("swiglu_limit") is not None or _pads(spec)[1] or interleaved(spec)
+    if more or not gated(spec):
         return False
     activation = params.get("activation", "silu")
     return activation == "silu" or (activation in GELU and inter % 128 == 0)
@@ -51,13 +51,13 @@ def _leaves_out(spec: CallSpec) -> bool:
     return spec.params.get("activation", "silu") == "silu" or not _aiters_activation(spec)
 
 
-def _interleaved(spec: CallSpec) -> bool:
+def interleaved(spec: CallSpec) -> bool:
     return spec.params.get("gate_mode", "separated") == "interleave"
 
 
-def _limit(spec: CallSpec) -> float | None:
-    limit = spec.params.get("swiglu_limit")
-    return SWIGLU_LIMIT if limit is None and spec.params.get("activation") == "swiglu" else limit
+def limit(spec: CallSpec) -> float | None:
+    given = spec.params.get("swiglu_limit")
+    return SWIGLU_LIMIT if given is None and spec.params.get("activation") == "swiglu" else given
 
 
 def _refuse(spec: CallSpec) -> str | None:
@@ -128,7 +128,7 @@ _KEPT: dict[str, Any] = {"source": "aiter.ops.triton.moe.moe_op.fused_moe", "ref
 def fused_moe(ctx):
     spec = ctx.spec
     if spec.params.get("quant_type") == MX and not spec.tile and routed.found(spec):
-        return routed.run(ctx, pads=_pads(spec), interleaved=_interleaved(spec), limit=_limit(spec))
+        return routed.run(ctx, pads=_pads(spec), interleaved=interleaved(spec), limit=limit(spec))
     for piece in pieces(ctx):
         _layer(piece, ctx.spec["topk_ids"].shape[0])
     return ctx.results
@@ -204,8 +204,8 @@ def _activate(ctx, gate_up, ids):
         inter=inter,
         pad=_pads(spec)[1],
         activation=activation,
-        limit=_limit(spec),
-        interleaved=_interleaved(spec),
+        limit=limit(spec),
+        interleaved=interleaved(spec),
         some=some,
     )
 
@@ -271,3 +271,21 @@ class Gemm:
                 block_shape,
                 config,
             )
+
+
+def plain_product(ctx, a, w, out, routing, config: dict, slots_per_row: int) -> None:
+    """``out[i] = w[e] @ a[i // slots_per_row]`` of float rows by AITER's grouped GEMM, for the rows i that `routing` names of each
+    expert e: their order, the expert of each block of it, and how many there are. out: [rows, 1, N]; w: [E, N, K], of any strides.
+    """
+    import torch
+    import triton.language as tl
+    from aiter.ops.triton.moe import moe_op
+
+    rows = torch.empty((out.shape[0], 1), dtype=torch.int32, device="meta")  # the wrapper counts them and reads nothing
+    compute = tl.bfloat16 if ctx.spec["hidden_states"].dtype == "bfloat16" else tl.float16
+    no_scales = (None, None, None)
+    kinds = (False, False, False)  # fp8, int8 and int4 weights
+    with xcds(moe_op, config) as own:
+        moe_op.fused_moe(
+            a, w, out, *no_scales, ctx.operand("topk_weight"), rows, *routing, False, slots_per_row, compute, *kinds, None, own
+        )

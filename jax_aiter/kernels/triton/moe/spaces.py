@@ -92,10 +92,8 @@ def grouped_space(spec: CallSpec) -> Space:
     transposed = spec.op == "transposed_grouped_gemm"
     itemsize, units = ITEMSIZE[spec["lhs"].dtype], COMPUTE_UNITS[spec.arch]
     (rows, k), groups, n = spec["lhs"].shape, spec["group_sizes"].shape[0], spec.results[0].shape[-1]
-    values = product_values(spec.arch, itemsize)
-    values["GROUP_SIZE"] = values.pop("GROUP_SIZE_M")
-    values["GRID_DIM"] = (units, 2 * units)
-    if transposed:
+    values = _outer_values(spec.arch, itemsize, units)
+    if not transposed:
         values["BLOCK_SIZE_M"], values["BLOCK_SIZE_K"] = values["BLOCK_SIZE_K"], values["BLOCK_SIZE_M"]
 
     def valid(tile: Tile) -> str | None:
@@ -104,3 +102,28 @@ def grouped_space(spec: CallSpec) -> Space:
 
     bucket = {"rows": max(rows // max(groups, 1), 1), "N": n, "K": k}
     return Space(values, bucket, _GROUPED.get(spec.arch, {}).get(spec.op, ()), valid)
+
+
+def fused_moe_backward_space(spec: CallSpec) -> Space:
+    """As of fused_moe: one block of rows, the second product's columns and depth its own. What gives the weights' gradients is a
+    kernel of another shape (part "weights")."""
+    forward = fused_moe_space(spec)
+    itemsize, units = ITEMSIZE[spec["w1"].dtype], COMPUTE_UNITS[spec.arch]
+    of_weights = _outer_values(spec.arch, itemsize, units)
+    values = {**forward.values, **{f"weights.{name}": value for name, value in of_weights.items()}}
+    m, n, k = BLOCKS
+
+    def valid(tile: Tile) -> str | None:
+        own = {name.removeprefix("weights."): value for name, value in tile.items() if name.startswith("weights.")}
+        rest = {name: value for name, value in tile.items() if not name.startswith("weights.")}
+        return forward.valid(rest) or product_fits(spec.arch, own, (itemsize, itemsize), (k, n, m))
+
+    return Space(values, forward.bucket, forward.starts, valid)
+
+
+def _outer_values(arch: str, itemsize: int, units: int) -> dict[str, tuple[int, ...]]:
+    """Of a persistent kernel whose sum runs over rows, so that M is the depth of a tile and K its height."""
+    values = product_values(arch, itemsize)
+    values["GROUP_SIZE"] = values.pop("GROUP_SIZE_M")
+    values["BLOCK_SIZE_M"], values["BLOCK_SIZE_K"] = values["BLOCK_SIZE_K"], values["BLOCK_SIZE_M"]
+    return {**values, "GRID_DIM": (units, 2 * units)}

@@ -28,16 +28,16 @@ RESULTS = {
 
 
 def abstract(operands, params):
-    """Weight gradients in the weights' own type; empty where the weights are quantised."""
+    """Weight gradients in the weights' own type; empty where the weights are quantised, or where there is no bias."""
     w1, w2 = operands["w1"], operands["w2"]
     trained = params["quant_type"] == "none"
+    biases = [(w.shape[:2] if operands[name] is not None else (0, 0)) for name, w in (("bias1", w1), ("bias2", w2))]
     shapes = [
         (operands["hidden_states"].shape, jnp.float32),
         (w1.shape if trained else (0, 0, 0), w1.dtype if trained else jnp.float32),
         (w2.shape if trained else (0, 0, 0), w2.dtype if trained else jnp.float32),
         (operands["topk_weight"].shape, jnp.float32),
-        (w1.shape[:2], jnp.float32),
-        (w2.shape[:2], jnp.float32),
+        *((shape, jnp.float32) for shape in biases),
     ]
     return tuple(jax.ShapeDtypeStruct(*s) for s in shapes)
 
@@ -128,10 +128,17 @@ def backward(cotangent, operands, params):
         (d_rows, d_weights), sums = aligned.folded(groups, fit, load, compute, loaded)
         d_w, d_b1, d_b2 = jax.vmap(finish)(sums)
     else:
-        stacked = ((zeros[1], zeros[2]) if trained else (), zeros[4], zeros[5])
+        biases = (jnp.zeros(w.shape[:2], jnp.float32) for w in (w1, w2))
+        stacked = ((zeros[1], zeros[2]) if trained else (), *biases)
         state = (jnp.zeros((tokens * k + block, width), jnp.float32), jnp.zeros(tokens * k + block, jnp.float32), stacked)
         d_rows, d_weights, (d_w, d_b1, d_b2) = moe_groups.over_experts(groups, block, load, step, state, fresh=fresh, store=store)
     d_w1, d_w2 = d_w if trained else zeros[1:3]
     d_hidden = moe_expert.keep(moe_groups.combine(groups, d_rows, (tokens, k)), 1, params["hidden_pad"])
     d_topk = moe_groups.combine_scalar(groups, d_weights).reshape(tokens, k)
-    return d_hidden, d_w1, d_w2, d_topk, d_b1, d_b2
+    return d_hidden, d_w1, d_w2, d_topk, *given_biases(operands, d_b1, d_b2)
+
+
+def given_biases(operands, *gradients):
+    """Those of biases that the call has; nothing of others."""
+    names = ("bias1", "bias2")
+    return tuple(x if operands[n] is not None else jnp.zeros((0, 0), x.dtype) for n, x in zip(names, gradients, strict=True))

@@ -14,6 +14,7 @@ from jax_aiter.ops.gemm.shuffle_weight import shuffled, unshuffled
 from jax_aiter.ops.moe.forms import expert as moe_expert
 from jax_aiter.ops.moe.forms import forward
 from jax_aiter.ops.moe.forms import groups as moe_groups
+from jax_aiter.ops.moe.forms.backward import given_biases
 
 
 class Products(NamedTuple):
@@ -84,4 +85,5 @@ def backward(
     d_hidden = moe_groups.combine(groups, d_x, (tokens, k))
     d_topk = moe_groups.combine_scalar(groups, d_weight).reshape(tokens, k)
     d_w1, d_w2 = (w if layout is None else shuffled(w, layout) for w in (d_w1, d_w2))
-    return d_hidden, d_w1, d_w2, d_topk, by_expert(d_h), by_expert(g if early else g * weight)
+    biases = given_biases(operands, by_expert(d_h), by_expert(g if early else g * weight))
+    return d_hidden, d_w1, d_w2, d_topk, *biases

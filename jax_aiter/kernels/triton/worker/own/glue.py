@@ -24,25 +24,40 @@ def expert_of(ids, table, tokens, i, n, k, limit, num_experts, HAS_TABLE: tl.con
 
 
 @triton.jit
-def _sum_slots_kernel(parts, ids, out, columns, num_experts, K: tl.constexpr, SOME: tl.constexpr, BLOCK: tl.constexpr):
+def _sum_slots_kernel(
+    parts, ids, places, out, columns, num_experts, K: tl.constexpr, SOME: tl.constexpr, PLACED: tl.constexpr, BLOCK: tl.constexpr
+):
     row = tl.program_id(0).to(tl.int64)
     j = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros((BLOCK,), dtype=tl.float32)
     for k in tl.static_range(K):
+        slot = row * K + k
         there = j < columns
         if SOME:
-            there = there & (tl.load(ids + row * K + k) < num_experts)
-        total += tl.load(parts + (row * K + k) * columns + j, mask=there, other=0.0).to(tl.float32)
+            there = there & (tl.load(ids + slot) < num_experts)
+        if PLACED:
+            slot = tl.load(places + slot).to(tl.int64)
+        total += tl.load(parts + slot * columns + j, mask=there, other=0.0).to(tl.float32)
     tl.store(out + row * columns + j, total.to(out.dtype.element_ty), mask=j < columns)
 
 
-def sum_slots(parts: torch.Tensor, out: torch.Tensor, ids: torch.Tensor | None = None, num_experts: int = 0) -> torch.Tensor:
-    """[T, k, N] summed over k into [T, N], in float32; with `ids` [T, k] slots of no expert (num_experts) are not read."""
-    tokens, slots, columns = parts.shape
+def sum_slots(
+    parts: torch.Tensor,
+    out: torch.Tensor,
+    ids: torch.Tensor | None = None,
+    num_experts: int = 0,
+    *,
+    places: torch.Tensor | None = None,
+    slots: int | None = None,
+) -> torch.Tensor:
+    """[T, k, N] summed over k into [T, N], in float32; with `ids` [T, k] slots of no expert (num_experts) are not read. With
+    `places` [T * k] parts are rows [R, N] in an order of their own, slot i at row places[i]; `slots` is k then."""
+    tokens, columns = out.shape
+    k = parts.shape[1] if slots is None else slots
     block = min(1024, triton.next_power_of_2(columns))
-    some = ids is not None
-    given = parts, ids if some else parts, out, columns, num_experts
-    _sum_slots_kernel[(tokens, triton.cdiv(columns, block))](*given, K=slots, SOME=some, BLOCK=block)
+    some, placed = ids is not None, places is not None
+    given = parts, ids if some else parts, places if placed else parts, out, columns, num_experts
+    _sum_slots_kernel[(tokens, triton.cdiv(columns, block))](*given, K=k, SOME=some, PLACED=placed, BLOCK=block)
     return out
 
 

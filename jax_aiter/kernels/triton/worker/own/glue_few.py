@@ -48,7 +48,7 @@ def _few_slots_kernel(
 def few_slots(
     topk_ids: torch.Tensor, mask: torch.Tensor | None, num_experts: int, num_tokens: torch.Tensor | None, block: int
 ) -> Sorted:
-    """As `glue_sort.sorted_slots`, without totals; blocks stand in the order of their slots."""
+    """As `glue_sort.sorted_slots`, without totals, places and starts; blocks stand in the order of their slots."""
     n = topk_ids.numel()
 
     def empty(*shape: int) -> torch.Tensor:
@@ -61,4 +61,4 @@ def few_slots(
     given = (topk_ids, table, tokens, local, order, blocks, padded, taken, n, topk_ids.shape[-1], limit, num_experts)
     how = {"HAS_TABLE": has_table, "COUNTED": counted, "SLOTS": triton.next_power_of_2(n), "BLOCK": block}
     _few_slots_kernel[(1,)](*given, **how)
-    return Sorted(local, order, blocks, padded, taken, None, None)
+    return Sorted(local, order, blocks, padded, taken, None, None, None)

@@ -9,6 +9,8 @@ import torch
 import triton
 import triton.language as tl
 
+from jax_aiter.kernels.triton.worker.own.glue_activation import activated
+
 
 @triton.jit
 def _column(x, bias, row, expert, columns, at, mask, taken, BIASED: tl.constexpr):
@@ -47,17 +49,7 @@ def _activate_kernel(
     gate = _column(x, bias, row, expert, columns, first, inside, taken, BIASED)
     if CLAMPED:  # written so that NaN stays NaN
         gate = tl.where(gate > limit, limit, gate)
-    if ACTIVATION == "silu":
-        value = gate * tl.sigmoid(gate)
-    elif ACTIVATION == "swiglu":
-        value = gate * tl.sigmoid(1.702 * gate)
-    elif ACTIVATION == "gelu":
-        value = 0.5 * gate * (1 + tl.math.erf(gate * 0.7071067811865476))
-    elif ACTIVATION == "gelu_tanh":  # (1 + tanh(u)) / 2 is sigmoid(2u)
-        value = gate * tl.sigmoid(1.5957691216057308 * (gate + 0.044715 * gate * gate * gate))
-    else:
-        tl.static_assert(ACTIVATION == "none")
-        value = gate
+    value = activated(gate, ACTIVATION)
     if GATED:
         second = first + 1 if INTERLEAVED else first + inter
         up = _column(x, bias, row, expert, columns, second, inside, taken, BIASED)

@@ -95,7 +95,7 @@ class Sorted(NamedTuple):
     """local: the number of each slot's expert among those held here, num_experts for none. order: slots by expert, each expert's
     padded to whole blocks with the number of slots. blocks: the expert of each block, -1 for none. padded: [1], how many slots
     there are with the padding. taken: [1], the same without those of no expert, which come last. totals: [E + 1], how many slots
-    each expert has. places: where in `order` each slot stands."""
+    each expert has. places: where in `order` each slot stands. starts: [E + 1] of a stride, where each expert begins there."""
 
     local: torch.Tensor
     order: torch.Tensor
@@ -104,6 +104,7 @@ class Sorted(NamedTuple):
     taken: torch.Tensor
     totals: torch.Tensor | None
     places: torch.Tensor | None
+    starts: torch.Tensor | None
 
 
 def sorted_slots(
@@ -143,4 +144,5 @@ def sorted_slots(
     sizes = {"BLOCK": block, "BINS": triton.next_power_of_2(experts), "CHUNKS": triton.next_power_of_2(chunks)}
     _place_experts_kernel[(experts,)](counts, totals, order, blocks, count, taken, n, chunks, num_experts, **sizes)
     _place_slots_kernel[(chunks,)](local, ranks, counts, order, n, chunks, KEPT=places, CHUNK=chunk)
-    return Sorted(local, order, blocks, count, taken, totals, ranks if places else None)
+    starts = counts.view(experts, chunks)[:, 0]
+    return Sorted(local, order, blocks, count, taken, totals, ranks if places else None, starts)
