@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jax_aiter.bind.op import Op
-from jax_aiter.core import check, machine
+from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
@@ -22,7 +22,7 @@ def result(op: str, dims, *, a, b, bias, out_dtype):
 
 
 def _reference(*, a, b, bias, out_dtype):
-    return (product.rounded_dot(a, b, bias, out_dtype),)
+    return (product.finish(product.weight_dot(a, b), bias, out_dtype),)
 
 
 def backward(saved, cotangents, *, implementation, out_dtype):
@@ -58,7 +58,6 @@ GEMM = Op(
     results={"y": "M N"},
     abstract=functools.partial(result, "gemm_a16w16"),
     reference=_reference,
-    gpu=machine.always(product.ROUNDS),
     parallel=("M", "N"),
     fold="M",
     batch=batching(many=_many),

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from jax_aiter.bind.op import Op
 from jax_aiter.bind.public import public
-from jax_aiter.core import check, machine
+from jax_aiter.core import check
 from jax_aiter.core.axes import Arg
 from jax_aiter.core.cases import case, normal
 from jax_aiter.core.gradient import Gradient
@@ -21,7 +21,7 @@ def _abstract(dims, *, XQ, WQ, bias, out_dtype):
 
 
 def _reference(*, XQ, WQ, bias, out_dtype):
-    return (product.rounded_dot(XQ, WQ, bias, out_dtype),)
+    return (product.finish(product.weight_dot(XQ, WQ), bias, out_dtype),)
 
 
 def _backward(saved, cotangents, *, implementation, out_dtype):
@@ -44,7 +44,6 @@ BATCHED_GEMM = Op(
     results={"y": "B M N"},
     abstract=_abstract,
     reference=_reference,
-    gpu=machine.always(product.ROUNDS),
     parallel=("B", "M", "N"),
     fold="B",
     gradient=Gradient(wrt=("XQ", "WQ", "bias"), saves=("XQ", "WQ"), backward=_backward),

@@ -9,7 +9,6 @@ import numpy as np
 
 from jax_aiter.bind.batching import Batched
 from jax_aiter.bind.public import held
-from jax_aiter.core import machine
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
 from jax_aiter.ops.shared import narrow
@@ -19,8 +18,6 @@ OUT_TYPES = ("bfloat16", "float16", "float32")
 LAYOUT = (16, 16)
 #: Elements of a weight that are widened at a time on a CPU, 2 MB of float32: what its caches hold.
 ELEMENTS = 1 << 19
-#: `rounded_dot` on a GPU, in words.
-ROUNDS = "one dot that rounds its sums itself"
 
 
 def weight_dot(a: jax.Array, b: jax.Array, layout: tuple[int, int] | None = None) -> jax.Array:
@@ -61,17 +58,6 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
     lead = tuple(range(a.ndim - 2))
     contract = ((a.ndim - 1,), (b.ndim - 1,))
     return jax.lax.dot_general(a, b, (contract, (lead, lead)), precision=precision, preferred_element_type=wide)
-
-
-def rounded_dot(a: jax.Array, b: jax.Array, bias: jax.Array | None, out_dtype: np.dtype) -> jax.Array:
-    """`dot` with a plain weight, plus bias, rounded to `out_dtype`. On a GPU the product itself rounds where nothing is added: its
-    sums are float32 there whatever it writes, and wide results would be written out and read again.
-    """
-    half = a.dtype == out_dtype and a.dtype.itemsize == 2
-    if not (machine.is_gpu() and half and bias is None):
-        return finish(weight_dot(a, b), bias, out_dtype)
-    lead = tuple(range(a.ndim - 2))
-    return jax.lax.dot_general(a, b, (((a.ndim - 1,), (b.ndim - 1,)), (lead, lead)), preferred_element_type=out_dtype)
 
 
 def finish(acc: jax.Array, bias: jax.Array | None, out_dtype: np.dtype) -> jax.Array:
