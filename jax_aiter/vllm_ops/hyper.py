@@ -77,6 +77,14 @@ ROWS = (
         lacks="AITER has it in FlyDSL's kernels of MXFP4 weights only, which no provider here runs",
     ),
     Row(
+        name="block_sparse_attention",
+        aliases=("vsa_sparse_attention", "fav3_sage"),
+        where="diffusion models of other projects, not vLLM",
+        aiter="aiter.ops.vsa_sparse_attention, aiter.ops.triton.attention.fav3_sage with a block_lut",
+        lacks="attention of blocks of queries to listed blocks of keys: nothing here asks for it yet; to chosen tokens it is "
+        "`mla_sparse_fwd`",
+    ),
+    Row(
         name="hstu_attention",
         where="recommenders of other projects, not vLLM",
         aiter="aiter.ops.triton.attention.hstu_attention",
