@@ -25,6 +25,7 @@ TAKEN = {
     "vgpu/docs/arithmetic.md": "vgpu/docs/arithmetic.md",
     "vgpu/docs/hazards.md": "vgpu/docs/hazards.md",
     "vgpu/docs/opcodes.md": "vgpu/docs/opcodes.md",
+    "vgpu/docs/time.md": "vgpu/docs/time.md",
 }
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)#:\s]+)(#[^)\s]*)?\)")
 

@@ -7,6 +7,7 @@ import pytest
 
 import jax_aiter
 from jax_aiter.core.arch import FNUZ, OCP
+from jax_aiter.ops.cache import kv_layout
 from tests.attention.oracle import cache_shapes, key_element, store, value_element
 from tests.cache.in_place import cache_sized
 
@@ -82,6 +83,22 @@ def test_donated_caches_in_a_loop_are_not_copied(loop, layout, dtype):
     elements = blocks * SIZE * HEADS * D
     assert cache_sized(compiled, elements) == []
     assert compiled.memory_analysis().temp_size_in_bytes < elements * jnp.dtype(dtype).itemsize // 2
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float8_e4m3fn])
+def test_tokens_together_and_one_by_one_leave_the_same_bytes(layout, dtype):
+    x = 16 // jnp.dtype(dtype).itemsize
+    for shape, axes in zip(cache_shapes(layout, 3, SIZE, HEADS, D, x), kv_layout.cache_axes(layout).values(), strict=True):
+        cache = jnp.full(shape, jnp.nan, dtype)
+        rows = jax.random.normal(jax.random.key(0), (5, HEADS, D)).astype(dtype)
+        block, place = jnp.array([2, 0, 3, 1, 2], jnp.int32), jnp.array([1, SIZE - 1, 0, 2, 0], jnp.int32)  # block 3: none
+        bits = [
+            np.asarray(write(cache, rows, block, place, axes)).view(f"u{jnp.dtype(dtype).itemsize}")
+            for write in (kv_layout._as_integers, kv_layout._one_by_one)
+        ]
+        np.testing.assert_array_equal(*bits)
+        assert (bits[0] != np.asarray(cache).view(bits[0].dtype)).sum() > 3 * HEADS * D  # four tokens, but for numbers like NaN
 
 
 def test_the_copy_detector_finds_copies():
