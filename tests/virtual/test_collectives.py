@@ -17,7 +17,7 @@ def test_expert_parallel(python):
 @pytest.mark.timeout(900)
 def test_a_language_model_over_two_devices(python):
     """Experts spread, and heads and columns split, by references and on AITER's kernels: the tokens of one device."""
-    run(python, "gfx942", "tests/gpu/test_llm_distributed.py")
+    run(python, "gfx942", "tests/gpu/test_llm_distributed.py", triton=True)
 
 
 @pytest.mark.exhaustive
