@@ -1,12 +1,15 @@
 """`jax-aiter bench`: what it files, what it says of two files, which shapes a model has."""
 
 import json
+import re
 
 import click
+import jax
+import jax.numpy as jnp
 import pytest
 from click.testing import CliRunner
 
-from jax_aiter.cli.bench import command, compare, models
+from jax_aiter.cli.bench import chain, command, compare, models
 from jax_aiter.cli.main import cli
 from jax_aiter.core.arch import FP8
 
@@ -165,3 +168,12 @@ def test_rows_that_are_compiled_together_are_filed_one_by_one_in_their_order(tmp
     assert groups == [2, 2, 1]
     assert [row["name"] for row in report["rows"]] == names
     assert states == [names[: n + 1] for n in range(5)]
+
+
+def test_what_is_made_of_an_operand_alone_stays_in_the_chain_on_a_cpu():
+    """Else XLA makes it once for all calls: pages that a peer gathers cost it nothing, and the table is wrong."""
+    operands = {"x": jax.ShapeDtypeStruct((8,), "float32"), "table": jax.ShapeDtypeStruct((8,), "int32")}
+    made = chain.program(lambda a: a["x"] + jnp.sort(a["table"]), "x", 4).lower(operands).compile().as_text()
+    (loop,) = re.findall(r"body=%?([\w.\-]+)", made)
+    body = made.split(f"%{loop} (", 1)[1].split("\n}", 1)[0]
+    assert "sort" in body

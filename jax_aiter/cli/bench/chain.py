@@ -6,8 +6,8 @@ it hoists, shares or drops calls. On a GPU every operand and the last results pa
 the operands on where they lie (`handed_on`): XLA takes it for a kernel that writes them, so nothing of a call can be moved out of
 the loop, and all of its results are computed; it costs nothing but the loop's own counter. (An earlier form wrote one element
 again, with XLA's own operations: that copied the operand in every turn.) The operands are donated and come back, since XLA would
-otherwise copy them before it starts. Elsewhere one element of one operand is written again, which is enough to try the table on a
-CPU. `floor` is the time of an empty call, reported and not subtracted.
+otherwise copy them before it starts. Elsewhere all operands are tied to the last results by a
+barrier, and one element of one operand is written again. `floor` is the time of an empty call, reported and not subtracted.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def program(call: Call, through: str, count: int, arch: str | None = None) -> An
         def step(_: jax.Array, carry: Any) -> Any:
             operands, previous = carry
             if arch is None:
+                # Tied to the call before, what is made of the other operands (gathered pages, say) stays in the loop too.
+                operands, previous = lax.optimization_barrier((operands, previous))
                 operands = {**operands, through: nudged(operands[through], previous)}
             else:
                 operands = handed_on(operands, previous, arch)
