@@ -7,6 +7,8 @@ import numpy as np
 from jax_aiter.core import symbolic
 from jax_aiter.core.reads import NOTHING, Reads
 
+LAST = 0x7FFFFFFF
+
 
 def reads(logits: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Reads:
     """One group per row; it reads its columns from `starts` up to `ends`."""
@@ -25,11 +27,13 @@ def select(logits: jax.Array, starts: jax.Array, ends: jax.Array, k: int) -> jax
     """
     rows, columns = logits.shape
     bits = jax.lax.bitcast_convert_type(logits, jnp.int32)
-    # As signed integers ascending where the float descends.
-    key = jnp.where(bits < 0, bits & 0x7FFFFFFF, ~bits)
+    # As signed integers ascending where the float descends. One key and one payload, which GPUs sort by radix: what is outside is
+    # the largest number, and the one NaN that has it goes with its neighbour.
+    key = jnp.where(bits < 0, bits & LAST, ~bits)
     column = jax.lax.broadcasted_iota(jnp.int32, (rows, columns), 1)
     outside = (column < starts[:, None]) | (column >= ends[:, None])
-    _, _, order = jax.lax.sort((outside.astype(jnp.int32), key, column), num_keys=2, is_stable=True)
+    key = jnp.where(outside, LAST, jnp.minimum(key, LAST - 1))
+    _, order = jax.lax.sort((key, column), num_keys=1, is_stable=True)
     taken = jnp.minimum(k, jnp.maximum(jnp.minimum(ends, columns) - jnp.maximum(starts, 0), 0))
     missing = k if symbolic.is_symbolic(columns) else max(k - columns, 0)
     order = jnp.pad(order, ((0, 0), (0, missing)))[:, :k]
