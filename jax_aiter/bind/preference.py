@@ -67,13 +67,13 @@ OTHERS = Rule(False, f"{_UNTUNED}, and on {{arch}} XLA's own fusions are taken u
 def _top_k(call: Call) -> Rule:
     rows, columns = call.operands["logits"].shape
     why = "a program for each row: 64 rows of 65,536 in 0.29 ms, XLA 0.94 ms; one of 131,072 in 0.57 ms, XLA 0.15 ms"
-    return Rule(symbolic.decided(lambda: rows >= 32 and columns >= 8192), why)
+    return Rule(bool(symbolic.decided(lambda: rows >= 32 and columns >= 8192)), why)
 
 
 def _delta(call: Call) -> Rule:
     tokens = call.operands["q"].shape[-3]
     why = "by chunks: a sequence of 8,192 tokens, 32 heads, in 4.8 ms, XLA 10.3 ms; 8 of 1,024 in 4.2 ms, XLA 3.8 ms"
-    return Rule(symbolic.decided(lambda: tokens >= 4096), why)
+    return Rule(bool(symbolic.decided(lambda: tokens >= 4096)), why)
 
 
 #: rules that go by sizes; figures as above
