@@ -132,6 +132,7 @@ def test_tiles_of_paged_attention(arch):
     refused(spec, {**two, "SEQ_PARTITION_SZ": 512}, "is no entry of kernel '2d'")
     refused(spec, {"KERNEL": "v2", "SEQ_PARTITION_SZ": 8}, "no multiple of the cache's blocks of 16")
     refused(spec, {**two, "BLOCK_M": 2}, "4 queries share a key")
+    refused(spec, {**two, "TILE_SIZE": 16}, "whatever stands behind the last key")
     refused(paged(arch, columns=17), two, "block_tables has 17")
     refused(paged(arch, columns=16, sliding_window=32), {**two, "KERNEL": "3d"}, "can take 2d")
     refused(paged(arch, columns=16, attention_chunk_size=32), two, "with chunks")

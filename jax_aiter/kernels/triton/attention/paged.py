@@ -189,18 +189,28 @@ def _decode(ctx, out, lengths, tables) -> None:
             pa_decode.paged_attn_decode_v2(*arguments, math.ceil(longest / size))
 
 
+def _masking(spec: CallSpec, config: dict) -> dict:
+    """The unified kernel's configuration with a tile of keys that is no block of the cache, for which it masks nothing: what stands
+    behind a sequence's last key would reach its output, zero times NaN. Half a block, or two where halves are too small for it.
+    """
+    block = _block(spec)
+    if config["TILE_SIZE"] != block or not paged_tiles.has_other_tiles(spec):
+        return config
+    return {**config, "TILE_SIZE": block // 2 if block >= 32 else 2 * block}
+
+
 def _choices(ctx, module, group: int) -> dict:
     """What the unified wrapper's module chooses with, for a call of `group` queries per key."""
     flat, split = module.select_2d_config, module.select_3d_config
     kernel, whole = ctx.spec.tile.get("KERNEL"), module.use_2d_kernel
 
     def select_2d(*of, **by):
-        config = ctx.tiled({"KERNEL": "2d", **flat(*of, **by)})
+        config = ctx.tiled({"KERNEL": "2d", **_masking(ctx.spec, flat(*of, **by))})
         return {**{n: v for n, v in config.items() if n != "KERNEL"}, "BLOCK_Q": config["BLOCK_M"] // group}
 
     def select_3d(*of, **by):
         attend, reduce = split(*of, **by)
-        config = ctx.tiled({"KERNEL": "3d", **attend})
+        config = ctx.tiled({"KERNEL": "3d", **_masking(ctx.spec, attend)})
         del config["KERNEL"]
         shared = {name: config[name] for name in ("TILE_SIZE", "NUM_SEGMENTS_PER_SEQ")}
         return config, ctx.tiled({**reduce, **shared}, "reduce")

@@ -62,12 +62,22 @@ def _keys_rule(spec: CallSpec, keys: int) -> str | None:
     block, columns = _cache(spec)[0], spec["block_tables"].shape[1]
     if spec.params.get("kv_layout") == "asm" and keys != block:
         return f"TILE_SIZE = {keys}; a cache of layout 'asm' is read by its blocks, of {block}"
+    if keys == block and has_other_tiles(spec):
+        # Only of tiles that are no block the kernel masks what lies behind a sequence's end: a NaN there would reach its output.
+        return f"TILE_SIZE = {keys} is that of a block, of which the kernel reads all, whatever stands behind the last key"
     if spec.params.get("attention_chunk_size") and keys > block:
         return f"TILE_SIZE = {keys} with chunks, whose tables are cut to their size"
     if keys > block and columns % (keys // block):
         # The last tile would look up blocks that the table has not.
         return f"TILE_SIZE = {keys} takes {keys // block} blocks at once; block_tables has {columns}, no multiple"
     return None
+
+
+def has_other_tiles(spec: CallSpec) -> bool:
+    """Whether a call can do without tiles of a block: halves are of 16 keys or more, two blocks need an even number of them."""
+    block, columns = _cache(spec)[0], spec["block_tables"].shape[1]
+    twice = columns % 2 == 0 and not spec.params.get("attention_chunk_size")
+    return spec.params.get("kv_layout") != "asm" and (block >= 32 or twice)
 
 
 def _size_rule(spec: CallSpec, tile: Tile) -> str | None:
@@ -118,7 +128,7 @@ def decode(spec: CallSpec, separate: bool) -> Space:
     kernels = (*(("v1", "v2") if separate else ()), *(("2d",) if windowed else UNIFIED))
     sequences, (block, kv_heads, _) = spec["block_tables"].shape[0], _cache(spec)
     starts: list[Tile] = []
-    for keys, warps, stages in ((64, 4, 3), (64, 4, 5), (128, 4, 3), (32, 2, 5), (min(block, 128), 2, 3)):
+    for keys, warps, stages in ((64, 4, 3), (64, 4, 5), (128, 4, 3), (32, 2, 5), (min(max(block // 2, 16), 128), 2, 3)):
         base: Tile = {"TILE_SIZE": keys, "num_warps": warps, "num_stages": stages}
         starts.append({"KERNEL": "2d", **base})
         if not windowed:
