@@ -56,7 +56,8 @@ def run(
         shapes = jax.eval_shape(size.params)
         billions = sum(x.size for x in jax.tree.leaves(shapes)) / 1e9
         about = f"{len(size.config.layers)} layers, {billions:.3g} billion random parameters, {jnp.dtype(size.dtype).name}, "
-        about += f"{size.batch} sequence{'' if size.batch == 1 else 's'} of {size.context}; logits within {size.logits:g} of ours (relative, or it does not count)"
+        about += f"{size.batch} sequence{'' if size.batch == 1 else 's'} of {size.context}; "
+        about += f"logits within {size.logits:g} of ours (relative, or it does not count)"
         if mesh is not None:
             whole = Program(size.drawn, size.config, make_mesh(**mesh))
             done = Spread(size, whole).run(stepping.chosen(forms.ways(size, gpu), names), threads, count)
