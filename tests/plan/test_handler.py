@@ -52,13 +52,14 @@ def test_byte_offsets_scalars_and_steps_in_order(mock):
 def test_addresses_are_those_of_the_call(mock):
     """A table of two addresses into x, as a launch of the same call receives them in its arguments."""
     b = PlanBuilder("table", "mock")
-    x, out = b.operand(4 << 20, 16), b.result(24, 8)  # so large that its memory lies above 2^32
+    # So large that its memory lies above 2^32: what is smaller than 32 MiB may come from the heap, which may lie below.
+    x, out = b.operand(64 << 20, 16), b.result(24, 8)
     b.fill(out, 0)
     b.address(out, 0, Pointer(x))
     b.address(out, 16, Pointer(x, 40))
     b.launch(code_object("k"), "k", [1], [1], 0, [Pointer(x)])
     plan, shape = b.build(), jax.ShapeDtypeStruct((6,), jnp.uint32)
-    (table,) = call_plan(plan, u32(1 << 20), result_shape_dtypes=[shape])
+    (table,) = call_plan(plan, u32(1 << 24), result_shape_dtypes=[shape])
     (launch,) = mock.records("launch")
     (address,) = struct.unpack("<Q", launch["args"])
     assert struct.unpack("<QQQ", np.asarray(table).tobytes()) == (address, 0, address + 40)

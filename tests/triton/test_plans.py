@@ -59,6 +59,10 @@ def _spec(case, arch):
     return spec
 
 
+#: ops that take other wrappers on NVIDIA, which that release has: rows become MXFP4 by a kernel of ours there.
+OTHERWISE = {"gemm_a16wfp4", "batched_gemm_a16wfp4"}
+
+
 def _lacks(spec):
     return lacking(needs_aiter("aiter"), adapters()[spec.op].needs(spec))
 
@@ -72,7 +76,7 @@ def test_what_a_release_lacks(arch):
     for spec in (_spec(case, arch) for case in checked(arch)):
         if rule := _lacks(spec):
             found.setdefault(spec.op, set()).add(re.search(r"wrapper (\S+)", rule)[1])
-    ops = {case.op for case in checked(arch)}
+    ops = {case.op for case in checked(arch)} - (OTHERWISE if arch.startswith("sm_") else set())
     assert found == {op: wrappers for op, wrappers in LACKED[release].items() if op in ops}
 
 
