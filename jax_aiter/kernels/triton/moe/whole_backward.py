@@ -33,6 +33,8 @@ def _refuse(spec: CallSpec) -> str | None:
         param_is(spec, "activation", *moe.ACTIVATIONS),
         absent(spec, "bias1", "bias2"),
         dtype_in(spec, "w1", HALF),
+        dtype_in(spec, "topk_weight", ("float32",)),
+        dtype_in(spec, "topk_ids", ("int32",)),
         *(
             None if spec[name].dtype == dtype else f"{name} has another dtype than w1, {dtype}"
             for name in ("hidden_states", "d_out")
