@@ -63,7 +63,7 @@ def test_fish_completes_what_is_typed(path):
 
 
 def test_zsh_takes_the_function(path):
-    """Its completion needs a terminal; that the function is defined and bound to the command is seen without. With -D compinit writes
-    no dump, which it would move to its place, whatever stands there."""
+    """Its completion needs a terminal; that the function is defined and bound to the command is seen without. With -D compinit
+    writes no dump, which it would move to its place, whatever stands there."""
     code = f"autoload -Uz compinit; compinit -u -D\n{line('zsh')}\nprint -r -- ${{_comps[jax-aiter]}}"
     assert shell("zsh", path, code).strip() == "_jax_aiter_completion"
