@@ -45,16 +45,21 @@ def assert_broken(server, why: str) -> None:
         found.completions.create(model=model, prompt="x")
 
 
+def assert_answered(server, stop: signal.Signals, why: str, seconds: float) -> None:
+    """The follower is sent a signal amid a step: within so many seconds its request is answered with the reason."""
+    stream = amid(server)
+    server.ranks[1].send_signal(stop)
+    begin = time.monotonic()
+    with pytest.raises(openai.APIError, match=why):
+        list(stream)
+    assert time.monotonic() - begin < seconds
+
+
 @pytest.mark.exhaustive
 def test_a_follower_that_is_killed_amid_a_step(tmp_path):
     """The request is answered with the reason within a moment, the process that answers ends, with a status that is not 0."""
     with spread_server.served(tmp_path, f"--max-length {LENGTH}") as server:
-        stream = amid(server)
-        server.ranks[1].kill()
-        begin = time.monotonic()
-        with pytest.raises(openai.APIError, match=r"the engine stopped: Gone.*process 1 has ended"):
-            list(stream)
-        assert time.monotonic() - begin < 10
+        assert_answered(server, signal.SIGKILL, r"the engine stopped: Gone.*process 1 has ended", 10)
         assert_broken(server, "process 1 has ended")
         assert server.ranks[0].wait(30) == 1, server.written()
         assert "this process ends: process 1 has ended" in server.written()[0]
@@ -74,12 +79,7 @@ def test_a_follower_that_is_killed_while_nobody_asks(tmp_path):
 def test_a_follower_that_hangs(tmp_path):
     """Stopped, it holds its connections: it is given up after the patience, and long before `jax.distributed` would abort."""
     with spread_server.served(tmp_path, f"--max-length {LENGTH} --patience 5") as server:
-        stream = amid(server)
-        server.ranks[1].send_signal(signal.SIGSTOP)
-        begin = time.monotonic()
-        with pytest.raises(openai.APIError, match=r"process 1 has (said nothing for|not finished a step in) 5 s"):
-            list(stream)
-        assert time.monotonic() - begin < 15
+        assert_answered(server, signal.SIGSTOP, r"process 1 has (said nothing for|not finished a step in) 5 s", 15)
         assert_broken(server, "process 1 has")
         assert server.ranks[0].wait(30) == 1, server.written()
 
