@@ -35,17 +35,13 @@ def _refuse(spec: CallSpec) -> str | None:
     )
 
 
-def _config(ctx, kind: str, *sizes: int, part: str = "") -> dict[str, int]:
+def config_of(ctx, kind: str, *sizes: int, part: str = "") -> dict[str, int]:
+    """Of a kernel of this kind, "gmm" or "ptgmm": AITER's or this package's, with the tile's entries for the part of a plan."""
     from aiter.ops.triton._triton_kernels.gmm import get_config
 
     if ctx.spec.arch.startswith("sm_"):
         return ctx.tiled({**(HOPPER if kind == "gmm" else HOPPER_OUTER), "GRID_DIM": COMPUTE_UNITS[ctx.spec.arch]}, part)
     return ctx.tiled(get_config(kind, *sizes), part)
-
-
-def outer_config(ctx, part: str, m: int, k: int, n: int, g: int) -> dict[str, int]:
-    """Of a part of a plan that is ``lhs.T @ rhs`` of g groups of m rows in all."""
-    return _config(ctx, "ptgmm", m, k, n, g, part=part)
 
 
 def _launch(kernel, programs: int, arguments: dict, options: dict) -> None:
@@ -72,7 +68,7 @@ def grouped_gemm(ctx):
 
     lhs, rhs, bias, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.operand("bias"), ctx.results[0]
     (m, k), n, g = lhs.shape, out.shape[1], rhs.shape[0]
-    config = _config(ctx, "gmm", m, k, n, g)
+    config = config_of(ctx, "gmm", m, k, n, g)
     sizes, bounds = ctx.operand("group_sizes"), None
     if not exact(ctx.spec):
         sizes, bounds = groups.group_bounds(sizes, m)
@@ -99,7 +95,7 @@ def transposed_grouped_gemm(ctx):
 
     lhs, rhs, out = ctx.operand("lhs"), ctx.operand("rhs"), ctx.results[0]
     (m, k), (g, _, n) = lhs.shape, out.shape
-    config = _config(ctx, "ptgmm", m, k, n, g)
+    config = config_of(ctx, "ptgmm", m, k, n, g)
     sizes = ctx.operand("group_sizes")
     if ctx.spec.arch.startswith("sm_"):
         sizes, bounds = groups.group_bounds(sizes, m)

@@ -12,7 +12,7 @@ from __future__ import annotations
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.moe import moe
-from jax_aiter.kernels.triton.moe.grouped import outer_config
+from jax_aiter.kernels.triton.moe.grouped import config_of
 from jax_aiter.kernels.triton.moe.spaces import fused_moe_backward_space
 from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
 
@@ -47,7 +47,7 @@ def _refuse(spec: CallSpec) -> str | None:
     "fused_moe_backward",
     source="aiter.ops.triton.moe.moe_op.fused_moe",
     refuse=_refuse,
-    needs=("moe.moe_op:fused_moe", "utils.moe_config_utils:get_optimal_moe_config"),
+    needs=("moe.moe_op:fused_moe", "utils.moe_config_utils:get_optimal_moe_config", "gmm:ptgmm"),
     space=fused_moe_backward_space,
     tiles="fused_moe",
 )
@@ -99,7 +99,7 @@ def fused_moe_backward(ctx):
     moe.plain_product(ctx, d_u, w1.transpose(1, 2), held_rows, (glue.iota(rows), *routing[1:]), second, 1)
     held_rows = held_rows.view(rows, model)
     glue.sum_slots(held_rows, d_x, found.local, experts, places=places, slots=topk)
-    outer = outer_config(ctx, "weights", slots, wide, model, experts)
+    outer = config_of(ctx, "ptgmm", slots, wide, model, experts, part="weights")
     by_slot = found.local, places, held_rows, experts
     glue_outer.outer(d_u, glue_pull.placed(x, *by_slot), starts, counts, d_w1, outer)
     glue_outer.outer(glue_pull.placed(d_out, *by_slot), weighted, starts, counts, d_w2, outer)
