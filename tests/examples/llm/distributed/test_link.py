@@ -69,9 +69,11 @@ def test_an_end_that_lives_but_finishes_nothing_is_given_up(pipe):
 
 def test_an_end_that_is_closed_is_lost_at_once(pipe):
     a = End(pipe[0], patience=600)
-    threading.Timer(0.2, pipe[1].close).start()
+    closing = threading.Timer(0.2, pipe[1].close)
+    closing.start()
     with pytest.raises(Gone, match="the other has ended"):
         a.link.hear(Kind.STEP)
+    closing.join()  # who is told may be ahead of who tells: a connection being closed is not to be closed again
     assert str(a.told.get(timeout=5)) == "the other has ended"
     with pytest.raises(Gone, match=r"cannot be reached: .*Broken pipe"):
         a.link.say(Kind.STEP)
