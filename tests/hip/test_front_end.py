@@ -166,7 +166,8 @@ def test_what_is_damaged_is_compiled_again(activation, root, tmp_path, monkeypat
 
 
 def test_what_the_compiler_says_is_passed_on(root):
-    broken = dataclasses.replace(needs_source("activation"), defines=("max_vec_size=what?",))
+    unit = needs_source("activation")
+    broken = dataclasses.replace(unit, defines=(*unit.defines, "max_vec_size=what?"))
     with pytest.raises(KernelBuildError, match=r"activation_kernels\.cu was not compiled for gfx942: .*error: expected"):
         frontend.front_end(broken, ARCH, root)
     assert not frontend.exists(broken, ARCH, root)
@@ -224,10 +225,12 @@ def test_a_source_of_no_release_is_refused_by_its_hash(altered):
 
 
 def test_a_header_of_no_release_is_left_out(altered, tmp_path_factory):
-    needs_source("activation")
-    path = altered.place("csrc/include/dispatch_utils.h")
+    text = altered.place(needs_source("activation").files[0]).read_text()
+    included = (line.split('"')[1] for line in text.splitlines() if line.startswith('#include "'))
+    header = next(name for name in included if altered.place(f"csrc/include/{name}").is_file())
+    path = altered.place(f"csrc/include/{header}")
     path.write_bytes(path.read_bytes() + b"\n")
-    with pytest.raises(KernelBuildError, match=r"dispatch_utils.h' file not found.*1 sources that no release has were left out"):
+    with pytest.raises(KernelBuildError, match=rf"{header}' file not found.*1 sources that no release has were left out"):
         frontend.front_end(source.source(altered, "activation"), ARCH, tmp_path_factory.mktemp("cache"))
 
 

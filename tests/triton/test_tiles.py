@@ -77,7 +77,9 @@ def test_what_would_not_be_the_tile_is_refused(arch, tile, rule, recording_root)
 
 
 def test_a_value_that_aiter_replaces_is_refused(recording_root):
-    """AITER's wrapper gives preshuffled weights two stages, with this Triton."""
+    """AITER's wrapper gives preshuffled weights two stages, with a Triton before 3.7."""
+    if (plans.triton_version() or "3.6").startswith("3.7"):
+        pytest.skip("AITER's wrapper takes what it is given with Triton 3.7")
     operands = {"xq": "fp8[64,256]", "wq": "fp8[128,256]", "x_scale": "float32[64,2]", "w_scale": "float32[1,2]"}
     spec = call("gemm_a8w8_blockscale_bpreshuffle", "sm_90", operands, ["bfloat16[64,128]"], transpose_scale=False)
     adapter = adapters()[spec.op]
