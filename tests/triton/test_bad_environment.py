@@ -24,7 +24,7 @@ from jax_aiter.kernels.triton.plans import triton_version
 from .test_worker import SPEC, record
 
 #: as the Triton here, if there is one: what one of another version refused is asked again
-HELLO = f"""echo '{{"triton": "{triton_version() or '3.6.0'}"}}'"""
+HELLO = f"""echo '{{"triton": "{triton_version() or "3.6.0"}"}}'"""
 
 
 def _answering(worker_python, root):
