@@ -85,16 +85,25 @@ def test_many_rows_go_elsewhere_in_aiter(rows, elsewhere):
     assert adapter("fused_qk_rms_norm").entry(pair(rows=rows)).elsewhere == elsewhere
 
 
-@pytest.mark.parametrize("op", ["rms_norm_with_add", "rms_norm_quant"])
+@pytest.mark.parametrize(
+    ("op", "added"),
+    [
+        ("rms_norm_with_add", "residual"),
+        ("rms_norm_quant", "residual"),
+        ("fused_qk_rms_norm_quant", "q_residual"),
+        ("mhc_post", "residual"),
+        ("mhc_fused_post_pre", "residual_in"),
+    ],
+)
 @pytest.mark.parametrize(
     ("arch", "dtype", "cut"), [("gfx942", "bfloat16", True), ("gfx942", "float16", False), ("gfx950", "bfloat16", False)]
 )
-def test_auto_looks_for_a_kernel_that_rounds_the_sum(op, arch, dtype, cut):
-    """The sum with a residual is what all layers after it read; a norm without one is read once."""
-    operands = {name: ArraySpec((3, 64), dtype) for name in ("x", "residual")} | {"weight": ArraySpec((64,), dtype)}
+def test_auto_looks_for_a_kernel_that_rounds_the_sum(op, added, arch, dtype, cut):
+    """What all layers after it read; a norm without a residual is read once."""
+    operands = {name: ArraySpec((3, 64), dtype) for name in ("x", added)}
     entry = adapter(op).entry(CallSpec(op, arch, operands, {}, ()))
     assert (entry.elsewhere is not None) == cut
     assert not cut or "cuts the sum off to bfloat16" in entry.elsewhere
     assert not entry.asked  # better than a reference
-    operands.pop("residual")
-    assert adapter("rms_norm_quant").entry(CallSpec("rms_norm_quant", arch, operands, {}, ())).elsewhere is None
+    operands.pop(added)
+    assert adapter(op).entry(CallSpec(op, arch, operands, {}, ())).elsewhere is None

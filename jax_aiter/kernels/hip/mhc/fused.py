@@ -81,6 +81,7 @@ def _cut(spec: CallSpec) -> CallSpec:
     needs=lambda spec: ((SOURCE, FUNCTION, 12),) if _one(spec) else (),
     arrange=Arranged(_cut),
     entry="aiter.ops.mhc.mhc_fused_post_pre calls nothing else",
+    cut_off="residual_in",
 )
 def mhc_fused_post_pre(ctx):
     params, fn, x, residual = ctx.params, ctx["fn"], ctx["layer_input"], ctx["residual_in"]

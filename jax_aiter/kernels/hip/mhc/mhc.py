@@ -138,6 +138,7 @@ def _refuse_post(spec: CallSpec) -> str | None:
     sources=(SOURCE,),
     refuse=_refuse_post,
     entry="aiter.ops.mhc.mhc_post calls nothing else",
+    cut_off="residual",
 )
 def mhc_post(ctx):
     behind(ctx, ctx.results[0], ctx["x"], ctx["residual"])

@@ -48,6 +48,7 @@ def fused_qk_rms_norm(ctx):
     sources=(QUANTISED,),
     refuse=lambda spec: first(_refuse(spec), quantised(spec), whole_words(spec, "q")),
     entry="aiter.fused_qk_rmsnorm_group_quant and its relative with a scale per token call nothing else",
+    cut_off="q_residual",
 )
 def fused_qk_rms_norm_quant(ctx):
     xq, scale, plain, k_out, total = ctx.results

@@ -6,16 +6,12 @@ and store bfloat16 by truncation as AITER builds them; those of the older source
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 
 from jax_aiter.kernels.hip.adapters import Entry, op
 from jax_aiter.kernels.hip.rules import HALF, absent, dtype_in, first, fits_int32, quantised, whole_words
 from jax_aiter.kernels.spec import CallSpec
 
-#: Each layer adds to what the last one's sum was stored as. Cut off at 61 norms of a model of 30 layers, its logits were off by a
-#: seventh of the largest, and its answer was another (`examples.llm.against_cpu` on a virtual gfx942).
-CUT_OFF = "AITER's HIP kernel cuts the sum off to bfloat16 on gfx942; what that loses adds up from layer to layer of a model"
 OLDER, NEWER = "rmsnorm", "rmsnorm_quant"
 VECTOR, MOST = 8, 8192
 
@@ -62,16 +58,6 @@ def _entry(newer: str, older: str) -> Callable[[CallSpec], Entry]:
     return lambda spec: Entry(half if _half(spec) else f"{older} is AITER's one function for float32 in this release")
 
 
-def _rounded(entry: Callable[[CallSpec], Entry]) -> Callable[[CallSpec], Entry]:
-    """Auto takes a kernel that rounds the sum with a residual, where there is one. gfx950 has an instruction that does."""
-
-    def taken(spec: CallSpec) -> Entry:
-        cut = spec.operands.get("residual") is not None and spec["x"].dtype == "bfloat16" and spec.arch == "gfx942"
-        return dataclasses.replace(entry(spec), elsewhere=CUT_OFF) if cut else entry(spec)
-
-    return taken
-
-
 @op(
     "rms_norm",
     function="aiter::rmsnorm; of float32 rms_norm",
@@ -94,7 +80,8 @@ def rms_norm(ctx):
     sources=_sources,
     refuse=_refuse,
     needs=_needs("fused_add_rms_norm"),
-    entry=_rounded(_entry("aiter.rmsnorm2d_fwd_with_add", "aiter.fused_add_rms_norm_cu")),
+    entry=_entry("aiter.rmsnorm2d_fwd_with_add", "aiter.fused_add_rms_norm_cu"),
+    cut_off="residual",
 )
 def rms_norm_with_add(ctx):
     weight, epsilon = ctx["weight"], ctx.params["epsilon"]
@@ -116,11 +103,8 @@ def _refuse_quantised(spec: CallSpec) -> str | None:
     function="aiter::rmsnorm_quant, aiter::add_rmsnorm_quant",
     sources=(NEWER,),
     refuse=_refuse_quantised,
-    entry=_rounded(
-        lambda spec: Entry(
-            f"aiter.rmsnorm2d_fwd_with_dynamicquant and its relative with a residual take it for 16 bits and up to {MOST} columns"
-        )
-    ),
+    entry=f"aiter.rmsnorm2d_fwd_with_dynamicquant and its relative with a residual take it for 16 bits and up to {MOST} columns",
+    cut_off="residual",
 )
 def rms_norm_quant(ctx):
     xq, scale, _, total = ctx.results
