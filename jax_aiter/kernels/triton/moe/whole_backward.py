@@ -1,8 +1,8 @@
 """The gradient of a plain layer as one plan: sorted once, no pass of XLA's between the products.
 
 Rows stand in the order of the sort, each expert's from a whole block on; rows between belong to nobody and are not read. AITER's
-grouped GEMM does the two products with weights, our own (`glue_outer`) the two of weights' gradients. What this cannot do (biases,
-weights applied early, shuffled weights) is composed of other ops in `backward`.
+grouped GEMM does the two products with weights, our own (`glue_outer`) the two of weights' gradients. What this cannot do (weights
+applied early, shuffled weights) is composed of other ops in `backward`.
 """
 
 # pyright: reportMissingImports=false
@@ -14,7 +14,7 @@ from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.moe import moe
 from jax_aiter.kernels.triton.moe.grouped import config_of
 from jax_aiter.kernels.triton.moe.spaces import fused_moe_backward_space
-from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, absent, dtype_in, first, param_is
+from jax_aiter.kernels.triton.rules import HALF, INT32_MAX, dtype_in, first, param_is
 
 #: rows of the largest block that a tile has.
 LARGEST = 256
@@ -31,7 +31,6 @@ def _refuse(spec: CallSpec) -> str | None:
         param_is(spec, "hidden_pad", 0),
         param_is(spec, "intermediate_pad", 0),
         param_is(spec, "activation", *moe.ACTIVATIONS),
-        absent(spec, "bias1", "bias2"),
         dtype_in(spec, "w1", HALF),
         dtype_in(spec, "topk_weight", ("float32",)),
         dtype_in(spec, "topk_ids", ("int32",)),
@@ -55,11 +54,12 @@ def fused_moe_backward(ctx):
     import torch
     from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
 
-    from jax_aiter.kernels.triton.worker.own import glue, glue_outer, glue_pull, glue_sort
+    from jax_aiter.kernels.triton.worker.own import glue, glue_outer, glue_pull, glue_sort, glue_sums
 
     spec = ctx.spec
     x, d_out, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "d_out", "w1", "w2"))
-    d_x, d_w1, d_w2, d_weights, *_ = ctx.results
+    d_x, d_w1, d_w2, d_weights, d_bias1, d_bias2 = ctx.results
+    biases = ctx.operand("bias1"), ctx.operand("bias2")
     (tokens, model), topk, experts = x.shape, ctx.operand("topk_ids").shape[1], w1.shape[0]
     slots, wide, inter = tokens * topk, w1.shape[1], w2.shape[2]
     sizes = {"use_fp8_w8a8": False, "use_int4_w4a16": False, "M": tokens}
@@ -82,12 +82,14 @@ def fused_moe_backward(ctx):
         moe.plain_product(ctx, x, w1, gate_up, routing, config, topk)
     q = half(slots, 1, inter)
     moe.plain_product(ctx, d_out, w2.transpose(1, 2), q, routing, config, topk)
-    d_u, weighted = glue_pull.pull(
+    d_u, weighted, sorted_weights = glue_pull.pull(
         gate_up.view(slots, wide),
         q.view(slots, inter),
         ctx.operand("topk_weight"),
         found.local,
         places,
+        d_out,
+        biases,
         d_weights,
         rows,
         num_experts=experts,
@@ -102,5 +104,10 @@ def fused_moe_backward(ctx):
     outer = config_of(ctx, "ptgmm", slots, wide, model, experts, part="weights")
     by_slot = found.local, places, held_rows, experts
     glue_outer.outer(d_u, glue_pull.placed(x, *by_slot), starts, counts, d_w1, outer)
-    glue_outer.outer(glue_pull.placed(d_out, *by_slot), weighted, starts, counts, d_w2, outer)
+    cotangents = glue_pull.placed(d_out, *by_slot)
+    glue_outer.outer(cotangents, weighted, starts, counts, d_w2, outer)
+    if biases[0] is not None:
+        glue_sums.sums(d_u, starts, counts, d_bias1)
+    if biases[1] is not None:
+        glue_sums.sums(cotangents, starts, counts, d_bias2, sorted_weights)
     return ctx.results

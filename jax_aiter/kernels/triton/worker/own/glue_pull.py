@@ -15,11 +15,14 @@ from jax_aiter.kernels.triton.worker.own.glue_rows import warps
 
 @triton.jit
 def _pull_kernel(
-    gate_up, q, weights, ids, places, d_u, weighted, d_weights, inter, num_experts, limit,
-    ACTIVATION: tl.constexpr, GATED: tl.constexpr, INTERLEAVED: tl.constexpr, CLAMPED: tl.constexpr, BLOCK: tl.constexpr,
+    gate_up, q, weights, ids, places, bias1, bias2, d_out, d_u, weighted, d_weights, sorted_weights,
+    inter, model, num_experts, limit,
+    ACTIVATION: tl.constexpr, GATED: tl.constexpr, INTERLEAVED: tl.constexpr, CLAMPED: tl.constexpr,
+    BIAS1: tl.constexpr, BIAS2: tl.constexpr, K: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     slot = tl.program_id(0).to(tl.int64)
-    taken = tl.load(ids + slot) < num_experts
+    expert = tl.load(ids + slot).to(tl.int64)
+    taken = expert < num_experts
     row = tl.load(places + slot, mask=taken, other=0).to(tl.int64)
     weight = tl.load(weights + slot, mask=taken, other=0.0)
     columns = inter * 2 if GATED else inter
@@ -29,6 +32,8 @@ def _pull_kernel(
         inside = (j < inter) & taken
         first = j * 2 if INTERLEAVED else j
         gate = tl.load(gate_up + slot * columns + first, mask=inside, other=0.0).to(tl.float32)
+        if BIAS1:
+            gate += tl.load(bias1 + expert * columns + first, mask=inside, other=0.0).to(tl.float32)
         cotangent = tl.load(q + slot * inter + j, mask=inside, other=0.0).to(tl.float32)
         through = 1.0
         if CLAMPED:  # written so that NaN stays NaN
@@ -39,6 +44,8 @@ def _pull_kernel(
         if GATED:
             second = first + 1 if INTERLEAVED else first + inter
             up = tl.load(gate_up + slot * columns + second, mask=inside, other=0.0).to(tl.float32)
+            if BIAS1:
+                up += tl.load(bias1 + expert * columns + second, mask=inside, other=0.0).to(tl.float32)
             through_up = 1.0
             if CLAMPED:
                 through_up = passed(up, limit) * passed(-up, limit)
@@ -50,6 +57,13 @@ def _pull_kernel(
         tl.store(d_u + row * columns + first, (d_gate * cotangent * weight).to(d_u.dtype.element_ty), mask=inside)
         tl.store(weighted + row * inter + j, (value * weight).to(weighted.dtype.element_ty), mask=inside)
         total += tl.where(inside, value * cotangent, 0.0)
+    if BIAS2:  # the output that the slot's weight multiplies has it too, and its gradient needs the weight row by row
+        for start in range(0, model, BLOCK):
+            j = start + tl.arange(0, BLOCK)
+            inside = (j < model) & taken
+            by = tl.load(bias2 + expert * model + j, mask=inside, other=0.0).to(tl.float32)
+            total += tl.load(d_out + slot // K * model + j, mask=inside, other=0.0).to(tl.float32) * by
+        tl.store(sorted_weights + row, weight, mask=taken)
     tl.store(d_weights + slot, tl.sum(total))
 
 
@@ -59,6 +73,8 @@ def pull(
     weights: torch.Tensor,
     ids: torch.Tensor,
     places: torch.Tensor,
+    d_out: torch.Tensor,
+    biases: tuple[torch.Tensor | None, torch.Tensor | None],
     d_weights: torch.Tensor,
     rows: int,
     *,
@@ -66,12 +82,14 @@ def pull(
     activation: str,
     limit: float | None,
     interleaved: bool,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The cotangents [rows, 2I] of the first product (`gate_up`, [T·k, 2I] or [T·k, I]), and the activation times its slot's weight
-    [rows, I], slot i at row places[i]; and into `d_weights` those of the weights, zero for slots of no expert (num_experts in
-    `ids`), of which nothing is read and no row written. q: [T·k, I], what the slots' outputs pull back without their weights."""
-    slots, inter = q.shape
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """The cotangents [rows, 2I] of the first product (`gate_up`, [T·k, 2I] or [T·k, I]), the activation times its slot's weight
+    [rows, I] and, with a second bias, the weight itself [rows], slot i at row places[i]; and into `d_weights` those of the weights,
+    zero for slots of no expert (num_experts in `ids`), of which nothing is read and no row written. q: [T·k, I], what the slots'
+    outputs pull back without their weights. d_out: [T, D]. biases: [E, 2I] and [E, D], added to both products."""
+    (slots, inter), (tokens, model), (bias1, bias2) = q.shape, d_out.shape, biases
     d_u, weighted = (torch.empty((rows, n), dtype=q.dtype, device="meta") for n in (gate_up.shape[1], inter))
+    sorted_weights = None if bias2 is None else torch.empty((rows,), dtype=torch.float32, device="meta")
     block = columns_at_once(inter)
     _pull_kernel[(slots,)](
         gate_up,
@@ -79,20 +97,28 @@ def pull(
         weights,
         ids,
         places,
+        bias1,
+        bias2,
+        d_out,
         d_u,
         weighted,
         d_weights,
+        sorted_weights,
         inter,
+        model,
         num_experts,
         0.0 if limit is None else limit,
         ACTIVATION=activation,
         GATED=gate_up.shape[1] != inter,
         INTERLEAVED=interleaved,
         CLAMPED=limit is not None,
+        BIAS1=bias1 is not None,
+        BIAS2=bias2 is not None,
+        K=slots // tokens,
         BLOCK=block,
         num_warps=warps(block),
     )
-    return d_u, weighted
+    return d_u, weighted, sorted_weights
 
 
 @triton.jit
