@@ -7,7 +7,7 @@ import sys
 import hypothesis
 import pytest
 
-from tests import compiling, devices, spent, thinning
+from tests import compiling, devices, shown, spent, thinning
 
 DEVICES = "--xla_force_host_platform_device_count"
 # Added to what the user sets: `XLA_FLAGS=--xla_cpu_max_isa=AVX2 pytest` must not lose the devices.
@@ -38,6 +38,8 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.pluginmanager.register(spent.Spent(), "spent")
+    if os.environ.get(shown.VARIABLE):
+        config.pluginmanager.register(shown.Shown(), "shown")
 
 
 @pytest.hookimpl(tryfirst=True)  # before marks choose

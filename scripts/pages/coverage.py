@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Iterator
 
@@ -13,7 +12,8 @@ from jax_aiter.kernels.hip import adapters as hip
 from jax_aiter.kernels.hip.coverage import PROVEN
 from jax_aiter.kernels.triton import adapters as triton
 from jax_aiter.ops.catalogue import all_ops
-from scripts.pages import families
+from scripts.pages import families, sources
+from scripts.pages.shown import shown
 
 PAGE = "ops/coverage.md"
 HEAD = """# Which implementation takes which case
@@ -23,14 +23,15 @@ are made, with AITER {release}, where what it takes can be built. An empty cell:
 cases of a record are small and odd, as tests want them; *other calls* are the kernels that none of them gets and calls of
 other sizes, types and parameters do (`jax_aiter.explain` says which, and by which rule).
 
-A cell leads to what shows that the op is right there: tests, and for HIP kernels how many of them the shipped record says ran
-on a virtual device and agreed. Every hand-written kernel that a call can select ran and agreed
-([by op and table](../asm.md#coverage)). gfx942 and gfx950 are virtual devices; what ran on which machine: [here](../ran.md).
+A cell leads to the test that shows it: the op ran there on that implementation, and agreed with an oracle of its own. The tests
+are not of a target: those of kernels run on whichever device they find (gfx942 and gfx950 are virtual ones), those of XLA's form on
+the CPU, and `tests/transforms` holds the form for GPUs to that. What ran on which machine: [here](../ran.md). An op's name leads to
+the other tests that call it, and for HIP kernels to how many of them the shipped record says ran on a virtual device and agreed.
+Every hand-written kernel that a call can select ran and agreed ([by op and table](../asm.md#coverage)).
 """
 
-#: where no test of the family names an op: the tests that are generated over every record
-EVERY = ("tests/transforms",)
-KERNELS = {"asm": asm.adapters, "hip": hip.adapters, "triton": triton.adapters}
+#: by implementation, whether it has a kernel of an op.
+KERNELS = {"asm": asm.has_kernels, "hip": lambda name: name in hip.adapters(), "triton": lambda name: name in triton.adapters()}
 
 
 def page() -> str:
@@ -40,26 +41,27 @@ def page() -> str:
 def _lines() -> Iterator[str]:
     yield HEAD.format(release=_release())
     by_family: dict[str, list[str]] = {}
-    for name, op in all_ops().items():
-        by_family.setdefault(inspect.unwrap(op.reference).__module__.split(".")[2], []).append(name)
+    for name in all_ops():
+        by_family.setdefault(families.family_of(name), []).append(name)
     for family in sorted(by_family, key=[*families.TITLES].index):
         yield f"## {families.title(family)}\n"
         yield f"| op | cases | {' | '.join(families.TARGETS)} | other calls |"
         yield "|---|---|" + "---|" * len(families.TARGETS) + "---|"
-        shown: list[tuple[str, str]] = []
+        listed: dict[str, list[str]] = {}
         for name in sorted(by_family[family]):
             groups = _groups(name)
             taken = dict.fromkeys(cell for cells in groups for cell in cells if cell)
-            others = [i for i, adapters in KERNELS.items() if name in adapters() and i not in taken]
-            shown += ((name, implementation) for implementation in (*taken, *others))
+            others = [i for i, has in KERNELS.items() if has(name) and i not in taken]
+            listed[name] = [*taken, *others]
             for cells, cases in groups.items():
                 links = (_link(name, cell) if cell else "" for cell in cells)
-                yield f"| `{name}` | {', '.join(cases)} | {' | '.join(links)} | {', '.join(_link(name, i) for i in others)} |"
+                row = (f"[`{name}`](#{name})", ", ".join(cases), *links, ", ".join(_link(name, i) for i in others))
+                yield f"| {' | '.join(row)} |"
         yield ""
-        for name, implementation in shown:
-            where = f'<span id="{_anchor(name, implementation)}">`{name}`, {implementation}</span>'
-            yield f"- {where}: {_shown(name, family, implementation)}"
-        yield ""
+        for name, implementations in listed.items():
+            yield f'<span id="{name}">`{name}`</span>\n'
+            yield from (f"- {i}: {_others(name, family, i)}" for i in implementations)
+            yield ""
 
 
 def _groups(name: str) -> dict[tuple[str | None, ...], list[str]]:
@@ -75,32 +77,32 @@ def _groups(name: str) -> dict[tuple[str | None, ...], list[str]]:
     return groups
 
 
-def _anchor(name: str, implementation: str) -> str:
-    return f"{name}-{implementation}"
-
-
 def _link(name: str, implementation: str) -> str:
-    return f"[{implementation}](#{_anchor(name, implementation)})"
+    return sources.link(implementation, shown(name, implementation))
 
 
-def _shown(name: str, family: str, implementation: str) -> str:
+def linked() -> set[str]:
+    """The files of tests that cells lead to."""
+    every = {(case.op.name, case.implementation) for arch in families.TARGETS for case in families.taken(arch)}
+    every |= {(name, i) for name in all_ops() for i, has in KERNELS.items() if has(name)}
+    return {shown(name, implementation).path for name, implementation in every if implementation}
+
+
+def _others(name: str, family: str, implementation: str) -> str:
     if implementation == "xla":
         found = families.named_by(name, family)
     elif implementation == "asm":
-        found = [path for path, text in families.texts().items() if path.startswith("tests/asm/") and families.calls(text, name)]
+        found = _calling("tests/asm/", name)
     else:
-        folder = f"tests/{implementation}/device/"
-        named = [path for path, text in families.texts().items() if path.startswith(folder) and families.calls(text, name)]
-        found = dict.fromkeys([*_swept(name, implementation), *named])
+        found = _calling(f"tests/{implementation}/device/", name)
     about = {"hip": _hip, "triton": _triton}.get(implementation)
-    parts = [*(about(name) if about else ()), ", ".join(f"`{path}`" for path in found or EVERY)]
-    return "; ".join(filter(None, parts))
+    test = shown(name, implementation)
+    rest = [f"`{path}`" for path in found if path != test.path]
+    return "; ".join([sources.link(f"`{test.name}`", test), *(about(name) if about else ()), *filter(None, [", ".join(rest)])])
 
 
-def _swept(name: str, implementation: str) -> Iterator[str]:
-    """The test of every call of the suite of checked calls, if it has one of the op."""
-    if implementation == "hip" or any(case.op == name for arch in families.TARGETS for case in checked(arch)):
-        yield f"tests/{implementation}/device/test_plans_run.py"
+def _calling(folder: str, name: str) -> list[str]:
+    return [path for path, text in families.texts().items() if path.startswith(folder) and families.calls(text, name)]
 
 
 def _hip(name: str) -> Iterator[str]:

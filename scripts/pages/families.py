@@ -48,6 +48,11 @@ def public() -> dict[str, dict[str, Callable[..., Any]]]:
     return found
 
 
+def family_of(op: str) -> str:
+    """The folder that an op's record is in."""
+    return inspect.unwrap(all_ops()[op].reference).__module__.split(".")[2]
+
+
 def title(family: str) -> str:
     return TITLES.get(family, family.capitalize())
 

@@ -11,9 +11,9 @@ ROOT = Path(__file__).parents[2]
 if str(ROOT) not in sys.path:  # MkDocs loads this file by its path
     sys.path.insert(0, str(ROOT))
 
-from mkdocs.structure.files import File, Files  # noqa: E402
+from mkdocs.structure.files import File, Files, InclusionLevel  # noqa: E402
 
-from scripts.pages import coverage, families  # noqa: E402
+from scripts.pages import coverage, families, sources  # noqa: E402
 
 #: files of the repository that are pages of the site too.
 TAKEN = {
@@ -43,6 +43,8 @@ def on_files(files: Files, *, config: Any) -> Files:
     pages = {site: relinked((ROOT / path).read_text(), path, site) for path, site in TAKEN.items()}
     for name, text in {**pages, **families.pages(), coverage.PAGE: coverage.page()}.items():
         files.append(File.generated(config, name, content=text))
+    for name, text in sources.pages(coverage.linked()).items():
+        files.append(File.generated(config, name, content=text, inclusion=InclusionLevel.NOT_IN_NAV))
     return files
 
 
