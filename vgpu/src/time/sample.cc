@@ -1,6 +1,7 @@
 // Which workgroups are traced, and what they stand for.
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
 
 #include "time/estimate.h"
 
@@ -38,6 +39,27 @@ Kinds kinds(const std::vector<std::pair<uint64_t, uint64_t>>& executed, uint64_t
   const auto n = static_cast<double>(executed.size()), p = static_cast<double>(count) / n;
   out.fraction = p;
   if (executed.size() < groups && p > 0) out.error = std::sqrt(p * (1 - p) / n * (1 - n / static_cast<double>(groups))) / p;
+  return out;
+}
+
+// The same where whole columns along z ran, of which the first workgroups are traced: those behind them may end at once, or differ
+// from them in length, which the error has.
+Kinds kinds_of_columns(const std::vector<std::pair<uint64_t, uint64_t>>& executed, uint64_t plane) {
+  Kinds out = kinds(executed, executed.size());
+  std::unordered_map<uint64_t, double> columns;  // how many of each run on
+  double first = 0, firsts = 0, all = 0, count = 0;
+  for (const auto& [linear, n] : executed) {
+    double& running = columns[linear % plane];
+    if (n < out.least) continue;
+    ++running;
+    all += static_cast<double>(n), ++count;
+    if (linear < plane) first += static_cast<double>(n), ++firsts;
+  }
+  const auto n = static_cast<double>(columns.size());
+  double square = 0;
+  for (const auto& c : columns) square += (c.second - count / n) * (c.second - count / n);
+  if (n > 1 && count > 0) out.error = std::sqrt(square / (n - 1) / n * (1 - n / static_cast<double>(plane))) * n / count;
+  if (firsts > 0) out.error = std::hypot(out.error, all / count * firsts / first - 1);
   return out;
 }
 
@@ -99,6 +121,7 @@ Status take_sample(const Table& table, const Kernel& kernel, Dim3 grid, Dim3 blo
   const Status status = launch(kernel, grid, block, dynamic_lds, kernarg, kernarg_size, options);
   if (!status) return status;
   if (whole) found = kinds(recorder.executed, all);
+  if (column) found = kinds_of_columns(recorder.executed, plane);
   out->grid = grid;
   out->kinds = found;
   out->finish(kernel, block, dynamic_lds, options.memory);

@@ -37,6 +37,7 @@ def bench(library, monkeypatch):
 
 def run(bench, device, body: str, *, grid=(1, 1, 1), block=(64, 1, 1), buffers=(), samples=2, lds=0, vgprs=32):
     text = source("k", body, lds).replace(".amdhsa_next_free_vgpr 32", f".amdhsa_next_free_vgpr {vgprs}")
+    text = text.replace("workgroup_id_x 1", "workgroup_id_x 1\n  .amdhsa_system_sgpr_workgroup_id_z 1")  # s2, s3
     text = text.replace(".amdhsa_accum_offset 32", f".amdhsa_accum_offset {min(vgprs, 256)}")
     module = bench.load(assembler.assemble(text, "gfx942"))
     return bench.estimate(device, module, "k", arguments(*buffers), grid, block, samples=samples)
@@ -177,6 +178,30 @@ def test_workgroups_that_end_at_once_do_not_count(bench, device):
     large = run(bench, device, body.replace("30\n", "3000\n", 1), grid=(30000, 1, 1))
     assert large["long_groups"] == pytest.approx(3000, rel=0.3)
     assert 0 < large["sampling_error"] < 0.3
+
+
+@pytest.mark.parametrize("running", [1, 3])
+def test_workgroups_of_a_column_that_end_at_once_do_not_count(bench, device, running):
+    """As those of packed attention behind the end of their sequence do."""
+    body = f"s_cmp_ge_u32 s3, {running}\n s_cbranch_scc1 L\n" + "v_exp_f32 v1, v2\n" * 300 + "L: s_nop 0\n"
+    found = run(bench, device, body, grid=(40, 2, 8))
+    assert found["long_groups"] == 40 * 2 * running
+    assert found["sampling_error"] == 0
+
+
+def test_columns_that_differ_in_how_many_run_on_are_a_sample(bench, device):
+    """Of column x those with z <= x / 128."""
+    body = "s_lshr_b32 s8, s2, 7\n s_cmp_gt_u32 s3, s8\n s_cbranch_scc1 L\n" + "v_exp_f32 v1, v2\n" * 300 + "L: s_nop 0\n"
+    found = run(bench, device, body, grid=(1024, 1, 8), samples=16)
+    assert found["long_groups"] == pytest.approx(128 * 36, rel=3 * found["sampling_error"])
+    assert 0.05 < found["sampling_error"] < 0.25
+
+
+def test_what_is_traced_of_a_column_may_be_longer_than_the_rest(bench, device):
+    body = "v_exp_f32 v1, v2\n" * 200 + "s_cmp_eq_u32 s3, 0\n s_cbranch_scc0 L\n" + "v_exp_f32 v1, v2\n" * 200 + "L: s_nop 0\n"
+    found = run(bench, device, body, grid=(40, 1, 4))
+    # The first one's neighbour along z is traced too.
+    assert found["sampling_error"] == pytest.approx(1 - (400 + 3 * 200) / (4 * 400), rel=0.1)
 
 
 # Workgroup i goes round 4 (i + 1) times, as those of a causal kernel do, which see more keys the later their queries are.
