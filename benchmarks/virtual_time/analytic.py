@@ -106,18 +106,27 @@ def nearest(rows: Sequence[Product], shape: tuple[int, int, int]) -> Product:
     return rows[int(np.argmin(np.abs(logs - np.log(shape)).sum(1)))]
 
 
-def main() -> None:
-    rows = published()
-    constants = fit([r for r in rows if r.fitted])
-    print("\n".join(f"- {name}: {value:,.3g}" for name, value in zip(NAMES, constants, strict=True)), "\n")
-    print(errors(constants, [r for r in rows if not r.fitted]), "\n")
-    print("| call | tile | estimate, us |\n|---|---|--:|")
+def page(rows: Sequence[Product] | None = None, constants: Sequence[float] | None = None) -> str:
+    """The table of estimates."""
+    rows = rows or published()
+    constants = constants or fit([r for r in rows if r.fitted])
+    lines = ["| call | op | implementation | tile | estimate, us |", "|---|---|---|---|--:|"]
     for model, weights in WEIGHTS.items():
         for n, k in weights:
             for m in (64, 4096):
                 tile = nearest(rows, (m, n, k)).tile
                 us = estimates(constants, np.array([[m, n, k]], float), np.array([tile], float))[0]
-                print(f"| {model}: gemm fp8 per block {m}x{n}x{k} | {'x'.join(map(str, tile))} | {us:.1f} |")
+                call = f"{model}: gemm fp8 per block {m}x{n}x{k}"
+                lines.append(f"| {call} | `gemm_a8w8_blockscale` | hip | {'x'.join(map(str, tile))} | {us:.1f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    rows = published()
+    constants = fit([r for r in rows if r.fitted])
+    print("\n".join(f"- {name}: {value:,.3g}" for name, value in zip(NAMES, constants, strict=True)), "\n")
+    print(errors(constants, [r for r in rows if not r.fitted]), "\n")
+    print(page(rows, constants))
 
 
 if __name__ == "__main__":

@@ -76,7 +76,8 @@ def calls(arch: str) -> Iterator[tuple[str, Call]]:
                         yield what, call
 
 
-#: Products by Composable Kernel, which take many minutes to compile: `benchmarks.virtual_time.analytic` estimates those.
+#: By Composable Kernel, a minute or two of compiling each: `families.composable` has one size of every one, and of products with
+#: block scales `benchmarks.virtual_time.analytic` estimates the others.
 CK = (
     "gemm_a8w8",
     "gemm_a8w8_bpreshuffle",
@@ -84,6 +85,8 @@ CK = (
     "gemm_a8w8_blockscale_bpreshuffle",
     "batched_gemm_bf16",
     "batched_gemm_a8w8",
+    "layer_norm",
+    "layer_norm_with_add",
 )
 
 

@@ -1,21 +1,22 @@
-"""Estimates of ops on a device by implementation, at the sizes of four models' layers: docs/virtual_time.md.
+"""Estimates of ops on a device by implementation, at the sizes of models' layers: docs/virtual_time.md.
 
-python -m benchmarks.virtual_time.report [--objects FOLDER] [--seconds S] [--out docs/virtual_time.md]
+python -m benchmarks.virtual_time.report --rows all --journal FILE --objects FOLDER --out docs/virtual_time.md
 
-Nothing is measured. Hand-written and HIP kernels are those of --objects (a release of AITER; the one in use by default), Triton's
-are compiled from the release in use. --rows: the page's other tables, layers (calls of whole layers), sized (ops that those do not
-call) and, with --device mi355x, mxfp4. Needs vgpu and AITER.
+writes every table of the page; --rows NAME writes one. Rows that the journal has, of the same versions, are not estimated again:
+a run that is cut off goes on where it stopped. Nothing is measured. Kernels are of the release of AITER in use; hand-written and
+HIP ones that it cannot serve are of --objects, another release. Needs vgpu and AITER.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import math
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from unittest import mock
 
@@ -23,7 +24,9 @@ import numpy as np
 from vgpu.devices import Device
 from vgpu.estimate import Bench
 
-from benchmarks.virtual_time import four, launches, sized
+from benchmarks.virtual_time import analytic, coverage, four, launches, sized, versions
+from benchmarks.virtual_time.families import attention, composable, dense, indexer, linear, moe, products
+from benchmarks.virtual_time.journal import Entry, Journal, key, op_of
 from benchmarks.virtual_time.ops import Row, of_layers, rows
 from jax_aiter.core import arch
 from jax_aiter.core.config import config
@@ -38,8 +41,15 @@ from vgpu import devices
 # errors of either sign are as large as the root of the sum of their squares.
 APART = 1.75
 # By their marks on the page.
-TABLES: dict[str, Callable[[], Iterable[Row]]] = {"ops": rows, "layers": of_layers, "sized": sized.rows, "mxfp4": four.rows}
+TABLES: dict[str, Callable[[], Iterable[Row]]] = {
+    "ops": rows, "layers": of_layers, "sized": sized.rows, "dense": dense.rows, "attention": attention.rows,
+    "indexer": indexer.rows, "linear": linear.rows, "moe": moe.rows, "products": products.rows, "composable": composable.rows,
+    "mxfp4": lambda: [*four.rows(), *products.on_gfx950()],
+}  # fmt: skip
+PARTS = ("versions", *TABLES, "ck", "without")
 SAMPLES = 16  # workgroups traced of others: those of a causal kernel differ in length
+#: Tables of another device than an MI300X.
+DEVICES = {"mxfp4": "mi355x"}
 WHOLE = 320  # a kernel of so few workgroups runs whole: those that prepare the work of the next are among them
 
 Line = tuple[Row, str, float, float]  # with what it launches, microseconds, the sampling error
@@ -83,11 +93,11 @@ def block(plan: LaunchPlan) -> int:
 def table(lines: Iterable[Line]) -> str:
     lines = list(lines)
     best = {row.what: min(us for other, _, us, _ in lines if other.what == row.what) for row, *_ in lines}
-    out = ["| call | implementation | kernels, us | estimate, us | sampling | of the least |", "|---|---|---|--:|--:|--:|"]
+    out = ["| call | op | implementation | kernels, us | estimate, us | sampling | of the least |", "|---|---|---|---|--:|--:|--:|"]
     for row, names, us, error in lines:
         against = us / best[row.what]
         sure = "" if against == 1 else f"{against:.2f}" + ("" if against > APART else ", within the error")
-        out.append(f"| {row.what} | {row.implementation} | {names} | {us:.1f} | {error:.0%} | {sure} |")
+        out.append(f"| {row.what} | `{op_of(row)}` | {row.implementation} | {names} | {us:.1f} | {error:.0%} | {sure} |")
     return "\n".join(out)
 
 
@@ -100,40 +110,74 @@ def replaced(page: str, mark: str, text: str) -> str:
     return f"{head}{mark}\n{text}\n" + ("" if following < 0 else f"\n{rest[following:]}")
 
 
+def attempt(bench: Bench, device: Device, row: Row, objects: str | None) -> Entry:
+    """What the journal keeps of a row: its estimate, or why there is none."""
+    begun, entry = time.process_time(), Entry()
+    for source in dict.fromkeys((None, objects if row.implementation != "triton" else None)):
+        try:
+            with contextlib.nullcontext() if source is None else config(source=source):
+                _, names, us, error = estimated(bench, device, row)
+                entry = {"names": names, "us": us, "error": error, "other": source is not None}
+                break
+        except (NotSupportedError, RuntimeError, TypeError, ValueError) as failure:
+            entry = entry or {"refused": re.sub(r" at 0x.*", "", str(failure))[:200]}
+    return {"what": row.what, "op": op_of(row), "by": row.implementation, **entry, "cpu": round(time.process_time() - begun, 1)}
+
+
+def estimates(name: str, journal: Journal, args: argparse.Namespace) -> Iterator[tuple[Row, Entry]]:
+    """The rows of a table with their entries; those that are not wanted are left out."""
+    device = devices.load(DEVICES.get(name, "mi300x"))
+    bench, version = Bench(device.arch), versions.key(device, SAMPLES, WHOLE)
+    for row in TABLES[name]():
+        if args.implementation not in (None, row.implementation) or args.only not in row.what:
+            continue
+        entry = journal.get(key(row, version))
+        if entry is None and time.monotonic() > args.end:
+            entry = {"refused": "not run, the time was up"}
+        elif entry is None:
+            entry = journal.add(key(row, version), attempt(bench, device, row, args.objects))
+            print(f"{name} {row.what} {row.implementation} {entry.get('us', entry.get('refused'))} [{entry['cpu']} s]",
+                  file=sys.stderr, flush=True)  # fmt: skip
+        yield row, entry
+    bench.close()
+
+
+def page_of(found: Iterable[tuple[Row, Entry]]) -> str:
+    """A table, with what has no estimate behind it."""
+    lines, refused = list[Line](), list[str]()
+    for row, entry in found:
+        if "refused" in entry:
+            refused.append(f"- {row.what}, {row.implementation}: {entry['refused']}")
+        else:
+            by = dataclasses.replace(row, implementation=f"{row.implementation} †") if entry["other"] else row
+            lines.append((by, entry["names"], entry["us"], entry["error"]))
+    return "\n\n".join([table(lines), *(["Not estimated:\n\n" + "\n".join(refused)] if refused else [])])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Estimates of ops by implementation. They are not measurements.")
-    parser.add_argument("--device", choices=devices.names(), default="mi300x", help="default: %(default)s")
-    parser.add_argument("--objects", metavar="FOLDER", help="the release whose hand-written and HIP kernels are taken")
+    parser.add_argument("--objects", metavar="FOLDER", help="another release, for hand-written and HIP kernels that this one lacks")
     parser.add_argument("--seconds", type=float, default=math.inf, metavar="S", help="begin no row after so much time")
     parser.add_argument("--implementation", choices=["asm", "hip", "triton"], help="rows of one")
-    parser.add_argument(
-        "--rows", choices=sorted(TABLES), default="ops", help="ops, or calls of whole layers (default: %(default)s)"
-    )
+    parser.add_argument("--rows", choices=["all", *PARTS], default="all", help="one part of the page (default: all of it)")
     parser.add_argument("--only", default="", metavar="TEXT", help="rows whose name contains it")
-    parser.add_argument("--out", type=Path, help="file whose table is replaced (default: print)")
+    parser.add_argument("--journal", type=Path, help="where estimates are kept, and taken from")
+    parser.add_argument("--out", type=Path, help="file whose tables are replaced (default: print)")
     args = parser.parse_args()
-    device = devices.load(args.device)
-    bench, lines, refused, end = Bench(device.arch), [], [], time.monotonic() + args.seconds
-    chosen = [r for r in TABLES[args.rows]() if args.implementation in (None, r.implementation) and args.only in r.what]
-    for row in chosen:
-        if time.monotonic() > end:
-            refused.append(f"- {row.what}, {row.implementation}: not run, the time was up")
-            continue
-        other = row.implementation != "triton" and args.objects
-        try:
-            with config(source=args.objects) if other else contextlib.nullcontext():
-                lines.append(estimated(bench, device, row))
-        except (NotSupportedError, RuntimeError, TypeError, ValueError) as error:
-            why = re.sub(r" at 0x.*", "", str(error))[:200]
-            refused.append(f"- {row.what}, {row.implementation}: {why}")
-            print(refused[-1], file=sys.stderr, flush=True)
-            continue
-        print(f"{row.what} {row.implementation} {lines[-1][2]:.1f}", file=sys.stderr, flush=True)
-    text = "\n\n".join([table(lines), *(["Not estimated:\n\n" + "\n".join(refused)] if refused else [])])
+    args.end = time.monotonic() + args.seconds
+    journal, written = Journal(args.journal), list[str]()
+    for name in PARTS if args.rows == "all" else (args.rows,):
+        if name in TABLES:
+            text = page_of(estimates(name, journal, args))
+        elif name == "without":
+            text = coverage.section(coverage.on_page(args.out.read_text() if args.out else "\n".join(written)))
+        else:
+            text = analytic.page() if name == "ck" else versions.line(args.objects)
+        written.append(f"<!-- {name} -->\n\n{text}\n")
+        if args.out is not None:
+            args.out.write_text(replaced(args.out.read_text(), f"<!-- {name} -->", text))
     if args.out is None:
-        print(text)
-    else:
-        args.out.write_text(replaced(args.out.read_text(), f"<!-- {args.rows} -->", text))
+        print("\n".join(written))
 
 
 if __name__ == "__main__":

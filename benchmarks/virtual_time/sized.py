@@ -1,32 +1,26 @@
-"""Calls of ops that no layer of `benchmarks.virtual_time.layers` makes: those of the H200's table, and norms of a wide model."""
+"""Calls of ops that no layer of `benchmarks.virtual_time.layers` makes: those of the H200's table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 
 from benchmarks.h200 import suite
-from benchmarks.h200.case import Shapes
+from benchmarks.virtual_time.families.described import Contents, call_of_case
 from benchmarks.virtual_time.layers import takers
 from benchmarks.virtual_time.ops import ARCH, Row
-from jax_aiter.core.config import config
 from jax_aiter.kernels.described import call_of
-from jax_aiter.kernels.provider import Call, Target
-from jax_aiter.ops.catalogue import all_ops, inferred
+from jax_aiter.kernels.provider import Call
 
 OF_THE_TABLE = (
     "gemm_a8w8", "batched_gemm_a8w8", "per_tensor_quant", "flash_attention_varlen", "unified_attention", "flash_attention_bwd",
 )  # fmt: skip
 M, N = 4096, 8192
-X, WEIGHT = ["bfloat16", M, N], ["bfloat16", N]
 PLAIN: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
-    ("layer_norm", {"x": X, "weight": WEIGHT, "bias": WEIGHT}, {"epsilon": 1e-5}),
-    ("layer_norm_with_add", {"x": X, "residual": X, "weight": WEIGHT, "bias": WEIGHT}, {"epsilon": 1e-5}),
-    ("gelu_tanh_and_mul", {"x": X}, {"limit": 0.0}),
-    ("gemm_a16w16_bpreshuffle", {"a": X, "b": ["bfloat16", 1280, N]}, {"out_dtype": "bfloat16"}),
+    ("gelu_tanh_and_mul", {"x": ["bfloat16", M, N]}, {"limit": 0.0}),
+    ("gemm_a16w16_bpreshuffle", {"a": ["bfloat16", M, N], "b": ["bfloat16", 1280, N]}, {"out_dtype": "bfloat16"}),
     (
         "gemm_a8w8_bpreshuffle",
         {"xq": ["int8", M, N], "wq": ["int8", 1280, N], "x_scale": ["float32", M, 1], "w_scale": ["float32", 1280, 1]},
@@ -35,19 +29,13 @@ PLAIN: tuple[tuple[str, dict[str, Any], dict[str, Any]], ...] = (
 )
 
 
-def _of_the_table() -> Iterator[tuple[str, Call, dict[str, np.ndarray]]]:
-    """The first size of each op; only whole numbers, which say how much work there is, have values."""
+def _of_the_table() -> Iterator[tuple[str, Call, Contents]]:
+    """The first size of each op."""
     left = set(OF_THE_TABLE)
     for timed in suite.timed(ARCH):
-        case = timed.case
-        if case.op in left:
-            left.remove(case.op)
-            arrays = case.make(Shapes(np.random.PCG64(0)))
-            operands = {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in arrays.items()}
-            with config(arch=ARCH):
-                params, results = inferred(all_ops()[case.op], operands, case.params)
-            whole = {name: x for name, x in arrays.items() if x.dtype.kind in "iu" and x.size < 1 << 24}
-            yield f"{case.op} {case.name}", Call(case.op, Target("rocm", ARCH), operands, params, tuple(results)), whole
+        if timed.case.op in left:
+            left.remove(timed.case.op)
+            yield f"{timed.case.op} {timed.case.name}", *call_of_case(timed.case, ARCH)
 
 
 def rows() -> Iterator[Row]:
