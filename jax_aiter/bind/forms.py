@@ -21,12 +21,12 @@ def form(op: Record, platform: str, arch: str | None, operands: Mapping[str, Any
     return op.gpu(arch if own else None, {n: operands.get(n) for n in op.operands}, params)
 
 
-def reference(op: Record, platform: str, chosen: Form | None) -> Callable[..., tuple[jax.Array, ...]]:
-    """The reference of a call for the platform that it is lowered for."""
+def reference(op: Record, platform: str, chosen: Form | None, split: bool) -> Callable[..., tuple[jax.Array, ...]]:
+    """The reference of a call for the platform that it is lowered for; split: XLA will split the program over devices."""
     function = op.reference if chosen is None or chosen.run is None else chosen.run
 
     def run(**arguments: Any) -> tuple[jax.Array, ...]:
-        with machine.traced_for(platform in PLATFORMS):
+        with machine.traced_for(platform in PLATFORMS, split):
             return tuple(function(**arguments))
 
     return run

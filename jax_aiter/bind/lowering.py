@@ -45,7 +45,7 @@ def lower(
 
         return lower_plan(ctx, choice.plan, *values)
 
-    written = forms.reference(op, platform, call.reference)
+    written = forms.reference(op, platform, call.reference, partition.is_split(ctx))
 
     def reference(*parts):
         if empty.all_empty(results):

@@ -74,6 +74,14 @@ def partitioned(op: Record, names: tuple[str, ...], params: Mapping[str, Any], b
     return call
 
 
+def is_split(ctx: Any) -> bool:
+    """XLA will split the program over several devices along some axis of their mesh, known or not: `shard_map` leaves it none."""
+    context = ctx.module_context.axis_context
+    if (mesh := getattr(context, "mesh", None)) is not None:
+        return any(size > 1 for name, size in mesh.shape.items() if name not in context.manual_axes)
+    return (getattr(context, "num_devices", None) or 1) > 1
+
+
 def can_split(ctx: Any) -> bool:
     """The lowering is for a program that XLA itself will split: plain `jit` over several known devices, not inside `shard_map`."""
     context = ctx.module_context.axis_context

@@ -14,6 +14,7 @@ import jax
 
 GPUS = {"rocm": "gfx", "cuda": "sm_"}  # platforms, and how the names of their architectures begin
 _gpu: contextvars.ContextVar[bool] = contextvars.ContextVar("jax_aiter_traced_for_a_gpu", default=False)
+_split: contextvars.ContextVar[bool] = contextvars.ContextVar("jax_aiter_traced_for_xla_to_split", default=False)
 
 
 def is_gpu() -> bool:
@@ -21,13 +22,19 @@ def is_gpu() -> bool:
     return _gpu.get()
 
 
+def is_split() -> bool:
+    """Whether XLA will split what is traced now over devices: it then gathers the operands of what it knows no way to split."""
+    return _split.get()
+
+
 @contextlib.contextmanager
-def traced_for(gpu: bool) -> Iterator[None]:
-    token = _gpu.set(gpu)
+def traced_for(gpu: bool, split: bool = False) -> Iterator[None]:
+    tokens = _gpu.set(gpu), _split.set(split)
     try:
         yield
     finally:
-        _gpu.reset(token)
+        _gpu.reset(tokens[0])
+        _split.reset(tokens[1])
 
 
 @dataclasses.dataclass(frozen=True)

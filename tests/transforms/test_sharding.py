@@ -74,6 +74,7 @@ ROW_WISE = {
     *("rms_norm_quant", "fused_qk_rms_norm_quant", "act_mul_and_quant", "layer_norm"),
     *("topk_softmax", "topk_sigmoid", "grouped_topk", "biased_grouped_topk", "fused_topk"),
     *("gemm_a16w16", "gemm_a8w8", "gemm_a8w8_blockscale"),
+    *("top_k_per_row_prefill", "top_k_per_row_decode"),
 }
 SPLITTABLE = [(op, case) for op, case in ALL if splittable(op, case)]
 

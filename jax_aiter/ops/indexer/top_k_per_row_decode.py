@@ -9,6 +9,7 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal
+from jax_aiter.core.machine import always
 from jax_aiter.ops.indexer import row_top_k
 
 OP = "top_k_per_row_decode"
@@ -28,7 +29,7 @@ def row_ends(seq_lens: jax.Array, next_n: int) -> jax.Array:
 
 def _reference(*, logits, seq_lens, next_n, k, stable):
     ends = row_ends(jnp.clip(seq_lens, 0, logits.shape[1]), next_n)
-    return (row_top_k.select(logits, jnp.zeros_like(ends), ends, k),)
+    return (row_top_k.select(logits, jnp.zeros_like(ends), ends, k, stable),)
 
 
 def _reads(*, logits, seq_lens, next_n, **_):
@@ -46,6 +47,7 @@ TOP_K_PER_ROW_DECODE = Op(
     relayout=lambda params: {"seq_lens": "T"} if params["next_n"] == 1 else {"logits": "Tn L", "indices": "Tn k"},
     abstract=_abstract,
     reference=_reference,
+    gpu=always(row_top_k.NAME),
     parallel=("T",),
     fold="T",
     reads=_reads,

@@ -8,6 +8,7 @@ from jax_aiter.bind.public import public
 from jax_aiter.core import check
 from jax_aiter.core.axes import INT32, Arg
 from jax_aiter.core.cases import case, constant, normal
+from jax_aiter.core.machine import always
 from jax_aiter.ops.indexer import row_top_k
 
 OP = "top_k_per_row_prefill"
@@ -18,7 +19,7 @@ def _abstract(dims, *, logits, row_starts, row_ends, k, stable):
 
 
 def _reference(*, logits, row_starts, row_ends, k, stable):
-    return (row_top_k.select(logits, row_starts, row_ends, k),)
+    return (row_top_k.select(logits, row_starts, row_ends, k, stable),)
 
 
 TOP_K_PER_ROW_PREFILL = Op(
@@ -29,6 +30,7 @@ TOP_K_PER_ROW_PREFILL = Op(
     results={"indices": "T k"},
     abstract=_abstract,
     reference=_reference,
+    gpu=always(row_top_k.NAME),
     parallel=("T",),
     fold="T",
     reads=lambda *, logits, row_starts, row_ends, **_: row_top_k.reads(logits, row_starts, row_ends),
