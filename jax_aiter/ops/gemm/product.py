@@ -9,6 +9,7 @@ import numpy as np
 
 from jax_aiter.bind.batching import Batched
 from jax_aiter.bind.public import held
+from jax_aiter.core import machine, symbolic
 from jax_aiter.core.axes import FP8_TYPES
 from jax_aiter.ops.gemm.shuffle_weight import ShuffledWeight, check_tiles, unshuffled
 from jax_aiter.ops.shared import narrow
@@ -18,6 +19,8 @@ OUT_TYPES = ("bfloat16", "float16", "float32")
 LAYOUT = (16, 16)
 #: Elements of a weight that are widened at a time on a CPU, 2 MB of float32: what its caches hold.
 ELEMENTS = 1 << 19
+#: Tiles of 128 by 128 that keep any GPU's multiprocessors busy.
+TILES = 1024
 
 
 def weight_dot(a: jax.Array, b: jax.Array, layout: tuple[int, int] | None = None) -> jax.Array:
@@ -44,8 +47,20 @@ def weight_dot(a: jax.Array, b: jax.Array, layout: tuple[int, int] | None = None
     return jax.lax.platform_dependent(a, b, cpu=by_rows, default=whole)
 
 
-def dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """``a[..., M, K] · b[..., N, K]ᵀ``, accumulated in float32 (float operands) or int32 (int8, exact).
+def weight_product(a: jax.Array, b: jax.Array, bias: jax.Array | None, out_dtype: np.dtype) -> jax.Array:
+    """`finish` of `weight_dot`, by one operation where a GPU's library can: it writes what it accumulated in float32 as 16 bits.
+
+    Not of few rows and columns, where a library may split K and add rounded parts; nobody splits the K of this many tiles.
+    """
+    sizes = a.shape[-2], b.shape[-2]
+    direct = machine.is_gpu() and bias is None and a.dtype == b.dtype == out_dtype and out_dtype.itemsize == 2
+    if direct and not symbolic.any_symbolic_size(*sizes) and math.prod(sizes) >= TILES * 128 * 128:
+        return dot(a, b, out_dtype)
+    return finish(weight_dot(a, b), bias, out_dtype)
+
+
+def dot(a: jax.Array, b: jax.Array, written: np.dtype | None = None) -> jax.Array:
+    """``a[..., M, K] · b[..., N, K]ᵀ``, accumulated in float32 (float operands) or int32 (int8, exact) and left so, or `written`.
 
     fp8 operands go through bfloat16, which holds every e4m3 value exactly; products of two are exact in float32.
     """
@@ -57,7 +72,7 @@ def dot(a: jax.Array, b: jax.Array) -> jax.Array:
         wide, precision = jnp.float32, jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
     lead = tuple(range(a.ndim - 2))
     contract = ((a.ndim - 1,), (b.ndim - 1,))
-    return jax.lax.dot_general(a, b, (contract, (lead, lead)), precision=precision, preferred_element_type=wide)
+    return jax.lax.dot_general(a, b, (contract, (lead, lead)), precision=precision, preferred_element_type=written or wide)
 
 
 def finish(acc: jax.Array, bias: jax.Array | None, out_dtype: np.dtype) -> jax.Array:
