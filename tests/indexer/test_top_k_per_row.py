@@ -33,7 +33,8 @@ def test_prefill(columns, k):
         assert (indices == torch_top_k(row, lo, hi, k)).all()
     for unordered, ordered in zip(np.asarray(top_k_per_row_prefill(logits, lows, highs, k=k)), got, strict=True):
         count = (ordered >= 0).sum()
-        assert (np.sort(unordered[:count]) == ordered[:count]).all() and (unordered[count:] == -1).all()
+        assert (np.sort(unordered[:count]) == ordered[:count]).all()
+        assert (unordered[count:] == -1).all()
 
 
 @pytest.mark.parametrize("next_n", [1, 2, 3])
@@ -56,15 +57,17 @@ def test_ties_zeros_infinities_and_nan():
 
 
 PATTERNS = np.array(
-    [0xFFFFFFFF, 0xFFFFFFFE, 0xFFC00000, 0xFF800001, 0xFF800000, 0xFF7FFFFF, 0x80000001, 0x80000000]
-    + [0, 1, 0x3F800000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF],
+    [
+        *(0xFFFFFFFF, 0xFFFFFFFE, 0xFFC00000, 0xFF800001, 0xFF800000, 0xFF7FFFFF, 0x80000001, 0x80000000),
+        *(0, 1, 0x3F800000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0x7FC00000, 0x7FFFFFFF),
+    ],
     np.uint32,
 )  # of NaNs, infinities, the largest and the least numbers and zeros, of both signs
 FORMS = {"cpu": (False, False), "gpu": (True, False), "split": (False, True), "split gpu": (True, True)}
 
 
 def by_bits(row, lo, hi, k):
-    """The k first of a stable sort by bit pattern; of the least two patterns, which the op does not tell apart, the first column."""
+    """The k first of a stable sort by bit pattern; the least two patterns, which the op does not tell apart, are one."""
     lo, hi = np.clip((lo, hi), 0, len(row))
     bits = np.minimum(row[lo:hi], 0xFFFFFFFE).astype(np.int64)
     descending = np.argsort(np.where(bits >> 31, bits, -1 - bits), kind="stable")[:k] + lo

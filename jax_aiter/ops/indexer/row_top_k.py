@@ -40,12 +40,12 @@ def select(logits: jax.Array, starts: jax.Array, ends: jax.Array, k: int, stable
 
 
 def _largest(bits: jax.Array, k: int) -> jax.Array:
-    """Columns [rows, k] of the largest of each row of floats' bit patterns, the lowest first among equals; any where there are none.
+    """Columns [rows, k] of the largest of each row of floats' bit patterns, the first of equals first; any where none is.
 
-    A CPU's `top_k` of floats selects by just this order, and takes a fraction of a sort's time; of integers it would sort. On a GPU it
-    is a sort of keys and columns either way, by radix where that is faster; that of floats counts -0.0 as 0.0 there, and for few of a
-    long row calls a kernel that knows no NaN, so it is given integers of the same order. A program that XLA splits over devices
-    sorts, since XLA would gather the rows of a `top_k` first.
+    A CPU's `top_k` of floats selects by just this order, in a fraction of a sort's time; of integers it would sort. On a GPU it is
+    a sort of keys and columns either way, by radix where that is faster; but that of floats may count -0.0 as 0.0, and for few of a
+    long row it calls a kernel that knows no NaN, so it is given integers of the same order. A program that XLA splits over devices
+    sorts: XLA would gather the rows of a `top_k` first.
     """
     if symbolic.is_symbolic(bits.shape[1]) or bits.shape[1] < k:
         missing = k if symbolic.is_symbolic(bits.shape[1]) else k - bits.shape[1]
