@@ -170,13 +170,14 @@ def flash_attention(
       causal: a query sees no key after its position.
       scale: of the scores; None is ``1 / sqrt(D)``.
       sliding_window: ``(left, right)``: a query at position p sees keys ``p - left .. p + right``; -1 is unbounded.
-      alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32; ``-slope * |p - j|`` is added to the score of key j.
+      alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32; ``-slope * |p - j|`` is added to the score of key j, so a slope is per token of
+        distance.
       bias: ``[Sq, Sk]`` float32, bfloat16 or float16, added to the scores of every sequence and head.
-      attention_chunk_size: a query at position p sees no key before ``p // size * size``, where its chunk of the sequence begins
-        (Llama 4); needs `causal`. None or 0 is one chunk.
+      attention_chunk_size: in tokens: a query at position p sees no key before ``p // size * size``, where its chunk of the
+        sequence begins (Llama 4); needs `causal`. None or 0 is one chunk.
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)`` before ALiBi and bias.
       sinks: ``[Hq]`` float32: one more score per head, not scaled or capped, that takes weight but has no value (gpt-oss).
-      dropout: must be 0.
+      dropout: the probability that a weight is dropped; must be 0.
       return_lse: also return the log-sum-exp of each query's scores (natural logarithm, its sink included), by which
         `merge_attention_states` joins attention over parts of the keys.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.

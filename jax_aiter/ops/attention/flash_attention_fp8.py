@@ -150,8 +150,8 @@ def flash_attention_fp8(
     Args:
       q: ``[B, Sq, Hq, D]`` float8_e4m3fnuz (gfx942) or float8_e4m3fn.
       k: ``[B, Sk, Hk, D]``, v: ``[B, Sk, Hk, Dv]``, the dtype of `q`.
-      q_descale, k_descale, v_descale: float32 ``[1]``, or ``[B, Hk]``: one per sequence and key head (query heads that share a key
-        head share their scale).
+      q_descale, k_descale, v_descale: float32 ``[1]``, or ``[B, Hk]``: a factor per sequence and key head (query heads that share a
+        key head share their scale).
       causal, scale, sliding_window, return_lse: as in `flash_attention`.
       implementation: None (auto), ``"asm"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).

@@ -148,13 +148,13 @@ def flash_attention_varlen(
     Args:
       q: ``[Tq, Hq, D]`` float32, bfloat16 or float16: sequence b is rows ``cu_seqlens_q[b] .. cu_seqlens_q[b + 1] - 1``.
       k: ``[Tk, Hk, D]``, v: ``[Tk, Hk, Dv]``, the dtype of `q`, packed by `cu_seqlens_k`.
-      cu_seqlens_q, cu_seqlens_k: ``[B + 1]`` int32, not decreasing, from 0 to at most Tq and Tk. Rows past the last sequence give
-        zeros and get zero gradients; what they hold is not read.
-      max_seqlen_q, max_seqlen_k: static, at least the longest sequence: kernels size their grids by them. (The reference
-        lowering gives the full result even where they are too small; kernels drop what is beyond.)
+      cu_seqlens_q, cu_seqlens_k: ``[B + 1]`` int32, first rows, not decreasing, from 0 to at most Tq and Tk. Rows past the last
+        sequence give zeros and get zero gradients; what they hold is not read.
+      max_seqlen_q, max_seqlen_k: static, at least the tokens of the longest sequence: kernels size their grids by them. (The
+        reference lowering gives the full result even where they are too small; kernels drop what is beyond.)
       causal, scale, sliding_window, attention_chunk_size, logits_soft_cap, sinks, dropout, return_lse: as in `flash_attention`, per
         sequence (aligned to its bottom right).
-      alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32.
+      alibi_slopes: ``[Hq]`` or ``[B, Hq]`` float32, per token of distance as in `flash_attention`.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written forward kernels (its symbol or the name of its code object).
 

@@ -140,7 +140,7 @@ def flash_attention_varlen_fp8(
 
     Args:
       q: ``[Tq, Hq, D]``, k: ``[Tk, Hk, D]``, v: ``[Tk, Hk, Dv]`` of one fp8 dtype, packed as in `flash_attention_varlen`.
-      q_descale, k_descale, v_descale: float32 ``[1]`` or ``[B, Hk]``.
+      q_descale, k_descale, v_descale: float32 ``[1]`` or ``[B, Hk]``, as in `flash_attention_fp8`.
       cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k: as in `flash_attention_varlen`.
       causal, scale, sliding_window, return_lse, implementation, kernel: as in `flash_attention_fp8`.
 

@@ -93,7 +93,8 @@ def get_pa_metadata_v1(
     """The work list of `pa_persistent_fwd`: which workgroup takes which blocks of which sequence, computed once for all layers.
 
     Args:
-      seqlens_qo_indptr, pages_kv_indptr: ``[B + 1]`` int32, `pa_persistent_fwd`'s `qo_indptr` and `kv_indptr`.
+      seqlens_qo_indptr, pages_kv_indptr: ``[B + 1]`` int32, `pa_persistent_fwd`'s `qo_indptr`, in queries, and `kv_indptr`, in
+        pages.
       context_lens: ``[B]`` int32, tokens of each sequence.
       num_heads_per_head_k, num_heads_k: static, query heads per key/value head, and key/value heads.
       is_causal: static; the list is the same either way. `pa_persistent_fwd` is causal.

@@ -215,13 +215,14 @@ def pa_persistent_fwd(
         positions, each seeing the keys up to its own.
       key_cache: ``[nb, Hk, 128 / x, bs, x]``, value_cache: ``[nb, Hk, bs / x, 128, x]`` with x = 16 / itemsize, what
         ``reshape_and_cache(kv_layout="asm")`` keeps; the dtype of `query`, or fp8 or int8.
-      qo_indptr, kv_indptr: ``[B + 1]`` int32, bounds of the sequences in `query` and in `kv_indices`.
+      qo_indptr, kv_indptr: ``[B + 1]`` int32, bounds of the sequences in the rows of `query` and in the pages of `kv_indices`.
       kv_indices: ``[slots]`` int32: block numbers, every sequence's one after the other.
       context_lens: ``[B]`` int32, tokens in the cache, the queries' own included. 0 or less gives zeros; what exceeds the
         sequence's blocks does not count.
       max_qlen: static, the most queries of a sequence. A sequence with more gives zeros for all but its last `max_qlen`; rows of no
         sequence and queries before the beginning of their sequence give zeros.
-      k_scale, v_scale: ``[nb, Hk, bs]`` float32 per token, or ``[nb, Hk]`` per block; required for fp8 and int8 caches.
+      k_scale, v_scale: ``[nb, Hk, bs]`` float32 per token, or ``[nb, Hk]`` per block: factors of what is stored; required for fp8
+        and int8 caches.
       work_indptr, work_info, reduce_indptr, reduce_final_map, reduce_partial_map: the work list that `get_pa_metadata_v1` makes of
         these sequences, so that the layers of a model share one; all of them or none. Without them the call makes its own. What it
         says changes who computes what, not the result. Kernels stay inside the operands whatever it holds; results are NaN if it

@@ -158,15 +158,16 @@ def paged_attention(
         ``M * bs``.
       scale: of the scores, usually ``1 / sqrt(D)``.
       cu_seqlens: ``[B + 1]`` int32, see `query`.
-      k_scale, v_scale: float32, both or none, for fp8 and int8 caches: ``[1]``, or ``[nb, Hk, bs]`` per token and head.
-      alibi_slopes: ``[Hq]`` float32; ``slope * (j - (context_len - 1))`` is added to the score of key j.
+      k_scale, v_scale: float32 factors of what is stored, both or none, for fp8 and int8 caches: ``[1]``, or ``[nb, Hk, bs]`` per
+        token and head.
+      alibi_slopes: ``[Hq]`` float32; ``slope * (j - (context_len - 1))`` is added to the score of key j: per token.
       sinks: ``[Hq]`` float32: one more score per head, not scaled or capped, that takes weight but has no value. A query without
         keys gives zeros.
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)``, after ALiBi.
       sliding_window: a query sees only the last `sliding_window` positions up to and including its own; None or 0 is all. (AITER's
         kernels measure the window of every query of a sequence from its last one; with one query per sequence that is the same.)
-      attention_chunk_size: a query at position p sees no key before ``p // size * size``, where its chunk of the sequence begins
-        (Llama 4). None or 0 is one chunk.
+      attention_chunk_size: in tokens: a query at position p sees no key before ``p // size * size``, where its chunk of the
+        sequence begins (Llama 4). None or 0 is one chunk.
       kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"``.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).

@@ -154,21 +154,22 @@ def unified_attention(
         the queries' own tokens are in it already.
       cu_seqlens_q: ``[B + 1]`` int32 from 0, not decreasing, at most Tq.
       context_lens: ``[B]`` int32, tokens in the cache with the queries' own (AITER's ``seqused_k``).
-      block_tables: ``[B, M]`` int32.
+      block_tables: ``[B, M]`` int32: the block of tokens ``m * bs .. (m + 1) * bs - 1`` of each sequence.
       scale: of the scores, usually ``1 / sqrt(D)``.
       causal: a query sees no key after its position (AITER's kernel knows only True).
       sliding_window: a query sees only the last `sliding_window` positions up to and including its own; None or 0 is all.
         AITER's ``window_size=(w, ...)`` is ``sliding_window = w + 1``.
-      attention_chunk_size: a query at position p sees no key before ``p // size * size``, where its chunk of the sequence begins
-        (Llama 4); needs `causal`. None or 0 is one chunk.
+      attention_chunk_size: in tokens: a query at position p sees no key before ``p // size * size``, where its chunk of the
+        sequence begins (Llama 4); needs `causal`. None or 0 is one chunk.
       logits_soft_cap: if not 0, scores become ``cap * tanh(score / cap)``, before ALiBi (AITER's ``softcap``).
-      alibi_slopes: ``[Hq]`` float32; ``slope * (j - position of the sequence's first query)`` is added to the score of key j.
+      alibi_slopes: ``[Hq]`` float32; ``slope * (j - position of the sequence's first query)`` is added to the score of key j: per
+        token.
       sinks: ``[Hq]``: one more score per head, not scaled or capped, that takes weight but has no value. A query without keys
         gives zeros.
       q_descale: ``[1]`` float32, what fp8 queries are to be multiplied with; None is 1. Their caches have the same dtype.
-      k_scale, v_scale: float32, both or none, for fp8 and int8 caches: ``[1]``, ``[B, Hk]`` per sequence and head, or
-        ``[nb, Hk, bs]`` per token and head. (Of AITER's ``[B, Hk]`` its Triton kernel reads the first alone: it is given ``[1]``
-        only.)
+      k_scale, v_scale: float32 factors of what is stored, both or none, for fp8 and int8 caches: ``[1]``, ``[B, Hk]`` per sequence
+        and head, or ``[nb, Hk, bs]`` per token and head. (Of AITER's ``[B, Hk]`` its Triton kernel reads the first alone: it is
+        given ``[1]`` only.)
       output_scale: ``[1]`` float32: the result is fp8, ``out / output_scale``, saturated.
       output_dtype: static; None is the dtype of `q`, bfloat16 for fp8 queries, with `output_scale` the target's fp8.
       kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"`` (AITER's ``shuffled_kv_cache``).

@@ -87,7 +87,7 @@ def fused_qk_norm_rope_cache(
     Args:
       q: ``[T, Hq, D]`` float32, bfloat16 or float16; k: ``[T, Hk, D]``, v: ``[T, Hk, Dv]``, the dtype of `q`.
       q_weight, k_weight: ``[D]``, the dtype of `q`, or float32.
-      epsilon: of the norm; static, > 0.
+      epsilon: static, > 0, added to the mean of the squares by the norm.
       key_cache, value_cache, slot_mapping, positions, cos, sin: as of `rope_and_cache`, and so are rotate_style,
         reuse_freqs_front_part, nope_first, kv_layout, k_scale and v_scale.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.

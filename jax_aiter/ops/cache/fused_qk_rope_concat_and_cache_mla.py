@@ -168,10 +168,10 @@ def fused_qk_rope_concat_and_cache_mla(
       slot_mapping: ``[T]`` int32, ``block * bs + place``. A token whose slot is negative or past the capacity is rotated but not
         written. If two tokens have the same slot, each element there is one of theirs, which one is undefined.
       positions: ``[T]`` int32, rows of the tables. One outside [0, P) uses the nearest row.
-      cos, sin: ``[P, R / 2]`` float, for example of `rope_tables`, or (reuse_freqs_front_part=False) ``[P, R]``.
+      cos, sin: cosines and sines, ``[P, R / 2]`` float, for example of `rope_tables`, or (reuse_freqs_front_part=False) ``[P, R]``.
       rotate_style: ``"neox"`` pairs element i with i + R/2, ``"gptj"`` (DeepSeek) pairs 2i with 2i + 1.
-      k_scale: ``[1]`` float32 for an fp8 cache, q_scale: for fp8 queries (None is 1): what is stored is ``k / k_scale``, rounded to
-        nearest and saturated, after the rounding to the tokens' own dtype.
+      k_scale: ``[1]`` float32 for an fp8 cache, q_scale: for fp8 queries (None is 1): what is stored is ``k / k_scale``, and
+        returned ``q / q_scale``, rounded to nearest and saturated, after the rounding to the tokens' own dtype.
       q_out_dtype: of the queries that come out: None (the dtype of `q_nope`), a float dtype, or ``"fp8"`` or one of the fp8 dtypes.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 

@@ -121,8 +121,8 @@ def reshape_and_cache(
         tokens have the same slot, each element there is one of theirs, which one is undefined.
       kv_layout: ``"NHD"`` [nb, bs, Hk, D], ``"HND"`` [nb, Hk, bs, D], ``"vllm"`` K [nb, Hk, D/x, bs, x] and V [nb, Hk, D, bs],
         ``"asm"`` K as vllm and V [nb, Hk, bs/x, D, x]; x = 16 / itemsize of the cache.
-      k_scale, v_scale: ``[1]`` float32 for fp8 and int8 caches (None is 1): what is stored is ``key / k_scale``, rounded to
-        nearest and saturated.
+      k_scale, v_scale: ``[1]`` float32 for fp8 and int8 caches (None is 1): what is stored is ``key / k_scale`` and
+        ``value / v_scale``, rounded to nearest and saturated.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:

@@ -144,7 +144,7 @@ def reshape_and_cache_with_pertoken_quant(
     Args:
       key: ``[T, Hk, D]``, value: ``[T, Hk, Dv]`` float32, bfloat16 or float16.
       key_cache, value_cache: fp8 or int8, in one of the layouts of `kv_layout` (see `reshape_and_cache`).
-      k_dequant_scales, v_dequant_scales: ``[nb, Hk, bs]`` float32, one for each slot and head, as `pa_fwd_asm` and
+      k_dequant_scales, v_dequant_scales: ``[nb, Hk, bs]`` float32, a factor for each slot and head, as `pa_fwd_asm` and
         `paged_attention` read them.
       slot_mapping: ``[T]`` int32, ``block * bs + place``. A token whose slot is negative or past the capacity is skipped. If two
         tokens have the same slot, which of them stands there is undefined, for each result by itself.

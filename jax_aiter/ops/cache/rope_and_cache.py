@@ -113,13 +113,13 @@ def rope_and_cache(
       slot_mapping: ``[T]`` int32, ``block * bs + place``. A token whose slot is negative or past the capacity is rotated but not
         written. If two tokens have the same slot, each element there is one of theirs, which one is undefined.
       positions: ``[T]`` int32, rows of the tables. One outside [0, P) uses the nearest row.
-      cos, sin: ``[P, R]`` float, for example of `rope_tables`: one column per rotated pair, or
+      cos, sin: cosines and sines, ``[P, R]`` float, for example of `rope_tables`: one column per rotated pair, or
         (reuse_freqs_front_part=False) one per element. What of D is not rotated passes unchanged.
       rotate_style, nope_first: as of `rope`.
       kv_layout: ``"NHD"``, ``"HND"``, ``"vllm"`` or ``"asm"``.
-      k_scale, v_scale: ``[1]`` float32 for fp8 and int8 caches (None is 1): what is stored is ``k / k_scale``, rounded to nearest
-        and saturated; the keys are rounded to their own dtype before. AITER's kernels round once only, so that a code may be
-        the neighbouring one.
+      k_scale, v_scale: ``[1]`` float32 for fp8 and int8 caches (None is 1): what is stored is ``k / k_scale`` and ``v / v_scale``,
+        rounded to nearest and saturated; the keys are rounded to their own dtype before. AITER's kernels round once only, so that a
+        code may be the neighbouring one.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:

@@ -61,7 +61,7 @@ def e8m0_shuffle(scale: jax.Array, *, implementation: str | None = None) -> Shuf
     """Reorder scales of blocks of 32 into the tiles that AITER's hand-written fp4 kernels load.
 
     Args:
-      scale: uint8 ``[..., M, G]``, one row per row of a weight ``[..., M, 32 G]``.
+      scale: uint8 ``[..., M, G]``, of a factor ``2^(scale - 127)`` each, one row per row of a weight ``[..., M, 32 G]``.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:

@@ -164,7 +164,7 @@ def fp8_paged_mqa_logits(
       kv_cache: uint8 ``[nb, bs, W]``, W >= D + 4, as `indexer_k_quant_and_cache` writes it: each block is bs keys of D fp8 bytes,
         then bs float32 scales, then padding.
       weights: float32 ``[T, H]``.
-      block_tables: int32 ``[B, N]``; entries behind a sequence's length are not used.
+      block_tables: int32 ``[B, N]``, the blocks of each sequence; entries behind its length are not used.
       context_lens: int32 ``[B]``, keys of each sequence, its new tokens included; counts as at most N * bs.
       cu_seqlens_q: int32 ``[B + 1]``, ascending: the tokens ``cu_seqlens_q[b]`` up to ``cu_seqlens_q[b + 1]`` are the last ones of
         sequence b. None: T / B tokens each. Tokens of no sequence see nothing.

@@ -97,7 +97,7 @@ def indexer_k_quant_and_cache(
         D / quant_block_size float32 scales, then padding.
       slot_mapping: ``[T]`` int32, ``block * bs + place``. A token whose slot is negative or past the capacity is skipped. If two
         tokens have the same slot, each byte there is one of theirs, which one is undefined.
-      quant_block_size: static, divides D: elements with a scale of their own (128, the whole key, for DeepSeek).
+      quant_block_size: static, divides D: columns with a scale of their own (128, the whole key, for DeepSeek).
       scale_fmt: static. The scale is the largest magnitude (at least 1e-4) over the largest fp8 value: as it is (None), or the
         next power of two (``"ue8m0"``). What is stored is ``k / scale``, rounded to nearest and saturated.
       preshuffle: static. Keys of a block in tiles of 16 keys by 16 bytes, which the preshuffled `fp8_paged_mqa_logits` reads; bs

@@ -190,9 +190,10 @@ def indexer_qk_rope_quant_and_cache(
         its query and weights are zeros. If two tokens have the same slot, each byte there is one of theirs, which one is undefined.
       norm_weight, norm_bias: ``[D]`` of `layer_norm` over a key; the dtype of `k`, or float32.
       positions: ``[T]`` int32, rows of the tables. One outside [0, P) uses the nearest row.
-      cos, sin: ``[P, R]`` float, for example of `rope_tables`: the first 2 R elements of a query and a key are rotated.
+      cos, sin: cosines and sines, ``[P, R]`` float, for example of `rope_tables`: the first 2 R elements of a query and a key are
+        rotated.
       rotate_style: static: ``"neox"`` pairs element i with i + R, ``"gptj"`` 2i with 2i + 1.
-      epsilon: static, >= 0, of the norm.
+      epsilon: static, >= 0, added to the variance by the norm.
       scale_fmt: static. The scale of a query or a key is its largest magnitude (at least 1e-10 and 1e-4) over the largest fp8
         value: as it is (None), or the next power of two (``"ue8m0"``). What is stored is ``x / scale``, rounded to nearest and
         saturated, after the roundings of norm and rotation to the tokens' own dtype.

@@ -260,7 +260,8 @@ def fused_rearrange_sigmoid_gated_delta_rule(
         ``cu_seqlens[n + 1] - 1``. None: a row each.
       beta, threshold: static, of the softplus: ``log(1 + exp(beta x)) / beta``, x itself where ``beta x`` is above the threshold.
       scale: static; None: ``K ** -0.5``.
-      num_accepted_tokens: ``[N]`` int32 in [1, S], of speculative decoding: a sequence begins with the line of that token instead.
+      num_accepted_tokens: ``[N]`` int32 in [1, S], tokens of speculative decoding: a sequence begins with the line of the last of
+        them.
       use_qk_l2norm_in_kernel: q and k are divided by their lengths (``sqrt(sum of squares + 1e-6)``) first.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 

@@ -33,7 +33,7 @@ def hc_head(
     Args:
       hidden_states: ``[..., n, H]`` float32, bfloat16 or float16.
       hc_fn: ``[n, n * H]``, hc_scale: ``[1]`` and hc_base: ``[n]`` float32; ``mix`` as in `mhc_pre`.
-      rms_norm_eps, hc_eps: static, at least 0.
+      rms_norm_eps, hc_eps: static, at least 0; the former is added to the mean of the squares.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:

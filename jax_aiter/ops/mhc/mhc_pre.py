@@ -159,7 +159,7 @@ def mhc_pre(
       residual: ``[..., n, H]`` float32, bfloat16 or float16, the n streams of each token.
       fn: ``[2 * n + n * n, n * H]`` float32.
       hc_scale: ``[3]`` and hc_base: ``[2 * n + n * n]`` float32.
-      rms_eps, hc_pre_eps, hc_sinkhorn_eps, norm_eps: static, at least 0.
+      rms_eps, hc_pre_eps, hc_sinkhorn_eps, norm_eps: static, at least 0; added to means of squares, to `pre` and to sums, as above.
       hc_post_mult_value: static.
       sinkhorn_repeat: static: how many times rows and columns are divided, the softmax being the first. 0 makes neither `post` nor
         the combination: fn is ``[n, n * H]``, hc_scale ``[1]``, hc_base ``[n]``, and ``n`` of their results is 0.

@@ -103,7 +103,8 @@ def get_mla_metadata_v1(
     """The work list of `mla_decode_fwd`: which workgroup takes which keys of which sequence, computed once for all layers.
 
     Args:
-      seqlens_qo_indptr, seqlens_kv_indptr: ``[B + 1]`` int32, `mla_decode_fwd`'s `qo_indptr` and `kv_indptr`.
+      seqlens_qo_indptr, seqlens_kv_indptr: ``[B + 1]`` int32, `mla_decode_fwd`'s `qo_indptr`, in queries, and `kv_indptr`, in
+        pages.
       kv_last_page_lens: ``[B]`` int32, tokens in the last page of each sequence.
       num_heads_per_head_k: static, the query heads Hq; num_heads_k: 1, since all heads share one key.
       is_causal: static, `mla_decode_fwd`'s `causal`.

@@ -150,9 +150,9 @@ def mla_decode_fwd(
       max_seqlen_qo: static, at least the most queries of a sequence (kernels size their grids by it).
       sm_scale: of the scores, usually ``1 / sqrt(192)``.
       logit_cap: if not 0, scores become ``cap * tanh(score / cap)`` (AITER's asm kernels know only 0).
-      q_scale, kv_scale: ``[1]`` float32 for fp8 `q` and `kv_buffer`; None is 1.
+      q_scale, kv_scale: ``[1]`` float32 for fp8 `q` and `kv_buffer`, whose values are multiplied by it; None is 1.
       causal: a query sees no key after its position.
-      return_lse: also return the log-sum-exp of the scores.
+      return_lse: also return the log-sum-exp of the scores (natural logarithm).
       v_head_dim: static, V, the rank of the latent; None is 512, for D = 576, the only sizes that AITER's kernels take.
       work_meta_data, work_indptr, work_info_set, reduce_indptr, reduce_final_map, reduce_partial_map: all or none: what
         `get_mla_metadata_v1` makes of this batch, for AITER's persistent kernels, which are then preferred to those that split

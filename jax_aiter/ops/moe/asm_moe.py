@@ -113,9 +113,10 @@ def asm_moe(
         a `ShuffledWeight` of layout (16, 16).
       w2: ``[E, D, I]``, dtype and layout of `w1`.
       topk_weight, topk_ids: float32 and int32 ``[T, k]``. An id outside [0, E) (or [0, G) with a mask) contributes nothing.
-      fc1_scale, fc2_scale: float32 ``[E, 2I]`` (or I) and ``[E, D]``; a trailing one is accepted.
-      fc1_smooth_scale, fc2_smooth_scale: float32 ``[E, D]`` and ``[E, I]`` (or with a one in the middle), s1 and s2 above. Both or
-        neither; without them this is ``fused_moe(quant_type="per_token")``.
+      fc1_scale, fc2_scale: float32 ``[E, 2I]`` (or I) and ``[E, D]``, factors of the rows of `w1` and `w2`; a trailing one is
+        accepted.
+      fc1_smooth_scale, fc2_smooth_scale: float32 ``[E, D]`` and ``[E, I]`` (or with a one in the middle), the factors s1 and s2
+        above. Both or neither; without them this is ``fused_moe(quant_type="per_token")``.
       a16: static; quantise hidden states inside the kernel, 256 columns of D at a time (D a multiple of 256), and not before it per
         row. Needs the smooth scales. AITER's kernels take bfloat16: float16 is rounded to it first.
       expert_mask: int32 ``[G]``, as for `fused_moe`.

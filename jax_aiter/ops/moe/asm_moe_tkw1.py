@@ -124,11 +124,11 @@ def asm_moe_tkw1(
       w1: ``[E, 2I, D]`` fp8 or int8, gate rows first and then up rows; plain or a `ShuffledWeight` of layout (16, 16).
       w2: ``[E, D, I]``, dtype and layout of `w1`.
       topk_weights, topk_ids: float32 and int32 ``[T, k]``. An id outside [0, E) (or [0, G) with a mask) contributes nothing.
-      fc1_scale, fc2_scale: float32 ``[E, 2I]`` and ``[E, D]``, a trailing one is accepted.
+      fc1_scale, fc2_scale: float32 ``[E, 2I]`` and ``[E, D]``, factors of the rows of `w1` and `w2`; a trailing one is accepted.
       fc1_smooth_scale, fc2_smooth_scale: float32 ``[E, D]`` and ``[E, I]`` (or with a one in the middle), both or neither: multiply
         the hidden states, and the activation, before they are quantised. Reference only: AITER refuses them too.
       a16: must be False. AITER ignores it here; it has no tkw1 kernel that quantises by itself.
-      per_tensor_quant_scale: a static scale of the hidden states instead of one per token.
+      per_tensor_quant_scale: a static scale that the hidden states are divided by, instead of one per token.
       expert_mask: int32 ``[G]``, as for `fused_moe`.
       activation: ``"silu"``, ``"gelu"`` (erf) or ``"gelu_tanh"``, which is what AITER calls gelu and its kernels compute.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.

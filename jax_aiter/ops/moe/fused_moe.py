@@ -125,19 +125,19 @@ def fused_moe(
         them all; D and I are multiples of 32. ``"per_1x32"`` of fp8 weights is MXFP8, ``"mxfp8"`` in messages: ``[E, 2I, D]`` and
         ``[E, D, I]`` as `dynamic_mxfp8_quant` makes them. `q_dtype_a` says what hidden states and the intermediate are.
       doweight_stage1: multiply the first GEMM's result (before bias and activation) by `topk_weight`, and the output not.
-      w1_scale, w2_scale: float32 dequantisation scales: per_tensor ``[E]``; per_token ``[E, 2I]`` (or I) and ``[E, D]``; per_1x128
-        ``[E, 2I/128, D/128]`` and ``[E, D/128, I/128]``. Trailing ones, and blocks flattened as AITER keeps them, are accepted.
-        int4_w4a16, any float dtype: ``[E, 2I, D/g]`` and ``[E, D, I/g]`` for groups of g columns, ``[E, 2I]`` and ``[E, D]`` for
-        whole rows. MXFP4 and MXFP8: uint8 e8m0 ``[E, 2I, D/32]`` and ``[E, D, I/32]``, experts and rows merged too.
+      w1_scale, w2_scale: float32 factors of the quantised weights: per_tensor ``[E]``; per_token ``[E, 2I]`` (or I) and ``[E, D]``;
+        per_1x128 ``[E, 2I/128, D/128]`` and ``[E, D/128, I/128]``. Trailing ones, and blocks flattened as AITER keeps them, are
+        accepted. int4_w4a16, any float dtype: ``[E, 2I, D/g]`` and ``[E, D, I/g]`` for groups of g columns, ``[E, 2I]`` and
+        ``[E, D]`` for whole rows. MXFP4 and MXFP8: uint8 e8m0 ``[E, 2I, D/32]`` and ``[E, D, I/32]``, experts and rows merged too.
       w1_zp, w2_zp: int4_w4a16 only: zero points, uint8 ``[E, 2I/2, D/g]`` and ``[E, D/2, I/g]``, the even row in the low four bits,
         or ``jnp.uint4`` ``[E, 2I, D/g]`` and ``[E, D, I/g]``; both or none.
-      a1_scale: float32; for quantised hidden states their scale: ``[1]``, ``[T, 1]`` or ``[T, D/128]``; for float ones a static
-        scale ``[1]``, per_tensor only.
-      a2_scale: float32 ``[1]``, static scale of the intermediate, per_tensor only.
+      a1_scale: float32; for quantised hidden states the factor of their values: ``[1]``, ``[T, 1]`` or ``[T, D/128]``; for float
+        ones a static scale ``[1]``, per_tensor only.
+      a2_scale: float32 ``[1]``, static scale that the intermediate is divided by, per_tensor only.
       bias1, bias2: ``[E, 2I]`` (or I) and ``[E, D]`` float.
       num_local_tokens: int32 ``[1]`` or scalar, or a static int; later rows are not read and their output is zero.
-      hidden_pad, intermediate_pad: static; the last entries of D and of I are padding: not read in hidden states or weights, zero
-        in the output.
+      hidden_pad, intermediate_pad: static; so many of the last columns of D and of I are padding: not read in hidden states or
+        weights, zero in the output.
       swiglu_limit: static > 0, needs a gate. With silu, gelu and none it clamps gate and up in the same way; None does not.
       gate_mode: ``"separated"``: the gate's rows of `w1` first and then those of up; ``"interleave"``: they alternate, gate first
         (gpt-oss), with `bias1` and `w1_scale` in the order of the rows. A shuffled `w1` is one whose rows stood so before.

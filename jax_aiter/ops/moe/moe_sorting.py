@@ -129,7 +129,7 @@ def moe_sorting(
         gives two entries.
       topk_weights: float32 ``[T, k]``.
       num_experts: static, the global number of experts, >= k.
-      block_size: static, > 0.
+      block_size: static, > 0: rows of a block, each of one expert.
       expert_mask: int32 ``[num_experts]`` or None; entries of experts whose mask is 0 are left out, and the expert ids that come
         out are local: the j-th expert with a mask is j.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.

@@ -101,8 +101,8 @@ def moe_stage1_g1u1(
       activation: ``"silu"``, ``"gelu"`` (erf) or ``"gelu_tanh"``, which is what AITER calls gelu and its kernels compute.
       quant_type: ``"per_token"``, or ``"per_tensor"``, whose scales are repeated over tokens and rows. For ``"per_1x128"`` see
         `moe_stage1_g1u1_blockscale`.
-      a1_scale: float32 ``[T, 1]`` (per_tensor: one).
-      w1_scale: float32 ``[E, 2I]`` or ``[E, 2I, 1]`` (per_tensor: ``[E]``).
+      a1_scale: float32 ``[T, 1]`` (per_tensor: one), factors of the rows of `input`.
+      w1_scale: float32 ``[E, 2I]`` or ``[E, 2I, 1]`` (per_tensor: ``[E]``), factors of the rows of `w1`.
       sorted_weights: float32 ``[S]`` or None; multiplies gate and up before the activation.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
       kernel: run this one of AITER's hand-written kernels (its symbol or the name of its code object).

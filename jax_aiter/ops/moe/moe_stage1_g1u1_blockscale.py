@@ -98,8 +98,8 @@ def moe_stage1_g1u1_blockscale(
       w1: ``[E, 2I, D]`` fp8, I a multiple of 128; plain or a `ShuffledWeight` of layout (16, 16).
       w2, sorted_token_ids, sorted_expert_ids, num_valid_ids, topk, block_m, activation, implementation, kernel: as for
         `moe_stage1_g1u1`.
-      a1_scale: float32 ``[D/128, T]``, as ``group_quant(..., transpose_scale=True)`` makes it.
-      w1_scale: float32 ``[E, 2I/128, D/128]``, or ``[E, (2I/128)·(D/128)]``.
+      a1_scale: float32 ``[D/128, T]``, factors of 128 columns each, as ``group_quant(..., transpose_scale=True)`` makes it.
+      w1_scale: float32 ``[E, 2I/128, D/128]``, or ``[E, (2I/128)·(D/128)]``, factors of 128 by 128 weights each.
 
     Returns:
       out: fp8 ``[T, topk, I]``; out_scale: float32 ``[T, topk, I/128]``, ``out · out_scale`` being the activation. Both are zero

@@ -94,8 +94,7 @@ def fused_qk_rms_norm(
       q_weight: ``[Q]``, the dtype of `q` or float32.
       k: ``[..., K]``, the leading axes and dtype of `q`: the keys' and values' compressed projection (K 512).
       k_weight: ``[K]``, the dtype of `q` or float32.
-      q_epsilon: static, > 0.
-      k_epsilon: static, > 0.
+      q_epsilon, k_epsilon: static, > 0, added to the mean of the squares.
       weight_offset: static, added to both weights in float32.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 

@@ -117,8 +117,7 @@ def fused_qk_rms_norm_quant(
       q_weight: ``[Q]``, the dtype of `q` or float32.
       k: ``[..., K]``, the leading axes and dtype of `q`.
       k_weight: ``[K]``, the dtype of `q` or float32.
-      q_epsilon: static, > 0.
-      k_epsilon: static, > 0.
+      q_epsilon, k_epsilon: static, > 0, added to the mean of the squares.
       q_residual: the shape and dtype of `q`, added to it first.
       group_size: None for a scale per row (token), else 32, 64 or 128, which divides Q, for one per so many columns of a row.
       quant_dtype: ``"fp8"`` (the target's e4m3 variant), ``float8_e4m3fnuz``, ``float8_e4m3fn`` or ``int8``.

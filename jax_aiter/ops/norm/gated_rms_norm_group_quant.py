@@ -90,7 +90,7 @@ def gated_rms_norm_group_quant(
       z: the gate, of the shape and dtype of `x`.
       weight: ``[D]``, the dtype of `x` or float32.
       bias: ``[D]``, the dtype of `x` or float32; absent, nothing is added.
-      epsilon: static, > 0.
+      epsilon: static, > 0, added to the mean of the squares.
       norm_before_gate: False: ``quantize(rms_norm(x * act(z), weight) + bias)``.
       activation: of the gate, ``"silu"`` or ``"sigmoid"``.
       group_size: 32, 64 or 128, which divides D, for a scale per so many columns of a row; None for one per row.

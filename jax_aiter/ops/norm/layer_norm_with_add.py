@@ -71,7 +71,7 @@ def layer_norm_with_add(
       residual: the shape and dtype of `x`.
       weight: ``[D]``, the dtype of `x` or float32.
       bias: ``[D]``, the dtype of `x` or float32; absent, nothing is added to the norm.
-      epsilon: static, > 0.
+      epsilon: static, > 0, added to the variance.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:

@@ -104,7 +104,7 @@ def rms_norm_quant(
     Args:
       x: ``[..., D]`` float32, bfloat16 or float16. ``[M, D]`` with `transpose_scale`.
       weight: ``[D]``, the dtype of `x` or float32.
-      epsilon: static, > 0.
+      epsilon: static, > 0, added to the mean of the squares.
       residual: the shape and dtype of `x`, added to it first; the norm is of the sum before it is rounded.
       scale: float32 ``[1]``, one for the whole tensor; absent, scales are ``max |y| / largest value of quant_dtype`` of each row
         or group, where the maximum counts as at least 1e-10.
@@ -154,7 +154,7 @@ def rms_norm_add_quant(
     Args:
       x, residual: ``[..., D]`` float32, bfloat16 or float16, both of one dtype.
       weight: ``[D]``, the dtype of `x` or float32.
-      epsilon: static, > 0.
+      epsilon: static, > 0, added to the mean of the squares.
       options: the keyword arguments of `rms_norm_quant`.
 
     Returns:
@@ -177,8 +177,8 @@ def rms_norm_group_quant(
     Args:
       x: ``[..., D]`` float32, bfloat16 or float16.
       weight: ``[D]``, the dtype of `x` or float32.
-      epsilon: static, > 0.
-      group_size: 32, 64 or 128, which divides D.
+      epsilon: static, > 0, added to the mean of the squares.
+      group_size: 32, 64 or 128 columns to a scale, which divides D.
       options: the keyword arguments of `rms_norm_quant`.
 
     Returns:
@@ -201,8 +201,8 @@ def rms_norm_add_group_quant(
     Args:
       x, residual: ``[..., D]`` float32, bfloat16 or float16, both of one dtype.
       weight: ``[D]``, the dtype of `x` or float32.
-      epsilon: static, > 0.
-      group_size: 32, 64 or 128, which divides D.
+      epsilon: static, > 0, added to the mean of the squares.
+      group_size: 32, 64 or 128 columns to a scale, which divides D.
       options: the keyword arguments of `rms_norm_quant`.
 
     Returns:

@@ -78,7 +78,7 @@ def rms_norm_with_add(
       x: ``[..., D]`` float32, bfloat16 or float16.
       residual: the shape and dtype of `x`.
       weight: ``[D]``, the dtype of `x` or float32.
-      epsilon: static, > 0.
+      epsilon: static, > 0, added to the mean of the squares.
       weight_offset: static, added to `weight` in float32, as for `rms_norm`.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 

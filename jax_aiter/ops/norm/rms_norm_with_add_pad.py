@@ -76,7 +76,7 @@ def rms_norm_with_add_pad(
       x: ``[..., D]`` float32, bfloat16 or float16.
       residual: the shape and dtype of `x`.
       weight: ``[D]``, the dtype of `x` or float32.
-      epsilon: static, > 0.
+      epsilon: static, > 0, added to the mean of the squares.
       x_pad_to_multiple: static, >= 1; vLLM's gpt-oss pads 2,880 columns to 3,072 with 256.
       weight_offset: static, added to `weight` in float32.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.

@@ -100,7 +100,7 @@ def group_quant(
       x: ``[..., D]`` float32, bfloat16 or float16; D a multiple of `group_size`. ``[M, D]`` with `transpose_scale`.
       quant_dtype: ``"fp8"`` (the target's e4m3 variant), ``float8_e4m3fnuz``, ``float8_e4m3fn`` or ``int8``.
       scale: float32, in the shape returned; absent, it is ``max over the group of |x| / largest value of quant_dtype``.
-      group_size: 32, 64 or 128.
+      group_size: 32, 64 or 128 columns to a scale.
       transpose_scale: return the scales column-major, ``[D/group_size, M]``. AITER keeps the shape and transposes the storage;
         a JAX array has no strides, so the shape says it.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.

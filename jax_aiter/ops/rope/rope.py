@@ -99,10 +99,11 @@ def rope(
 
     Args:
       x: ``[..., H, D]`` float32, bfloat16 or float16, for example ``[T, H, D]`` or ``[B, S, H, D]``.
-      cos, sin: the table, ``[P, R]`` (or AITER's ``[P, 1, 1, R]``) float, one row per position. The rotary dimension is 2R with
-        `reuse_freqs_front_part`, else R; it is even and at most D. The other D - rotary elements of a head pass unchanged.
-      positions: int32 ``[...]``, the leading shape of `x`. None: the index along the first axis of `x`, which is then AITER's
-        ``[S, B, H, D]`` (or ``[S, H, D]``).
+      cos, sin: the table of cosines and sines, ``[P, R]`` (or AITER's ``[P, 1, 1, R]``) float, one row per position. The rotary
+        dimension is 2R with `reuse_freqs_front_part`, else R; it is even and at most D. The other D - rotary elements of a head
+        pass unchanged.
+      positions: int32 ``[...]``, the leading shape of `x`: rows of the table. None: the index along the first axis of `x`, which is
+        then AITER's ``[S, B, H, D]`` (or ``[S, H, D]``).
       offsets: int32, the shape of `positions`; added to them.
       rotate_style: ``"neox"`` pairs element i with i + rotary/2, ``"gptj"`` pairs 2i with 2i + 1.
       reuse_freqs_front_part: the table has one column per pair; False: one per element.

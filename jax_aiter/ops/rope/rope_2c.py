@@ -105,9 +105,9 @@ def rope_2c(
 
     Args:
       q: ``[..., Hq, D]`` float32, bfloat16 or float16; k: ``[..., Hk, D]``, the dtype and leading shape of `q`.
-      cos, sin: the table, ``[P, R]`` (or AITER's ``[P, 1, 1, R]``) float: one column per rotated pair, or
+      cos, sin: the table of cosines and sines, ``[P, R]`` (or AITER's ``[P, 1, 1, R]``) float: one column per rotated pair, or
         (reuse_freqs_front_part=False) one per element. What of D is not rotated passes unchanged.
-      positions: int32 ``[...]``, the leading shape of `q`. One outside [0, P) uses the nearest row.
+      positions: int32 ``[...]``, the leading shape of `q`: rows of the table. One outside [0, P) uses the nearest row.
       rotate_style, nope_first: as of `rope`.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 

@@ -28,15 +28,16 @@ def rope_tables(
         ``rope_theta``, with ``head_dim`` (or ``qk_rope_head_dim``, or ``hidden_size`` and ``num_attention_heads``),
         ``partial_rotary_factor`` and ``max_position_embeddings``. Its rope_type is ``"default"``, ``"linear"``, ``"dynamic"``,
         ``"llama3"``, ``"yarn"``, ``"longrope"`` or ``"proportional"``. A base that is given nowhere counts as 10000.
-      length: how many positions the table has, at most 2^24; None: ``max_position_embeddings``.
+      length: how many positions (tokens) the table has, at most 2^24; None: ``max_position_embeddings``.
       layer_type: for models whose layers differ, such as ``"sliding_attention"`` of Gemma 3 (whose older configurations have
         ``rope_local_base_freq`` for these layers and everything else for ``"full_attention"``).
-      seq_len: the longest sequence that ``"dynamic"`` (which then changes its base) and ``"longrope"`` (which then takes its
-        other list) are to be computed for. None: `length`.
+      seq_len: tokens of the longest sequence that ``"dynamic"`` (which then changes its base) and ``"longrope"`` (which then takes
+        its other list) are to be computed for. None: `length`.
       dtype: of the tables: float32, bfloat16 or float16.
 
     Returns:
-      ``(cos, sin)``, ``[length, rotary / 2]`` each, one column per rotated pair (``reuse_freqs_front_part=True``), times the
+      ``(cos, sin)``, cosines and sines of ``position * base^(-2i / rotary)`` radians, ``[length, rotary / 2]`` each, one column per
+      rotated pair (``reuse_freqs_front_part=True``), times the
       attention factor of ``"yarn"`` and ``"longrope"``. They are computed in float64 on the host and rounded once; at large
       positions Hugging Face's own, whose angles are float32 products, are less exact. Under ``jit`` they become a constant of the
       program: make them outside and pass them in.

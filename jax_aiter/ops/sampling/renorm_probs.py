@@ -63,8 +63,8 @@ def renorm_probs(
     Args:
       probs: ``[B, V]``, float32, bfloat16 or float16; negative ones count as zero. They need not sum to one.
       top_k: int32 ``[B]`` or one int: kept are tokens with fewer than k more probable ones. Outside [1, V]: all.
-      top_p: float32 ``[B]`` or one number in [0, 1]: kept are tokens whose more probable ones sum to less than p, the most probable
-        ones always. From 1 on: all.
+      top_p: float32 ``[B]`` or one number in [0, 1], a probability: kept are tokens whose more probable ones sum to less, the most
+        probable ones always. From 1 on: all.
       min_p: float32 ``[B]`` or one number in [0, 1]: kept are tokens of at least min_p times the largest probability.
       filter_apply_order: static. ``"joint"``, as AITER does it: top_p counts the probabilities as given, whatever top_k leaves.
         ``"top_k_first"``: it counts them as renormalised after top_k. min_p means the same in both.
@@ -117,7 +117,7 @@ def top_p_renorm_probs(probs: jax.Array, top_p: jax.Array | float, *, implementa
 
     Args:
       probs: ``[B, V]``, float32, bfloat16 or float16.
-      top_p: ``[B]`` or one number; kept are tokens with more probable ones that sum to less than p; from 1 on all.
+      top_p: ``[B]`` or one number, a probability; kept are tokens with more probable ones that sum to less; from 1 on all.
       implementation: None (auto), ``"asm"``, ``"hip"``, ``"triton"`` or ``"xla"``.
 
     Returns:
