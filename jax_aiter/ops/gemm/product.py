@@ -32,7 +32,7 @@ def weight_dot(a: jax.Array, b: jax.Array, layout: tuple[int, int] | None = None
     rows = min(max(ELEMENTS // max(math.prod(lead) * k, 1) // 16, 1), 16) * 16
     # XLA's CPU backend multiplies bfloat16 matrices as they are, but not by a single row; anything else it converts first.
     kept = b.dtype.itemsize > 2 or b.dtype == jnp.int8 or (b.dtype == jnp.bfloat16 and a.shape[-2] != 1)
-    if n <= rows or (kept and layout is None):
+    if n <= rows or math.prod(b.shape) <= ELEMENTS or (kept and layout is None):
         return whole(a, b)
 
     def by_rows(a, b):

@@ -41,3 +41,9 @@ def _read(x: jax.Array, index: Any, take: Take) -> jax.Array:
 def _read_jvp(take: Take, primals, tangents):
     (x, index), (dx, _) = primals, tangents
     return _read(x, index, take), take(dx, index)
+
+
+def kept(mask: jax.Array, x: jax.Array) -> jax.Array:
+    """`x` where `mask`, else zero, without widening it."""
+    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}"))
+    return jax.lax.bitcast_convert_type(jnp.where(mask, bits, jnp.zeros((), bits.dtype)), x.dtype)

@@ -14,6 +14,7 @@ from jax_aiter.core import machine, symbolic
 from jax_aiter.ops.attention.forms import chunked, gathered
 from jax_aiter.ops.attention.forms.pages import Pages, Queries, Rule, by_key, grouped
 from jax_aiter.ops.attention.forms.softmax import F32, dot, finish, online_softmax, readable, shown
+from jax_aiter.ops.shared import narrow
 
 # Keys per step, enough to amortise the loop, and a bound on the elements that a step may hold.
 KEYS_PER_STEP = 128
@@ -33,7 +34,10 @@ def attend(queries: Queries, pages: Pages, rule: Rule, value_dim: int, listed: A
         return chunked.attend(queries, pages, rule, value_dim, listed)
     if machine.is_gpu():
         return gathered.attend(queries, pages, rule, value_dim)
-    per_step = max(1, KEYS_PER_STEP // pages.size)
+    keys = KEYS_PER_STEP
+    if listed is not None and not symbolic.any_symbolic_size(n, listed):
+        keys = min(max(listed // n * pages.size, keys), 2 * keys)  # as many as the sequences have, if they are of one length
+    per_step = max(1, keys // pages.size)
     if not symbolic.is_symbolic(pages.per_sequence):
         per_step = max(1, min(pages.per_sequence, per_step))
     group = TILES_PER_STEP
@@ -53,6 +57,9 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
     last = (jnp.max(jnp.where(some, end, 0), axis=1) + pages.size - 1) // pages.size
     steps = jnp.max(jnp.maximum(last - first, 0) + per_step - 1, initial=0) // per_step
 
+    def alone(v):
+        return r == 1 and v.dtype.itemsize == 2
+
     def step(i, carry):
         state, sees = carry
         index = first[:, None] + i * per_step + jnp.arange(per_step, dtype=jnp.int32)
@@ -67,6 +74,9 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
         if k_scale is not None:
             raw = raw * by_key(k_scale)
         s = jnp.where(mask[:, :, None, None], rule.score(raw, position - anchor[:, None]), -jnp.inf)
+        if alone(v):  # what the one query of a tile does not see is set to zero as it is read
+            v = narrow.kept(mask[:, 0, :, None, None], v)
+            return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p.astype(v.dtype), v)), sees | mask.any(-1)
         v, finite = readable(v if v_scale is None else v * v_scale.reshape(n, per_step * pages.size, hk, 1))
         lost = shown(finite.swapaxes(1, 2)[:, None], mask[:, :, None])[..., None, None]
         return online_softmax(state, s, lambda p: dot("nrhgk,nkhd->nrhgd", p, v) + lost), sees | mask.any(-1)
@@ -80,4 +90,6 @@ def _stream(queries: Queries, pages: Pages, rule: Rule, value_dim: int, per_step
         start = (sinks, jnp.where(sinks == -jnp.inf, 0.0, 1.0), acc)
     state, sees = jax.lax.fori_loop(0, steps, step, (start, jnp.zeros((n, r), bool)))
     out, lse = finish(state)
+    if r == 1:
+        out = jnp.where(jnp.isfinite(out).all(-1, keepdims=True), out, jnp.nan)
     return jnp.where(sees[:, :, None, None, None], out * rule.value_scale, 0.0), lse
