@@ -80,8 +80,8 @@ def _time(text: Any) -> float:
 def gemm_row(op: str, row: Table) -> Row | None:
     """A line of a table of products, if it names a kernel that can be estimated."""
     device, name = _device(row), str(row.get("kernelName"))
-    plain = op == "gemm_a16w16" and str(row["bpreshuffle"]) != "True"
-    implementation = "triton" if plain and row.get("libtype") == "triton" else "asm"
+    triton = op == "gemm_a8w8_blockscale_bpreshuffle" or (op == "gemm_a16w16" and str(row["bpreshuffle"]) != "True")
+    implementation = "triton" if triton and row.get("libtype") == "triton" else "asm"
     if implementation == "triton":
         name = f"{row['N']}x{row['K']}"
     other = op == "gemm_a8w8_bpreshuffle" and row.get("q_dtype_w") != "torch.int8"
