@@ -71,7 +71,7 @@ def _explain_equation(op: Op, eqn, platform: str) -> Explanation:
     if implementation == "xla" and call.reference is not None:
         details = (f"reference: {call.reference.name}",)
     elif implementation != "xla" and eqn.params["implementation"] is None:
-        details = (*details, *preference.details(call, implementation), *select.by_estimate(call, implementation))
+        details = (*details, *(preference.details(call, implementation) or select.by_estimate(call, implementation)))
     return Explanation(op.name, shapes, params, platform, call.target.arch, implementation, refused, details)
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,7 +12,7 @@ from jax_aiter.core import machine, symbolic
 from jax_aiter.core.arch import arch_of
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.core.record import Record
-from jax_aiter.kernels.provider import Call, Missing, Open, Target, Unasked, Unusable, providers
+from jax_aiter.kernels.provider import Call, Missing, Target, Unasked, Unusable, providers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,12 +96,22 @@ def choose(op: Record, call: Call, implementation: str | None) -> Choice:
 def _ranked(call: Call, reasons: Mapping[str, str | None]) -> tuple[preference.Preference, dict[str, str]]:
     """The kernels auto would try, in order, and why each other one is not tried."""
     refused = {name: reason for name, reason in reasons.items() if reason is not None}
-    asked, behind = _asked(call, reasons)
-    guess = _estimate(call, asked, behind)
-    first = None if guess is None else guess.first(asked)
-    ranked = preference.preference(call, sorted(asked, key=lambda name: (name != first, name in behind)))
-    slower = {} if first is None else {name: str(guess) for name in asked if name not in behind}
+    order, behind, overtaken = _ordered(call, reasons)
+    ranked = preference.preference(call, order)
+    slower = {} if overtaken and preference.details(call, order[0]) else overtaken  # a measurement says so, or otherwise
     return ranked, {**refused, **behind, **slower, **ranked.passed_over}
+
+
+def _ordered(call: Call, reasons: Mapping[str, str | None]) -> tuple[tuple[str, ...], dict[str, str], dict[str, str]]:
+    """The kernels in AITER's order, or that of the estimates where AITER leaves it open; why it would not take some of them; the
+    estimate by which the first one comes before others that AITER's order has before it."""
+    asked, behind = _asked(call, reasons)
+    usual = tuple(sorted(asked, key=lambda name: name in behind))
+    guess = estimated.agreed(call, usual) if len(usual) > 1 else None
+    if guess is None or not all(p.left_open(call) is not None for p in providers() if p.name in usual):
+        return usual, behind, {}
+    order = guess.order(usual)
+    return order, behind, {name: guess.why(order[0], name) for name in usual[: usual.index(order[0])]}
 
 
 def _asked(call: Call, reasons: Mapping[str, str | None]) -> tuple[list[str], dict[str, str]]:
@@ -114,19 +124,10 @@ def _asked(call: Call, reasons: Mapping[str, str | None]) -> tuple[list[str], di
     return [p.name for p in accepting if not isinstance(behind.get(p.name), Unasked)], behind
 
 
-def _estimate(call: Call, asked: Collection[str], behind: Mapping[str, str]) -> estimated.Estimate | None:
-    """The estimate by which a kernel comes first that AITER's tables leave open; None where none says so."""
-    if not any(isinstance(behind.get(name), Open) for name in asked):
-        return None
-    found = estimated.nearest(call)
-    return found if found is not None and isinstance(behind.get(found.first(asked) or ""), Open) else None
-
-
 def by_estimate(call: Call, implementation: str) -> tuple[str, ...]:
-    """For `explain`: the estimate by which auto takes this kernel, () if something else says so."""
-    asked, behind = _asked(call, refusals(call))
-    found = _estimate(call, asked, behind)
-    return (str(found),) if found is not None and found.first(asked) == implementation else ()
+    """For `explain`: the estimates by which auto takes this kernel, () if something else says so."""
+    order, _, overtaken = _ordered(call, refusals(call))
+    return tuple(overtaken.values()) if order[:1] == (implementation,) else ()
 
 
 def preferred(call: Call, implementation: str | None, lifted: str | None = None) -> tuple[str, dict[str, str]]:

@@ -64,11 +64,6 @@ class Unasked(str):
     """A reason to pass over a kernel that auto never overcomes: it computes something else, close as that may be."""
 
 
-class Open(str):
-    """A reason to pass over a kernel that an estimate of its time outweighs (`bind.estimated`): AITER's tables say nothing of the
-    shape, and what AITER calls then is no kernel of these providers."""
-
-
 class Provider(Protocol):
     name: str
 
@@ -84,6 +79,15 @@ class Provider(Protocol):
         """Of a call it can run: why `implementation=None` should rather take the next provider, None if it should not.
 
         It still comes before the reference, unless the reason is `Unasked`.
+        """
+        ...
+
+    def left_open(self, call: Call) -> str | None:
+        """Of a call it can run: why AITER leaves open which library's kernel runs it, None if a row or rule of its own says.
+
+        Open is what its tables could have a row for and have none, and what it would launch with a kernel of another library's, if
+        that is not at hand. Where each provider that can run the call says so, an estimate of the time outweighs AITER's order
+        (`bind.estimated`).
         """
         ...
 

@@ -94,9 +94,11 @@ def test_tuned_rows(configs, arch):
             assert refusal is None, (row, refusal)
             assert provider.details(asked)[0] == f"kernel {row['kernelName1']}", row
             assert provider.passes_over(asked) is None
+            assert provider.left_open(asked) is None
             one_stage += 1
         elif refusal is None:
             assert "tuned row" in (provider.passes_over(asked) or ""), row
+            assert provider.left_open(asked) is None
             others += 1
     least = LEAST.get(common.release(), {}).get(arch, (0, 0))
     assert (one_stage, others) >= least, "AITER's tables have more rows than this test found"
@@ -110,10 +112,10 @@ def test_the_default_rule_takes_few_tokens_elsewhere(configs, quant, kind, most)
     dtype = np.int8 if kind == "int8" else moe.FP8["gfx942"]
     provider = AsmProvider()
     # AITER rounds the number of tokens up to a power of two before it asks.
-    for tokens in (1, most // 2 + 1, most):
-        assert provider.passes_over(call("gfx942", tokens, **UNTUNED, quant=quant, dtype=dtype)) is not None
-    for tokens in (most + 1, 300):
-        assert provider.passes_over(call("gfx942", tokens, **UNTUNED, quant=quant, dtype=dtype)) is None
+    for tokens in (1, most // 2 + 1, most, most + 1, 300):
+        asked = call("gfx942", tokens, **UNTUNED, quant=quant, dtype=dtype)
+        assert (provider.passes_over(asked) is not None) == (tokens <= most)
+        assert "no tuned row" in (provider.left_open(asked) or "")
 
 
 def test_the_default_rule_for_other_widths(configs):

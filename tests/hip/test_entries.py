@@ -73,12 +73,15 @@ def test_a_row_names_the_library_and_holds_for_rows_rounded_up(tables):
     for m in (17, 31, 32):
         found = entry(described(BLOCKS, m, 512, 256))
         assert (found.rule, found.elsewhere, found.asked) == ("AITER's tuned row for M = 32: tile", None, False)
+        assert found.left_open is None
     assert entry(described(BLOCKS, 32, 640, 256)).elsewhere == "AITER's tuned row for M = 32 takes asm"
-    assert entry(described(BLOCKS, 49, 512, 256)).elsewhere == "AITER's tuned row for M = 64 takes triton"
+    other = entry(described(BLOCKS, 49, 512, 256))
+    assert (other.elsewhere, other.left_open) == ("AITER's tuned row for M = 64 takes triton", None)
     for m, n in ((65, 512), (128, 512), (32, 768)):
         found = entry(described(BLOCKS, m, n, 256))
         assert "without a tuned row: Composable Kernel" in found.rule
         assert found.elsewhere is None
+        assert "no tuned row for this shape" in str(found.left_open)
     assert "without a tuned row" in entry(described(BLOCKS, 32, 512, 256), "gfx950").rule
 
 

@@ -16,7 +16,7 @@ from jax_aiter.kernels.asm.tables import NotFoundError, TableError, location
 from jax_aiter.kernels.cache import CacheError
 from jax_aiter.kernels.empty import nothing_to_launch
 from jax_aiter.kernels.plan import LaunchPlan
-from jax_aiter.kernels.provider import Call, Open, Program, Unusable
+from jax_aiter.kernels.provider import Call, Program, Unusable
 from jax_aiter.kernels.spec import CallSpec
 
 
@@ -45,6 +45,9 @@ class AsmProvider:
     def passes_over(self, call: Call) -> str | None:
         return self._selected(call).passes_over
 
+    def left_open(self, call: Call) -> str | None:
+        return self._selected(call).left_open
+
     def details(self, call: Call) -> tuple[str, ...]:
         found = self._selected(call)
         lines = (f"kernel {found.kernel.symbol}", f"in {found.kernel.path}, grid {found.grid}", f"chosen by {found.rule}")
@@ -53,7 +56,7 @@ class AsmProvider:
         lines += () if where.verified else (f"AITER's files are {where.state}",)
         if found.passes_over is None:
             return lines
-        why = "AITER itself" if isinstance(found.passes_over, Open) else "taken for want of another library's kernel"
+        why = "AITER itself" if found.left_open is not None else "taken for want of another library's kernel"
         return (*lines, f"{why}: {found.passes_over}")
 
     def recorded(self, call: Call) -> tuple[CallSpec, ...]:

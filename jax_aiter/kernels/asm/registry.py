@@ -43,6 +43,7 @@ class Selected:
     build: makes the plan.
     passes_over: why auto should rather take another provider (AITER itself would run something else), None if it should not.
     recorded: AITER's HIP kernels around it, None where there are none for any call.
+    left_open: why AITER leaves it open which library's kernel runs the call, None if a row or a rule says.
     """
 
     kernel: Kernel
@@ -51,6 +52,7 @@ class Selected:
     build: Callable[[], LaunchPlan | Program]
     passes_over: str | None = None
     recorded: Recorded | None = None
+    left_open: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,12 +48,14 @@ class Entry:
     """What AITER's own entry point does with a call, which auto does too.
 
     rule: by what it takes this kernel: a row of a tuned table, or a rule of its code. elsewhere: what it launches instead, None if
-    it takes this kernel. asked: auto does not take the kernel even for want of that.
+    it takes this kernel. asked: auto does not take the kernel even for want of that. left_open: why its tables leave open which
+    library's kernel runs the call, None if a row or a rule says.
     """
 
     rule: str
     elsewhere: str | None = None
     asked: bool = False
+    left_open: str | None = None
 
 
 def _undeclared(spec: CallSpec) -> Entry:

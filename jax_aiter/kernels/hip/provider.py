@@ -46,6 +46,9 @@ class HipProvider:
         entry = adapters()[call.op].entry(CallSpec.of(call))
         return Unasked(entry.elsewhere) if entry.asked and entry.elsewhere else entry.elsewhere
 
+    def left_open(self, call: Any) -> str | None:
+        return adapters()[call.op].entry(CallSpec.of(call)).left_open
+
     def details(self, call: Any) -> tuple[str, ...]:
         """AITER's function, and what it launches, which is known once it was recorded."""
         adapter, spec = adapters()[call.op], CallSpec.of(call)

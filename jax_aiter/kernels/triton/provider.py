@@ -45,6 +45,9 @@ class TritonProvider:
     def passes_over(self, call: Any) -> str | None:
         return None
 
+    def left_open(self, call: Any) -> str | None:
+        return "AITER's Triton kernels have entry points of their own; no rule sends another library's calls there"
+
     def details(self, call: Any) -> tuple[str, ...]:
         """The tile and where it is from; and whether the sources are trusted. Which kernels a wrapper launches is known once it
         was recorded."""

@@ -45,7 +45,8 @@ def _select(call: Call) -> Selected:
     tiles = -(-shape.longest_k // steps.main.number("ts"))
     # Causal workgroups take two tiles of keys, one early and one late, so that all have equal work.
     grid = (-(-tiles // 2) if steps.main["mask"] in (TOP_LEFT, CAUSAL) else tiles, shape.query_heads, shape.batch)
-    return Selected(steps.main, grid, steps.rule, lambda: _build(call, shape, steps, grid), _passes_over(call, shape))
+    why = _passes_over(call, shape)
+    return Selected(steps.main, grid, steps.rule, lambda: _build(call, shape, steps, grid), why, left_open=why)
 
 
 def _passes_over(call: Call, shape: Shape) -> str | None:

@@ -152,7 +152,7 @@ def _select(call: Call) -> Selected:
     passes_over = None
     if not shape.packed and shape.queries <= FEW_QUERIES:
         passes_over = f"Sq = {shape.queries}; up to {FEW_QUERIES} queries AITER takes its CK kernel"
-    return Selected(row, grid, rule, lambda: _build(call, row, grid, shape), passes_over)
+    return Selected(row, grid, rule, lambda: _build(call, row, grid, shape), passes_over, left_open=passes_over)
 
 
 #: Older kernels without a mask leave rows of a packed sequence without keys undefined.

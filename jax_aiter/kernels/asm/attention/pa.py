@@ -157,7 +157,7 @@ def select(call: Call, max_qlen: int, high_precision: int, passes_over: str | No
             row = wider[0]
     _guard(call, row, sequences * max_qlen)
     grid = (kv_heads, sequences, 1)
-    return Selected(row, grid, rule, lambda: program(call, row, grid, max_qlen), passes_over)
+    return Selected(row, grid, rule, lambda: program(call, row, grid, max_qlen), passes_over, left_open=passes_over)
 
 
 def program(call: Call, row: Kernel, grid: tuple[int, int, int], max_qlen: int) -> Program:

@@ -15,7 +15,7 @@ from jax_aiter.kernels.asm.registry import Selected, forced, need, op
 from jax_aiter.kernels.asm.structs import struct
 from jax_aiter.kernels.asm.tables import Kernel, kernels, named
 from jax_aiter.kernels.asm.writer import PlanWriter
-from jax_aiter.kernels.provider import Call, Open
+from jax_aiter.kernels.provider import Call
 
 TABLE = "bf16gemm/bf16gemm_fp32bf16.csv"
 TUNED = "*bf16_tuned_gemm*.csv"
@@ -140,7 +140,7 @@ def select(call: Call) -> Selected:
         )
         return writer.build()
 
-    return Selected(row, grid, rule, build, passes_over)
+    return Selected(row, grid, rule, build, passes_over, left_open=None if tuned else passes_over)
 
 
 def split_of(row: Kernel, m: int, n: int, k: int, units: int) -> int:
@@ -198,4 +198,4 @@ def _passes_over(call: Call, tuned) -> str | None:
         return None if tuned["libtype"] == "asm" else f"AITER's tuned row for M = {tuned['M']} takes {tuned['libtype']}"
     if call.op == "gemm_a16w16_bpreshuffle" and call.target.arch != "gfx942":
         return None
-    return Open("AITER has no tuned row for this shape and calls a BLAS library")
+    return "AITER has no tuned row for this shape and calls a BLAS library"

@@ -109,4 +109,4 @@ def select(call: Call) -> Selected:
 
         return Program((plan,), run)
 
-    return Selected(row, grid, rule, build, passes_over)
+    return Selected(row, grid, rule, build, passes_over, left_open=None if tuned else passes_over)

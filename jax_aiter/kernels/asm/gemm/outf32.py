@@ -82,7 +82,7 @@ def select(call: Call, tuned, passes_over: str | None) -> Selected:
         writer.kernel(row, grid, 256, ARGUMENTS, **pointers, **strides, **unread, **numbers)
         return writer.build()
 
-    return Selected(row, grid, rule, build, passes_over)
+    return Selected(row, grid, rule, build, passes_over, left_open=None if tuned else passes_over)
 
 
 def most_splits(k: int) -> int:

@@ -15,6 +15,7 @@ from jax_aiter.kernels.provider import Call
 
 KINDS = ("pertokenFp8", "pertokenInt8", "blockscaleFp8", "blockscaleBf16")
 TABLES = tuple(f"fmoe/{act}/fmoe_{out}_{kind}_g1u1_{act}.csv" for act in ("silu", "gelu") for out in OUT.values() for kind in KINDS)
+UNTUNED = "AITER has no tuned row for this mixture"
 BLOCK = 32  # rows per workgroup that AITER's rules take where nothing is tuned
 
 
@@ -61,9 +62,9 @@ def select_g1u1(call: Call) -> Selected:
     rows = table(call, name) + (table(call, "blockscaleBf16") if name == "blockscaleFp8" else ())
     rows = tuple({row.symbol: row for row in rows}.values())
     need(bool(rows), f"this release of AITER has no {name} kernel with {call.results[0].dtype.name} output on {call.target.arch}")
-    row, rule, passes_over = asked(call, rows), "the caller's kernel=", None
+    row, rule, passes_over, left_open = asked(call, rows), "the caller's kernel=", None, None
     if row is None:
-        row, rule, passes_over = _automatic(call, rows)
+        row, rule, passes_over, left_open = _automatic(call, rows)
     stage = OneStage.of(row)
     recorded = Recorded.of(call, stage, None if takes_float(row) else call.params["quant_type"])
 
@@ -72,7 +73,7 @@ def select_g1u1(call: Call) -> Selected:
         shapes = {**x, "GUQ": call.operands["w1_scale"], "DQ": call.operands["w2_scale"]}
         return one_stage(call, stage, lambda operands: _inputs(call, stage, operands), shapes, recorded)
 
-    return Selected(row, call_grid(call, stage), rule, build, passes_over, recorded)
+    return Selected(row, call_grid(call, stage), rule, build, passes_over, recorded, left_open)
 
 
 def asked(call: Call, rows: tuple[Kernel, ...], smf: int = 0) -> Kernel | None:
@@ -91,20 +92,20 @@ def _inputs(call: Call, stage: OneStage, operands: Operands):
     return {"X": x.values, "XQ": x.scale, **scales}
 
 
-def _automatic(call: Call, rows: tuple[Kernel, ...]) -> tuple[Kernel, str, str | None]:
-    """The kernel, the rule that chose it, and why AITER would run something else, if it would."""
+def _automatic(call: Call, rows: tuple[Kernel, ...]) -> tuple[Kernel, str, str | None, str | None]:
+    """The kernel, the rule that chose it, why AITER would run something else, if it would, and why that is open, if it is."""
     tuned, fitting = lookup(call), tuple(row for row in rows if refuse(call, row) is None)
     if tuned is not None and str(tuned.get("run_1stage")) == "1":
         row = named(fitting, str(tuned["kernelName1"]))
         if row is not None:
-            return row, f"the tuned row for {tuned['token']} tokens", None
+            return row, f"the tuned row for {tuned['token']} tokens", None, None
     row = heuristic(call, fitting)
     need(row is not None, nothing_fits(call, rows))
     assert row is not None
     rule = heuristic_rule(call)
     if tuned is not None:
-        return row, rule, f"AITER's tuned row for {tuned['token']} tokens takes {tuned['kernelName1'] or 'another library'}"
-    return row, rule, passed_over(call)
+        return row, rule, f"AITER's tuned row for {tuned['token']} tokens takes {tuned['kernelName1'] or 'another library'}", None
+    return row, rule, passed_over(call), UNTUNED
 
 
 def heuristic_rule(call: Call) -> str:

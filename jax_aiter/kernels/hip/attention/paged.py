@@ -173,7 +173,8 @@ def _entry(spec: CallSpec) -> Entry:
     if not plain or _quantised(spec):
         return Entry("AITER's hand-written kernel has no such heads, scales or slopes, paged_attention_rocm has")
     if sequences * heads > 2 * units:
-        return Entry("the caller", elsewhere=f"{rule} exceeds 2 * {units} compute units, where AITER takes its hand-written kernel")
+        other = f"{rule} exceeds 2 * {units} compute units, where AITER takes its hand-written kernel"
+        return Entry("the caller", elsewhere=other, left_open=other)
     return Entry(f"{rule} does not exceed 2 * {units} compute units, beyond which it takes the hand-written kernel")
 
 

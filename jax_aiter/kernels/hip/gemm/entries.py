@@ -59,7 +59,8 @@ def entry(spec: CallSpec) -> Entry:
     except KernelBuildError as error:  # so will whoever compiles that table in
         return Entry(f"the library that AITER calls for want of a tuned row; its tables cannot be read: {error}")
     if row is None:
-        return Entry("AITER's rule for shapes without a tuned row: Composable Kernel, whose tile its dispatcher takes by the sizes")
+        rule = "AITER's rule for shapes without a tuned row: Composable Kernel, whose tile its dispatcher takes by the sizes"
+        return Entry(rule, left_open="AITER has no tuned row for this shape and calls Composable Kernel")
     said = f"AITER's tuned row for M = {row['M']}"
     if row["libtype"] == OWN:
         return Entry(f"{said}: {row['kernelName']}")

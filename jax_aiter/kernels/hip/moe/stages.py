@@ -84,7 +84,7 @@ def entry(spec: CallSpec) -> Entry:
         stages = "one stage" if str(row.get("run_1stage")) == "1" else "a hand-written first stage"
         return Entry(whose, f"{whose} takes {stages}, {name}")
     rule = f"aiter.fused_moe without a tuned row: blocks of {choice(spec).block_m} rows"
-    return Entry(rule, _elsewhere(spec))
+    return Entry(rule, _elsewhere(spec), left_open="AITER has no tuned row for this mixture")
 
 
 def _elsewhere(spec: CallSpec) -> str | None:
