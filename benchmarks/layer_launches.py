@@ -19,6 +19,7 @@ from examples.layers import deepseek, gpt_oss, qwen3_moe
 from examples.layers.parts import Batch, Fp8
 
 SEQUENCES, CONTEXT, PAGE = 64, 1024, 16
+POOL = SEQUENCES * CONTEXT  # tokens in the cache
 BF16 = jnp.dtype("bfloat16")
 
 
@@ -32,36 +33,38 @@ def fp8(n: int, k: int) -> Fp8:
     return Fp8(of(n, k, dtype=jax_aiter.fp8_dtype()), of(-(-n // 128), k // 128, dtype=jnp.dtype("float32")))
 
 
-def _batch(tables: tuple[int, ...]) -> Batch:
-    i32, n = jnp.dtype("int32"), SEQUENCES
+def _batch(n: int, tables: tuple[int, ...]) -> Batch:
+    i32 = jnp.dtype("int32")
     return Batch(of(n, dtype=i32), of(n, dtype=i32), None, of(n, dtype=i32), of(*tables, dtype=i32))
 
 
-def _paged(layer: Callable, weights: Any, model: int, kv_heads: int, dim: int):
-    x, pool = of(SEQUENCES, model), of(SEQUENCES * CONTEXT // PAGE, PAGE, kv_heads, dim)
+def _paged(layer: Callable, weights: Any, model: int, kv_heads: int, dim: int, n: int):
+    x, pool = of(n, model), of(POOL // PAGE, PAGE, kv_heads, dim)
     table = of(4096, dim // 2)
-    return layer, (weights, x, x, (pool, pool), _batch((SEQUENCES, CONTEXT // PAGE)), (table, table))
+    return layer, (weights, x, x, (pool, pool), _batch(n, (n, POOL // n // PAGE)), (table, table))
 
 
-def qwen(quantised: bool, m: int = 2048, hq: int = 32, hk: int = 4, d: int = 128, e: int = 128, i: int = 768):
+def qwen(
+    quantised: bool, m: int = 2048, hq: int = 32, hk: int = 4, d: int = 128, e: int = 128, i: int = 768, n: int = SEQUENCES
+):  # fmt: skip
     dense = fp8 if quantised else of
     w = qwen3_moe.Weights(
         of(m), dense((hq + 2 * hk) * d, m), of(d), of(d), of(m, hq * d), of(m), of(e, m), of(e, 2 * i, m), of(e, m, i)
     )
-    return _paged(functools.partial(qwen3_moe.layer, heads=(hq, hk), topk=8, fp8=quantised), w, m, hk, d)
+    return _paged(functools.partial(qwen3_moe.layer, heads=(hq, hk), topk=8, fp8=quantised), w, m, hk, d, n)
 
 
-def gptoss(m: int = 2880, hq: int = 64, hk: int = 8, d: int = 64, e: int = 32, i: int = 2880):
-    n = (hq + 2 * hk) * d
+def gptoss(m: int = 2880, hq: int = 64, hk: int = 8, d: int = 64, e: int = 32, i: int = 2880, n: int = SEQUENCES):
+    heads = (hq + 2 * hk) * d
     f32 = jnp.dtype("float32")
     w = gpt_oss.Weights(
-        of(m), of(n, m), of(n), of(hq, dtype=f32), of(m, hq * d), of(m), of(m), of(e, m), of(e), of(e, 2 * i, m), of(e, 2 * i),
-        of(e, m, i), of(e, m),
+        of(m), of(heads, m), of(heads), of(hq, dtype=f32), of(m, hq * d), of(m), of(m), of(e, m), of(e), of(e, 2 * i, m),
+        of(e, 2 * i), of(e, m, i), of(e, m),
     )  # fmt: skip
-    return _paged(functools.partial(gpt_oss.layer, heads=(hq, hk), topk=4, window=128), w, m, hk, d)
+    return _paged(functools.partial(gpt_oss.layer, heads=(hq, hk), topk=4, window=128), w, m, hk, d, n)
 
 
-def deepseek_v3(quantised: bool, h: int = 16, i: int = 2048):
+def deepseek_v3(quantised: bool, h: int = 16, i: int = 2048, n: int = SEQUENCES):
     m, q, rank, rotary, plain, value, e = 7168, 1536, 512, 64, 128, 128, 256
     dense = fp8 if quantised else of
     w = deepseek.Weights(
@@ -69,10 +72,9 @@ def deepseek_v3(quantised: bool, h: int = 16, i: int = 2048):
         of(m, h * value), of(m), of(e, m), of(e, dtype=jnp.dtype("float32")), of(e, 2 * i, m), of(e, m, i), dense(2 * i, m),
         dense(m, i),
     )  # fmt: skip
-    x, table = of(SEQUENCES, m), of(4096, rotary // 2)
+    x, table = of(n, m), of(4096, rotary // 2)
     call = functools.partial(deepseek.layer, routing=deepseek.Routing(8, 8, 4, 2.5), scale=0.1, queries=1, fp8=quantised)
-    pages = SEQUENCES * CONTEXT
-    return call, (w, x, x, of(pages, 1, 1, rank + rotary), _batch((pages,)), (table, table))
+    return call, (w, x, x, of(POOL, 1, 1, rank + rotary), _batch(n, (POOL,)), (table, table))
 
 
 LAYERS = {

@@ -1,4 +1,5 @@
-"""The calls of models' layers, for a table of estimates: a decode step of 64 sequences, with what decides how much work it is."""
+"""The calls of models' layers, for tables of estimates: a decode step of 64 sequences, and of a prompt what is not attention; with
+what decides how much work it is."""
 
 from __future__ import annotations
 
@@ -10,16 +11,16 @@ import numpy as np
 
 import jax_aiter
 from benchmarks import layer_launches
-from benchmarks.layer_launches import CONTEXT
+from benchmarks.layer_launches import CONTEXT, POOL, SEQUENCES
 from jax_aiter.kernels.asm.mla.launch import even_splits
 from jax_aiter.kernels.provider import Call, providers
 
 #: One of eight devices: heads and the experts' intermediate divided by eight, of gpt-oss a sixteenth of the experts whole.
-LAYERS: Mapping[str, Callable[[], Any]] = {
-    "Qwen3 235B": lambda: layer_launches.qwen(True, m=4096, hq=8, hk=1, i=192),
-    "gpt-oss 120B": lambda: layer_launches.gptoss(hq=8, hk=1, e=16),
-    "DeepSeek V3": lambda: layer_launches.deepseek_v3(True, i=256),
-    "DeepSeek V3 in bfloat16": lambda: layer_launches.deepseek_v3(False, i=256),
+LAYERS: Mapping[str, Callable[[int], Any]] = {
+    "Qwen3 235B": lambda n: layer_launches.qwen(True, m=4096, hq=8, hk=1, i=192, n=n),
+    "gpt-oss 120B": lambda n: layer_launches.gptoss(hq=8, hk=1, e=16, n=n),
+    "DeepSeek V3": lambda n: layer_launches.deepseek_v3(True, i=256, n=n),
+    "DeepSeek V3 in bfloat16": lambda n: layer_launches.deepseek_v3(False, i=256, n=n),
 }
 
 
@@ -62,18 +63,26 @@ def label(call: Call) -> str:
     return f"{call.op} {first.dtype.name} {', '.join(shapes)}"
 
 
-def calls(arch: str) -> Iterator[tuple[str, Call]]:
+def calls(arch: str, tokens: int = SEQUENCES) -> Iterator[tuple[str, Call]]:
     """Each call of each layer once, from both its forms: op by op, and with the ops that do several steps."""
     seen = set()
     with jax_aiter.config(arch=arch):
         for model, make in LAYERS.items():
             for fused in (False, True):
-                for op, eqn in layer_launches.traced(make(), fused):
+                for op, eqn in layer_launches.traced(make(tokens), fused):
                     call = layer_launches.call_of(op, eqn)
                     what = f"{model}: {label(call)}"
                     if what.partition(": ")[2] not in seen:
                         seen.add(what.partition(": ")[2])
                         yield what, call
+
+
+def prompt(arch: str, tokens: int) -> Iterator[tuple[str, Call, dict[str, np.ndarray]]]:
+    """The same for so many tokens of one prompt, with what the operands hold; but for attention, which here would see each token in
+    a sequence of its own."""
+    for what, call in calls(arch, tokens):
+        if not {"context_lens", "kv_indptr"} & call.operands.keys():
+            yield what, call, contents(call, POOL // tokens)
 
 
 #: By Composable Kernel, a minute or two of compiling each: `families.composable` has one size of every one, and of products with

@@ -97,6 +97,13 @@ def of_layers() -> Iterator[Row]:
             yield Row(what, implementation, call, layers.contents(call))
 
 
+def of_prompts(tokens: int = 4096) -> Iterator[Row]:
+    """What they call for a prompt, attention apart."""
+    for what, call, contents in layers.prompt(ARCH, tokens):
+        for implementation in layers.takers(call):
+            yield Row(what, implementation, call, contents)
+
+
 def _attention(model: str, s: int, h: int, hk: int, d: int) -> Iterator[Row]:
     """Prefill of one sequence, causal."""
     operands = {"q": ["bfloat16", 1, s, h, d], "k": ["bfloat16", 1, s, hk, d], "v": ["bfloat16", 1, s, hk, d]}

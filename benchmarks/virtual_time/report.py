@@ -27,7 +27,7 @@ from vgpu.estimate import Bench
 from benchmarks.virtual_time import analytic, coverage, four, launches, sized, versions
 from benchmarks.virtual_time.families import attention, composable, dense, indexer, linear, moe, products
 from benchmarks.virtual_time.journal import Entry, Journal, key, op_of
-from benchmarks.virtual_time.ops import Row, of_layers, rows
+from benchmarks.virtual_time.ops import Row, of_layers, of_prompts, rows
 from jax_aiter.core import arch
 from jax_aiter.core.config import config
 from jax_aiter.core.errors import NotSupportedError
@@ -42,7 +42,7 @@ from vgpu import devices
 APART = 1.75
 # By their marks on the page.
 TABLES: dict[str, Callable[[], Iterable[Row]]] = {
-    "ops": rows, "layers": of_layers, "sized": sized.rows, "dense": dense.rows, "attention": attention.rows,
+    "ops": rows, "layers": of_layers, "prompts": of_prompts, "sized": sized.rows, "dense": dense.rows, "attention": attention.rows,
     "indexer": indexer.rows, "linear": linear.rows, "moe": moe.rows, "products": products.rows, "composable": composable.rows,
     "mxfp4": lambda: [*four.rows(), *products.on_gfx950()],
 }  # fmt: skip

@@ -13,13 +13,13 @@ pytest.importorskip("vgpu.devices", reason="the virtual device is not installed"
 from benchmarks.virtual_time import coverage, report
 from benchmarks.virtual_time.families import attention, dense, indexer, linear, moe, products
 from benchmarks.virtual_time.journal import Journal, key, op_of
-from benchmarks.virtual_time.ops import Row
+from benchmarks.virtual_time.ops import Row, of_prompts
 from jax_aiter.kernels.described import call_of, own_cases
 from jax_aiter.kernels.provider import providers
 from tests.needs import needs_aiter
 
 PAGE = Path(__file__).parents[2] / "docs/virtual_time.md"
-FAMILIES = (attention.rows, dense.rows, indexer.rows, linear.rows, moe.rows, products.rows, products.on_gfx950)
+FAMILIES = (of_prompts, attention.rows, dense.rows, indexer.rows, linear.rows, moe.rows, products.rows, products.on_gfx950)
 
 
 def test_every_kernel_has_a_row_or_a_reason():
