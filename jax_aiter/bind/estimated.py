@@ -107,8 +107,10 @@ def nearest(call: Call) -> list[Estimate]:
     alike = by_kind.get(measured.kind(own), ())
     if not alike or compute_units(arch) != units:
         return []
-    far = [measured.distance(sizes, measured.sizes(own)) for sizes, _ in alike]
-    found = [estimate for d, (_, estimate) in zip(far, alike, strict=True) if d == min(far) and d <= measured.NEAR]
+    asked = measured.sizes(own)
+    far = [measured.distance(sizes, asked) for sizes, _ in alike]
+    least = min(far)
+    found = [estimate for d, (_, estimate) in zip(far, alike, strict=True) if d == least and d <= measured.NEAR]
     exact = tuning.spelled(call)
     return [estimate if estimate.call == exact else dataclasses.replace(estimate, near=near) for estimate in found]
 
