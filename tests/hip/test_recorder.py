@@ -11,6 +11,7 @@ import pytest
 
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.hip.build import compilers
+from jax_aiter.kernels.hip.worker.errors import RecordError
 from jax_aiter.kernels.hip.worker.memory import PLACEMENTS, Memory, slots
 
 ROOT = Path(__file__).parents[2]
@@ -166,3 +167,22 @@ def test_two_numbers_that_together_look_like_an_address_of_this_process_stay():
     assert data == stride + bytes(16)
     assert found == []
     assert slots((first, first), (Memory(PLACEMENTS[0]), Memory(PLACEMENTS[1])), True, own)[0] == bytes(24)
+
+
+@pytest.mark.parametrize("halves", [(0x7F24, 0x5555), (0, 0x7F24), (0x5555, 0)])
+def test_padding_that_held_half_of_an_address_is_zeroed(halves):
+    """Whatever address that was: the number before it stays, and what follows is recorded as if the padding had held nothing."""
+    own = [(0x7F24 << 32, 0x7F25 << 32), (0x5555 << 32, (0x5555 << 32) + 4096)]
+    first, second = (struct.pack("<iiii", 640, half, 7168, 5) for half in halves)
+    memories = Memory(PLACEMENTS[0]), Memory(PLACEMENTS[1])
+    assert slots((first, second), memories, False, own) == (struct.pack("<iiii", 640, 0, 7168, 5), [])
+    flagged = tuple(block[:4] + b"\x01" + block[5:] for block in (first, second))  # only the rest of the four is padding
+    assert slots(flagged, memories, False, own) == (struct.pack("<iiii", 640, 1, 7168, 5), [])
+
+
+def test_other_bytes_that_differ_are_refused():
+    own, memories = [(0x7F24 << 32, 0x7F25 << 32)], (Memory(PLACEMENTS[0]), Memory(PLACEMENTS[1]))
+    first = struct.pack("<iiii", 639, 5, 7167, 0x7F24)
+    for place, other in ((4, (639, 6, 7167, 0x7F24)), (0, (641, 5, 7167, 0x7F24)), (8, (639, 5, 7169, 0))):
+        with pytest.raises(RecordError, match=f"byte {place} of an argument differs"):
+            slots((first, struct.pack("<iiii", *other)), memories, False, own)

@@ -112,6 +112,20 @@ def _is_address(first: int, second: int) -> bool:
     return first != second or first % 2**32 >= SMALL
 
 
+def _within(ranges: Iterable[tuple[int, int]], address: int) -> bool:
+    return any(start <= address < end for start, end in ranges)
+
+
+def _before_padding(first: int, second: int, bounds: Iterable[int]) -> int | None:
+    """How many of eight bytes, a number of four and perhaps a flag, are the same in both recordings, if what follows differs and is
+    what is left of an address of this process, or of none: a structure's padding, which holds what the stack held."""
+    for kept in (4, 5, 6) if first % 2**32 == second % 2**32 and first != second else ():
+        same, rest = first % 2 ** (8 * kept) == second % 2 ** (8 * kept), {bound >> 8 * kept for bound in bounds}
+        if same and {first >> 8 * kept, second >> 8 * kept} <= rest:
+            return kept
+    return None
+
+
 def slots(
     blocks: tuple[bytes, bytes], memories: tuple[Memory, Memory], pointer: bool, own: Iterable[tuple[int, int]]
 ) -> tuple[bytes, list[tuple[int, int, int]]]:
@@ -119,16 +133,22 @@ def slots(
 
     pointer: the argument is an address. Of no buffer it is zeroed: no kernel can read it, and it differs from process to process.
     So is, within a structure, an address of this process's own memory, unless its lower half is `SMALL` and the same both times:
-    then it may be a stride, say, and padding that holds what the stack held. RecordError if other bytes differ.
+    then it may be a stride, say, and padding that holds what the stack held, which is zeroed where it is not the same both times.
+    RecordError if other bytes differ.
     """
-    data, found = bytearray(blocks[0]), []
+    data, found, own = bytearray(blocks[0]), [], list(own)
+    bounds = {bound for both in own for bound in both} | {0}
     offset = 0
     while offset + 8 <= len(data):
         first, second = (int.from_bytes(block[offset : offset + 8], "little") for block in blocks)
         target = memories[0].find(first)
         if target is not None and target == memories[1].find(second):
             found.append((offset, *target))
-        elif not (pointer or (_is_address(first, second) and any(start <= first < end for start, end in own))):
+        elif not pointer and offset % 8 == 0 and (kept := _before_padding(first, second, bounds)):
+            data[offset + kept : offset + 8] = bytes(8 - kept)
+            offset += 8
+            continue
+        elif not (pointer or (_is_address(first, second) and all(_within(own, x) for x in (first, second)))):
             offset += 4
             continue
         data[offset : offset + 8] = bytes(8)
