@@ -136,8 +136,14 @@ def of(calls):
     return pytest.mark.parametrize(("op", "case"), found)
 
 
+def packed(op, case):
+    """Two elements to a byte."""
+    return any("/2" in op.operand_args(case.params)[name].axes for name in case.operands)
+
+
 TRAINED = [(op, case) for op, case in CALLS if float_weights(op, case)]
-FIXED = [(op, case) for op, case in CALLS if not float_weights(op, case)]
+# Not of packed weights: D/2 and D/32 do not grow together to whole tiles. Their gradients: tests/moe/test_mxfp4.py, test_int4.py.
+FIXED = [(op, case) for op, case in CALLS if not float_weights(op, case) and not packed(op, case)]
 
 
 def test_every_function_takes_part():
