@@ -53,7 +53,7 @@ TOP_K_PER_ROW_DECODE = Op(
     reads=_reads,
     data_checks=lambda *, logits, seq_lens, next_n, **_: {"0 <= seq_lens <= L": (seq_lens < 0) | (seq_lens > logits.shape[1])},
     cases=lambda: [
-        case("one", logits=normal(3, 12), seq_lens=constant([12, 1, 7], jnp.int32), next_n=1, k=4, stable=True),
+        case("one", logits=normal(4, 12), seq_lens=constant([12, 1, 7, 4], jnp.int32), next_n=1, k=4, stable=True),
         case("speculative", logits=normal(4, 9), seq_lens=constant([9, 1], jnp.int32), next_n=2, k=8, stable=False),
     ],
 )
