@@ -26,11 +26,7 @@ Pairs = set[tuple[str, str]]
 
 def with_kernels() -> Pairs:
     """Every op with each implementation that has a kernel for some call of it."""
-    have = {
-        "asm": set(hand_written()),
-        "hip": {name for name, adapter in hip().items() if not adapter.part},
-        "triton": {*triton(), *compositions()},
-    }
+    have = {"asm": set(hand_written()), "hip": set(hip()), "triton": {*triton(), *compositions()}}
     return {(op, implementation) for implementation, ops in have.items() for op in ops & all_ops().keys()}
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.virtual_time.ops import Row
+from jax_aiter.kernels.hip import adapters as hip
 from jax_aiter.kernels.provider import Call
+from jax_aiter.kernels.triton import adapters as triton
 
 Entry = dict[str, Any]
 
@@ -20,11 +22,16 @@ def op_of(row: Row) -> str:
     return row.call.op if isinstance(row.call, Call) else str(row.call["op"])
 
 
+def _recorded(row: Row) -> int | None:
+    """The version of the function that records the row's plan: another one may launch the same kernels otherwise."""
+    return {"hip": hip.VERSION, "triton": triton.VERSIONS.get(op_of(row), triton.VERSION)}.get(row.implementation)
+
+
 def key(row: Row, versions: Mapping[str, str]) -> str:
     """Of a call by an implementation, with everything that its estimate depends on; not of its name on the page."""
     call = row.call
     said = (call.op, call.target, sorted(call.operands.items()), sorted(call.params.items())) if isinstance(call, Call) else call
-    digest = hashlib.sha256(repr((row.implementation, said, sorted(versions.items()))).encode())
+    digest = hashlib.sha256(repr((row.implementation, _recorded(row), said, sorted(versions.items()))).encode())
     for name in sorted(row.contents):
         value = np.ascontiguousarray(row.contents[name])
         digest.update(f"{name}{value.dtype}{value.shape}".encode() + value.tobytes())

@@ -16,6 +16,7 @@ from benchmarks.virtual_time.journal import Journal, key, op_of
 from benchmarks.virtual_time.ops import Row, of_prompts
 from jax_aiter.kernels.described import call_of, own_cases
 from jax_aiter.kernels.provider import providers
+from jax_aiter.kernels.triton import adapters
 from tests.needs import needs_aiter
 
 PAGE = Path(__file__).parents[2] / "docs/virtual_time.md"
@@ -83,6 +84,12 @@ def test_a_key_is_of_the_call_its_contents_and_the_versions():
     changed = [key(row(2), {"vgpu": "a"}), key(row(1), {"vgpu": "b"}), key(row(1, {"x": np.ones(1, np.int32)}), {"vgpu": "a"})]
     assert len({base, *changed, key(row(1, {"x": np.zeros(1, np.int32)}), {"vgpu": "a"})}) == 5
     assert op_of(row(1)) == "rms_norm"
+
+
+def test_a_key_is_of_the_version_of_what_records(monkeypatch):
+    base = key(row(1), {})
+    monkeypatch.setitem(adapters.VERSIONS, "rms_norm", adapters.VERSION + 1)
+    assert key(row(1), {}) != base
 
 
 def test_a_journal_survives_a_line_that_was_cut_off(tmp_path):
