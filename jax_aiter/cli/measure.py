@@ -72,8 +72,3 @@ class OneOp:
         named = dict(zip(self._op.results, results, strict=True))
         self._updated = {operand: named[result] for operand, result in self._op.aliases.items()}
         return results
-
-
-def device_seconds(op: Op, params: Mapping[str, Any], operands: dict[str, jax.Array], names: list[str]) -> dict[str, float]:
-    """`side_by_side` of the implementations in `names` of one call."""
-    return side_by_side({name: OneOp(op, params, operands, name) for name in names})

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -11,8 +12,8 @@ import jax
 
 from jax_aiter.bind import select, tuning
 from jax_aiter.bind.searched import Searched
-from jax_aiter.cli.measure import device_seconds
 from jax_aiter.cli.say import examples, say
+from jax_aiter.cli.sides import Sides
 from jax_aiter.cli.tune_calls import TuneCall, benchmark_calls, call_of, file_calls, own_cases, with_parts
 from jax_aiter.cli.tune_print import Row, print_rows, progress_bar
 from jax_aiter.cli.tune_search import searching_of
@@ -23,15 +24,31 @@ from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels import _native
 from jax_aiter.kernels.ahead import Builders
 from jax_aiter.kernels.cache import CacheError, write_atomic
+from jax_aiter.kernels.provider import Call
 from jax_aiter.kernels.triton.ahead import KIND
 from jax_aiter.kernels.triton.tiles.choose import forced
 
+#: of a provider, and of XLA: a call that meets one of these is named, and the others are measured.
+FAILURES = (KernelBuildError, jax.errors.JaxRuntimeError)
+#: calls that are compiled before they are timed, for each thread that compiles: nothing compiles beside a timing.
+AHEAD = 4
 #: how much the processes that compile let this one go first, which takes times.
 NICE = 10
 
 
-def measure(item: TuneCall, arch: str, searched: Searched | None = None) -> Row:
-    """Times XLA and every provider that accepts; a call that no kernel can run has nothing to choose.
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A call whose implementations are compiled; without `sides` it is not measured, for the reason `why`."""
+
+    item: TuneCall
+    call: Call
+    sides: Sides | None = None
+    why: str = ""
+    searched: Searched | None = None
+
+
+def prepared(item: TuneCall, arch: str, searched: Searched | None = None) -> Prepared:
+    """XLA and every provider that accepts; a call that no kernel can run has nothing to choose.
 
     searched: the tile that Triton's kernels are timed with; without it they take what they would take anyway.
     """
@@ -40,14 +57,29 @@ def measure(item: TuneCall, arch: str, searched: Searched | None = None) -> Row:
     refusals = select.refusals(call)
     names = [name for name, reason in refusals.items() if reason is None]
     if not names:
-        return Row(call, None, "; ".join(f"{n}: {r}" for n, r in refusals.items()))
+        return Prepared(item, call, why="; ".join(f"{n}: {r}" for n, r in refusals.items()))
     tile = contextlib.nullcontext() if searched is None else forced(op.name, searched.tile)
     try:
         with tile:
-            seconds = device_seconds(op, case.params, item.draw(), ["xla", *names])
-    except (KernelBuildError, jax.errors.JaxRuntimeError) as error:
-        return Row(call, None, str(error).splitlines()[0])
-    return Row(call, tuning.Entry(seconds, tuning.spelled(call), searched))
+            sides = Sides(op, case.params, {n: a.struct for n, a in case.operands.items()}, ["xla", *names], arch)
+    except FAILURES as error:
+        return Prepared(item, call, why=_first_line(error))
+    return Prepared(item, call, sides, searched=searched)
+
+
+def measure(found: Prepared) -> Row:
+    """Times what was prepared."""
+    if found.sides is None:
+        return Row(found.call, None, found.why)
+    try:
+        seconds = found.sides.seconds(found.item.draw)
+    except FAILURES as error:
+        return Row(found.call, None, _first_line(error))
+    return Row(found.call, tuning.Entry(seconds, tuning.spelled(found.call), found.searched))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def merge(known: dict[str, tuning.Entry], rows: list[Row], continued: Iterable[str] = ()) -> dict[str, tuning.Entry]:
@@ -162,18 +194,27 @@ def _measured(
     with progress_bar() as progress:
         task = progress.add_task("measuring", total=len(calls))
 
-        def one(item: TuneCall, searching: Searching | None = None) -> None:
-            progress.update(task, description=f"{item.op.name} {item.case.name}")
-            row = measure(item, arch, None if searching is None else searching.found)
+        def one(found: Prepared, searching: Searching | None = None) -> None:
+            progress.update(task, description=f"{found.item.op.name} {found.item.case.name}")
+            row = measure(found)
             rows.append(row if searching is None else dataclasses.replace(row, notes=tuple(searching.dropped())))
             save(rows)
             progress.advance(task)
 
+        def searched(searching: Searching) -> None:
+            item, _ = searches[id(searching)]
+            one(prepared(item, arch, searching.found), searching)
+
         if searches:
             progress.update(task, description=f"compiling tiles of {len(searches)} calls")
             with Builders(KIND, jobs, NICE) as pool:
-                search_all([s for _, s in searches.values()], pool, budget, lambda searching: one(*searches[id(searching)]))
-        for item, searching in found:
-            if searching is None:
-                one(item)
+                search_all([s for _, s in searches.values()], pool, budget, searched)
+        rest = [item for item, searching in found if searching is None]
+        for start in range(0, len(rest), AHEAD * jobs):
+            batch = rest[start : start + AHEAD * jobs]
+            progress.update(task, description=f"compiling {len(batch)} calls")
+            with ThreadPoolExecutor(jobs) as threads:
+                ready = list(threads.map(lambda item: prepared(item, arch), batch))
+            for each in ready:
+                one(each)
     return rows

@@ -22,6 +22,7 @@ from jax_aiter.kernels.args import Pointer, Scalar
 from jax_aiter.kernels.builder import PlanBuilder
 from jax_aiter.kernels.triton.adapters import Adapter
 from jax_aiter.kernels.triton.tiles.space import Space
+from tests.core.planted import Planted
 
 COPY, ADD = "mock_copy_u32", "mock_add_u32"
 SPACE = Space({"N": (1, 2, 4, 8, 16), "w": (1, 2, 4)}, {"rows": 96}, ({"N": 4, "w": 1},))
@@ -112,7 +113,7 @@ def machine(monkeypatch, tmp_path):
     monkeypatch.setattr(tune_tiles.plans, "configured", lambda spec, root: {"": {"N": 1, "w": 4}})
     monkeypatch.setattr(tune_command, "Builders", Pool)
     monkeypatch.setattr(measure, "rounds", clock.rounds)
-    monkeypatch.setattr(tune_command, "device_seconds", lambda op, params, operands, names: {"xla": 1e-2, "triton": 1e-3})
+    monkeypatch.setattr(tune_command, "Sides", lambda *of: Planted(lambda operands: {"xla": 1e-2, "triton": 1e-3}))
     Pool.compiled = []
     return clock
 
@@ -176,13 +177,13 @@ def test_a_tile_that_does_not_compile_is_counted_and_named(machine, tmp_path, mo
 def test_an_interrupted_run_goes_on_with_the_rest(machine, tmp_path, monkeypatch):
     times = []
 
-    def device_seconds(op, params, operands, names):
+    def seconds(operands):
         if len(times) == 1:
             raise KeyboardInterrupt
         times.append(operands["x"].shape[0])
         return {"xla": 1e-2, "triton": 1e-3}
 
-    monkeypatch.setattr(tune_command, "device_seconds", device_seconds)
+    monkeypatch.setattr(tune_command, "Sides", lambda *of: Planted(seconds))
     done, written = run(tmp_path)
     assert done.exit_code == 1
     assert len(written["entries"]) == 1

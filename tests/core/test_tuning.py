@@ -17,6 +17,7 @@ from jax_aiter.core.config import config
 from jax_aiter.core.errors import KernelBuildError, NotSupportedError
 from jax_aiter.kernels.provider import Call, Target
 from jax_aiter.ops.catalogue import all_ops
+from tests.core.planted import Planted
 
 OP = all_ops()["rms_norm"]
 
@@ -215,13 +216,6 @@ def test_a_written_file_reads_back():
     assert json.loads(text)["entries"]["k"]["best"] == "triton"
 
 
-def test_measuring_runs_every_implementation_named():
-    case = tune_calls.TuneCall(OP, OP.cases()[0])
-    seconds = measure.device_seconds(OP, case.case.params, case.draw(), ["xla"])
-    assert list(seconds) == ["xla"]
-    assert 0 < seconds["xla"] < 1
-
-
 def test_the_slower_of_two_calls_reads_as_slower_by_its_factor():
     def waits(seconds):
         def call():
@@ -294,7 +288,7 @@ def test_the_command_writes_what_auto_reads(monkeypatch, tmp_path, providers):
     monkeypatch.setattr(tune_command, "arch_of", lambda device: "sm_90")
     monkeypatch.setattr(tune_calls, "platform_name", lambda: "cuda")
     times = {"xla": 3.0, "asm": 2.0, "triton": 1.0}
-    monkeypatch.setattr(tune_command, "device_seconds", lambda op, params, operands, names: {n: times[n] for n in names})
+    monkeypatch.setattr(tune_command, "Sides", lambda op, p, o, names, arch: Planted(lambda drawn: {n: times[n] for n in names}))
     shapes = tmp_path / "shapes.json"
     one = {"op": "rms_norm", "operands": {"x": ["bfloat16", 100, 64], "weight": ["bfloat16", 64]}, "params": {"epsilon": 1e-6}}
     shapes.write_text(json.dumps([one]))
@@ -307,14 +301,14 @@ def test_the_command_writes_what_auto_reads(monkeypatch, tmp_path, providers):
 def test_a_tuning_run_that_is_cut_off_leaves_what_it_measured(monkeypatch, tmp_path, providers):
     from jax_aiter.cli.main import cli
 
-    def cut_off(op, params, operands, names):
+    def cut_off(operands):
         if operands["x"].shape[0] == 7:
             raise KeyboardInterrupt
-        return {n: 1.0 if n == "triton" else 2.0 for n in names}
+        return {"xla": 2.0, "triton": 1.0, "asm": 2.0}
 
     monkeypatch.setattr(tune_command, "arch_of", lambda device: "sm_90")
     monkeypatch.setattr(tune_calls, "platform_name", lambda: "cuda")
-    monkeypatch.setattr(tune_command, "device_seconds", cut_off)
+    monkeypatch.setattr(tune_command, "Sides", lambda *of: Planted(cut_off))
     shapes = tmp_path / "shapes.json"
     one = {"op": "rms_norm", "params": {"epsilon": 1e-6}}
     operands = [{"x": ["bfloat16", rows, 64], "weight": ["bfloat16", 64]} for rows in (100, 7)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -58,15 +58,24 @@ def handed_on(operands: Operands, previous: Any, arch: str) -> Operands:
     return dict(zip(operands, call_plan(plan.build(), *operands.values(), *results, result_shape_dtypes=shapes), strict=True))
 
 
-def program(call: Call, through: str, count: int, arch: str | None = None) -> Any:
+def program(call: Call, through: str, count: int, arch: str | None = None, updates: Mapping[str, int] | None = None) -> Any:
     """A jitted function of the operands, donated, that runs the call `count` times: the operands again, and the last results.
 
-    arch: of the GPU; None for a CPU, where the operand `through` is the one that hangs on the call before.
+    arch: of the GPU; None for a CPU, where the operand `through` is the one that hangs on the call before. updates: operands that
+    the call updates in place, with the numbers of the results that they become; these go on as operands, so that nothing is copied.
     """
+    places = updates or {}
+
+    def again(operands: Operands) -> tuple[Operands, Any]:
+        results = call(operands)
+        if not places:
+            return operands, results
+        updated = {name: results[number] for name, number in places.items()}
+        return {**operands, **updated}, tuple(x for i, x in enumerate(results) if i not in places.values())
 
     @functools.partial(jax.jit, donate_argnums=0)
     def chained(operands: Operands) -> tuple[Operands, Any]:
-        start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(call, operands))
+        start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(again, operands)[1])
 
         def step(_: jax.Array, carry: Any) -> Any:
             operands, previous = carry
@@ -76,7 +85,7 @@ def program(call: Call, through: str, count: int, arch: str | None = None) -> An
                 operands = {**operands, through: nudged(operands[through], previous)}
             else:
                 operands = handed_on(operands, previous, arch)
-            return operands, call(operands)
+            return again(operands)
 
         return lax.fori_loop(0, count, step, (operands, start))
 
