@@ -19,7 +19,7 @@ from jax_aiter.kernels.call import nbytes
 
 #: What a card moves in a second, at most: by this a chain is at least as long as it is meant to be.
 BYTES_PER_S = 4e12
-#: Of the shortest calls so many are one program; a call in a chain takes some 8 µs at least, so this is ten times what a start takes.
+#: Of the shortest calls so many are one program: a call in a chain takes some 8 µs at least, so this is ten times what a start is.
 MOST = 64
 
 
@@ -33,7 +33,9 @@ class Sides:
         updates = {operand: list(op.results).index(result) for operand, result in op.aliases.items()}
         self._count = _calls(operands)
         self._programs = {
-            name: chain.program(functools.partial(_call, op, params, name), "", self._count, arch, updates).lower(dict(operands)).compile()
+            name: chain.program(functools.partial(_call, op, params, name), "", self._count, arch, updates)
+            .lower(dict(operands))
+            .compile()
             for name in names
         }
 

@@ -3,10 +3,14 @@
 A process of its own, as Triton decides on its interpreter when it is imported. Needs torch and triton, no device.
 """
 
+import functools
+
 import numpy as np
 import torch
 
-from jax_aiter.kernels.triton.worker.own import glue_few, glue_sort
+from jax_aiter.kernels.triton.moe import few
+from jax_aiter.kernels.triton.worker.own import glue_sort
+from jax_aiter.kernels.triton.worker.own.moe import glue_few
 
 UNWRITTEN = -77
 
@@ -52,12 +56,16 @@ def run(group, ids, held, tokens, experts: int, block: int):
 
 def check(rng: np.random.Generator) -> None:
     rows, k, experts = (
-        int(rng.choice([1, 3, 17, 64, 200, 513])),
+        int(rng.choice([1, 3, 17, 64, 200, 513, 1400])),
         int(rng.choice([1, 2, 3, 8])),
         int(rng.choice([1, 2, 7, 8, 31, 64])),
     )
     block, given = int(rng.choice([16, 32, 64, 128])), drawn(rng, rows, k, experts)
-    found = run(glue_sort.sorted_slots, *given, experts, block)
+    for places in (False, True):
+        check_one(run(functools.partial(glue_sort.sorted_slots, places=places), *given, experts, block), given, experts, block)
+
+
+def check_one(found, given, experts: int, block: int) -> None:
     wanted, slots, named = expected(*given, experts, block)
     np.testing.assert_array_equal(found.local.numpy(), wanted)
     assert found.padded.item() == len(slots)
@@ -70,7 +78,7 @@ def check(rng: np.random.Generator) -> None:
 def check_few(rng: np.random.Generator) -> None:
     """A block for each slot, those of experts first; what a longer list sorts says which they are."""
     k, experts = int(rng.choice([1, 2, 3, 8, 16])), int(rng.choice([1, 2, 7, 64]))
-    rows, block = int(rng.integers(1, glue_few.FEW // k + 1)), int(rng.choice([16, 64]))
+    rows, block = int(rng.integers(1, few.FEW // k + 1)), int(rng.choice([16, 64]))
     given = drawn(rng, rows, k, experts)
     found = run(glue_few.few_slots, *given, experts, block)
     wanted, _, _ = expected(*given, experts, block)

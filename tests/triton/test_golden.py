@@ -131,8 +131,31 @@ def test_fused_moe_is_one_plan(recording_root):
         "_fused_moe_kernel",
         "_sum_slots_kernel",
     ]
-    assert dict(steps)["_rank_slots_kernel"] == (64 * 2 // 128, 1, 1)
+    assert dict(steps)["_rank_slots_kernel"] == (64 * 2 // 64, 1, 1)
     assert dict(steps)["_place_experts_kernel"] == (9, 1, 1)  # one expert more, for what is left out
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kernels"),
+    [
+        (1, ["_expert_columns_kernel", "_joined_slots_kernel"]),
+        (32, ["_sort_slots_kernel", "_fused_moe_kernel", None, "_fused_moe_kernel", "_sum_slots_kernel"]),
+    ],
+)
+def test_few_tokens_take_few_launches(recording_root, tokens, kernels):
+    """Of one, each slot is by itself; of up to 64 slots one program sorts."""
+    operands = {
+        "hidden_states": f"bfloat16[{tokens},1024]",
+        "w1": "bfloat16[8,1024,1024]",
+        "w2": "bfloat16[8,1024,512]",
+        "topk_weight": f"float32[{tokens},2]",
+        "topk_ids": f"int32[{tokens},2]",
+    }
+    params = {"quant_type": "none", "activation": "silu"}
+    record = _record(recording_root, "fused_moe", "gfx942", operands, [f"bfloat16[{tokens},1024]"], **params)
+    found = [name for name, _ in launches(record)]
+    assert len(found) == len(kernels)
+    assert all(name == wanted for name, wanted in zip(found, kernels, strict=True) if wanted)
 
 
 def test_a_layer_of_gpt_oss_takes_no_launch_more(recording_root):

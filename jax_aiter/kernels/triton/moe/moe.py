@@ -9,7 +9,7 @@ from typing import Any
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.activation.gated import WHOLE_ROWS
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.moe import mxfp4, routed
+from jax_aiter.kernels.triton.moe import few, mxfp4, routed
 from jax_aiter.kernels.triton.moe.chiplets import xcds
 from jax_aiter.kernels.triton.moe.pieces import most_tokens, pieces, widest
 from jax_aiter.kernels.triton.moe.spaces import BLOCK_SCALES, MX, W4A16, columns, fused_moe_space
@@ -99,6 +99,8 @@ def _finds_scales(spec: CallSpec) -> bool:
 
 def _needs(spec: CallSpec) -> tuple[str, ...]:
     quant = spec.params.get("quant_type", "none")
+    if few.alone(spec):
+        return ()
     if quant == MX and routed.alone(spec):
         return routed.NEEDS
     own = mxfp4.needs(spec) if quant == MX else ("moe.moe_op:fused_moe",)
@@ -119,16 +121,20 @@ _KEPT: dict[str, Any] = {"source": "aiter.ops.triton.moe.moe_op.fused_moe", "ref
 @op("fused_moe_gate_up", needs=_needs, space=fused_moe_space, **_KEPT)
 @op(
     "fused_moe",
-    source="aiter.ops.triton.moe.moe_op.fused_moe, moe_op_gemm_a*w4.moe_gemm_a*w4, activation.fused_silu_mul, quant",
+    source="aiter.ops.triton.moe.moe_op.fused_moe, moe_op_gemm_a*w4.moe_gemm_a*w4, activation.fused_silu_mul, quant; of few tokens "
+    "jax_aiter.kernels.triton.worker.own.moe.glue_vectors.layer",
     refuse=_refuse,
     needs=_needs,
-    space=fused_moe_space,
+    space=lambda spec: few.space(spec) if few.alone(spec) else fused_moe_space(spec),
     hides_nan=_finds_scales,
 )
 def fused_moe(ctx):
     spec = ctx.spec
     if spec.params.get("quant_type") == MX and not spec.tile and routed.found(spec):
         return routed.run(ctx, pads=_pads(spec), interleaved=interleaved(spec), limit=limit(spec))
+    if few.alone(spec):
+        few.run(ctx, _pads(spec), spec.params.get("activation", "silu"), limit(spec), interleaved(spec))
+        return ctx.results
     for piece in pieces(ctx):
         _layer(piece, ctx.spec["topk_ids"].shape[0])
     return ctx.results
@@ -139,7 +145,8 @@ def _layer(ctx, whole: int) -> None:
     import torch
     from aiter.ops.triton.utils.moe_config_utils import get_optimal_moe_config
 
-    from jax_aiter.kernels.triton.worker.own import glue, glue_few, glue_moe, glue_sort
+    from jax_aiter.kernels.triton.worker.own import glue, glue_moe, glue_sort
+    from jax_aiter.kernels.triton.worker.own.moe import glue_few
 
     spec = ctx.spec
     x, w1, w2 = (ctx.operand(name) for name in ("hidden_states", "w1", "w2"))
@@ -153,7 +160,7 @@ def _layer(ctx, whole: int) -> None:
     configured = (lambda config: mxfp4.configured(config, spec.arch)) if quant == MX else (lambda config: config)
     config = configured(ctx.tiled(config))
     held = ctx.operand("topk_ids"), ctx.operand("expert_mask"), experts, ctx.operand("num_local_tokens")
-    grouped = glue_few.few_slots if glue_few.are_few(tokens * topk, tokens, experts) else glue_sort.sorted_slots
+    grouped = glue_few.few_slots if few.are_few(spec) else glue_sort.sorted_slots
     found = grouped(*held, config["BLOCK_SIZE_M"])
     ids, every, taken = found.local, (found.order, found.blocks, found.padded), (found.order, found.blocks, found.taken)
     some = _leaves_out(spec)

@@ -15,14 +15,6 @@ import triton.language as tl
 from jax_aiter.kernels.triton.worker.own.glue import expert_of, expert_table
 from jax_aiter.kernels.triton.worker.own.glue_sort import Sorted
 
-#: slots that are few
-FEW = 16
-
-
-def are_few(slots: int, tokens: int, experts: int) -> bool:
-    """Whether each slot may have a block: slots of one expert, which read its weights once each, are then rare."""
-    return slots <= FEW and (tokens == 1 or 4 * slots <= experts)
-
 
 @triton.jit
 def _few_slots_kernel(

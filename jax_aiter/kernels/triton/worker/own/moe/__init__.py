@@ -1,0 +1,1 @@
+"""Our own kernels of MoE layers for few tokens."""
