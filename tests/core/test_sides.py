@@ -37,6 +37,7 @@ def compiled(op, params, drawn):
 
 def after(op, params, operands):
     """The operands and the results of a number of calls, one by one."""
+    results = ()
     for _ in range(TIMES):
         results = op(**operands, **params, implementation="xla")
         operands = {**operands, **{name: results[number] for name, number in updates(op).items()}}
