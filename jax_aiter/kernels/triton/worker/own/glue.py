@@ -208,51 +208,6 @@ def clip(src: torch.Tensor, limit: int) -> torch.Tensor:
 
 
 @triton.jit
-def _router_input_kernel(logits, exact, bounded, n, BLOCK: tl.constexpr):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(logits + i, mask=i < n, other=0.0).to(tl.float32)
-    tl.store(exact + i, x, mask=i < n)
-    # AITER's top-k marks what it has taken with the smallest float32: anything real must stay above that.
-    tl.store(bounded + i, tl.where(x > -3.0e38, x, -3.0e38), mask=i < n)
-
-
-def router_input(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The logits in float32, and a copy without -inf and NaN to choose from."""
-    exact, bounded = (torch.empty(logits.shape, dtype=torch.float32, device=logits.device) for _ in range(2))
-    n = logits.numel()
-    _router_input_kernel[(triton.cdiv(n, 1024),)](logits, exact, bounded, n, BLOCK=1024)
-    return exact, bounded
-
-
-@triton.jit
-def _router_output_kernel(probabilities, chosen, weights, ids, experts, K: tl.constexpr, SLOTS: tl.constexpr, RENORM: tl.constexpr):
-    row = tl.program_id(0)
-    slot = tl.arange(0, SLOTS)
-    used = slot < K
-    expert = tl.load(chosen + row * K + slot, mask=used, other=0).to(tl.int32)
-    weight = tl.load(probabilities + row * experts + expert, mask=used, other=0.0)
-    if RENORM:
-        weight = weight / tl.sum(weight, axis=0)
-    tl.store(weights + row * K + slot, weight, mask=used)
-    tl.store(ids + row * K + slot, expert, mask=used)
-
-
-def router_output(probabilities: torch.Tensor, chosen: torch.Tensor, renormalize: bool, weights, ids) -> None:
-    """Probabilities of the chosen experts (divided by their sum if asked), and their ids as int32."""
-    rows, k = chosen.shape
-    _router_output_kernel[(rows,)](
-        probabilities,
-        chosen,
-        weights,
-        ids,
-        probabilities.shape[1],
-        K=k,
-        SLOTS=triton.next_power_of_2(k),
-        RENORM=renormalize,
-    )
-
-
-@triton.jit
 def _expert_table_kernel(mask, table, n, num_experts, BLOCK: tl.constexpr):
     i = tl.arange(0, BLOCK)
     held = (tl.load(mask + i, mask=i < n, other=0) != 0).to(tl.int32)
