@@ -183,8 +183,8 @@ def test_adapters_name_their_sources():
     assert all(isinstance(a.run, types.FunctionType) for a in adapters().values())
     ours = {op for op, a in adapters().items() if not a.source.startswith("aiter.ops.triton.")}
     writers = {"fused_qk_norm_rope_cache", "reshape_and_cache", "reshape_and_cache_with_pertoken_quant"}
-    # Its wrapper takes pages of one token, or compiles by itself, which nothing records.
-    assert ours == {*writers, "fp8_paged_mqa_logits", "top_k_per_row_decode", "top_k_per_row_prefill"}
+    # Its wrapper takes pages of one token, or compiles by itself, which nothing records; its routing orders otherwise.
+    assert ours == {*writers, "fp8_paged_mqa_logits", "top_k_per_row_decode", "top_k_per_row_prefill", "topk_softmax"}
 
 
 # Which calls AITER's kernels take and which our own: sizes, dtypes and rotations that AITER's have not.

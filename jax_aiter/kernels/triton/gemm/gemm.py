@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
+from jax_aiter.kernels.triton.gemm import few
 from jax_aiter.kernels.triton.gemm.configured import configured
 from jax_aiter.kernels.triton.gemm.spaces import product
 from jax_aiter.kernels.triton.rules import HALF, dtype_in, first, fits_int32
@@ -33,12 +34,19 @@ def _refuse_16(spec: CallSpec) -> str | None:
 
 @op(
     "gemm_a16w16",
-    source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16",
+    source="aiter.ops.triton.gemm.basic.gemm_a16w16.gemm_a16w16; of few rows "
+    "jax_aiter.kernels.triton.worker.own.gemm.glue_rows_product.product",
     refuse=_refuse_16,
-    needs=("gemm.basic.gemm_a16w16:gemm_a16w16",),
-    space=product("a", "b"),
+    needs=lambda spec: () if few.alone(spec) else ("gemm.basic.gemm_a16w16:gemm_a16w16",),
+    space=lambda spec: few.space(spec) if few.alone(spec) else product("a", "b")(spec),
 )
 def gemm_a16w16(ctx):
+    if few.alone(ctx.spec):
+        from jax_aiter.kernels.triton.worker.own.gemm import glue_rows_product
+
+        of = ctx.operand("a"), ctx.operand("b"), ctx.operand("bias"), ctx.results[0]
+        glue_rows_product.product(*of, ctx.tiled(few.own(ctx.spec)))
+        return ctx.results
     from aiter.ops.triton.gemm.basic.gemm_a16w16 import gemm_a16w16 as kernel
 
     y, config = ctx.results[0], configured(ctx, "gemm.basic.gemm_a16w16", ctx.operand("a"))

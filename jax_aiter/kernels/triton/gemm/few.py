@@ -1,0 +1,45 @@
+"""Products of few rows: which calls that is, and their tiles."""
+
+from __future__ import annotations
+
+from jax_aiter.kernels.spec import CallSpec, Tile
+from jax_aiter.kernels.triton.rules import next_power_of_2
+from jax_aiter.kernels.triton.tiles.space import WARP, Space
+
+#: rows that are few
+FEW = 4
+#: 32-bit values that a thread may sum up, of all rows.
+HELD = 64
+
+
+def alone(spec: CallSpec) -> bool:
+    """Whether the kernel for few rows takes the call."""
+    return spec.op == "gemm_a16w16" and spec["a"].shape[0] <= FEW
+
+
+#: columns from which on there are programs enough for several columns each.
+WIDE = {1: 1 << 15, 2: 1 << 12, 4: 1 << 12}
+
+
+def own(spec: CallSpec) -> dict[str, int]:
+    """How it is launched where no tile says: what a program has on its way to it at once fills the card."""
+    (rows, depth), padded = spec["a"].shape, next_power_of_2(spec["a"].shape[0])
+    wide = spec["b"].shape[0] >= WIDE[padded]
+    columns, block = (8 if rows == 1 else 4, 512) if wide else (2, 2048 if rows == 1 else 1024)
+    return {"BLOCK_N": columns, "BLOCK_K": min(next_power_of_2(depth), block), "num_warps": 4}
+
+
+def _rule(spec: CallSpec, tile: Tile) -> str | None:
+    whole = {**own(spec), **tile}
+    columns, depth, warps = (int(whole[name]) for name in ("BLOCK_N", "BLOCK_K", "num_warps"))
+    for name, size in (("BLOCK_N", columns), ("BLOCK_K", depth), ("num_warps", warps)):
+        if size < 1 or size & (size - 1):
+            return f"{name} = {size}; it must be a power of two"
+    each = next_power_of_2(spec["a"].shape[0]) * columns * depth / (warps * WARP[spec.arch])
+    return f"{columns} columns by {depth} are {each:.0f} values per thread; there is room for {HELD}" if each > HELD else None
+
+
+def space(spec: CallSpec) -> Space:
+    values = {"BLOCK_N": (1, 2, 4, 8, 16), "BLOCK_K": (128, 256, 512, 1024, 2048), "num_warps": (1, 2, 4, 8)}
+    (rows, depth), columns = spec["a"].shape, spec["b"].shape[0]
+    return Space(values, {"few": rows, "N": columns, "K": depth}, (own(spec),), lambda tile: _rule(spec, tile))

@@ -1,0 +1,1 @@
+"""Our own kernels of matrix products."""
