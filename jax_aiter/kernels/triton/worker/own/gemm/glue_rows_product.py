@@ -36,7 +36,7 @@ def _few_rows_kernel(
 
 def product(a: torch.Tensor, b: torch.Tensor, bias: torch.Tensor | None, y: torch.Tensor, config: dict[str, int]) -> None:
     """a [M, K] by b [N, K] into y [M, N], with a bias [N]. config: BLOCK_N columns of y by BLOCK_K of the sum, num_warps."""
-    (rows, depth), columns, padded = a.shape, b.shape[0], triton.next_power_of_2(a.shape[0])
+    (rows, depth), columns = a.shape, b.shape[0]
     _few_rows_kernel[(triton.cdiv(columns, config["BLOCK_N"]),)](
         a,
         b,
