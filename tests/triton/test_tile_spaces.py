@@ -1,5 +1,7 @@
 """What may be chosen for an op's kernels: the rules that forbid a tile before anything is compiled."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from benchmarks.h200.case import Shapes
 from benchmarks.h200.suite import checked, timed
 from jax_aiter.kernels.spec import ARCHS, ITEMSIZE
 from jax_aiter.kernels.triton.adapters import adapters
+from jax_aiter.kernels.triton.attention import flash_own
 from jax_aiter.kernels.triton.tiles import choose, shipped
 from jax_aiter.kernels.triton.tiles.search import Search, key
 
@@ -79,6 +82,36 @@ def test_tiles_of_dense_attention_that_would_not_fit(arch):
     refused(flash(arch), tile, "bytes of shared memory")
     refused(flash(arch), {**tile, "BLOCK_N": 32, "num_warps": 1, "num_stages": 1}, "registers per thread")
     refused(flash(arch), {**tile, "BLOCK_M": 16, "BLOCK_N": 16, "num_stages": 1}, "fewer than 16 for each of 8 warps")
+
+
+@pytest.mark.parametrize("arch", ARCHS)
+def test_tiles_of_our_attention(arch):
+    own = {"KERNEL": "own", "BLOCK_M": 32, "BLOCK_N": 64, "num_warps": 2, "num_stages": 1}
+    assert space(flash(arch)).refuse(own) is None, "more keys than queries are right with it"
+    assert space(flash(arch)).refuse({"KERNEL": "own"}) is None
+    refused(flash(arch), {**own, "PRELOAD_V": 1}, "no entry of kernel 'own'")
+    refused(flash(arch), {**own, "BLOCK_M": 8}, "less than the 16")
+    refused(flash(arch), {**own, "num_warps": 4}, "fewer than 16 for each of 4 warps")
+    refused(flash(arch), {**own, "KERNEL": "other"}, "attention has own and aiter")
+    spec = flash(arch, head=80)
+    refused(spec, own, "needs a power of two")
+    assert space(spec).values["KERNEL"] == ("aiter",)
+    window = dataclasses.replace(flash(arch), params={**flash(arch).params, "sliding_window": (64, -1)})
+    refused(window, own, "sliding_window = (64, -1)")
+
+
+def test_what_our_attention_takes_unasked():
+    """On Hopper all that it can; on AMD what a tile gives it. A tile that names no kernel is AITER's, as all were."""
+    amd, nvidia = flash("gfx942"), flash("sm_90")
+    tiles = ({}, {"KERNEL": "own"}, {"KERNEL": "aiter"}, {"BLOCK_M": 64})
+    taken = [[flash_own.takes(dataclasses.replace(spec, tile=tile)) for tile in tiles] for spec in (amd, nvidia)]
+    assert taken == [[False, True, False, False], [True, True, False, False]]
+    assert not flash_own.takes(flash("sm_90", head=80))
+    tile, origin = choose.choose(nvidia, space(nvidia))
+    assert tile["KERNEL"] == "own"
+    assert "µs, AITER's kernel" in origin
+    window = dataclasses.replace(nvidia, params={**nvidia.params, "sliding_window": (64, -1)})
+    assert "KERNEL" not in choose.choose(window, space(window))[0]
 
 
 #: of Hopper kernels that are published: BLOCK_M, BLOCK_N, num_warps, num_stages of Triton's tutorial and FlashAttention, forward.

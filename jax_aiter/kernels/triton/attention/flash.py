@@ -8,7 +8,8 @@ import copy
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.attention import flash_tiles
+from jax_aiter.kernels.triton.attention import flash_own, flash_tiles
+from jax_aiter.kernels.triton.attention.flash_own import chunk as _chunk
 from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, fits_int32, param_is
 
 
@@ -36,12 +37,6 @@ def _window_rule(spec: CallSpec) -> str | None:
     if left == 0 or (right >= 0 and not spec.params["causal"]):
         return f"sliding_window = {(left, right)}; AITER's Triton kernel bounds the left only, by at least 1"
     return None
-
-
-def _chunk(spec: CallSpec) -> int:
-    """Positions per chunk; 0 where that is no less than there are keys."""
-    chunk = spec.params.get("attention_chunk_size") or 0
-    return chunk if chunk < spec["k"].shape[-3] else 0
 
 
 def _chunk_rule(spec: CallSpec) -> str | None:
@@ -152,7 +147,12 @@ def _choices(ctx, mha) -> dict:
     from jax_aiter.kernels.triton.worker.own import glue_order
 
     choose = mha._get_config
-    found = {"_get_config": lambda *of, **by: ctx.tiled(choose(*of, **by))}
+
+    def configuration(*of, **by):
+        config = ctx.tiled({"KERNEL": "aiter", **choose(*of, **by)})
+        return {name: value for name, value in config.items() if name != "KERNEL"}
+
+    found = {"_get_config": configuration}
     if not _hopper(ctx.spec):
         return found
     ordered = glue_order.order(_attn_fwd)  # of any call, so that the kernel is hashed with it
@@ -197,11 +197,13 @@ def _padded(ctx):
     return [glue_widths.resize(ctx.operand(name), size) for name, size in (("q", head), ("k", head), ("v", value))]
 
 
-FORWARD = "aiter.ops.triton.attention.mha._flash_attn_forward"
+FORWARD = "aiter.ops.triton.attention.mha._flash_attn_forward, or jax_aiter.kernels.triton.worker.own.flash.forward.attend"
 
 
 @op("flash_attention", source=FORWARD, refuse=_refuse, needs=_needs, space=flash_tiles.forward)
 def flash_attention(ctx):
+    if flash_own.takes(ctx.spec):
+        return flash_own.record(ctx)
     from jax_aiter.kernels.triton.worker.own import glue
 
     (q, *keys), first = _padded(ctx), _first_seen(ctx)
@@ -240,6 +242,8 @@ def _longest(ctx) -> dict[str, int]:
 
 @op("flash_attention_varlen", source=FORWARD, refuse=_refuse, needs=_needs, space=flash_tiles.forward)
 def flash_attention_varlen(ctx):
+    if flash_own.takes(ctx.spec):
+        return flash_own.record(ctx)
     from aiter.ops.triton.attention import mha
 
     from jax_aiter.kernels.triton.worker.own import glue, glue_lse

@@ -8,6 +8,7 @@ backward kernel goes over keys and over queries with one grid, so that its two o
 from __future__ import annotations
 
 from jax_aiter.kernels.spec import ITEMSIZE, SHARED_LIMIT, CallSpec, Tile
+from jax_aiter.kernels.triton.attention import flash_own
 from jax_aiter.kernels.triton.rules import next_power_of_2
 from jax_aiter.kernels.triton.tiles.space import WARP, Space
 
@@ -58,10 +59,30 @@ def _options(arch: str) -> dict[str, tuple[int, ...]]:
     return {} if arch.startswith("sm_") else {"waves_per_eu": (0, 1, 2, 3)}
 
 
+def _own_rule(spec: CallSpec, tile: Tile) -> str | None:
+    if rule := flash_own.refuse(spec):
+        return f"KERNEL = 'own': {rule}"
+    if others := tile.keys() - flash_own.ENTRIES:
+        return f"{min(others)} is no entry of kernel 'own'"
+    whole = flash_own.default(spec) | {name: value for name, value in tile.items() if isinstance(value, int)}
+    if min(whole["BLOCK_M"], whole["BLOCK_N"]) < ROWS:
+        return f"{whole['BLOCK_M']} queries by {whole['BLOCK_N']} keys are less than the {ROWS} of a matrix product"
+    return _size_rule(spec, whole)
+
+
 def _forward_rule(spec: CallSpec, tile: Tile) -> str | None:
+    kernel = tile.get("KERNEL", "aiter")
+    if kernel not in flash_own.KERNELS:
+        return f"KERNEL = {kernel!r}; attention has {' and '.join(flash_own.KERNELS)}"
+    if kernel == "own":
+        return _own_rule(spec, tile)
     blocks = _complete(tile, "BLOCK_M", "BLOCK_N")
     if blocks is not None and blocks[0] % blocks[1]:
         return f"BLOCK_M = {blocks[0]} is no multiple of BLOCK_N = {blocks[1]}; AITER's kernel would mask too few blocks"
+    return _size_rule(spec, tile)
+
+
+def _size_rule(spec: CallSpec, tile: Tile) -> str | None:
     whole = _complete(tile, "BLOCK_M", "BLOCK_N", "num_warps", "num_stages")
     if whole is None:
         return None
@@ -73,8 +94,13 @@ def _forward_rule(spec: CallSpec, tile: Tile) -> str | None:
 
 
 def forward(spec: CallSpec) -> Space:
-    """BLOCK_M queries by BLOCK_N keys; PRELOAD_V asks for the values before the scores are known."""
-    values: dict[str, tuple[int, ...]] = {
+    """BLOCK_M queries by BLOCK_N keys; PRELOAD_V asks for the values before the scores are known.
+
+    KERNEL "own" is ours, of the calls that it takes; a tile that names none is AITER's.
+    """
+    own = flash_own.refuse(spec) is None
+    values: dict[str, tuple[int | str, ...]] = {
+        "KERNEL": flash_own.KERNELS if own else ("aiter",),
         "BLOCK_M": (16, 32, 64, 128, 256),
         "BLOCK_N": (16, 32, 64, 128),
         "num_warps": (1, 2, 4, 8),
@@ -82,7 +108,8 @@ def forward(spec: CallSpec) -> Space:
         "PRELOAD_V": (0, 1),
         **_options(spec.arch),
     }
-    return Space(values, _bucket(spec), _forward_starts(spec.arch, _heads(spec)[1]), lambda tile: _forward_rule(spec, tile))
+    starts = (*(flash_own.starts(spec) if own else ()), *_forward_starts(spec.arch, _heads(spec)[1]))
+    return Space(values, _bucket(spec), starts, lambda tile: _forward_rule(spec, tile))
 
 
 def _forward_starts(arch: str, value: int) -> tuple[Tile, ...]:
