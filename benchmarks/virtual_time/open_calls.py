@@ -17,7 +17,7 @@ from jax_aiter.kernels.described import call_of
 from jax_aiter.kernels.provider import Call
 
 DEVICES = {"gfx942": "mi300x", "gfx950": "mi355x"}
-ROWS = (1, 4, 16, 64, 256, 1024, 4096)
+ROWS = (1, 4, 8, 16, 64, 256, 1024, 4096)
 # N and K of Llama 70B, Qwen3 235B, DeepSeek V3, gpt-oss 120B; the last two are routers'.
 WEIGHTS = (
     (1280, 8192), (8192, 1024), (7168, 8192), (8192, 3584), (1152, 4096), (4096, 1024), (2112, 7168), (7168, 2048), (5120, 2880),

@@ -23,8 +23,9 @@ def prefill(
     """
     updated: Cache = []
 
-    def attend(layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        updated.append(jax_aiter.reshape_and_cache(k, v, *cache[layer], slots, kv_layout=config.kv_layout))
+    def attend(layer: int, q: jax.Array, k: jax.Array, v: jax.Array, places: model.Places) -> jax.Array:
+        q, k, *pools = jax_aiter.rope_and_cache(q, k, v, *cache[layer], slots, *places, kv_layout=config.kv_layout)
+        updated.append((pools[0], pools[1]))
         return jax_aiter.flash_attention(q[None], k[None], v[None], causal=True, scale=config.scale)[0]
 
     history = model.history_of(tokens[None], config.context_bytes)[0]
@@ -55,8 +56,9 @@ def decode(
     block = jnp.take_along_axis(block_tables, positions[:, None] // block_size, axis=1)[:, 0]
     slots = jnp.where(context_lens > 0, block * block_size + positions % block_size, -1)
 
-    def attend(layer: int, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
-        updated.append(jax_aiter.reshape_and_cache(k, v, *cache[layer], slots, kv_layout=config.kv_layout))
+    def attend(layer: int, q: jax.Array, k: jax.Array, v: jax.Array, places: model.Places) -> jax.Array:
+        q, _, *pools = jax_aiter.rope_and_cache(q, k, v, *cache[layer], slots, *places, kv_layout=config.kv_layout)
+        updated.append((pools[0], pools[1]))
         layout = config.kv_layout
         return jax_aiter.paged_attention(q, *updated[layer], block_tables, context_lens, scale=config.scale, kv_layout=layout)
 

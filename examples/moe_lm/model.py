@@ -16,8 +16,18 @@ import jax_aiter
 EPSILON = 1e-6
 
 Params = dict[str, Any]
-# (layer, q [T, H, Dh], k [T, Hk, Dh], v [T, Hk, Dh]) -> [T, H, Dh]
-Attend = Callable[[int, jax.Array, jax.Array, jax.Array], jax.Array]
+
+
+class Places(NamedTuple):
+    """What queries and keys are rotated by: the tokens' positions int32 [T], and the tables of `rope_table`."""
+
+    positions: jax.Array
+    cos: jax.Array
+    sin: jax.Array
+
+
+# (layer, q [T, H, Dh], k [T, Hk, Dh], v [T, Hk, Dh], places) -> [T, H, Dh]; q and k as they were projected
+Attend = Callable[[int, jax.Array, jax.Array, jax.Array, Places], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,15 +125,14 @@ def forward(
 
     history: int32 [T, context_bytes], the bytes up to and including each position, newest first. positions: int32 [T].
     """
-    cos, sin = rope_table(config, config.sequence)
+    places = Places(positions, *rope_table(config, config.sequence))
     heads, kv, dh = config.heads, config.kv_heads, config.head_dim
     x = jnp.sum(jnp.stack([params["embed"][i][history[:, i]] for i in range(config.context_bytes)]), axis=0)
     delta, balance = jnp.zeros_like(x), jnp.float32(0)
     for layer, p in enumerate(params["layers"]):
         h, x = jax_aiter.rms_norm_with_add(delta, x, p["attention_norm"], EPSILON)
         qkv = linear(h, p["qkv"]).reshape(-1, heads + 2 * kv, dh)
-        qk = jax_aiter.rope(qkv[:, : heads + kv], cos, sin, positions)
-        attended = attend(layer, qk[:, :heads], qk[:, heads:], qkv[:, heads + kv :])
+        attended = attend(layer, qkv[:, :heads], qkv[:, heads : heads + kv], qkv[:, heads + kv :], places)
         h, x = jax_aiter.rms_norm_with_add(linear(attended.reshape(-1, heads * dh), p["out"]), x, p["moe_norm"], EPSILON)
         delta, balanced = mixture(h, p, config.topk)
         balance += balanced / config.layers
@@ -141,8 +150,10 @@ def forward_sequences(params: Params, config: Config, tokens: jax.Array) -> tupl
     """Logits [B, S, 256] of whole sequences int32 [B, S], causal, and the load-balancing loss."""
     batch, length = tokens.shape
 
-    def attend(layer, q, k, v):
+    def attend(layer, q, k, v, places):
         del layer
+        qk = jax_aiter.rope(jnp.concatenate([q, k], axis=1), places.cos, places.sin, places.positions)
+        q, k = qk[:, : config.heads], qk[:, config.heads :]
         q, k, v = (t.reshape(batch, length, *t.shape[1:]) for t in (q, k, v))
         return jax_aiter.flash_attention(q, k, v, causal=True, scale=config.scale).reshape(batch * length, *q.shape[2:])
 

@@ -33,8 +33,8 @@ SIZES = {"layers": 1, "dim": 512, "heads": 4, "kv-heads": 1, "experts": 128, "to
 TEXT = (ROOT / "LICENSE").read_bytes()
 PROMPTS = TEXT[544:560], TEXT[200:208], TEXT[616:648]
 LENGTH = 8  # bytes to append to each prompt
-ON_TRITON = {"gemm_a16w16"}
-ON_HIP = {"per_token_quant", "rope"}
+ON_TRITON = {"gemm_a16w16", "rope_and_cache"}
+ON_HIP = {"per_token_quant"}
 CK = "3rdparty/composable_kernel/include/ck_tile/core.hpp"
 
 
@@ -116,11 +116,12 @@ def test_decoding_runs_on_aiters_kernels(both, arch):
     assert routed or common.release() != AITER_COMMIT
     compiled = not compilers.missing(another="JAX_AITER_TRITON_PYTHON" in os.environ)
     by_ck = compiled and sources.has(aiter_location(), CK)
-    assert {name: chosen[name] for name in ("fused_moe", "topk_softmax", "paged_attention")} == {
+    assert {name: chosen[name] for name in ("fused_moe", "topk_softmax")} == {
         "fused_moe": "asm",
         "topk_softmax": "asm" if routed else chosen["topk_softmax"],
-        "paged_attention": "hip" if by_ck else "asm",
     }
+    # Without AITER's own kernel estimates decide, of the sizes.
+    assert chosen["paged_attention"] in ({"hip"} if by_ck else {"asm", "triton"})
     if "JAX_AITER_TRITON_PYTHON" in os.environ:
         hip = "hip" if compiled else "triton"
         assert {name: chosen[name] for name in ON_TRITON | ON_HIP | {"gemm_a8w8"}} == {
@@ -130,7 +131,8 @@ def test_decoding_runs_on_aiters_kernels(both, arch):
         }
         # The HIP kernel of 16 bits came after release 0.1.7.
         newer = sources.has(aiter_location(), "csrc/kernels/rmsnorm_quant_kernels.cu")
-        assert chosen["rms_norm_with_add"] == (hip if newer else "triton")
+        # On gfx942 it cuts the residual off where others round it.
+        assert chosen["rms_norm_with_add"] == (hip if newer and arch != "gfx942" else "triton")
 
 
 @pytest.mark.timeout(1800)

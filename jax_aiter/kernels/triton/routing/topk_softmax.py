@@ -33,5 +33,6 @@ def topk_softmax(ctx):
     from jax_aiter.kernels.triton.worker.own.moe import glue_router
 
     config = ctx.tiled(_own(ctx.spec))
-    glue_router.chosen_experts(ctx.operand("gating_output"), ctx.spec.params["renormalize"], *ctx.results, config)
+    weights, ids = ctx.results
+    glue_router.chosen_experts(ctx.operand("gating_output"), ctx.spec.params["renormalize"], weights, ids, config)
     return ctx.results
