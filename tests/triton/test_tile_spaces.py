@@ -93,6 +93,12 @@ def test_tiles_of_our_attention(arch):
     refused(flash(arch), {**own, "BLOCK_M": 8}, "less than the 16")
     refused(flash(arch), {**own, "num_warps": 4}, "fewer than 16 for each of 4 warps")
     refused(flash(arch), {**own, "KERNEL": "other"}, "attention has own and aiter")
+    limited = {"BLOCK_M": 128, "BLOCK_N": 32, "num_warps": 8, "num_stages": 4, "maxnreg": 128}
+    if arch == "sm_90":
+        assert {"KERNEL": "own", **limited} in space(flash(arch)).starts
+        refused(flash(arch), limited, "no entry of kernel 'aiter'")
+    else:
+        refused(flash(arch), {"KERNEL": "own", **limited}, "maxnreg is not a name")
     spec = flash(arch, head=80)
     refused(spec, own, "needs a power of two")
     assert space(spec).values["KERNEL"] == ("aiter",)

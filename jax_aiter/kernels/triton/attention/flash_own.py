@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from jax_aiter.kernels.spec import Tile
 
 KERNELS = ("own", "aiter")
-#: entries of a tile of our kernel.
-ENTRIES = frozenset({"KERNEL", "BLOCK_M", "BLOCK_N", "num_warps", "num_stages", "waves_per_eu"})
+#: entries of a tile of our kernel. maxnreg: a thread's registers, so that two programs of eight warps fit a multiprocessor.
+ENTRIES = frozenset({"KERNEL", "BLOCK_M", "BLOCK_N", "num_warps", "num_stages", "waves_per_eu", "maxnreg"})
+REGISTERS = (128, 168)
 HEADS = (32, 256)
 
 
@@ -73,6 +74,8 @@ def starts(spec: CallSpec) -> tuple[Tile, ...]:
     names = ("BLOCK_M", "BLOCK_N", "num_warps", "num_stages")
     sizes = ((128, 64, 8, 3), (64, 64, 4, 2), (128, 64, 4, 3))
     tiles = [default(spec), *(dict(zip(names, size, strict=True)) for size in sizes)]
+    if (size := spec["v"].shape[-1]) <= 128:  # spills nothing; each key is read for twice the queries
+        tiles.append(dict(zip(names, (128, 32 if size > 64 else 64, 8, 4), strict=True)) | {"maxnreg": 128})
     return tuple({"KERNEL": "own", **tile} for tile in tiles)
 
 

@@ -76,6 +76,8 @@ def _forward_rule(spec: CallSpec, tile: Tile) -> str | None:
         return f"KERNEL = {kernel!r}; attention has {' and '.join(flash_own.KERNELS)}"
     if kernel == "own":
         return _own_rule(spec, tile)
+    if "maxnreg" in tile:
+        return "maxnreg is no entry of kernel 'aiter'"
     blocks = _complete(tile, "BLOCK_M", "BLOCK_N")
     if blocks is not None and blocks[0] % blocks[1]:
         return f"BLOCK_M = {blocks[0]} is no multiple of BLOCK_N = {blocks[1]}; AITER's kernel would mask too few blocks"
@@ -108,6 +110,8 @@ def forward(spec: CallSpec) -> Space:
         "PRELOAD_V": (0, 1),
         **_options(spec.arch),
     }
+    if own and flash_own.is_default(spec.arch):
+        values["maxnreg"] = flash_own.REGISTERS
     starts = (*(flash_own.starts(spec) if own else ()), *_forward_starts(spec.arch, _heads(spec)[1]))
     return Space(values, _bucket(spec), starts, lambda tile: _forward_rule(spec, tile))
 
