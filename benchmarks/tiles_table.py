@@ -16,7 +16,7 @@ from jax_aiter.bind import tuning
 from jax_aiter.kernels.triton.tiles import shipped
 
 #: parameters by op for which a tile is another one; calls that differ in others share rows.
-KEYED = {"fused_moe": ("quant_type",)}
+KEYED = {"fused_moe": ("quant_type",), "flash_attention_bwd": ("causal",)}
 #: types that a tile does not tell apart.
 ALIKE = (("bfloat16", "float16"),)
 
@@ -33,11 +33,16 @@ def row(key: str, entry: tuning.Entry, about: str) -> dict[str, Any]:
     return {
         "op": op,
         "dtypes": {name: "|".join(_alike(dtype)) for name, dtype in kinds.items() if not dtype.startswith(("int32", "float32"))},
-        "params": {name: given[name] for name in KEYED.get(op, ()) if name in given},
+        "params": {name: _value(given[name]) for name in KEYED.get(op, ()) if name in given},
         "bucket": dict(searched.bucket),
         "tile": dict(searched.tile),
         "origin": f"{about}: {1e6 * searched.seconds:.4g} µs{own}",
     }
+
+
+def _value(spelled: str) -> str | bool:
+    """A parameter as its call has it; those of `KEYED` are names or yes and no."""
+    return {"True": True, "False": False}.get(spelled, spelled)
 
 
 def _alike(dtype: str) -> tuple[str, ...]:

@@ -44,11 +44,11 @@ def launches(record: dict) -> list[tuple[str, tuple[int, ...]]]:
     return found
 
 
-def flash(arch: str, backward: bool = False, head: int = 128) -> CallSpec:
-    """Causal dense attention of 256 queries and keys."""
+def flash(arch: str, backward: bool = False, head: int = 128, causal: bool = True) -> CallSpec:
+    """Dense attention of 256 queries and keys."""
     q, k, lse = f"bfloat16[1,256,4,{head}]", f"bfloat16[1,256,2,{head}]", "float32[1,4,256]"
     window = {"sliding_window": (-1, -1), "logits_soft_cap": 0.0, "alibi_per_sequence": False}
-    params = {"scale": head**-0.5, "causal": True, **window}
+    params = {"scale": head**-0.5, "causal": causal, **window}
     if not backward:
         return call("flash_attention", arch, {"q": q, "k": k, "v": k}, [q, lse], **params)
     operands = {"dout": q, "q": q, "k": k, "v": k, "out": q, "lse": lse}

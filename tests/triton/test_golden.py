@@ -5,11 +5,12 @@ import struct
 import pytest
 
 from jax_aiter.kernels.triton.adapters import adapters
-from jax_aiter.kernels.triton.provider import plan_for
+from jax_aiter.kernels.triton.provider import chosen, plan_for
 from jax_aiter.kernels.triton.sources import lacking
+from jax_aiter.kernels.triton.tiles import choose
 from tests.needs import needs_aiter
 
-from .calls import call, launches, stored_record
+from .calls import call, flash, launches, stored_record
 
 
 def _record(root, *arguments, **params):
@@ -309,3 +310,23 @@ def test_a_step_of_decoding_begins_with_zeros(recording_root):
     ours = [("fill", (8, 3 * 4 * 128 * 2)), ("_clip_kernel", (1, 1, 1)), ("_lines_of_short_kernel", (1, 1, 1))]
     assert launches(record) == [*ours, ("fused_rearrange_sigmoid_gated_delta_rule_update_kernel", (1, 4, 12))]
     assert record["aliases"] == [[5, 9]]
+
+
+@pytest.mark.parametrize("arch", ["gfx942", "sm_90"])
+def test_the_backward_pass_of_attention_on_our_kernels(arch, recording_root):
+    """A fill of the sums, deltas, the pass over the scores with 2 blocks of keys for each of 2 heads, dq rounded."""
+    spec = flash(arch, backward=True)
+    tile = {"KERNEL": "own", "BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 8, "num_stages": 1}
+    with choose.forced(spec.op, tile):
+        tiled, _ = chosen(spec)
+    plan_for(tiled)
+    record = stored_record(tiled, recording_root)
+    sums = record["steps"][0]["target"][0]
+    assert (record["buffers"][sums]["kind"], record["buffers"][sums]["nbytes"]) == ("scratch", 4 * 256 * 4 * 128)
+    assert launches(record) == [
+        ("fill", (sums, 4 * 256 * 4 * 128)),
+        ("_rows_kernel", (4 * 256 // 64, 1, 1)),
+        ("_gradients_kernel", (2 * 2, 1, 1)),
+        ("_round_kernel", (4 * 256 // 64, 1, 1)),
+    ]
+    assert record["steps"][0]["value"] == 0

@@ -120,6 +120,35 @@ def test_what_our_attention_takes_unasked():
     assert "KERNEL" not in choose.choose(window, space(window))[0]
 
 
+@pytest.mark.parametrize("arch", ARCHS)
+def test_tiles_of_the_backward_pass_on_our_kernels(arch):
+    spec = flash(arch, backward=True)
+    tile = {"KERNEL": "own", "BLOCK_M": 64, "BLOCK_N": 128, "num_warps": 8, "num_stages": 1}
+    assert space(spec).refuse(tile) is None
+    assert space(spec).refuse({"KERNEL": "own"}) is None
+    assert space(spec).refuse({"KERNEL": "aiter"}) is None
+    refused(spec, {**tile, "BLOCK_N1": 128}, "BLOCK_N1 is no entry of kernel 'own'")
+    refused(spec, {"BLOCK_M": 64}, "BLOCK_M is an entry of kernel 'own' only")
+    refused(spec, {**tile, "BLOCK_M": 48}, "BLOCK_M = 48; it must be a power of two")
+    refused(spec, {**tile, "BLOCK_N": 64}, "fewer than 16 for each of 8 warps")
+    refused(spec, {**tile, "num_stages": 8}, "bytes of shared memory")
+    refused(spec, {**tile, "num_warps": 1, "BLOCK_M": 32}, "registers per thread")
+    refused(flash(arch, backward=True, causal=False), tile, "BLOCK_M is not a name")
+    refused(flash(arch, backward=True, causal=False), {"KERNEL": "own"}, "causal = False")
+    refused(flash(arch, backward=True, head=32), {"KERNEL": "own"}, "head sizes are 32 and 32")
+    own = [start for start in space(spec).starts if start.get("KERNEL") == "own"]
+    assert bool(own) == (arch == "sm_90"), "for heads of 128 not on AMD"
+
+
+def test_sums_of_the_backward_pass_are_counted_with_32_bits():
+    """One query more than whole blocks: it is the block that counts."""
+    q, k, lse = "bfloat16[16368,1025,1,128]", "bfloat16[16368,1025,1,128]", "float32[16368,1,1025]"
+    params = {"scale": 0.1, "causal": True, "sliding_window": (-1, -1), "logits_soft_cap": 0.0, "with_bias": False}
+    operands = {"dout": q, "q": q, "k": k, "v": k, "out": q, "lse": lse}
+    spec = call("flash_attention_bwd", "sm_90", operands, [q, k, k, "float32[0]"], **params)
+    refused(spec, {"KERNEL": "own", "BLOCK_M": 64}, "sums of dq")
+
+
 #: of Hopper kernels that are published: BLOCK_M, BLOCK_N, num_warps, num_stages of Triton's tutorial and FlashAttention, forward.
 PUBLISHED = [(m, n, warps, stages) for m in (64, 128) for n in (32, 64, 128) for warps in (4, 8) for stages in (2, 3, 4) if n <= m]
 #: BLOCK_M1, BLOCK_N1, BLOCK_M2, BLOCK_N2, num_warps, num_stages, backward.

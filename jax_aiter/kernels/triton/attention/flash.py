@@ -8,7 +8,7 @@ import copy
 
 from jax_aiter.kernels.spec import CallSpec
 from jax_aiter.kernels.triton.adapters import op
-from jax_aiter.kernels.triton.attention import flash_own, flash_tiles
+from jax_aiter.kernels.triton.attention import flash_one_pass, flash_own, flash_tiles
 from jax_aiter.kernels.triton.attention.flash_own import chunk as _chunk
 from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, fits_int32, param_is
 
@@ -150,7 +150,7 @@ def _choices(ctx, mha) -> dict:
 
     def configuration(*of, **by):
         config = ctx.tiled({"KERNEL": "aiter", **choose(*of, **by)})
-        return {name: value for name, value in config.items() if name != "KERNEL"}
+        return _without_kernel(config)
 
     found = {"_get_config": configuration}
     if not _hopper(ctx.spec):
@@ -302,6 +302,8 @@ class _Padded:
 
 @op("flash_attention_bwd", source=BACKWARD, refuse=_refuse_backward, needs=_needs_backward, space=flash_tiles.backward)
 def flash_attention_bwd(ctx):
+    if flash_one_pass.taken(ctx.spec):
+        return flash_one_pass.backward(ctx)  # the fourth result, the bias gradient, is empty: there is no bias
     x, first = _Padded(ctx), _first_seen(ctx)
     if _chunk(ctx.spec):
         return _chunked_backward(ctx, x)
@@ -311,7 +313,7 @@ def flash_attention_bwd(ctx):
     keys, grads = ([y[:, first:] for y in pair] for pair in ((x.k, x.v), x.gradients[1:]))
     lengths = {"max_seqlen_q": x.q.shape[1], "max_seqlen_k": keys[0].shape[1]}
     _backward(ctx, x, keys, grads, ctx.operand("lse"), x.q.shape[0], None, None, **lengths)
-    return ctx.results  # the fourth, the bias gradient, is empty: there is no bias
+    return ctx.results
 
 
 def _chunked_backward(ctx, x: _Padded):
@@ -371,4 +373,11 @@ def _backward(ctx, x: _Padded, keys, gradients, lse, batch: int, cu_seqlens_q, c
 
 def _backward_config(ctx, config: dict) -> dict:
     """AITER's, by kernel: whichever of the two forms of the one kernel the call takes has the tile."""
-    return {name: ctx.tiled(own) if name.startswith("onekernel") else own for name, own in config.items()}
+    return {
+        name: _without_kernel(ctx.tiled({"KERNEL": "aiter", **own})) if name.startswith("onekernel") else own
+        for name, own in config.items()
+    }
+
+
+def _without_kernel(config: dict) -> dict:
+    return {name: value for name, value in config.items() if name != "KERNEL"}

@@ -8,7 +8,7 @@ backward kernel goes over keys and over queries with one grid, so that its two o
 from __future__ import annotations
 
 from jax_aiter.kernels.spec import ITEMSIZE, SHARED_LIMIT, CallSpec, Tile
-from jax_aiter.kernels.triton.attention import flash_own
+from jax_aiter.kernels.triton.attention import flash_one_pass, flash_own
 from jax_aiter.kernels.triton.rules import next_power_of_2
 from jax_aiter.kernels.triton.tiles.space import WARP, Space
 
@@ -132,6 +132,10 @@ def _forward_starts(arch: str, value: int) -> tuple[Tile, ...]:
 
 
 def _backward_rule(spec: CallSpec, tile: Tile) -> str | None:
+    if tile.get("KERNEL") == "own":
+        return flash_one_pass.rule(spec, tile)
+    if others := tile.keys() & {"BLOCK_M", "BLOCK_N"}:
+        return f"{min(others)} is an entry of kernel 'own' only"
     outer = _complete(tile, "BLOCK_N1", "BLOCK_M2")
     if outer is not None and outer[0] != outer[1]:
         return f"BLOCK_N1 = {outer[0]} and BLOCK_M2 = {outer[1]}; AITER's kernel goes over keys and queries with one grid"
@@ -157,8 +161,11 @@ def _backward_rule(spec: CallSpec, tile: Tile) -> str | None:
 
 def backward(spec: CallSpec) -> Space:
     """A program goes over blocks of BLOCK_M1 queries for its BLOCK_N1 keys, then over BLOCK_N2 keys for its BLOCK_M2 queries;
-    on the diagonal over a BLK_SLICE_FACTOR-th of a block."""
-    values: dict[str, tuple[int, ...]] = {
+    on the diagonal over a BLK_SLICE_FACTOR-th of a block. KERNEL "own": `flash_one_pass`."""
+    ours = flash_one_pass.refuses(spec) is None
+    values: dict[str, tuple[int | str, ...]] = {
+        "KERNEL": ("aiter", "own") if ours else ("aiter",),
+        **({"BLOCK_M": (16, 32, 64, 128), "BLOCK_N": (32, 64, 128)} if ours else {}),
         "BLOCK_M1": (16, 32, 64, 128),
         "BLOCK_N1": (32, 64, 128),
         "BLOCK_M2": (32, 64, 128),
@@ -168,7 +175,8 @@ def backward(spec: CallSpec) -> Space:
         "num_stages": (1, 2, 3, 4, 5),
         **_options(spec.arch),
     }
-    return Space(values, _bucket(spec), _backward_starts(spec.arch, _heads(spec)[1]), lambda tile: _backward_rule(spec, tile))
+    starts = (*(flash_one_pass.starts(spec) if ours else ()), *_backward_starts(spec.arch, _heads(spec)[1]))
+    return Space(values, _bucket(spec), starts, lambda tile: _backward_rule(spec, tile))
 
 
 def _backward_starts(arch: str, value: int) -> tuple[Tile, ...]:
