@@ -9,6 +9,7 @@ from jax_aiter.kernels.triton.adapters import op
 from jax_aiter.kernels.triton.cache.write import aiters
 from jax_aiter.kernels.triton.mla import latent_tiles
 from jax_aiter.kernels.triton.rules import HALF, absent, dtype_in, first, param_is
+from jax_aiter.kernels.triton.tiles.space import WARP
 
 OWN = "jax_aiter.kernels.triton.worker.own.glue_latent.decode"
 
@@ -80,8 +81,9 @@ def _own(ctx):
     pages = ctx.operand("kv_indptr"), ctx.operand("kv_indices"), ctx.operand("kv_last_page_lens")
     config, (out, lse) = ctx.tiled({"KERNEL": "own", **latent_tiles.own(ctx.spec)}), ctx.results
     del config["KERNEL"]
-    scale = ctx.spec.params["sm_scale"]
-    glue_latent.decode(ctx.operand("q"), ctx.operand("kv_buffer"), pages, ctx.operand("kv_scale"), scale, out, lse, config)
+    scale, lanes = ctx.spec.params["sm_scale"], WARP[ctx.spec.arch]
+    q, cache, kv_scale = (ctx.operand(name) for name in ("q", "kv_buffer", "kv_scale"))
+    glue_latent.decode(q, cache, pages, kv_scale, scale, out, lse, config, lanes)
     return ctx.results
 
 
@@ -109,5 +111,5 @@ def _tiled(ctx, tables, lengths):
         parts, tops, sums = mla.mla_decode_fwd(
             q, cache, out, bounds, lengths, longest, tables, scale, *shape, True, None, ctx.operand("kv_scale"), skip_reduce=True
         )
-    glue.join_segments(parts, tops, sums, lengths, out, lse, page)
+    glue.join_segments(parts, tops, sums, lengths, out, lse, page, WARP[ctx.spec.arch])
     return out, lse

@@ -84,10 +84,12 @@ def decode(
     out: torch.Tensor,
     lse: torch.Tensor,
     config: dict[str, int],
+    lanes: int,
 ) -> None:
     """One query [B, Hq, rank + rotary] per sequence over a cache [pages, page, 1, rank + rotary], into out [B, Hq, rank] and lse.
 
     pages: kv_indptr, kv_indices, kv_last_page_lens. config: BLOCK_H heads by BLOCK_N tokens, SPLITS of a sequence, launch options.
+    lanes: threads of a warp.
     """
     (rows, heads, rank), page = out.shape, cache.shape[1]
     options = dict(config)
@@ -100,4 +102,4 @@ def decode(
         PAGE=page, RANK=rank, ROPE=q.shape[-1] - rank, SCALED=kv_scale is not None, BLOCK_H=block_h, BLOCK_N=block_n,
         SPLITS=splits, WIDE=cache.numel() > INT32_MAX, **options,
     )  # fmt: skip
-    join_segments(parts, tops, sums, lengths, out, lse, block_n)
+    join_segments(parts, tops, sums, lengths, out, lse, block_n, lanes)
