@@ -216,6 +216,22 @@ def test_tiles_of_latent_decoding(arch):
     refused(token, {"KERNEL": "own", "BLOCK_N": 128, "BLOCK_H": 64, "num_warps": 8}, "bytes of shared memory")
     if arch == "sm_90":
         refused(token, {"KERNEL": "own", "BLOCK_N": 16, "BLOCK_H": 64, "num_warps": 4}, "registers per thread")
+    refused(token, {"KERNEL": "own", "EARLY": 2}, "it is 0 or 1")
+
+
+def test_the_next_tile_is_asked_for_early_where_warpgroups_share_heads():
+    """And a stage is left to load ahead. What it needs beyond the other form is a buffer for the weights."""
+    spec = mla("sm_90", page=64)
+    starts = [start for start in space(spec).starts if start["KERNEL"] == "own"]
+    assert starts[0]["EARLY"] == 1
+    assert [s["EARLY"] for s in starts] == [int((s["BLOCK_H"], s["num_warps"]) == (64, 8) and s["num_stages"] > 1) for s in starts]
+    assert {start["EARLY"] for start in starts} == {0, 1}
+    tile = {"KERNEL": "own", "BLOCK_H": 64, "BLOCK_N": 128, "num_warps": 16, "num_stages": 1}
+    # 216 KiB of queries and tokens and 16 of weights, of 227.
+    assert space(spec).refuse({**tile, "EARLY": 0}) is None
+    refused(spec, {**tile, "EARLY": 1}, "take 237568 bytes of shared memory")
+    for arch in ("gfx942", "gfx950"):
+        assert {start["EARLY"] for start in space(mla(arch, page=64)).starts if start["KERNEL"] == "own"} == {0}
 
 
 @pytest.mark.parametrize(("arch", "units"), [("sm_90", 132), ("gfx942", 304)])

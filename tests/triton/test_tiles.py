@@ -16,7 +16,7 @@ from jax_aiter.kernels.triton.tiles.rows import rows
 from jax_aiter.kernels.triton.tiles.space import ACCUMULATORS, WARP, product_fits, tile_of
 from tests.needs import needs_aiter, skip_without_aiter
 
-from .calls import call, smallest, stored_record
+from .calls import call, mla, smallest, stored_record
 
 MOE = {
     "hidden_states": "bfloat16[64,256]",
@@ -171,3 +171,15 @@ def test_every_name_of_a_space_reaches_the_kernels(op, arch, recording_root):
             if "in this release of AITER has no" not in str(error) or plans.aiter_identity(cache_root()) == AITER_COMMIT:
                 raise
             pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("page", [64, 1])
+def test_a_hopper_unit_loads_the_next_tile_of_latents_while_it_scores_one(page, recording_root):
+    """What is compiled holds the queries, two tiles of tokens, and weights that warpgroups exchange. One tile less: the latents
+    would be asked for only when they are needed; no weights: every warpgroup would compute all scores."""
+    spec = mla("sm_90", page=page, sequences=32, pages=32 * 2048 // page)
+    tile = adapters()[spec.op].space(spec).starts[0]
+    assert (tile["KERNEL"], tile["EARLY"], tile["BLOCK_H"], tile["BLOCK_N"], tile["num_stages"]) == ("own", 1, 64, 64, 2)
+    attend, join = plan_for(dataclasses.replace(spec, tile=tile)).steps
+    assert attend.shared_bytes == 2 * (576 * (64 + 2 * 64) + 64 * 64)
+    assert (attend.block[0], join.block[0]) == (8 * 32, 2 * 32), "joining two parts takes two warps"

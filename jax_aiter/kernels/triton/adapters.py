@@ -30,7 +30,7 @@ OTHER_CONTRACT = {
 
 #: part of every plan's key: raise it when recording functions change what they record, or that of one op alone.
 VERSION = 10
-VERSIONS = {"mla_decode_fwd": 12, "fp8_mqa_logits": 11, "fp8_paged_mqa_logits": 11, "fused_moe": 19}
+VERSIONS = {"mla_decode_fwd": 13, "fp8_mqa_logits": 11, "fp8_paged_mqa_logits": 11, "fused_moe": 19}
 VERSIONS |= dict.fromkeys(("chunk_gated_delta_rule", "dynamic_mxfp4_quant", "gemm_a16wfp4", "batched_gemm_a16wfp4"), 11)
 VERSIONS |= {"transposed_grouped_gemm": 12, "rope_and_cache": 12, "paged_attention": 11, "unified_attention": 11}
 VERSIONS |= {"mhc_post": 11, "topk_softmax": 11, "gemm_a16w16": 13, "fused_moe_backward": 12}

@@ -79,7 +79,7 @@ def _own(ctx):
     from jax_aiter.kernels.triton.worker.own import glue_latent
 
     pages = ctx.operand("kv_indptr"), ctx.operand("kv_indices"), ctx.operand("kv_last_page_lens")
-    config, (out, lse) = ctx.tiled({"KERNEL": "own", **latent_tiles.own(ctx.spec)}), ctx.results
+    config, (out, lse) = ctx.tiled({"KERNEL": "own", **latent_tiles.launched(ctx.spec, ctx.spec.tile)}), ctx.results
     del config["KERNEL"]
     scale, lanes = ctx.spec.params["sm_scale"], WARP[ctx.spec.arch]
     q, cache, kv_scale = (ctx.operand(name) for name in ("q", "kv_buffer", "kv_scale"))
