@@ -140,6 +140,20 @@ def test_tiles_of_the_backward_pass_on_our_kernels(arch):
     assert bool(own) == (arch == "sm_90"), "for heads of 128 not on AMD"
 
 
+@pytest.mark.parametrize(("head", "keys"), [(64, 64), (128, 128)])
+@pytest.mark.parametrize("length", [100, 256, 1000, 2048, 4096, 20000])
+def test_the_backward_pass_takes_a_tile_of_its_head_size(monkeypatch, tmp_path, head, keys, length):
+    """Whose rows are as near as others' or nearer, of whatever length."""
+    monkeypatch.setenv("JAX_AITER_CACHE", str(tmp_path))
+    monkeypatch.delenv("JAX_AITER_TUNE", raising=False)
+    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    one = flash("sm_90", backward=True, head=head)
+    sized = {n: dataclasses.replace(a, shape=tuple(length if s == 256 else s for s in a.shape)) for n, a in one.operands.items()}
+    spec = dataclasses.replace(one, operands=sized)
+    tile, _ = choose.choose(spec, space(spec))
+    assert (tile["KERNEL"], tile["BLOCK_N"]) == ("own", keys)
+
+
 def test_sums_of_the_backward_pass_are_counted_with_32_bits():
     """One query more than whole blocks: it is the block that counts."""
     q, k, lse = "bfloat16[16368,1025,1,128]", "bfloat16[16368,1025,1,128]", "float32[16368,1,1025]"
