@@ -24,8 +24,6 @@ from jax_aiter.ops.catalogue import all_ops
 
 #: XLA's form where JAX finds cuDNN, as it did on the machine that was measured and may not on the one that runs this.
 FUSED = {name: Form(cudnn.NAME, fused=True) for name in ("flash_attention", "flash_attention_bwd")}
-#: what a jitted call costs the host, on the machine that was measured.
-HOST_US = 60.0
 PAGE = Path(__file__).parents[1] / "docs" / f"{tiles_report.NAME}.json"
 
 
@@ -43,10 +41,9 @@ def calls(arch: str) -> dict[str, Call]:
 
 
 def entries(page: dict[str, Any], arch: str) -> dict[str, tuning.Entry]:
-    """Of two calls of one key the one with which kernels do worse. Calls that end before the next one is started say nothing: what
-    was timed of both sides is the host, so that the op's rule decides."""
+    """Of two calls of one key the one with which kernels do worse."""
     known, found = calls(arch), {}
-    for row in (row for row in page["rows"] if max(row["us"].values()) > HOST_US):
+    for row in page["rows"]:
         call = known[row["call"]]
         form = "" if call.reference is None else call.reference.name
         seconds = {name: float(f"{us * 1e-6:.4g}") for name, us in row["us"].items()}

@@ -17,10 +17,10 @@ NOTES = """
 Written by `python -m benchmarks.tiles_report` from the tuning files that `jax-aiter tune --shapes` wrote for the calls of
 `benchmarks.h200.tile_shapes` and `benchmarks.h200.tile_shapes_attention`. *XLA* is this package's lowering for GPUs (cuDNN for
 flash attention, for MoE the cheaper of every expert and blocks of one expert's rows), *Triton* AITER's kernels or ours with the
-tile that was found; both are what a jitted call costs in a queue of calls, medians in turns: below some 60 µs that is the host.
-*Searched* and *AITER's tile* are from the search itself, plans repeated inside one program. †: of an earlier search, whose
-programs were said to have effects: JAX takes 0.2 to 0.5 ms to start such a program, and of calls that take less the table shows
-that, not the kernels.
+tile that was found; both are what a call takes inside a program, in a chain of such calls whose own cost, some 10 µs, is in both;
+medians in turns. *Searched* and *AITER's tile* are from the search itself, plans repeated inside one program; of our own kernels the
+latter is what they take without a tile. †: of an earlier search, whose programs were said to have effects: JAX takes 0.2 to 0.5 ms to
+start such a program, and of calls that take less the table shows that, not the kernels.
 """.strip().replace("\n", " ")
 
 
@@ -31,15 +31,21 @@ def summary(files: list[Path]) -> dict[str, Any]:
         {
             "call": f"{key.split(' ')[1]} {entry['measured']}",
             "us": {name: _us(seconds) for name, seconds in entry["seconds"].items()},
-            "searched_us": _us(entry["tile_seconds"]),
-            "own_us": _us(entry["own_seconds"]) if entry.get("own_seconds") else None,
-            "tile": entry["tile"],
-            "tried": entry["tried"],
+            **(_searched(entry) if "tile" in entry else {}),
         }
         for key, entry in sorted(entries.items())
-        if "tile" in entry
     ]
     return {"device": reports[-1]["device"], "jax": reports[-1]["jax"], "rows": rows}
+
+
+def _searched(entry: dict[str, Any]) -> dict[str, Any]:
+    """What a search found; a run without one leaves a row's tile as it is, and measures the sides anew."""
+    return {
+        "searched_us": _us(entry["tile_seconds"]),
+        "own_us": _us(entry["own_seconds"]) if entry.get("own_seconds") else None,
+        "tile": entry["tile"],
+        "tried": entry["tried"],
+    }
 
 
 def together(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +53,13 @@ def together(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
     for name in ("device", "jax"):
         if old[name] != new[name]:
             raise ValueError(f"the page's rows are of {name} {old[name]}, the new ones of {new[name]}")
-    rows = {row["call"]: row for row in [*old["rows"], *new["rows"]]}
+    rows: dict[str, dict[str, Any]] = {}
+    for row in [*old["rows"], *new["rows"]]:
+        searched_anew = {"effects"} if "tile" in row else set()
+        before = {name: value for name, value in rows.get(row["call"], {}).items() if name not in searched_anew}
+        rows[row["call"]] = {**before, **row}
+    if lacking := [call for call, row in rows.items() if "tile" not in row]:
+        raise ValueError(f"no tile was searched for {', '.join(lacking)}")
     return {**new, "rows": [rows[call] for call in sorted(rows)]}
 
 

@@ -30,6 +30,8 @@ MOE = (
 GROUPED = ((32768, 64, 4096, 4096),)
 #: M, N, K.
 PRODUCTS = ((16, 4096, 4096), (256, 7168, 2048), (4096, 4096, 4096))
+#: N, K of one row's products: layers of Qwen3 30B, the example's model and SmolLM2, and their heads.
+SINGLE = ((4096, 4096), (5120, 2048), (3072, 2048), (2048, 4096), (2048, 2048), (128, 2048), (151936, 2048), (960, 576), (49152, 576))
 
 
 def moe(tokens: int, experts: int, k: int, model: int, inter: int, quant: str = "none") -> dict[str, Any]:
@@ -59,8 +61,12 @@ def transposed(rows: int, groups: int, n: int, k: int) -> dict[str, Any]:
     return {"op": "transposed_grouped_gemm", "operands": operands, "params": {"preferred_element_type": BF16}}
 
 
+def product(m: int, n: int, k: int) -> dict[str, Any]:
+    return {"op": "gemm_a16w16", "operands": {"a": [BF16, m, k], "b": [BF16, n, k]}, "params": {"out_dtype": BF16}}
+
+
 def products(m: int, n: int, k: int) -> Iterator[dict[str, Any]]:
-    yield {"op": "gemm_a16w16", "operands": {"a": [BF16, m, k], "b": [BF16, n, k]}, "params": {"out_dtype": BF16}}
+    yield product(m, n, k)
     operands = {"xq": ["fp8", m, k], "wq": ["fp8", n, k]}
     rows = {"x_scale": ["float32", m, 1], "w_scale": ["float32", n, 1]}
     yield {"op": "gemm_a8w8", "operands": {**operands, **rows}, "params": {"out_dtype": BF16}}
@@ -81,6 +87,7 @@ def calls() -> list[dict[str, Any]]:
             found += [transposed(rows, experts, model, 2 * inter), transposed(rows, experts, inter, model)]
     for size in PRODUCTS:
         found += list(products(*size))
+    found += [product(1, *size) for size in SINGLE]
     found += [moe(*size[:5], quant="per_token") for size in MOE if size[5]]
     batch = {"XQ": [BF16, 16, 256, 1024], "WQ": [BF16, 16, 1024, 1024]}
     return [*found, {"op": "batched_gemm_bf16", "operands": batch, "params": {"out_dtype": BF16}}]
