@@ -16,7 +16,12 @@ from jax_aiter.bind import tuning
 from jax_aiter.kernels.triton.tiles import shipped
 
 #: parameters by op for which a tile is another one; calls that differ in others share rows.
-KEYED = {"fused_moe": ("quant_type",), "flash_attention_bwd": ("causal",)}
+KEYED = {
+    "fused_moe": ("quant_type",),
+    "flash_attention": ("sliding_window",),
+    "flash_attention_varlen": ("sliding_window",),
+    "flash_attention_bwd": ("causal",),
+}
 #: types that a tile does not tell apart.
 ALIKE = (("bfloat16", "float16"),)
 
@@ -40,8 +45,10 @@ def row(key: str, entry: tuning.Entry, about: str) -> dict[str, Any]:
     }
 
 
-def _value(spelled: str) -> str | bool:
-    """A parameter as its call has it; those of `KEYED` are names or yes and no."""
+def _value(spelled: str) -> str | bool | list[int]:
+    """A parameter as its call has it; those of `KEYED` are names, yes and no, or windows."""
+    if spelled.startswith("("):
+        return json.loads(f"[{spelled[1:-1]}]")
     return {"True": True, "False": False}.get(spelled, spelled)
 
 

@@ -31,7 +31,10 @@ GROUPED = ((32768, 64, 4096, 4096),)
 #: M, N, K.
 PRODUCTS = ((16, 4096, 4096), (256, 7168, 2048), (4096, 4096, 4096))
 #: N, K of one row's products: layers of Qwen3 30B, the example's model and SmolLM2, and their heads.
-SINGLE = ((4096, 4096), (5120, 2048), (3072, 2048), (2048, 4096), (2048, 2048), (128, 2048), (151936, 2048), (960, 576), (49152, 576))
+SINGLE = (
+    *((4096, 4096), (5120, 2048), (3072, 2048), (2048, 4096), (2048, 2048), (128, 2048), (151936, 2048)),
+    *((960, 576), (49152, 576)),
+)
 
 
 def moe(tokens: int, experts: int, k: int, model: int, inter: int, quant: str = "none") -> dict[str, Any]:

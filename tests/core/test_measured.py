@@ -15,8 +15,7 @@ from jax_aiter.core.config import config
 
 PAGE = json.loads(tiles_choice.PAGE.read_text())
 CALLS = tiles_choice.calls("sm_90")
-TOLD = {row["call"]: row["us"] for row in PAGE["rows"]}
-ROWS = {name: us for name, us in TOLD.items() if max(us.values()) > tiles_choice.HOST_US}
+ROWS = {row["call"]: row["us"] for row in PAGE["rows"]}
 NAMES = [f"{number}-{name.split(' ')[0]}" for number, name in enumerate(ROWS)]
 TINY = tiles_choice.call_of(tile_shapes.moe(16, 8, 2, 4096, 1792), "sm_90")
 
@@ -45,14 +44,7 @@ def less(size: int) -> int:
 def test_the_table_is_that_of_the_page():
     assert (measured.FOLDER / "sm_90.json").read_text() == tiles_choice.text(PAGE, "sm_90")
     assert len(tiles_choice.entries(PAGE, "sm_90")) == len(ROWS), "no two of the measured calls share a key"
-    assert len(TOLD) >= 50
-
-
-@pytest.mark.parametrize("name", sorted(TOLD.keys() - ROWS.keys()))
-def test_a_call_that_ended_before_the_host_had_started_the_next_goes_by_its_ops_rule(name):
-    call = CALLS[name]
-    assert measured.nearest(call) is None
-    assert taken(call) == ("triton" if preference.SM_90.get(call.op, preference.OTHERS).kernels else "xla")
+    assert len(ROWS) >= 60
 
 
 @pytest.mark.parametrize("name", ROWS, ids=NAMES)
@@ -78,7 +70,7 @@ def test_a_call_in_the_middle_of_its_bucket_goes_by_the_row(name):
 def test_what_loses_is_said_with_its_row_times_and_origin():
     (why,) = preference.preference(TINY, ["triton"]).passed_over.values()
     assert why == (
-        "shipped for sm_90, of this bucket: xla 0.107 ms, triton 0.124 ms at hidden_states=bfloat16[16,4096] "
+        "shipped for sm_90, of this bucket: xla 0.1 ms, triton 0.11 ms at hidden_states=bfloat16[16,4096] "
         "w1=bfloat16[8,3584,4096] w2=bfloat16[8,4096,1792] topk_weight=float32[16,2] topk_ids=int32[16,2] (NVIDIA H200, jax 0.11.2)"
     )
 
@@ -139,7 +131,7 @@ def test_the_other_type_of_16_bits_counts_as_the_same():
 
 def test_times_of_one_form_of_the_reference_say_nothing_of_another():
     """cuDNN won; XLA's own loop over blocks was not what it was timed against."""
-    name = next(n for n, us in ROWS.items() if n.startswith("flash_attention_bwd") and us["xla"] < 0.8 * us["triton"])
+    name = next(n for n, us in ROWS.items() if n.startswith("flash_attention_bwd") and us["xla"] < 0.9 * us["triton"])
     assert taken(CALLS[name]) == "xla"
     without = dataclasses.replace(CALLS[name], reference=dataclasses.replace(CALLS[name].reference, name="blocks", fused=False))
     assert measured.nearest(without) is None
@@ -189,7 +181,7 @@ def test_explain_shows_the_choice(monkeypatch, tokens, expected):
     assert found.implementation == expected
     before = "not triton: " if expected == "xla" else ""
     lines = str(found).splitlines()
-    times = {16: "xla 0.107 ms, triton 0.124 ms", 1024: "triton 0.282 ms, xla 0.578 ms"}[tokens]
+    times = {16: "xla 0.1 ms, triton 0.11 ms", 1024: "triton 0.298 ms, xla 0.59 ms"}[tokens]
     assert any(line.strip().startswith(f"{before}shipped for sm_90, of this bucket: {times}") for line in lines), lines
 
 

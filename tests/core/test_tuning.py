@@ -143,7 +143,7 @@ def test_measurement_goes_before_the_rule(providers):
     choice = select.choose(OP, call(), None)
     assert choice.implementation == "xla"
     assert choice.plan is None
-    assert choice.refusals["triton"] == "tuned: xla 0.043 ms, triton 0.073 ms (a kernel must be 10% faster than xla)"
+    assert choice.refusals["triton"] == "tuned: xla 0.043 ms, triton 0.073 ms (a kernel must be 5% faster than xla)"
     fast = select.choose(OP, call(8), None)
     assert (fast.implementation, fast.plan) == ("triton", "plan of triton")  # though asm is listed first
     assert select.preferred(call(8), None)[0] == "triton"
@@ -155,7 +155,7 @@ def test_measurement_goes_before_the_rule(providers):
 
 
 def test_a_kernel_within_the_margin_is_not_taken(providers):
-    write([(call(), {"xla": 2e-5, "triton": 1.81e-5}), (call(8), {"xla": 2e-5, "triton": 1.79e-5, "asm": 1.9e-5})])
+    write([(call(), {"xla": 2e-5, "triton": 1.91e-5}), (call(8), {"xla": 2e-5, "triton": 1.89e-5, "asm": 1.95e-5})])
     assert tuning.lookup(call()).best == select.choose(OP, call(), None).implementation == "xla"
     assert tuning.lookup(call(8)).best == "triton"
     others = {"asm": select.choose(OP, call(8), None).refusals["asm"], **ABSENT}
