@@ -32,7 +32,7 @@ from jax_aiter.kernels.provider import Call
 
 VERSION = 1
 ENVIRONMENT = "JAX_AITER_TUNE"
-#: What a kernel must be faster than XLA's program by: the same chain timed in two runs differed by up to 2 % where a call takes 20 µs
+#: What a kernel must be faster than XLA's program by: a chain timed in two runs differed by up to 2 % where a call takes 20 µs
 #: or more, and by up to 8 % below, where XLA picks another product each time. A kernel chosen within it would be a coin toss.
 MARGIN = 0.05
 #: bytes of a tuning file; one entry takes some 400.
