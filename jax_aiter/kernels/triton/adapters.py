@@ -35,7 +35,7 @@ VERSIONS |= dict.fromkeys(("chunk_gated_delta_rule", "dynamic_mxfp4_quant", "gem
 VERSIONS |= {"transposed_grouped_gemm": 12, "rope_and_cache": 12, "paged_attention": 11, "unified_attention": 11}
 VERSIONS |= {"mhc_post": 11, "topk_softmax": 11, "gemm_a16w16": 13, "fused_moe_backward": 12}
 VERSIONS |= dict.fromkeys(("fused_moe_keeping", "fused_moe_gate_up"), 15)
-VERSIONS |= dict.fromkeys(("flash_attention", "flash_attention_varlen", "flash_attention_bwd"), 11)
+VERSIONS |= {"flash_attention": 11, "flash_attention_varlen": 11, "flash_attention_bwd": 12}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,10 +28,12 @@ def draw(rng, dtype, *shape, by=1.0):
 class Problem:
     """Operands; gradients and the bounds of their errors in float64."""
 
-    def __init__(self, sq, sk, heads, kv_heads, size, dtype="bfloat16", batch=1, by=1.0, keyless=0.0):
+    def __init__(self, sq, sk, heads, kv_heads, size, dtype="bfloat16", batch=1, by=1.0, keyless=0.0, opposed=False):
         rng = np.random.default_rng(sq + sk)
         self.q, self.dout = draw(rng, dtype, batch, sq, heads, size, by=by), draw(rng, dtype, batch, sq, heads, size)
         self.k, self.v = (draw(rng, dtype, batch, sk, kv_heads, size, by=one) for one in (by, 1.0))
+        if opposed:
+            self.q, self.k = -np.abs(self.q), np.abs(self.k)
         self.scale, self.seen, self.group = size**-0.5, window_mask(sq, sk, True), heads // kv_heads
         q, k, v, dout = self._wide()
         s = np.where(self.seen, np.einsum("bqhd,bkhd->bhqk", q, k) * self.scale, -np.inf)
@@ -91,13 +93,19 @@ class Problem:
 
 SMALL = {"BLOCK_M": M, "BLOCK_N": N, "num_warps": 4, "num_stages": 1}
 LENGTHS = [(1, 1), (1, N + 1), (M - 1, N - 1), (M, N), (M + 1, N + 1), (N + 1, M), (3 * M, 1), (2 * N, 2 * N), (N, 3 * N)]
+#: the first query of a block sees all but the last key of a block, all, and all and one more.
+LENGTHS += [(N, N + M + by) for by in (-2, -1, 0)]
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("size", [64, 128])
 @pytest.mark.parametrize(("sq", "sk"), LENGTHS)
-def test_any_lengths(arch, sq, sk):
-    """One, less than a block, a block, one more; more keys than queries and fewer, so that the first queries have none."""
-    Problem(sq, sk, 2, 1, 64).check(**SMALL)
+def test_any_lengths(arch, sq, sk, size):
+    """One, less than a block, a block, one more; more keys than queries and fewer, so that the first queries have none.
+
+    Heads of 128 mask a block's scores only where a query of it does not see them all, those of 64 always.
+    """
+    Problem(sq, sk, 2, 1, size).check(**SMALL)
 
 
 @pytest.mark.timeout(600)
@@ -117,10 +125,20 @@ def test_large_scores(arch, dtype):
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("size", [64, 128])
+def test_scores_far_below_zero(arch, size):
+    """A key past the last, whose score would be zero, would weigh more than float32 holds; its block is masked of every query."""
+    problem = Problem(3 * N, 2 * N + 9, 2, 1, size, by=12.0, opposed=True)
+    assert problem.lse[problem.lse != 0].max() < -100
+    problem.check(**SMALL)
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("size", [64, 128])
 @pytest.mark.parametrize("keyless", [0.0, -np.inf])
-def test_queries_without_keys(arch, keyless):
+def test_queries_without_keys(arch, keyless, size):
     """Whose lse is zero, as AITER's forward kernel has it, or -inf: whole blocks of them are read by nobody but for their delta."""
-    problem = Problem(4 * M + 3, 5, 2, 2, 64, keyless=keyless)
+    problem = Problem(4 * M + 3, 5, 2, 2, size, keyless=keyless)
     problem.q[:, : 3 * M] = np.nan
     problem.check(**SMALL)
     assert (problem.run(**SMALL)["q"][:, : 4 * M - 2] == 0).all()

@@ -54,9 +54,12 @@ def _rows(x, at, inside, EVEN: tl.constexpr):
 @triton.jit
 def _gradients_kernel(
     q, k, v, dout, lse2, delta, dq, dk, dv, scale, S, T, M, H: tl.constexpr, HK: tl.constexpr, D: tl.constexpr, BM: tl.constexpr,
-    BN: tl.constexpr, EVEN: tl.constexpr, PERMUTED: tl.constexpr,
+    BN: tl.constexpr, EVEN: tl.constexpr, PERMUTED: tl.constexpr, BRANCH: tl.constexpr,
 ):  # fmt: skip
-    """dk, dv [B, T, HK, D], and in float32 dq / scale, added to [B, H, M, D], PERMUTED each BM rows of it in `_threads_order`."""
+    """dk, dv [B, T, HK, D], and in float32 dq / scale, added to [B, H, M, D], PERMUTED each BM rows of it in `_threads_order`.
+
+    BRANCH: scores are masked only where some of these queries do not see all of these keys; without it always, in straight code.
+    """
     G: tl.constexpr = H // HK
     row: tl.constexpr = H * D
     heads = tl.num_programs(0) // tl.cdiv(T, BN)
@@ -76,8 +79,8 @@ def _gradients_kernel(
     lse2 += (b * H + hk * G) * M
     delta += (b * H + hk * G) * M
     dq += (b * H + hk * G) * M * D
-    shift = T - S
-    first = tl.maximum(start_n - shift, 0) // BM * BM
+    start = start_n - (T - S)  # the first query that sees any of these keys; negative where all do
+    first = tl.maximum(start, 0) // BM * BM
     steps = tl.maximum(M - first, 0) // BM
     for i in range(steps * G):
         # Of rows past S the scores are zeros and lse2 too, so that their weight is one: dout, delta and so what they add are zeros.
@@ -96,7 +99,9 @@ def _gradients_kernel(
         y = _rows(dout, to + om[:, None] * row + d[None, :], inside, EVEN)
         dp = tl.dot(values, tl.trans(y))
         p = tl.math.exp2(s * (scale * LOG2_E) - top[None, :])
-        p = tl.where((m0 + shift + om)[None, :] >= n[:, None], p, 0.0)
+        # With keys past T, whose weights would be exp(-lse), always: m0 < S <= start + BN - 1.
+        if not BRANCH or m0 < start + BN - 1:
+            p = tl.where((m0 + om)[None, :] >= (start + tl.arange(0, BN))[:, None], p, 0.0)
         e = tl.load(delta + r + om)
         gv = tl.dot(p.to(y.dtype), y, gv)
         ds = (p * (dp - e[None, :])).to(x.dtype)
@@ -106,8 +111,9 @@ def _gradients_kernel(
             tl.atomic_add(dq + r * D + tl.arange(0, BM * D), _threads_order(g, BM, D), sem="relaxed")
         else:
             tl.atomic_add(dq + r * D + om[:, None] * D + d[None, :], g, sem="relaxed")
-    tl.store(dv + at, gv.to(dv.dtype.element_ty), mask=(n < T)[:, None])
-    tl.store(dk + at, (gk * scale).to(dk.dtype.element_ty), mask=(n < T)[:, None])
+    mask = None if EVEN else (n < T)[:, None]
+    tl.store(dv + at, gv.to(dv.dtype.element_ty), mask=mask)
+    tl.store(dk + at, (gk * scale).to(dk.dtype.element_ty), mask=mask)
 
 
 @triton.jit
@@ -159,6 +165,7 @@ def backward(q, k, v, out, dout, lse, gradients, scale: float, permuted: bool, c
         BN=columns,
         EVEN=queries % rows == 0 and keys % columns == 0,
         PERMUTED=permuted,
+        BRANCH=size == 128,
         **{name: value for name, value in config.items() if name not in ("BLOCK_M", "BLOCK_N")},
     )
     _round_kernel[(padded // rows * heads * batch,)](
