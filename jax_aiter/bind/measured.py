@@ -19,8 +19,12 @@ from jax_aiter.kernels.provider import Call
 
 FOLDER = Path(__file__).parent / "defaults"
 NEAR = 1.0
-#: parameters by op that change neither side's time by much: what is done to each element of a product, and how it is stored.
-FREE = {"fused_moe": ("activation", "gate_mode", "swiglu_limit", "output_dtype")}
+#: parameters by op that change neither side's time by much: what is done to each element of a product, how it is stored, and
+#: whether a caller is given what a kernel works out anyway.
+FREE = {
+    "fused_moe": ("activation", "gate_mode", "swiglu_limit", "output_dtype"),
+    **dict.fromkeys(("flash_attention", "flash_attention_varlen", "mla_decode_fwd"), ("return_lse",)),
+}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,6 +89,7 @@ FLASH_ATTENTION = Op(
         backward=_backward,
         unused=("lse",),
     ),
+    defaults={"attention_chunk_size": 0},
     cases=lambda: [
         case(
             "chunked",

@@ -123,6 +123,7 @@ FLASH_ATTENTION_BWD = Op(
         backward=None,
         forward=_forward,
     ),
+    defaults={"attention_chunk_size": 0},
     cases=lambda: [
         case(
             "chunked",

@@ -73,6 +73,7 @@ FLASH_ATTENTION_VARLEN = Op(
         unused=("lse",),
     ),
     data_checks=bwd.data_checks,
+    defaults={"attention_chunk_size": 0},
     cases=lambda: [
         case(
             "chunked_padded",

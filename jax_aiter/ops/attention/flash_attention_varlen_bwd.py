@@ -137,6 +137,7 @@ FLASH_ATTENTION_VARLEN_BWD = Op(
         backward=None,
         forward=_forward,
     ),
+    defaults={"attention_chunk_size": 0},
     cases=lambda: [
         case(
             "chunked_padded",

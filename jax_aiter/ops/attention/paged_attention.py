@@ -63,6 +63,7 @@ PAGED_ATTENTION = Op(
     batch=_batch,
     reads=_reads,
     data_checks=_data_checks,
+    defaults={"attention_chunk_size": 0},
     cases=lambda: [
         case(
             "nhd_chunked",

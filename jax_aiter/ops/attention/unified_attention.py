@@ -74,6 +74,7 @@ UNIFIED_ATTENTION = Op(
     ),
     reads=_reads,
     data_checks=_data_checks,
+    defaults={"attention_chunk_size": 0, "per_sequence_scales": False, "output_dtype": None},
     cases=lambda: [
         case(
             "chunked_sinks",

@@ -54,6 +54,7 @@ MLA_DECODE_FWD = Op(
     batch=latent.batch,
     reads=latent.reads,
     data_checks=_data_checks,
+    defaults={"v_head_dim": latent.VALUE_DIM},
     cases=lambda: [
         case(
             "ragged_bf16",

@@ -41,6 +41,7 @@ MLA_PREFILL_FWD = dataclasses.replace(
     reference=_reference,
     infinite=(),
     data_checks=_data_checks,
+    defaults={"v_head_dim": latent.VALUE_DIM},
     cases=lambda: [
         case(
             "chunk_of_a_longer_context",
