@@ -31,24 +31,24 @@ needs), attention over a cache that is not paged.
 #: What a profile said of goals that were not reached, and the card it was made on.
 PROFILED = "NVIDIA H200"
 REASONS = """
-Why some of it is no faster, by the profiler on that card and the compiled kernels' instructions. **MLA decoding** of 32
-sequences of 2,048 tokens and 128 heads: 90 µs of attention and 14 of joining two parts, against a floor of 26. Triton lays all
-eight warps along the 64 heads of the scores, so both warpgroups compute all of them (72 matrix instructions a tile of 64 tokens
-for 36), the sums take 255 registers a thread, which leaves two warps a scheduler, and what they wait for (27 % barriers, 26 %
-memory) nobody fills: the matrix units are busy for 32 % of the time. Multiplying the other way round (tokens by heads) was
-slower (128 to 162 µs), as were 16 warps (199) and 4 (252). **Decoding 64 sequences** with Qwen3's experts reads nearly every
-expert: the two products of `fused_moe` take 1.7 of the step's 2.9 ms, at the card's copy rate; a step twice as fast as plain
-JAX's would have to take 1.8. **SmolLM2 alone** (one sequence) launches 19 kernels a layer of 1 to 4 µs each, plain JAX 18; no
-one of them is long enough to be worth a kernel. **Flash attention's backward kernel alone** multiplies seven times for each
-tile where five products would do: one pass gives the gradients of keys and values, a second one that of the queries, and each
-computes scores and their gradient anew. What it does it does at 461 TFLOP/s (2,084 µs of 8,192 tokens, 16 heads), and for five
-cuDNN's 1,471 µs are 467; it takes 255 registers a thread and spills, so one block of eight warps has a processor to itself.
-**Its forward kernel** (443 TFLOP/s there) takes 226 registers, so two blocks of four warps share a processor; in each of them a
-tile's two products (512 cycles of the matrix units) and 366 other instructions, 34 of them exponentials of 8 cycles, follow one
-another, and what one block waits for only one other can fill: 1,050 cycles a tile. Blocks of 64 queries read keys and values
-from the L2 cache at 6.9 TB/s; with blocks of 128 one has the processor to itself, which the search found slower. **One
-sequence** of a mixture: of a layer's 38 µs in `fused_moe` 19 are the card's copy rate for the weights of eight experts; to take
-these out of the weights first, as plain JAX does, is 63.
+Why some of it is no faster, by the profiler on that card and the compiled kernels' instructions. **Flash attention's forward
+kernel alone** takes its tiles one after the other: two blocks of four warps share a processor, in each a tile's two products
+(512 cycles of the matrix units) and some 360 other instructions, 34 of them exponentials of 8 cycles, follow one another, and
+what one block waits for only one other can fill. The same attention written for Hopper's own means (a warp that loads through
+the tensor memory accelerator, two warpgroups that take turns at the matrix units) took 415 µs of 8,192 tokens and 16 heads
+where cuDNN took 484 and this kernel 542 in the same run; it is not part of this package, as no AMD GPU has these means. Tiles
+of 128 queries or keys, exponentials by polynomial, queries in registers and other orders of the blocks were all slower. **Its
+backward kernel** multiplies five times for each tile and adds the gradient of queries up by 32-bit atomics (storing instead was
+no faster); 255 registers and one block of eight warps a processor. **MLA decoding** of 32 sequences of 2,048 tokens and 128
+heads: 54 µs of attention and 4 of joining two parts when launched from a graph, against a floor of 25 to 26; the table has the
+chain's own cost in it. Both warpgroups split the tokens of a tile's scores, whose matrix instructions of 32 columns wait for
+shared memory, and the softmax stands between the two products. **Decoding 64 sequences** with the example's model reads 3.5 GB
+a step, 0.87 ms at the card's copy rate; twice as fast as plain JAX would be 0.90. Of 8 sequences it is 0.40 ms, and twice as
+fast as plain JAX would be 0.43. **One sequence** launches 73 kernels a step for plain JAX's 120; of a layer's 52 µs 18 are the
+experts' two products, of which 13 are the copy rate's for eight experts' weights, 11 attention's, 9 the dense products'. With
+Qwen3's weights the head alone takes 141 of 539 µs, at the copy rate, in either form. **SmolLM2 alone** (one sequence) launches
+19 kernels a layer of 1 to 4 µs each, plain JAX 18; weights of 1,152 bytes a row lie at no multiple of 256 bytes in the stack of
+layers, so XLA copies those of the norms out of it before a kernel of ours may read them.
 """.strip().replace("\n", " ")
 
 

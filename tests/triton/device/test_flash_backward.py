@@ -149,7 +149,8 @@ def test_the_tiles_that_a_search_begins_with(arch):
     for size in (64, 128):
         Problem(150, 200, 2, 1, size).check()
     Problem(150, 200, 2, 1, 64).check(BLOCK_M=32, BLOCK_N=128)
-    Problem(128, 128, 2, 1, 64).check(BLOCK_M=128, BLOCK_N=64, num_stages=2, waves_per_eu=1)
+    amd = {} if arch.startswith("sm_") else {"waves_per_eu": 1}
+    Problem(128, 128, 2, 1, 64).check(BLOCK_M=128, BLOCK_N=64, num_stages=2, **amd)
 
 
 @pytest.mark.timeout(600)
