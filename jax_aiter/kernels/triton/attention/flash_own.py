@@ -1,9 +1,10 @@
 """Which calls of attention our own kernel takes, and how: `worker.own.flash.forward`.
 
-Compared with AITER's kernel on an H200, both with the tiles below, it takes 542 µs for 577 (8192 queries, 16 heads of 128), 157 for
-170 (4 x 2048), 312 for 348 (2 x 4096, 32 heads of 64): it computes nothing that these calls do not ask for, so that fewer of a
-thread's registers are taken. On AMD AITER's, which is tuned there, is what a call takes that no tile has been found for, and a
-search begins with none of ours: by estimate of an MI300X ours takes 251 µs for 132 of the second call, 1,097 for 905 of the first.
+Compared with AITER's kernel on an H200, both with the tiles below, it took 542 µs for 577 in one run and 594 for 590 in another
+(8192 queries, 16 heads of 128), 157 for 170 and 167 for 176 (4 x 2048), 312 for 348 and 323 for 345 (2 x 4096, 32 heads of 64):
+it computes nothing that these calls do not ask for, so that fewer of a thread's registers are taken. On AMD AITER's, which is
+tuned there, is what a call takes that no tile has been found for, and a search begins with none of ours: by estimate of an MI300X
+ours takes 251 µs for 132 of the second call, 1,097 for 905 of the first.
 """
 
 # pyright: reportMissingImports=false
