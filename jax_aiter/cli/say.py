@@ -19,6 +19,11 @@ def say(text: str, *, err: bool = False) -> None:
     click.echo(one_line(text), err=err)
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
 def examples(*lines: str) -> str:
     """What stands at the end of a command's help: a test parses each line as it is."""
     return "\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)])

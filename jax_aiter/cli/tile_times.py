@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax_aiter.cli import measure
 from jax_aiter.cli.bench.chain import handed_on
 from jax_aiter.cli.same import differ
+from jax_aiter.cli.say import first_line
 from jax_aiter.core.errors import KernelBuildError
 from jax_aiter.kernels.args import PlanError
 from jax_aiter.kernels.call import call_plan
@@ -99,7 +100,7 @@ class Bench:
                 program = once if count == 1 else repeated(plan, self._results, count)
                 jax.block_until_ready(program(*arrays))
             except (KernelBuildError, PlanError, jax.errors.JaxRuntimeError, _WrongError) as error:
-                self.dropped[name] = (str(error).splitlines() or [type(error).__name__])[0]
+                self.dropped[name] = first_line(error)
                 continue
             found[name] = (lambda program=program: program(*arrays)), count
         return found

@@ -12,7 +12,7 @@ import jax
 
 from jax_aiter.bind import select, tuning
 from jax_aiter.bind.searched import Searched
-from jax_aiter.cli.say import examples, say
+from jax_aiter.cli.say import examples, first_line, say
 from jax_aiter.cli.sides import Sides
 from jax_aiter.cli.tune_calls import TuneCall, benchmark_calls, call_of, file_calls, own_cases, with_parts
 from jax_aiter.cli.tune_print import Row, print_rows, progress_bar
@@ -63,7 +63,7 @@ def prepared(item: TuneCall, arch: str, searched: Searched | None = None) -> Pre
         with tile:
             sides = Sides(op, case.params, {n: a.struct for n, a in case.operands.items()}, ["xla", *names], arch)
     except FAILURES as error:
-        return Prepared(item, call, why=_first_line(error))
+        return Prepared(item, call, why=first_line(error))
     return Prepared(item, call, sides, searched=searched)
 
 
@@ -74,12 +74,8 @@ def measure(found: Prepared) -> Row:
     try:
         seconds = found.sides.seconds(found.item.draw)
     except FAILURES as error:
-        return Row(found.call, None, _first_line(error))
+        return Row(found.call, None, first_line(error))
     return Row(found.call, tuning.Entry(seconds, tuning.spelled(found.call), found.searched))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def merge(known: dict[str, tuning.Entry], rows: list[Row], continued: Iterable[str] = ()) -> dict[str, tuning.Entry]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from jax_aiter.core import repeatable
 from jax_aiter.kernels.spec import ITEMSIZE, SHARED_LIMIT, CallSpec, Tile
+from jax_aiter.kernels.triton.attention.flash_own import chunk
 from jax_aiter.kernels.triton.rules import INT32_MAX
 from jax_aiter.kernels.triton.tiles.space import WARP
 
@@ -35,8 +36,8 @@ def refuses(spec: CallSpec) -> str | None:
         return "sequences are packed"
     if not params["causal"] or tuple(params["sliding_window"]) not in ((-1, -1), (-1, 0)):
         return f"causal = {params['causal']}, sliding_window = {tuple(params['sliding_window'])}"
-    if 0 < (params.get("attention_chunk_size") or 0) < spec["k"].shape[1]:
-        return f"attention_chunk_size = {params['attention_chunk_size']}"
+    if size := chunk(spec):
+        return f"attention_chunk_size = {size}"
     if spec.has("alibi_slopes"):
         return "alibi_slopes is given"
     if head != value or head not in HEADS:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from jax_aiter.kernels.spec import CallSpec, Tile
 from jax_aiter.kernels.triton.rules import next_power_of_2
-from jax_aiter.kernels.triton.tiles.space import WARP, Space
+from jax_aiter.kernels.triton.tiles.space import Space, sums_fit
 
 #: rows that are few: two of them an H200's library multiplies sooner, at as many rows as there are.
 FEW, FEW_ON_SM_90 = 4, 1
-#: 32-bit values that a thread may sum up, of all rows.
-HELD = 64
 #: columns from which on there are programs enough for several columns each, on an MI300X by estimate.
 WIDE = {1: 1 << 15, 2: 1 << 12, 4: 1 << 12}
 
@@ -32,17 +30,11 @@ def own(spec: CallSpec) -> dict[str, int]:
     return {"BLOCK_N": each, "BLOCK_K": min(next_power_of_2(depth), block), "num_warps": warps}
 
 
-def _rule(spec: CallSpec, tile: Tile) -> str | None:
-    whole = {**own(spec), **tile}
-    columns, depth, warps = (int(whole[name]) for name in ("BLOCK_N", "BLOCK_K", "num_warps"))
-    for name, size in (("BLOCK_N", columns), ("BLOCK_K", depth), ("num_warps", warps)):
-        if size < 1 or size & (size - 1):
-            return f"{name} = {size}; it must be a power of two"
-    each = next_power_of_2(spec["a"].shape[0]) * columns * depth / (warps * WARP[spec.arch])
-    return f"{columns} columns by {depth} are {each:.0f} values per thread; there is room for {HELD}" if each > HELD else None
-
-
 def space(spec: CallSpec) -> Space:
     values = {"BLOCK_N": (1, 2, 4, 8, 16), "BLOCK_K": (128, 256, 512, 1024, 2048), "num_warps": (1, 2, 4, 8)}
     (rows, depth), columns = spec["a"].shape, spec["b"].shape[0]
-    return Space(values, {"few": rows, "N": columns, "K": depth}, (own(spec),), lambda tile: _rule(spec, tile))
+
+    def valid(tile: Tile) -> str | None:
+        return sums_fit(spec.arch, {**own(spec), **tile}, "BLOCK_N", next_power_of_2(rows))
+
+    return Space(values, {"few": rows, "N": columns, "K": depth}, (own(spec),), valid)

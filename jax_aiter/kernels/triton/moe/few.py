@@ -4,17 +4,14 @@
 # torch and Triton are the worker's; recording functions import them when they run.
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from jax_aiter.kernels.spec import CallSpec, Tile
 from jax_aiter.kernels.triton.rules import next_power_of_2
-from jax_aiter.kernels.triton.tiles.space import WARP, Space, of_part
+from jax_aiter.kernels.triton.tiles.space import Space, of_part, sums_fit
 
 #: slots that are few
 FEW = 16
-#: 32-bit values of weights that a thread may hold, to be read at once.
-HELD = 64
 
 
 def are_few(spec: CallSpec) -> bool:
@@ -48,19 +45,6 @@ def own(spec: CallSpec) -> dict[str, int]:
     }
 
 
-def _rule(spec: CallSpec, tile: Tile) -> str | None:
-    whole, slots = {**own(spec), **tile}, next_power_of_2(spec["topk_ids"].shape[1])
-    for part, first, rows in (("", "BLOCK_I", 1), ("stage2", "BLOCK_D", slots)):
-        of = of_part(whole, part) if part else whole
-        sizes = [int(of[name]) for name in (first, "BLOCK_K", "num_warps")]
-        if any(size < 1 or size & (size - 1) for size in sizes):
-            return f"{first}, BLOCK_K, num_warps = {sizes}; each must be a power of two"
-        each = rows * sizes[0] * sizes[1] / (sizes[2] * WARP[spec.arch])
-        if each > HELD:
-            return f"{first} = {sizes[0]} by BLOCK_K = {sizes[1]} is {each:.0f} values per thread; there is room for {HELD}"
-    return None
-
-
 def space(spec: CallSpec) -> Space:
     values: dict[str, tuple[int, ...]] = {
         "BLOCK_I": (1, 2, 4, 8, 16),
@@ -72,8 +56,13 @@ def space(spec: CallSpec) -> Space:
     }
     (_, model, inter), (tokens, topk) = spec["w2"].shape, spec["topk_ids"].shape
     bucket = {"slots": tokens * topk, "D": model, "I": inter}
-    rule: Callable[[Tile], str | None] = lambda tile: _rule(spec, tile)  # noqa: E731
-    return Space(values, bucket, (own(spec),), rule)
+
+    def valid(tile: Tile) -> str | None:
+        whole = {**own(spec), **tile}
+        second = sums_fit(spec.arch, of_part(whole, "stage2"), "BLOCK_D", next_power_of_2(topk))
+        return sums_fit(spec.arch, whole, "BLOCK_I", 1) or second
+
+    return Space(values, bucket, (own(spec),), valid)
 
 
 def run(ctx: Any, pads: tuple[int, int], activation: str, limit: float | None, interleaved: bool) -> None:

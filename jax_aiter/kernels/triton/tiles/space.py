@@ -16,6 +16,8 @@ WARP = {"gfx942": 64, "gfx950": 64, "sm_90": 32}
 #: 32-bit accumulator registers one thread may hold. Hopper has 255 per thread in all, and more than 128 of them for the
 #: accumulator leaves too few for addresses and operands; CDNA has 256 accumulation registers beside its 256 others.
 ACCUMULATORS = {"gfx942": 256, "gfx950": 256, "sm_90": 128}
+#: 32-bit sums that a thread may hold of a product that is made element by element.
+HELD = 64
 #: the names of a product's block sizes.
 BLOCKS = ("BLOCK_SIZE_M", "BLOCK_SIZE_N", "BLOCK_SIZE_K")
 
@@ -96,6 +98,19 @@ def product_fits(arch: str, tile: Tile, itemsizes: tuple[int, int], blocks: tupl
     if each < 1:
         return f"{rows} x {columns} has fewer elements than {warps} warps have threads"
     return None
+
+
+def sums_fit(arch: str, tile: Tile, columns: str, rows: int) -> str | None:
+    """The rule by which a product element by element cannot run, of so many rows by the tile's `columns` by its BLOCK_K."""
+    sizes = {name: int(tile[name]) for name in (columns, "BLOCK_K", "num_warps")}
+    for name, size in sizes.items():
+        if size < 1 or size & (size - 1):
+            return f"{name} = {size}; it must be a power of two"
+    width, depth, warps = sizes.values()
+    each = rows * width * depth / (warps * WARP[arch])
+    return (
+        f"{columns} = {width} by BLOCK_K = {depth} is {each:.0f} sums per thread; there is room for {HELD}" if each > HELD else None
+    )
 
 
 def product_values(arch: str, itemsize: int) -> dict[str, tuple[int, ...]]:
